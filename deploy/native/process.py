@@ -1,0 +1,265 @@
+"""A program that runs beside us: in its own session, with its own log, and dying with whoever started it."""
+
+import atexit
+import contextlib
+import functools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from deploy.native import ports
+from shared.errors import PenstockError
+
+TAG: Final = "PENSTOCK_STACK"
+"""Set to the state folder in the environment of everything a stack starts: by it orphans are known."""
+
+LOG_LIMIT_BYTES: Final = 10 << 20
+TICK_SECONDS: Final = 0.1
+
+
+class NotReady(PenstockError):  # noqa: N818 - a state, not an error
+    """The program does not answer yet; the text says what it lacks."""
+
+
+class Failed(PenstockError):  # noqa: N818 - what happened to the program
+    """The program ended or never got ready; the text holds the last lines of its log."""
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run and how to tell that it is ready; `check` raises NotReady until it is.
+
+    `patience` is how long it may take to get ready, `grace` how long to stop before it is killed (seconds).
+    """
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    ports: Mapping[str, int] = field(default_factory=dict)
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace: float = 20.0
+    patience: float = 60.0
+    prepare: Callable[[], None] = _nothing
+    check: Callable[[], None] = _nothing
+
+
+class Process:
+    """One run after another of a program."""
+
+    def __init__(self, program: Program, state_dir: Path) -> None:
+        self.program = program
+        self.name = program.name
+        self.log = state_dir / "logs" / f"{program.name}.log"
+        self.started_at: float | None = None
+        self._state_dir = state_dir
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the present run, which leads a group of its own."""
+        return self._popen.pid if self._popen and self.running else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the present run has not ended."""
+        return self._popen is not None and self._popen.poll() is None
+
+    def start(self) -> None:
+        """Start a run that ends with this process, however that ends; a running program is left alone.
+
+        Raises:
+            ports.Taken: another program holds one of its ports.
+
+        """
+        if self.running:
+            return
+        self._signal_group(signal.SIGKILL)
+        ports.require_free(self.name, self.program.ports)
+        self.program.prepare()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._popen = _spawner().submit(self._spawn).result()
+        self.started_at = time.time()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*_leash(self.program), *self.program.command],
+                env={**self.program.env, TAG: str(self._state_dir)},
+                cwd=self._state_dir,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        """Wait until the program answers.
+
+        Raises:
+            Failed: it ended, or its patience did.
+
+        """
+        deadline = time.monotonic() + self.program.patience
+        while True:
+            try:
+                return self.check()
+            except NotReady as lack:
+                if time.monotonic() > deadline:
+                    raise Failed(f"{self.name} is not ready: {lack}\n{self.tail()}") from None
+            time.sleep(TICK_SECONDS)
+
+    def check(self) -> None:
+        """Ask once whether the program answers.
+
+        Raises:
+            Failed: it has ended.
+            NotReady: it does not answer yet.
+
+        """
+        if not self.running:
+            raise Failed(f"{self.name} ended with exit code {self.exit_code}\n{self.tail()}")
+        self.program.check()
+
+    def wait_done(self, still: Callable[[], None] = _nothing, every: float = 15.0) -> None:
+        """Wait until a one-shot program ends well, calling `still` every so many seconds.
+
+        Raises:
+            Failed: it ended badly, or its patience did.
+
+        """
+        for _ in range(int(self.program.patience / every) + 1):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if self._popen and self._popen.wait(every) == 0:
+                    return
+                break
+            still()
+        self.kill()
+        raise Failed(f"{self.name} did not succeed (exit code {self.exit_code})\n{self.tail()}")
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the last run ended; negative for a signal."""
+        return self._popen.poll() if self._popen else None
+
+    def stop(self) -> None:
+        """Ask the program to end, and kill its group when its grace has passed."""
+        self.ask_to_stop()
+        self.wait_stopped()
+
+    def ask_to_stop(self) -> None:
+        """Send the program its stop signal, frozen or not."""
+        if self._popen is not None:
+            self._signal_group(signal.SIGCONT)
+            self._popen.send_signal(self.program.stop_signal)
+
+    def wait_stopped(self) -> None:
+        """Wait for the program to end; kill what is left of its group when its grace has passed."""
+        if self._popen is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(self.program.grace)
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the program and everything it started."""
+        if self._popen is not None:
+            self._signal_group(signal.SIGKILL)
+            self._popen.wait()
+
+    def pause(self) -> None:
+        """Freeze the whole group, as a host that hangs."""
+        self._signal_group(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen group go on."""
+        self._signal_group(signal.SIGCONT)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._popen is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, number)
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the last lines of the log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def rotate_log(self) -> None:
+        """Keep the log below its limit: its older part moves to `.log.1`. Lines of that very moment may be lost."""
+        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
+            shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+            os.truncate(self.log, 0)
+
+
+@functools.cache
+def _spawner() -> ThreadPoolExecutor:
+    """Return the one thread that starts programs: the kernel kills them with the thread, so it lives to the end."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+    atexit.register(pool.shutdown)
+    return pool
+
+
+def _leash(program: Program) -> list[str]:
+    """Return what to put before a command so that it gets its stop signal when we die, and runs as its user."""
+    return ["setpriv", *as_user(program.user), "--pdeathsig", program.stop_signal.name.removeprefix("SIG"), "--"]
+
+
+def as_user(name: str | None) -> list[str]:
+    """Return setpriv's options to become a user; none to stay who we are."""
+    if name is None:
+        return []
+    user = pwd.getpwnam(name)
+    return [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot: with its id it names a process for good."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def orphans(state_dir: Path) -> Iterator[psutil.Process]:
+    """Yield the processes a stack of this state folder left behind, whoever started them."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(TAG) == str(state_dir) and process.pid != os.getpid():
+                yield process
+
+
+def clear_orphans(state_dir: Path, grace: float = 20.0) -> list[str]:
+    """End what an earlier stack left behind, asking first; return what it was."""
+    found = list(orphans(state_dir))
+    names = [f"{process.pid} {_name(process)}" for process in found]
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.resume()
+            process.send_signal(signal.SIGINT if "postgres" in _name(process) else signal.SIGTERM)
+    _, alive = psutil.wait_procs(found, timeout=grace)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5)
+    return names
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return process.name()
+    return "(ended)"

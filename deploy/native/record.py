@@ -1,0 +1,74 @@
+"""What a stack tells about itself: `<state>/stack.json`, written whole, and the lock that its supervisor holds."""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deploy.native.process import start_ticks
+
+FILE = "stack.json"
+LOCK = "supervisor.lock"
+
+
+def write(state_dir: Path, record: Mapping[str, Any]) -> None:
+    """Replace the record; a reader sees the old one or the new one."""
+    descriptor, path = tempfile.mkstemp(dir=state_dir, prefix=FILE)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(record, file, indent=1)
+    Path(path).chmod(0o644)
+    Path(path).replace(state_dir / FILE)
+
+
+def read(state_dir: Path) -> dict[str, Any]:
+    """Return the record with what no longer runs marked as gone, however its supervisor ended."""
+    try:
+        record: dict[str, Any] = json.loads((state_dir / FILE).read_text())
+    except (OSError, ValueError):
+        return {"state": "down", "processes": []}
+    if not is_held(state_dir):
+        record["state"] = "down"
+    for process in record["processes"]:
+        if process["pid"] is not None and start_ticks(process["pid"]) != process["start_ticks"]:
+            process.update(pid=None, state="gone")
+    return record
+
+
+@contextmanager
+def held(state_dir: Path) -> Iterator[bool]:
+    """Hold the lock of a state folder while the block runs; False when another supervisor has it.
+
+    The kernel lets go of it with the process, so it is never stale.
+    """
+    with (state_dir / LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield True
+
+
+def is_held(state_dir: Path) -> bool:
+    """Whether a supervisor runs for this state folder."""
+    return holder(state_dir) is not None
+
+
+def holder(state_dir: Path) -> int | None:
+    """Return the process id of the supervisor of a state folder."""
+    try:
+        with (state_dir / LOCK).open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read() or 0) or None
+            return None
+    except FileNotFoundError:
+        return None

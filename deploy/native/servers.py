@@ -1,0 +1,225 @@
+"""Kafka, MinIO and PostgreSQL as programs: their commands, settings, data folders and checks."""
+
+import base64
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import Mapping
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from deploy.native import ready
+from deploy.native.install import Tools
+from deploy.native.ports import HOST
+from deploy.native.process import Failed, Program, as_user
+from shared.topics import MINIO_LIVE, MINIO_SAFE
+
+Env = Mapping[str, str]
+
+NAMES: Final = ("kafka", "minio", "postgres")
+
+KAFKA_SETTINGS: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+# topics come from one list in code
+auto.create.topics.enable=false
+# one node: its internal topics have one replica
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=6
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=6
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=6
+# a group starts and commits at once: no waiting for company
+group.initial.rebalance.delay.ms=0
+group.coordinator.append.linger.ms=0
+# a killed broker is let back in once its old session has ended (default 9 s)
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
+# what our producers may send (4 MiB), with its headers
+message.max.bytes=5242880
+"""
+
+
+def programs(env: Env, tools: Tools) -> dict[str, Program]:
+    """Return the three servers by name, ready to start, for resolved variables `env`."""
+    state = Path(env["PENSTOCK_STATE_DIR"])
+    return {
+        "postgres": postgres(env, tools, _postgres_home(state)),
+        "kafka": kafka(env, tools, state / "kafka"),
+        "minio": minio(env, tools, state / "minio"),
+    }
+
+
+def base_env() -> dict[str, str]:
+    """Return what any program may know of ours: where programs are and which language to speak, no secrets."""
+    keep = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER")
+    return {name: os.environ[name] for name in keep if name in os.environ}
+
+
+def kafka(env: Env, tools: Tools, home: Path) -> Program:
+    """Return one Kafka node that is broker and controller."""
+    port, controller = int(env["PENSTOCK_KAFKA_PORT"]), int(env["PENSTOCK_KAFKA_CONTROLLER_PORT"])
+    settings, data = home / "server.properties", home / "data"
+    java = (str(tools.java), "-cp", f"{tools.kafka_jars}/*", f"-Djava.io.tmpdir={home}")
+
+    def prepare() -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        settings.write_text(KAFKA_SETTINGS.format(host=HOST, port=port, controller=controller, data=data))
+        if not (data / "meta.properties").exists():
+            shutil.rmtree(data, ignore_errors=True)
+            name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a", 1)
+            _run(*java, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(settings))
+
+    heap = ("-Xmx512m", "-Xms128m", "-XX:+ExitOnOutOfMemoryError")
+    log = tuple(f"-Dorg.slf4j.simpleLogger.{name}" for name in ("showDateTime=true", "dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX"))
+    return Program(
+        name="kafka",
+        command=(*java, *heap, *log, "kafka.Kafka", str(settings)),
+        env=base_env(),
+        ports={"PENSTOCK_KAFKA_PORT": port, "PENSTOCK_KAFKA_CONTROLLER_PORT": controller},
+        grace=30,
+        prepare=prepare,
+        check=partial(ready.kafka, port),
+    )
+
+
+def minio(env: Env, tools: Tools, home: Path) -> Program:
+    """Return the object store with its two notification lanes: LIVE sends at once, SAFE queues on disk first."""
+    port, console = int(env["PENSTOCK_S3_PORT"]), int(env["PENSTOCK_S3_CONSOLE_PORT"])
+    data = home / "data"
+    return Program(
+        name="minio",
+        command=(str(tools.minio), "server", str(data), "--address", f"{HOST}:{port}", "--console-address", f"{HOST}:{console}"),
+        env={**base_env(), **minio_env(env, queue_dir=home / "queue")},
+        ports={"PENSTOCK_S3_PORT": port, "PENSTOCK_S3_CONSOLE_PORT": console},
+        prepare=lambda: data.mkdir(parents=True, exist_ok=True),
+        check=partial(ready.minio, port),
+    )
+
+
+def minio_env(env: Env, *, queue_dir: Path) -> dict[str, str]:
+    """Return MinIO's own variables."""
+    lanes = {"LIVE": MINIO_LIVE.name, "SAFE": MINIO_SAFE.name}
+    targets = {
+        f"MINIO_NOTIFY_KAFKA_{name}_{lane}": value
+        for lane, topic in lanes.items()
+        for name, value in (("ENABLE", "on"), ("BROKERS", env["PENSTOCK_KAFKA_BOOTSTRAP"]), ("TOPIC", topic))
+    }
+    return {
+        "MINIO_ROOT_USER": env["PENSTOCK_S3_ACCESS_KEY"],
+        "MINIO_ROOT_PASSWORD": env["PENSTOCK_S3_SECRET_KEY"],
+        "MINIO_API_SYNC_EVENTS": env.get("PENSTOCK_SYNC_EVENTS", "on"),
+        "MINIO_NOTIFY_KAFKA_QUEUE_DIR_SAFE": str(queue_dir),
+        "MINIO_NOTIFY_KAFKA_QUEUE_LIMIT_SAFE": "1000000",
+        "MINIO_UPDATE": "off",
+        **targets,
+    }
+
+
+def postgres(env: Env, tools: Tools, home: Path) -> Program:
+    """Return the database; it is made at first, and its password follows `env` at every start."""
+    dsn, port = env["PENSTOCK_POSTGRES_DSN"], int(env["PENSTOCK_POSTGRES_PORT"])
+    user = postgres_user()
+    data = home / "data"
+    settings = {"listen_addresses": HOST, "port": port, "unix_socket_directories": ""}
+    options = tuple(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))
+
+    def prepare() -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        if user:
+            shutil.chown(home, user, user)
+        fresh = not (data / "PG_VERSION").exists()
+        if fresh:
+            _make_cluster(tools, home, data, dsn, user)
+        _single_user(tools, data, dsn, user, fresh=fresh)
+
+    return Program(
+        name="postgres",
+        command=(str(tools.postgres / "postgres"), "-D", str(data), *options),
+        env=base_env(),
+        ports={"PENSTOCK_POSTGRES_PORT": port},
+        user=user,
+        stop_signal=signal.SIGINT,  # SIGTERM would wait for every client to leave
+        prepare=prepare,
+        check=partial(ready.postgres, dsn),
+    )
+
+
+def postgres_user() -> str | None:
+    """Return whom PostgreSQL runs as: it refuses root."""
+    if os.geteuid() != 0:
+        return None
+    known = {user.pw_name for user in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in known)
+
+
+def _make_cluster(tools: Tools, home: Path, data: Path, dsn: str, user: str | None) -> None:
+    """Make a cluster beside its place and move it there whole."""
+    half = home / "data.part"
+    shutil.rmtree(half, ignore_errors=True)
+    owner = unquote(urlsplit(dsn).username or "penstock")
+    options = ("-D", str(half), "-U", owner, "-E", "UTF8", "--locale=C.UTF-8", "--auth=reject")
+    _run(str(tools.postgres / "initdb"), *options, user=user)
+    (half / "pg_hba.conf").write_text(f"host all all {HOST}/32 scram-sha-256\n")
+    half.rename(data)
+
+
+def _single_user(tools: Tools, data: Path, dsn: str, user: str | None, *, fresh: bool) -> None:
+    """Set the password, and make the database in a new cluster, before anybody can connect."""
+    parts = urlsplit(dsn)
+    owner, name = unquote(parts.username or "penstock"), unquote(parts.path.strip("/") or "penstock")
+    lines = [f"""ALTER ROLE "{owner}" PASSWORD '{_password(dsn).replace("'", "''")}'"""]
+    if fresh:
+        lines.append(f'CREATE DATABASE "{name}" OWNER "{owner}"')
+    command = (str(tools.postgres / "postgres"), "--single", "-D", str(data), "postgres")
+    _run(*command, user=user, stdin="".join(f"{line};\n" for line in lines))
+
+
+def _password(dsn: str) -> str:
+    return unquote(urlsplit(dsn).password or "penstock")
+
+
+def _postgres_home(state: Path) -> Path:
+    """Return where the cluster lives: in the state folder, or under /var/lib when its own user cannot get there."""
+    user, home = postgres_user(), state / "postgres"
+    if user is None or home.is_symlink() or _reaches(user, state):
+        return home.resolve()
+    elsewhere = Path("/var/lib/penstock") / blake2b(str(state).encode(), digest_size=8).hexdigest()
+    elsewhere.mkdir(parents=True, exist_ok=True)
+    home.symlink_to(elsewhere)
+    return elsewhere
+
+
+def _reaches(user: str, folder: Path) -> bool:
+    folder.mkdir(parents=True, exist_ok=True)
+    return subprocess.run(["setpriv", *as_user(user), "test", "-x", str(folder)], check=False).returncode == 0
+
+
+def _run(*command: str, user: str | None = None, stdin: str = "") -> None:
+    """Run a short command to its end.
+
+    Raises:
+        Failed: it went wrong; the text holds what it said.
+
+    """
+    done = subprocess.run(
+        ["setpriv", *as_user(user), "--", *command], input=stdin, capture_output=True, text=True, check=False, env=base_env(), cwd="/"
+    )
+    if done.returncode != 0:
+        raise Failed(f"{Path(command[0]).name} failed (exit code {done.returncode})\n{(done.stdout + done.stderr)[-2000:]}")

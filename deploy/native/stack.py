@@ -1,0 +1,123 @@
+"""The servers and services of one stack, each started, stopped, frozen or killed by its name.
+
+The supervisor and the tests drive the same class: what a test breaks is what runs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.native import ports, ready, servers, services
+from deploy.native.install import Tools
+from deploy.native.process import Process, Program, clear_orphans
+from shared.errors import PenstockError
+from shared.provision.topics import ensure_topics
+from shared.topics import MINIO_LIVE, MINIO_SAFE
+
+
+def _nobody(_name: str) -> None:
+    return None
+
+
+class Stack:
+    """All processes of one state folder; `env` holds its resolved PENSTOCK_* variables."""
+
+    def __init__(self, env: Mapping[str, str], tools: Tools) -> None:
+        self.env = dict(env)
+        self.state_dir = Path(env["PENSTOCK_STATE_DIR"])
+        self.processes: dict[str, Process] = {}
+        self._health_ports: dict[str, int] = {}
+        for program in servers.programs(env, tools).values():
+            self._add(program)
+
+    def _add(self, program: Program) -> Process:
+        self.processes[program.name] = Process(program, self.state_dir)
+        return self.processes[program.name]
+
+    def start(self, name: str) -> None:
+        """Start one program and wait until it answers."""
+        process = self._process(name)
+        process.start()
+        process.wait_ready()
+
+    def start_servers(self, on_ready: Callable[[str], None] = _nobody) -> None:
+        """Start Postgres, Kafka and MinIO, and wait until all answer; MinIO's lanes have their topics before it."""
+        self._process("postgres").start()
+        self.start("kafka")
+        on_ready("kafka")
+        ready.run_apart(ensure_topics(self.env["PENSTOCK_KAFKA_BOOTSTRAP"], (MINIO_LIVE, MINIO_SAFE)))
+        for name in ("minio", "postgres"):
+            self.start(name)
+            on_ready(name)
+
+    def setup(self) -> str:
+        """Make topics, buckets, rules and S3 users; return what the one-shot said."""
+        process = Process(services.setup(self.env), self.state_dir)
+        process.start()
+        process.wait_done()
+        return process.tail()
+
+    def start_service(
+        self, service: str, instance: int = 1, env: Mapping[str, str] | None = None, *, wait: bool = True
+    ) -> str:
+        """Start one process of a service, its variables overridden by `env`; return its name."""
+        name = services.process_name(service, instance)
+        program = services.service(self.env, service, instance, self._health_port(name))
+        process = self._add(replace(program, env={**program.env, **(env or {})}))
+        process.start()
+        if wait:
+            process.wait_ready()
+        return name
+
+    def stop(self, name: str) -> None:
+        """Ask one program to end; kill it when its grace has passed."""
+        self._process(name).stop()
+
+    def kill(self, name: str) -> None:
+        """Kill one program and all it started, without a warning."""
+        self._process(name).kill()
+
+    def pause(self, name: str) -> None:
+        """Freeze one program (SIGSTOP)."""
+        self._process(name).pause()
+
+    def resume(self, name: str) -> None:
+        """Let a frozen program go on (SIGCONT)."""
+        self._process(name).resume()
+
+    def restart(self, name: str) -> None:
+        """Stop and start one program, and wait until it answers."""
+        self.stop(name)
+        self.start(name)
+
+    def logs(self, name: str) -> str:
+        """Return everything one program has logged."""
+        return self._process(name).log.read_text(errors="replace")
+
+    def pid(self, name: str) -> int | None:
+        """Return the process id of one program while it runs."""
+        return self._process(name).pid
+
+    def stop_all(self) -> None:
+        """Stop everything, services before servers; nothing of this stack runs afterwards."""
+        own = [name for name in self.processes if name not in servers.NAMES]
+        for together in (own, ["minio"], ["kafka"], ["postgres"]):
+            for name in together:
+                self._process(name).ask_to_stop()
+            for name in together:
+                self._process(name).wait_stopped()
+        clear_orphans(self.state_dir)
+
+    def _process(self, name: str) -> Process:
+        if name not in self.processes:
+            raise PenstockError(f"nothing is called {name}; there are {', '.join(self.processes)}")
+        return self.processes[name]
+
+    def _health_port(self, name: str) -> int:
+        """Return the port a process had, else the first free one from the base on."""
+        if name in self._health_ports:
+            return self._health_ports[name]
+        base = int(self.env["PENSTOCK_HEALTH_PORT_BASE"])
+        given = set(self._health_ports.values())
+        port = next(port for port in range(base, base + 1000) if port not in given and ports.is_free(port))
+        return self._health_ports.setdefault(name, port)

@@ -1,0 +1,213 @@
+"""Brings a stack up in the right order, keeps it up, and takes it down; one supervisor per state folder."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from deploy.native import record, services
+from deploy.native.install import Installer
+from deploy.native.process import Failed, NotReady, Process, clear_orphans, start_ticks
+from deploy.native.stack import Stack
+from shared.errors import PenstockError
+
+WATCH_SECONDS: Final = 0.3
+BACKOFF_FIRST_SECONDS: Final = 0.5
+BACKOFF_CAP_SECONDS: Final = 30.0
+STEADY_SECONDS: Final = 60.0
+"""A program that ran this long has earned a quick restart again."""
+READY, FAILED, STOPPED = "ready", "failed", "stopped"
+
+
+class Stopped(BaseException):
+    """Somebody asked the supervisor to end."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the supervisor knows of one process beside the process itself."""
+
+    process: Process
+    state: str = "starting"
+    restarts: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+
+    def report(self) -> dict[str, Any]:
+        """Return what `stack.json` says about it."""
+        pid = self.process.pid
+        return {
+            "name": self.process.name,
+            "pid": pid,
+            "state": self.state,
+            "restarts": self.restarts,
+            "started_at": self.process.started_at,
+            "start_ticks": start_ticks(pid) if pid else None,
+            "ports": {name.removeprefix("PENSTOCK_").lower(): port for name, port in self.process.program.ports.items()},
+            "log": str(self.process.log),
+        }
+
+
+class Supervisor:
+    """Runs in the foreground until SIGTERM or SIGINT; prints what happens, one line each."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env = env
+        self.state_dir = Path(env["PENSTOCK_STATE_DIR"])
+        self._state = "starting"
+        self._watches: dict[str, Watch] = {}
+        self._written: dict[str, Any] = {}
+
+    def run(self) -> int:
+        """Bring the stack up and keep it so; return the exit code once nothing of it runs any more."""
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with record.held(self.state_dir) as alone, _asked_to_stop():
+            if not alone:
+                say("another supervisor runs this stack")
+                return 1
+            return self._run()
+
+    def _run(self) -> int:
+        stack: Stack | None = None
+        try:
+            self._write()
+            for orphan in clear_orphans(self.state_dir):
+                say(f"ended what an earlier stack had left: process {orphan}")
+            stack = Stack(self.env, Installer(self.state_dir, say).install())
+            self._bring_up(stack)
+            while True:
+                self._tend()
+                time.sleep(WATCH_SECONDS)
+        except Stopped:
+            self._state = STOPPED
+        except PenstockError as error:
+            self._state = FAILED
+            say(f"failed: {error}")
+        finally:
+            say("stopping")
+            if stack is not None:
+                stack.stop_all()
+            clear_orphans(self.state_dir)
+            for watch in self._watches.values():
+                watch.state = STOPPED
+            self._write()
+            say(self._state)
+        return 1 if self._state == FAILED else 0
+
+    def _bring_up(self, stack: Stack) -> None:
+        started = time.monotonic()
+        self._watch(stack)
+        stack.start_servers(on_ready=self._note_ready)
+        say(f"setup: {stack.setup() or 'nothing to change'}")
+        for name, number in services.wanted(self.env):
+            stack.start_service(name, number, wait=False)
+            self._watch(stack)
+        self._wait_for_services()
+        self._state = READY
+        self._write()
+        lame = [name for name, watch in self._watches.items() if watch.state != "running"]
+        say(f"up in {time.monotonic() - started:.1f} s" + (f", but not {', '.join(lame)}" if lame else ""))
+
+    def _watch(self, stack: Stack) -> None:
+        for name, process in stack.processes.items():
+            self._watches.setdefault(name, Watch(process))
+        self._write()
+
+    def _note_ready(self, name: str) -> None:
+        self._watches[name].state = "running"
+        self._watches[name].failures = 0
+        self._write()
+        say(f"{name}: ready")
+
+    def _wait_for_services(self) -> None:
+        """Give every service its patience to get ready; one that does not is kept trying, and said."""
+        deadline = time.monotonic() + max(watch.process.program.patience for watch in self._watches.values())
+        while any(watch.state != "running" for watch in self._watches.values()) and time.monotonic() < deadline:
+            self._tend()
+            time.sleep(WATCH_SECONDS)
+
+    def _tend(self) -> None:
+        """Look once at every process: start again what has died, note what has become ready, keep logs small."""
+        for watch in self._watches.values():
+            if watch.process.running:
+                self._check(watch)
+            elif watch.state == "waiting":
+                self._retry(watch)
+            else:
+                self._note_death(watch)
+            watch.process.rotate_log()
+        self._write()
+
+    def _check(self, watch: Watch) -> None:
+        if watch.state == "running":
+            if watch.failures and time.time() - (watch.process.started_at or 0) > STEADY_SECONDS:
+                watch.failures = 0
+            return
+        with contextlib.suppress(NotReady, Failed):
+            watch.process.check()
+            watch.state = "running"
+            say(f"{watch.process.name}: ready")
+
+    def _note_death(self, watch: Watch) -> None:
+        wait = min(BACKOFF_FIRST_SECONDS * 2**watch.failures, BACKOFF_CAP_SECONDS)
+        watch.state, watch.retry_at = "waiting", time.monotonic() + wait
+        watch.failures += 1
+        name, code = watch.process.name, watch.process.exit_code
+        say(f"{name}: ended with exit code {code}, starts again in {wait:g} s; see {watch.process.log}")
+
+    def _retry(self, watch: Watch) -> None:
+        if time.monotonic() < watch.retry_at:
+            return
+        watch.restarts += 1
+        watch.state = "starting"
+        try:
+            watch.process.start()
+        except PenstockError as error:
+            say(f"{watch.process.name}: {error}")
+
+    def _write(self) -> None:
+        """Write down how things are, when they have changed."""
+        now = {
+            "state": self._state,
+            "supervisor": {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())},
+            "urls": urls(self.env),
+            "processes": [watch.report() for watch in self._watches.values()],
+        }
+        if now != self._written:
+            record.write(self.state_dir, now)
+            self._written = now
+
+
+def urls(env: Mapping[str, str]) -> dict[str, str]:
+    """Return where a user finds the stack; without secrets."""
+    console = f"http://127.0.0.1:{env['PENSTOCK_S3_CONSOLE_PORT']}"
+    return {
+        "S3": env["PENSTOCK_S3_ENDPOINT"],
+        "console": console,
+        "Kafka": env["PENSTOCK_KAFKA_BOOTSTRAP"],
+        "Postgres": f"127.0.0.1:{env['PENSTOCK_POSTGRES_PORT']}",
+    }
+
+
+def say(line: str) -> None:
+    """Print one line of progress at once."""
+    print(line, flush=True)
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[None]:
+    """Turn the first SIGTERM or SIGINT into Stopped; later ones change nothing, so that stopping is not cut short."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        raise Stopped
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    yield

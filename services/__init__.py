@@ -1,0 +1,1 @@
+"""The small processes of Penstock, one folder each; they meet on topics and never import each other."""

@@ -1,0 +1,1 @@
+"""The outside systems, as the console talks to them."""

@@ -1,0 +1,182 @@
+"""What `penstock doctor` looks at: the machine, the servers, and what must exist on them."""
+
+import asyncio
+import json
+import platform
+import shutil
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from services.cli.adapters import database, kafka, s3
+from services.cli.adapters.trouble import reaching, within
+from services.cli.core import findings
+from services.cli.core.findings import FIX, START, Finding
+from services.cli.settings import CliSettings
+from shared.errors import PenstockError, one_line
+from shared.provision import missing_rules
+from shared.topics import all_topics
+
+Check = Callable[[CliSettings], Awaitable[list[Finding]]]
+SECONDS = 5.0
+
+
+async def run(name: str, check: Check, settings: CliSettings) -> list[Finding]:
+    """Run one check; what it cannot reach is its finding."""
+    try:
+        return await check(settings)
+    except PenstockError as error:
+        return [Finding(name, ok=False, detail=one_line(error), fix=START)]
+
+
+async def versions(settings: CliSettings) -> list[Finding]:
+    """Name the versions of what runs."""
+    async with database.open_database(settings) as connection:
+        server = str(await connection.fetchval("SHOW server_version"))
+    return [
+        Finding("python", ok=True, detail=platform.python_version()),
+        Finding("postgres", ok=True, detail=server),
+    ]
+
+
+async def broker(settings: CliSettings) -> list[Finding]:
+    """See that the cluster has a controller and how many brokers there are."""
+    async with kafka.open_admin(settings) as admin:
+        cluster = await admin.describe_cluster()
+    count = len(cluster["brokers"])
+    detail = f"{count} broker{'s' if count != 1 else ''}, cluster {cluster.get('cluster_id')}"
+    return [Finding("kafka", ok=count > 0, detail=detail, fix=START)]
+
+
+async def object_store(settings: CliSettings) -> list[Finding]:
+    """Name the object store's version; another server than MinIO tells only its name."""
+    async with within(SECONDS, s3.name_of(settings)):
+        return [Finding("object store", ok=True, detail=await asyncio.to_thread(_server_version, settings))]
+
+
+def _server_version(settings: CliSettings) -> str:
+    # 9 MiB that only this check needs
+    from minio import MinioAdmin  # noqa: PLC0415
+    from minio.credentials.providers import StaticProvider  # noqa: PLC0415
+    from minio.error import MinioAdminException  # noqa: PLC0415
+
+    url = urlsplit(settings.s3_endpoint)
+    keys = StaticProvider(settings.s3_access_key, settings.s3_secret_key.get_secret_value())
+    try:
+        info = json.loads(
+            MinioAdmin(endpoint=url.netloc, credentials=keys, secure=url.scheme == "https").info()
+        )
+        return f"MinIO {info['servers'][0]['version']}"
+    except (MinioAdminException, ValueError, LookupError):
+        return str(httpx.get(settings.s3_endpoint, timeout=SECONDS).headers.get("Server", "unknown"))
+
+
+async def ports(settings: CliSettings) -> list[Finding]:
+    """See that each server's port is open, and who holds it on this machine."""
+    dsn = settings.postgres_dsn.get_secret_value()
+    addresses = {
+        "object store": settings.s3_endpoint,
+        "kafka": f"kafka://{settings.kafka_bootstrap.split(',')[0]}",
+        "postgres": dsn,
+    }
+    return await asyncio.gather(*(_port(name, address) for name, address in addresses.items()))
+
+
+async def _port(name: str, address: str) -> Finding:
+    url = urlsplit(address)
+    host, port = url.hostname or "127.0.0.1", url.port or {"https": 443, "http": 80}.get(url.scheme, 5432)
+    try:
+        async with asyncio.timeout(SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except (OSError, TimeoutError) as error:
+        return Finding(f"port of {name}", ok=False, detail=f"{host}:{port}: {one_line(error)}", fix=START)
+    holder = await asyncio.to_thread(_holder, port)
+    return Finding(f"port of {name}", ok=True, detail=f"{host}:{port}{holder}")
+
+
+def _holder(port: int) -> str:
+    """Name the program that listens on a port of this machine, when we may know it."""
+    try:
+        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        pid = next((one.pid for one in listening if one.laddr and one.laddr.port == port and one.pid), None)
+        return f", {psutil.Process(pid).name()} (pid {pid})" if pid else ""
+    except psutil.Error:
+        return ""
+
+
+async def topics(settings: CliSettings) -> list[Finding]:
+    """See that every topic is there with its partitions."""
+    wanted = {topic.name: topic.partitions for topic in all_topics()}
+    async with kafka.open_admin(settings) as admin:
+        return [findings.topics(wanted, await kafka.partitions_of(admin, wanted))]
+
+
+async def buckets(settings: CliSettings) -> list[Finding]:
+    """See that every bucket is there."""
+    async with within(SECONDS, s3.name_of(settings)), s3.open_s3(settings, attempts=1) as client:
+        there = [one["Name"] for one in (await client.list_buckets())["Buckets"]]
+    return [findings.buckets((*settings.input_buckets, *settings.output_buckets), there)]
+
+
+async def rules(settings: CliSettings) -> list[Finding]:
+    """See that every input bucket tells both lanes of its objects."""
+    with reaching(s3.name_of(settings)):
+        missing = await missing_rules(settings, settings.input_buckets)
+    detail = (
+        f"missing {', '.join(missing)}" if missing else f"both lanes of {len(settings.input_buckets)} buckets"
+    )
+    return [Finding("notification rules", not missing, detail, FIX)]
+
+
+async def users(settings: CliSettings) -> list[Finding]:
+    """See that each service's own S3 user, whose secret is known here, may look into an input bucket."""
+    services = settings.user_secrets
+    return await asyncio.gather(*(_user(settings, service) for service in services))
+
+
+async def _user(settings: CliSettings, service: str) -> Finding:
+    name = f"penstock-{service.replace('_', '-')}"
+    own = settings.model_copy(update={"s3_access_key": name, "s3_secret_key": settings.user_secrets[service]})
+    try:
+        async with within(SECONDS, s3.name_of(settings)), s3.open_s3(own, attempts=1) as client:
+            await client.list_objects_v2(Bucket=settings.input_buckets[0], MaxKeys=1)
+    except PenstockError as error:
+        return Finding(f"S3 user {name}", ok=False, detail=one_line(error), fix=FIX)
+    return Finding(f"S3 user {name}", ok=True, detail="may do its work")
+
+
+async def clocks(settings: CliSettings) -> list[Finding]:
+    """Compare the servers' clocks with this machine's."""
+    return [await _clock_of_store(settings), await _clock_of_database(settings)]
+
+
+async def _clock_of_store(settings: CliSettings) -> Finding:
+    async with within(SECONDS, s3.name_of(settings)), httpx.AsyncClient(timeout=SECONDS) as client:
+        sent = datetime.now(UTC)
+        try:
+            answer = await client.head(settings.s3_endpoint)
+        except httpx.HTTPError as error:
+            raise TimeoutError(one_line(error)) from error
+        received = datetime.now(UTC)
+    theirs = parsedate_to_datetime(answer.headers["Date"])
+    return findings.skew("the object store", theirs, sent, received, resolution=1.0)
+
+
+async def _clock_of_database(settings: CliSettings) -> Finding:
+    async with database.open_database(settings) as connection:
+        sent = datetime.now(UTC)
+        theirs = await connection.fetchval("SELECT clock_timestamp()")
+    return findings.skew("Postgres", theirs, sent, datetime.now(UTC))
+
+
+async def disk(settings: CliSettings) -> list[Finding]:
+    """See that the state folder has room."""
+    path = next(one for one in (settings.state_dir, *settings.state_dir.parents, Path("/")) if one.exists())
+    usage = shutil.disk_usage(path)
+    return [findings.disk(str(path), usage.free, usage.total)]

@@ -1,0 +1,50 @@
+"""Postgres, read through the views of schema `api`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from services.cli.adapters.trouble import within
+from services.cli.settings import CliSettings
+
+SECONDS = 5.0
+
+
+@asynccontextmanager
+async def open_database(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
+    """Open one read-only connection.
+
+    Raises:
+        Outage: no answer within `seconds`.
+
+    """
+    async with within(seconds, name_of(settings)):
+        connection = await asyncpg.connect(
+            settings.postgres_dsn.get_secret_value(),
+            timeout=seconds,
+            command_timeout=seconds,
+            server_settings={"application_name": "penstock-cli", "default_transaction_read_only": "on"},
+        )
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=seconds)
+
+
+def name_of(settings: CliSettings) -> str:
+    """Name the database as errors name it: where, never the password."""
+    host = settings.postgres_dsn.get_secret_value().rpartition("@")[2].partition("?")[0]
+    return f"Postgres at {host}"
+
+
+async def ping(settings: CliSettings, seconds: float = SECONDS) -> None:
+    """Ask for a one.
+
+    Raises:
+        Outage: no answer within `seconds`.
+
+    """
+    async with open_database(settings, seconds) as connection, within(seconds, name_of(settings)):
+        await connection.fetchval("SELECT 1")

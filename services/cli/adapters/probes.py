@@ -1,0 +1,90 @@
+"""What `penstock doctor` tries out: the services' own health, and one object's way through all of them."""
+
+import asyncio
+import json
+import os
+import time
+import uuid
+from typing import Any
+
+import httpx
+
+from services.cli.adapters import kafka, s3, stack
+from services.cli.adapters.trouble import reaching
+from services.cli.core.address import Address
+from services.cli.core.findings import START, Finding
+from services.cli.settings import CliSettings
+from shared.errors import Outage, one_line
+from shared.events import ObjectHashed
+
+FOLDER = ".penstock/"
+HEALTH_SECONDS = 5.0
+ROUND_TRIP_SECONDS = 30.0
+SLOW_SECONDS = 5.0
+"""A probe that takes longer came by the slow lane, or late."""
+
+
+async def health(settings: CliSettings) -> list[Finding]:
+    """Ask every process of the stack whether it makes progress."""
+    try:
+        running = await stack.processes(settings)
+    except Outage as outage:
+        return [Finding("processes", ok=False, detail=one_line(outage), fix=START)]
+    ports = stack.health_ports(running)
+    async with httpx.AsyncClient(timeout=HEALTH_SECONDS) as client:
+        return await asyncio.gather(*(_process(client, one, ports.get(str(one["name"]))) for one in running))
+
+
+async def _process(client: httpx.AsyncClient, one: dict[str, Any], port: int | None) -> Finding:
+    name = str(one["name"])
+    if one["state"] not in stack.WELL:
+        fix = f"make logs tells why {name} ended; make up starts it again"
+        return Finding(name, ok=False, detail=f"is {one['state']}", fix=fix)
+    if port is None:
+        return Finding(name, ok=True, detail=str(one["state"]))
+    try:
+        answer = await client.get(f"http://127.0.0.1:{port}/health/ready")
+    except httpx.HTTPError as error:
+        return Finding(name, ok=False, detail=f"its probe on port {port}: {one_line(error)}", fix="make logs")
+    detail = "ready" if answer.is_success else f"not ready: {answer.text[:200]}"
+    return Finding(name, answer.is_success, detail, f"make logs tells what {name} waits for")
+
+
+async def round_trip(settings: CliSettings) -> list[Finding]:
+    """Store a probe object, wait for its digests on the bus, and remove it; older probes go too."""
+    bucket = settings.input_buckets[0]
+    probe = Address(bucket, f"{FOLDER}probe-{uuid.uuid4().hex}")
+    async with kafka.open_reader(settings) as reader:
+        await kafka.seek_to_now(reader, await kafka.assign(settings, reader, [ObjectHashed.topic.name]))
+        with reaching(s3.name_of(settings)):
+            async with s3.open_s3(settings) as client:
+                started = time.monotonic()
+                await client.put_object(Bucket=bucket, Key=probe.key, Body=os.urandom(64))
+                try:
+                    seconds = await _seconds_to_digest(reader, probe, started)
+                finally:
+                    await _remove_probes(client, bucket)
+    if seconds is None:
+        detail = f"no digest of {probe} within {ROUND_TRIP_SECONDS:g} s"
+        return [
+            Finding("round trip", ok=False, detail=detail, fix="see which service is behind: penstock status")
+        ]
+    slow = " (slow: the live lane may be down; see the notification rules)" if seconds > SLOW_SECONDS else ""
+    return [Finding("round trip", ok=True, detail=f"{seconds * 1000:.0f} ms from PUT to digest{slow}")]
+
+
+async def _seconds_to_digest(reader: Any, probe: Address, started: float) -> float | None:
+    try:
+        async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async for record in kafka.follow(reader):
+                if record.value and json.loads(record.value).get("key") == probe.key:
+                    return time.monotonic() - started
+    except TimeoutError:
+        pass
+    return None
+
+
+async def _remove_probes(client: Any, bucket: str) -> None:
+    listed = await client.list_objects_v2(Bucket=bucket, Prefix=f"{FOLDER}probe-")
+    for one in listed.get("Contents", ()):
+        await client.delete_object(Bucket=bucket, Key=one["Key"])

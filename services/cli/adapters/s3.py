@@ -1,0 +1,57 @@
+"""The object store, as a plain S3 client with the operator's own keys."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from services.cli.adapters.trouble import within
+from services.cli.settings import CliSettings
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 60
+
+
+def name_of(settings: CliSettings) -> str:
+    """Name the object store as errors name it."""
+    return f"the object store at {settings.s3_endpoint}"
+
+
+def open_s3(
+    settings: CliSettings, *, connections: int = 10, attempts: int = 3
+) -> AbstractAsyncContextManager[Any]:
+    """Open a client with this many connections at most, each call tried `attempts` times.
+
+    Every body is signed by its SHA-256, over TLS too, so that the server refuses damaged bytes.
+    """
+    config = AioConfig(
+        max_pool_connections=connections,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"total_max_attempts": attempts, "mode": "standard"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path", "payload_signing_enabled": True},
+    )
+    client: AbstractAsyncContextManager[Any] = get_session().create_client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
+        config=config,
+    )
+    return client
+
+
+async def ping(settings: CliSettings, seconds: float = 5) -> None:
+    """Ask for the list of buckets.
+
+    Raises:
+        Outage: no answer within `seconds`.
+        Rejected: the keys are wrong.
+
+    """
+    async with within(seconds, name_of(settings)), open_s3(settings, attempts=1) as client:
+        await client.list_buckets()

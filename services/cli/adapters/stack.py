@@ -1,0 +1,95 @@
+"""What runs: told by the native supervisor's file and checked against the machine, or by docker compose."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from services.cli.settings import CHECKOUT, CliSettings
+from shared.errors import Outage, one_line
+
+FILE = "stack.json"
+TIME_SLACK = 5.0
+"""Seconds that a program may seem older or younger than its supervisor noted; more is another program."""
+COMPOSE_SECONDS = 15.0
+WELL = frozenset({"running", "ready", "healthy"})
+NOTHING_RUNS = "nothing runs here: start the stack with `make up`"
+
+
+async def processes(settings: CliSettings) -> list[dict[str, Any]]:
+    """Return name, pid, state, restarts and what else is known of each server and service.
+
+    Raises:
+        Outage: neither a native stack nor a compose project is up.
+
+    """
+    file = settings.state_dir / FILE
+    if await asyncio.to_thread(file.is_file):
+        return await asyncio.to_thread(_native, file)
+    if shutil.which("docker") and (found := await _compose()):
+        return found
+    raise Outage(NOTHING_RUNS)
+
+
+def health_ports(running: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the port of each service's probes, as far as it is known."""
+    ports = {str(one["name"]): one.get("ports") or {} for one in running}
+    return {
+        name: int(port)
+        for name, known in ports.items()
+        for what, port in known.items()
+        if "HEALTH" in what.upper()
+    }
+
+
+def _native(file: Path) -> list[dict[str, Any]]:
+    try:
+        noted = json.loads(file.read_text())["processes"]
+    except (OSError, ValueError, KeyError) as error:
+        raise Outage(f"{file} cannot be read: {one_line(error)}; `make up` writes it anew") from error
+    return [one | {"state": one["state"] if _is_alive(one) else _ended(one["state"])} for one in noted]
+
+
+def _ended(state: str) -> str:
+    """A process that the file believes in, but the machine does not have, is dead."""
+    return "dead" if state in {"running", "starting", "ready", "stopping"} else state
+
+
+def _is_alive(one: Mapping[str, Any]) -> bool:
+    """Whether that very process runs: the number may belong to another one by now."""
+    try:
+        found = psutil.Process(one["pid"])
+        started = one.get("started_at")
+        same = not isinstance(started, int | float) or abs(found.create_time() - started) < TIME_SLACK
+        return same and found.is_running() and found.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, TypeError, KeyError, ValueError):
+        return False
+
+
+async def _compose() -> list[dict[str, Any]]:
+    """Return what docker compose runs of this checkout; nothing when it does not answer."""
+    command = ("docker", "compose", "--project-directory", str(CHECKOUT), "ps", "--all", "--format", "json")
+    pipe = asyncio.subprocess.PIPE
+    asked = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(COMPOSE_SECONDS):
+            output, _ = await asked.communicate()
+    except TimeoutError:
+        asked.kill()
+        return []
+    return [_container(json.loads(line)) for line in output.splitlines() if line.startswith(b"{")]
+
+
+def _container(found: Mapping[str, Any]) -> dict[str, Any]:
+    state = found.get("Health") or found.get("State")
+    return {
+        "name": found.get("Service"),
+        "pid": None,
+        "state": state,
+        "restarts": None,
+        "container": found.get("Name"),
+    }

@@ -1,0 +1,1 @@
+"""One file per command; the docstring of each is its help."""

@@ -1,0 +1,66 @@
+"""`penstock dlq discard`: dead letters that nobody needs."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from services.cli.adapters import kafka
+from services.cli.adapters.letters import settle, unsettled_letters
+from services.cli.commands.dlq_settle import Settled, chosen, in_order, report
+from services.cli.core.letters import Choice, Letter, Place
+from services.cli.settings import load
+from services.cli.terminal import Json
+
+
+async def discard_letters(  # noqa: PLR0913 - flags of the command
+    letter: str = "",
+    *,
+    code: str = "",
+    service: str = "",
+    reason_contains: str = "",
+    all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - a flag of the command
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    rate: float = 1000,
+    json: Json = False,
+) -> int:
+    """Settle dead letters without sending them anywhere; they stay readable until the topic's retention.
+
+    Examples:
+        penstock dlq discard minio.live.ingest.dlq/0/3
+        penstock dlq discard --code FOREIGN_BUCKET
+        penstock dlq discard --all --dry-run
+
+    Parameters
+    ----------
+    letter:
+        One letter by its name, topic/partition/offset.
+    code:
+        All letters with this code.
+    service:
+        All letters of this service.
+    reason_contains:
+        All letters whose reason has this text.
+    all:
+        Every letter.
+    dry_run:
+        Say what would be discarded; settle nothing.
+    rate:
+        Letters a second at most.
+
+    """
+    settings = load()
+    place = Place.parse(letter) if letter else None
+    choice = chosen(Choice(place, code=code, service=service, reason=reason_contains, everything=all))
+    async with kafka.open_reader(settings) as reader:
+        letters = [one async for one in unsettled_letters(settings, reader, choice)]
+    settled = Settled("discarded", dry=dry_run)
+    if letters and not dry_run:
+        async with kafka.open_producer(settings) as producer:
+            await in_order(producer, letters, _discard, settled, rate)
+    else:
+        settled.done.extend(letters)
+    return report(settled, choice, json=json)
+
+
+async def _discard(producer: Any, letter: Letter) -> None:
+    await settle(producer, letter, "discarded")

@@ -1,0 +1,256 @@
+"""`penstock put`: files and folders into a bucket."""
+
+import asyncio
+import mimetypes
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from services.cli.adapters import files, s3
+from services.cli.adapters.files import LocalFile
+from services.cli.adapters.journal import Journal
+from services.cli.adapters.objects import Stored
+from services.cli.adapters.trouble import reaching
+from services.cli.adapters.upload import Manners, Uploader, together
+from services.cli.adapters.waiting import wait_for_digests
+from services.cli.core.address import Address, checked, parse
+from services.cli.core.text import human_bytes, plural, visible
+from services.cli.settings import CliSettings, load
+from services.cli.terminal import Json, emit, is_terminal, note, progress, say
+from services.cli.verdicts import show_verdict, verdict_document, worst
+from shared.errors import Rejected
+
+LISTED = 20
+"""Up to so many objects are named one by one on a terminal."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the files."""
+
+    stored: dict[Address, Stored] = field(default_factory=dict)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        """Bytes stored."""
+        return sum(one.size for one in self.stored.values())
+
+    def summary(self) -> str:
+        """Say it in one line."""
+        seconds = max(time.monotonic() - self.started, 1e-3)
+        text = f"{plural(len(self.stored), 'object')}, {human_bytes(self.size)} in {seconds:.1f} s"
+        rate = f" ({human_bytes(self.size / seconds)}/s)"
+        return text + rate + (f", {plural(len(self.failed), 'file')} failed" if self.failed else "")
+
+
+async def put(  # noqa: PLR0913 - flags of the command
+    *paths: str,
+    wait: Annotated[bool, Parameter(negative="")] = False,
+    timeout: float = 300,  # noqa: ASYNC109 - a flag of the command
+    checksum: Literal["md5", "sha256"] | None = None,
+    digests: str = "",
+    meta: tuple[str, ...] = (),
+    content_type: str = "",
+    as_key: Annotated[bool, Parameter(negative="")] = False,
+    parallel: int = 8,
+    json: Json = False,
+) -> int:
+    """Store files or folders below s3://bucket/prefix: in parallel, large files in parts.
+
+    A folder keeps its name below the prefix, as with `cp -r`; with a slash behind it (`photos/`) only what is
+    in it is stored. Interrupted, the same command goes on where it stopped. A file that cannot be stored is
+    named, and the others go on.
+
+    Examples:
+        penstock put report.pdf s3://inbox/reports
+        penstock put photos/ notes.txt s3://inbox/2026 --wait
+        penstock put disk.img s3://inbox --checksum sha256 --wait --json
+        penstock put a.csv s3://src-data/1000.csv --as-key
+
+    Parameters
+    ----------
+    paths:
+        FILE... and, last, the target s3://bucket/prefix.
+    wait:
+        Wait for the digests and show them; exit code 3 when some are still pending after --timeout.
+    timeout:
+        Seconds to wait for digests.
+    checksum:
+        Digest the file here too and send it along (x-amz-meta-...), so that the hasher verifies what arrived.
+    digests:
+        Which digests to make, such as `sha512,blake3`, instead of the usual ones.
+    meta:
+        User metadata, NAME=VALUE.
+    content_type:
+        The content type; guessed from each name unless given.
+    as_key:
+        The target is the key itself, of a single file.
+    parallel:
+        Requests in flight.
+
+    """
+    settings = load()
+    sources, target = paths_of(paths)
+    manners = Manners(
+        metadata=_metadata(meta, digests),
+        content_type=lambda path: (
+            content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        ),
+        checksum=checksum or "",
+        parallel=max(1, parallel),
+    )
+    plan = Plan(sources, target, as_key=as_key)
+    count, size = await asyncio.to_thread(plan.measure)
+    words = [*plan.words(), checksum or "", digests, *meta]
+    with Journal(settings.journal_dir, words) as journal:
+        outcome = await _store_all(settings, plan, journal, manners, (count, size))
+        if not outcome.failed:
+            journal.forget_all()
+    return await _report(settings, outcome, wait=wait, seconds=timeout, json=json)
+
+
+def paths_of(paths: Sequence[str]) -> tuple[tuple[str, ...], Address]:
+    """Split the command's words into files and target.
+
+    Raises:
+        Rejected: there is no file or no target.
+
+    """
+    if len(paths) < 2:  # noqa: PLR2004 - a file and a target
+        raise Rejected(
+            "USAGE", "put: give at least one file and a target; write penstock put FILE... s3://bucket/prefix"
+        )
+    return tuple(paths[:-1]), parse(paths[-1])
+
+
+def _metadata(meta: Sequence[str], digests: str) -> dict[str, str]:
+    pairs = [one.partition("=") for one in meta]
+    if wrong := [name for name, mark, _ in pairs if not mark or not name]:
+        raise Rejected("USAGE", f"put: --meta {wrong[0]} has no value; write --meta NAME=VALUE")
+    return {name.lower(): value for name, _, value in pairs} | (
+        {"penstock-digests": digests} if digests else {}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which file becomes which object."""
+
+    sources: tuple[str, ...]
+    target: Address
+    as_key: bool = False
+
+    def measure(self) -> tuple[int, int]:
+        """Return how many files and bytes there are.
+
+        Raises:
+            Rejected: two files would become one object, or there are none.
+
+        """
+        count = size = 0
+        taken: set[str] = set()
+        for file in files.find(self.sources):
+            count, size = count + 1, size + file.size
+            if len(self.sources) > 1 and (file.name in taken or taken.add(file.name)):  # type: ignore[func-returns-value]
+                reason = f"two files would both become {visible(str(self.target.below(file.name)))}"
+                raise Rejected("SAME_KEY", f"put: {reason}; put them one folder at a time")
+        if not count:
+            raise Rejected("NO_FILES", "put: there are no files in it; nothing was stored")
+        if self.as_key and (count > 1 or not self.target.key):
+            raise Rejected(
+                "USAGE", "put: --as-key is for one file and a whole key; leave it out for a prefix"
+            )
+        return count, size
+
+    def words(self) -> list[str]:
+        """Return what names this upload, from whatever folder it is given again."""
+        return [*(str(Path(one).absolute()) for one in self.sources), str(self.target), str(self.as_key)]
+
+    def pairs(self) -> Iterator[tuple[LocalFile, Address]]:
+        """Yield each file with its object."""
+        for file in files.find(self.sources):
+            yield file, self.target if self.as_key else self.target.below(file.name)
+
+
+async def _store_all(
+    settings: CliSettings, plan: Plan, journal: Journal, manners: Manners, total: tuple[int, int]
+) -> Outcome:
+    outcome = Outcome()
+    if not journal.is_empty:
+        note("going on where an earlier run stopped")
+    async with (
+        _bar(total) as advance,
+        s3.open_s3(settings, connections=manners.parallel + 2, attempts=5) as client,
+    ):
+        uploader = Uploader(client, journal, manners, advance)
+        pairs = plan.pairs()
+        with reaching(s3.name_of(settings)):
+            async with together() as group:
+                for _ in range(manners.parallel):
+                    group.create_task(_work(pairs, uploader, outcome))
+    return outcome
+
+
+async def _work(pairs: Iterator[tuple[LocalFile, Address]], uploader: Uploader, outcome: Outcome) -> None:
+    """Take files until there are none; a refused file is noted, an outage ends all."""
+    for file, address in pairs:
+        try:
+            outcome.stored[address] = await uploader.store(file.path, checked(address))
+        except Rejected as refusal:
+            outcome.failed.append((str(file.path), str(refusal)))
+
+
+@asynccontextmanager
+async def _bar(total: tuple[int, int]) -> AsyncIterator[Any]:
+    count, size = total
+    with progress() as bar:
+        task = bar.add_task(plural(count, "file"), total=size)
+        yield lambda done: bar.advance(task, done)
+
+
+async def _report(settings: CliSettings, outcome: Outcome, *, wait: bool, seconds: float, json: bool) -> int:
+    verdicts = {}
+    if not json:
+        _list(outcome, briefly=wait)
+    if wait:
+        etags = {address: one.etag for address, one in outcome.stored.items()}
+        verdicts = await wait_for_digests(settings, etags, seconds)
+    if json:
+        emit(_document(outcome, verdicts))
+    else:
+        for address, verdict in verdicts.items():
+            show_verdict(address, verdict)
+    return 1 if outcome.failed else worst(verdicts.values())
+
+
+def _list(outcome: Outcome, *, briefly: bool) -> None:
+    if not briefly and (len(outcome.stored) <= LISTED or not is_terminal()):
+        for address, one in outcome.stored.items():
+            say(f"{address}  {human_bytes(one.size)}")
+    for _, reason in outcome.failed:
+        note(f"penstock: put: {reason}", style="red")
+    note(outcome.summary())
+
+
+def _document(outcome: Outcome, verdicts: dict[Address, Any]) -> dict[str, Any]:
+    objects = [
+        {
+            "bucket": address.bucket,
+            "key": address.key,
+            "url": str(address),
+            "etag": one.etag,
+            "size": one.size,
+        }
+        | ({"digest": verdict_document(address, verdicts[address])} if address in verdicts else {})
+        for address, one in outcome.stored.items()
+    ]
+    failed = [{"file": path, "error": reason} for path, reason in outcome.failed]
+    seconds = round(time.monotonic() - outcome.started, 3)
+    return {"objects": objects, "failed": failed, "bytes": outcome.size, "seconds": seconds}

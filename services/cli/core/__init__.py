@@ -1,0 +1,1 @@
+"""What the console decides, without any outside system."""

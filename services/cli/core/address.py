@@ -1,0 +1,84 @@
+"""Names of objects: `s3://bucket/key`, and which key a local file gets."""
+
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from services.cli.core.text import visible
+from shared.errors import Rejected
+
+SCHEME = "s3://"
+MAX_KEY_BYTES = 1024
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINER = "\u200d"
+"""Holds emoji together; the one format character that a name may need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A bucket and a key or prefix in it; the key is opaque and never normalised."""
+
+    bucket: str
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.key}"
+
+    def below(self, name: str) -> "Address":
+        """Return the address of `name` in this folder."""
+        folder = self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
+        return Address(self.bucket, folder + name)
+
+
+def parse(text: str) -> Address:
+    """Read `s3://bucket/key`; everything after the bucket's slash is the key, as it is.
+
+    Raises:
+        Rejected: no scheme or no bucket.
+
+    """
+    bucket, _, key = text.removeprefix(SCHEME).partition("/")
+    if not text.startswith(SCHEME) or not bucket:
+        raise Rejected("NOT_AN_ADDRESS", f"{visible(text, 80)!r} is no address; write s3://bucket/key")
+    return Address(bucket, key)
+
+
+def parse_object(text: str) -> Address:
+    """Read the address of one object.
+
+    Raises:
+        Rejected: it names no object.
+
+    """
+    address = parse(text)
+    if not address.key:
+        raise Rejected("NOT_AN_OBJECT", f"{address} is a bucket; add the object's key")
+    return address
+
+
+def checked(address: Address) -> Address:
+    """Return `address` if its key may be stored.
+
+    Raises:
+        Rejected: it has controls or bidi marks, is not UTF-8, or is too long for S3.
+
+    """
+    key = address.key
+    if any(unicodedata.category(char) in _UNSAFE and char != _JOINER for char in key):
+        raise Rejected(
+            "KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters; rename the file"
+        )
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise Rejected(
+            "KEY_TOO_LONG", f"{visible(str(address), 80)} has a key over {MAX_KEY_BYTES} bytes; shorten it"
+        )
+    return address
+
+
+def name_in(source: str, file: Path) -> str:
+    """Return the name of `file` below the target, as `cp -r` gives it; `folder/` leaves out its own."""
+    root = Path(source)
+    if file == root:
+        return file.name
+    inner = PurePosixPath(file.relative_to(root).as_posix())
+    return str(inner) if source.endswith("/") or root.name in {"", ".", ".."} else f"{root.name}/{inner}"

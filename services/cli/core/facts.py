@@ -1,0 +1,145 @@
+"""Facts as they pass on the bus: decoded, filtered, and said in one line."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from services.cli.core.text import human_bytes, visible
+
+DEAD: Final = ".dlq"
+_ATTRIBUTES: Final = ("ce_id", "ce_source", "ce_subject", "ce_time", "correlation_id", "traceparent")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One record: its place, its envelope and its body; a body that is not JSON is `{"raw": text}`."""
+
+    topic: str
+    partition: int
+    offset: int
+    at: datetime
+    key: str
+    type: str
+    headers: Mapping[str, str]
+    data: Mapping[str, Any]
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether this is a dead letter."""
+        return self.topic.endswith(DEAD)
+
+    def document(self) -> dict[str, Any]:
+        """Return it for a program."""
+        attributes = {
+            name.removeprefix("ce_"): self.headers[name] for name in _ATTRIBUTES if name in self.headers
+        }
+        dead = {name: text for name, text in self.headers.items() if name.startswith("dlq_")}
+        place = {
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "at": self.at.isoformat(),
+        }
+        return place | {"key": self.key, "type": self.type} | attributes | dead | {"data": dict(self.data)}
+
+
+def decode(  # noqa: PLR0913 - a record has these
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    timestamp_ms: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes | None]],
+) -> Fact:
+    """Read a record of any topic; nothing in it can make this fail."""
+    texts = {name: (text or b"").decode("utf-8", "backslashreplace") for name, text in headers}
+    kind = texts.get("ce_type", topic).removeprefix("penstock.")
+    at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    name = (key or b"").decode("utf-8", "backslashreplace")
+    return Fact(
+        topic, partition, offset, at, name, topic if topic.endswith(DEAD) else kind, texts, _body(value)
+    )
+
+
+def _body(value: bytes | None) -> Mapping[str, Any]:
+    try:
+        body = json.loads(value or b"null")
+    except (ValueError, RecursionError):
+        body = None
+    return body if isinstance(body, dict) else {"raw": (value or b"").decode("utf-8", "backslashreplace")}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which facts to show; what is empty lets everything pass."""
+
+    bucket: str = ""
+    prefix: str = ""
+    key: str = ""
+    types: tuple[str, ...] = ()
+
+    def lets(self, fact: Fact) -> bool:
+        """Whether to show `fact`; a type is given by how it begins (`objects`, `objects.hashed`)."""
+        bucket, key = (str(fact.data.get(name, "")) for name in ("bucket", "key"))
+        return (
+            (not self.bucket or bucket == self.bucket)
+            and key.startswith(self.prefix)
+            and (not self.key or key == self.key)
+            and (not self.types or any(fact.type.startswith(kind) for kind in self.types))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A fact for a person: a word, its colour, what it is about, and the rest."""
+
+    word: str
+    style: str
+    subject: str
+    detail: str
+
+
+def describe(fact: Fact) -> Line:
+    """Say a fact in one line."""
+    if fact.is_dead:
+        reason = f"{fact.headers.get('dlq_code', '')}: {fact.headers.get('dlq_reason', '')}"
+        return Line("dead", "bold red", visible(fact.key or fact.topic), visible(reason, 200))
+    subject = visible(fact.key)
+    match fact.type:
+        case "objects.changed.v1":
+            return _changed(fact.data, subject)
+        case "objects.hashed.v1":
+            return _hashed(fact.data, subject)
+        case "sweeps.completed.v1":
+            found = ", ".join(f"{name} {fact.data.get(name)}" for name in ("listed", "missed", "vanished"))
+            return Line("swept", "cyan", subject, visible(found))
+        case _:
+            return Line(fact.type.split(".")[-2] if "." in fact.type else "fact", "cyan", subject, "")
+
+
+def _changed(data: Mapping[str, Any], subject: str) -> Line:
+    if data.get("change") == "removed":
+        return Line("removed", "yellow", subject, "")
+    seen = f"{_size(data)} by {data.get('seen_by')}" if data.get("seen_by") == "sweep" else _size(data)
+    return Line("stored", "green", subject, visible(seen))
+
+
+def _hashed(data: Mapping[str, Any], subject: str) -> Line:
+    digests = data.get("digests")
+    shown = (
+        "  ".join(f"{name} {str(text)[:12]}" for name, text in digests.items())
+        if isinstance(digests, dict)
+        else ""
+    )
+    verification = data.get("verification")
+    style = "bold red" if verification == "mismatch" else "blue"
+    return Line("hashed", style, subject, visible("  ".join(part for part in (shown, verification) if part)))
+
+
+def _size(data: Mapping[str, Any]) -> str:
+    size = data.get("size")
+    return human_bytes(size) if isinstance(size, int) else ""

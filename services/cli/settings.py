@@ -1,0 +1,49 @@
+"""Where the console finds the stack: the process's variables, then `.env` here or in the checkout."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+
+from shared.environment import FILE, PREFIX, USER_SECRET, read_file, resolve
+from shared.errors import Rejected
+from shared.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class CliSettings(Settings):
+    """What every service needs, and what only the console uses."""
+
+    user_secrets: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Secrets of the services' own S3 users, by service; used by set-up only.",
+    )
+    journal_dir: Path = Field(
+        Path.home() / ".local/state/penstock/uploads",
+        description="What is known of uploads that can be resumed.",
+    )
+    http_url: str = Field("http://127.0.0.1:8080", description="Where the HTTP ingress answers, if it runs.")
+
+
+def load(variables: Mapping[str, str] | None = None, folder: Path | None = None) -> CliSettings:
+    """Return the settings from `variables` (the process's own), filled up from `.env`.
+
+    Raises:
+        Rejected: a variable has a value that cannot be.
+
+    """
+    near = folder or Path.cwd()
+    home = near if (near / FILE).is_file() or folder else CHECKOUT
+    env = resolve(os.environ if variables is None else variables, read_file(home), folder=home)
+    given = {name: env[var] for name in CliSettings.model_fields if (var := PREFIX + name.upper()) in env}
+    secrets = {
+        name.removeprefix(USER_SECRET).lower(): env[name] for name in env if name.startswith(USER_SECRET)
+    }
+    try:
+        return CliSettings.model_validate(given | {"user_secrets": secrets})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise Rejected("SETTINGS", f"settings: {name.rstrip('_')}: {first['msg']}; mend it in .env") from None

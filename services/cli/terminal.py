@@ -1,0 +1,95 @@
+"""What a person sees: text to standard output, trouble to standard error, JSON when asked for."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.highlighter import NullHighlighter
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+    track,
+)
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.core.text import visible
+
+T = TypeVar("T")
+
+Json = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print JSON for programs instead of text for people.")
+]
+"""The flag that every command has."""
+
+WIDE = 200
+"""Columns when nobody looks: lines in a pipe are not folded."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that neither guesses colours of figures nor folds lines in a pipe."""
+    tty = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr, highlighter=NullHighlighter(), width=None if tty else WIDE, soft_wrap=not tty
+    )
+
+
+def say(text: str, style: str = "") -> None:
+    """Print one line; `text` is shown as it is, without markup, its control characters made visible."""
+    console().print(Text(visible(text), style=style))
+
+
+def note(text: str, style: str = "dim") -> None:
+    """Tell on standard error what goes on, so that standard output stays the answer."""
+    console(stderr=True).print(Text(visible(text), style=style))
+
+
+def emit(document: Mapping[str, Any] | Sequence[Any], *, indent: int | None = 2) -> None:
+    """Print one JSON document; ASCII only, so that no key can play with the terminal."""
+    sys.stdout.write(json.dumps(document, indent=indent, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+def progress() -> Progress:
+    """Return a bar with bytes, rate and time left, on standard error; silent when nobody looks."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def spinner(text: str) -> Status:
+    """Return a sign of life for work without a measure, on standard error; silent when nobody looks."""
+    return console(stderr=True).status(text)
+
+
+def table(*columns: str) -> Table:
+    """Return a quiet table: no frame, the last column takes the room."""
+    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def counting(things: Sequence[T], noun: str) -> Iterable[T]:
+    """Yield `things` under a bar with the time left, on standard error; silent when nobody looks."""
+    return track(things, noun, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty())

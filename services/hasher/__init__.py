@@ -1,0 +1,1 @@
+"""Consumes `objects.changed.v1`; produces `objects.hashed.v1`; keeps `hasher.digests`."""

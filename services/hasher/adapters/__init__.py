@@ -1,0 +1,1 @@
+"""What the hasher talks to: its ledger in Postgres, and the objects."""

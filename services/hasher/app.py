@@ -1,0 +1,41 @@
+"""The hasher, wired."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from services.hasher import handlers, workers
+from services.hasher.adapters.ledger import DigestLedger
+from services.hasher.adapters.objects import Objects
+from services.hasher.core import algorithms
+from services.hasher.settings import HasherSettings
+from shared.bus import Bus
+from shared.postgres import migrate, open_pool
+from shared.service import Resources, Service
+from shared.storage import open_store
+from shared.work import MIGRATIONS, RetryPolicy, Worker, WorkQueue
+
+
+def build_app(settings: HasherSettings) -> Service:
+    """Wire the hasher; nothing connects before it runs. A digest in the settings that nobody knows is refused here."""
+    algorithms.known(settings.hasher_digests)
+    return Service(settings, handlers.router, partial(_open, settings))
+
+
+@asynccontextmanager
+async def _open(settings: HasherSettings, bus: Bus) -> AsyncIterator[Resources]:
+    await migrate(settings.postgres_dsn, "work", MIGRATIONS)
+    await migrate(settings.postgres_dsn, "hasher", "services.hasher.migrations")
+    async with open_pool(settings.postgres_dsn, service="hasher") as pool, open_store(settings) as store:
+        queue = WorkQueue(pool, "digest", lease_seconds=settings.hasher_lease_seconds)
+        hashing = handlers.Hashing(DigestLedger(pool), Objects(store, settings), queue, settings)
+        large = workers.LargeObjects(hashing, bus)
+        worker = Worker(
+            queue,
+            large.digest,
+            concurrency=settings.hasher_large_in_flight,
+            retries=RetryPolicy(),
+            grace=settings.shutdown_grace,
+            gave_up=large.give_up,
+        )
+        yield Resources({"hashing": hashing}, (worker.run,))

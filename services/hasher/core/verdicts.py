@@ -1,0 +1,144 @@
+"""What is wanted of a stored version, and what its digests say about the upload."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from services.hasher.core.algorithms import ALGORITHMS, known, normal
+from shared.events import ObjectChanged, ObjectHashed
+
+Status = Literal["pending", "running", "succeeded", "failed", "superseded", "gone"]
+Place = tuple[str, str, str]
+"""Bucket, key and version id, empty in a bucket without versions."""
+
+ASKED = "penstock-digests"
+"""The metadata entry that names other digests than the default ones."""
+
+
+def place_of(change: ObjectChanged) -> Place:
+    """Where the digests of this version are kept."""
+    return change.bucket, change.key, change.version_id or ""
+
+
+def newest(changes: Iterable[ObjectChanged]) -> dict[Place, ObjectChanged]:
+    """Return the newest stored version of each place; the ones before it cannot be read any more."""
+    latest: dict[Place, ObjectChanged] = {}
+    for change in changes:
+        mine = latest.get(place_of(change))
+        if change.change == "stored" and (mine is None or change.revision >= mine.revision):
+            latest[place_of(change)] = change
+    return latest
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One stored version to digest; `declared` are digests its uploader gave, hex by algorithm."""
+
+    change: ObjectChanged
+    algorithms: tuple[str, ...]
+    declared: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes, as notified."""
+        return self.change.size or 0
+
+
+def task_of(change: ObjectChanged, defaults: Sequence[str]) -> Task:
+    """Read what the uploader wants; raises Rejected for a digest that nobody knows."""
+    asked = change.metadata.get(ASKED, "")
+    algorithms = known(asked.replace(",", " ").split()) or known(defaults)
+    return Task(change, algorithms, declared_in(change.metadata))
+
+
+def declared_in(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests that metadata declares (`md5`, `sha256` ...), hex or base64; what is neither is no digest."""
+    found = {normal(name): _as_hex(normal(name), value) for name, value in metadata.items() if normal(name) in ALGORITHMS}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _as_hex(algorithm: str, text: str) -> str | None:
+    empty = ALGORITHMS[algorithm]().hexdigest()
+    plain = text.strip().strip('"')
+    if len(plain) == len(empty) and all(digit in "0123456789abcdefABCDEF" for digit in plain):
+        return plain.lower()
+    try:
+        decoded = base64.b64decode(plain, validate=True).hex()
+    except (binascii.Error, ValueError):
+        return None
+    return decoded if len(decoded) == len(empty) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The state of one stored version's digests, as `hasher.digests` keeps it."""
+
+    change: ObjectChanged
+    status: Status
+    digests: Mapping[str, str] = field(default_factory=dict)
+    verification: Literal["verified", "mismatch"] | None = None
+    mismatched: tuple[str, ...] = ()
+    error: str | None = None
+    kept: bool = False
+    """It stays although its object goes, because the hasher itself removed the object."""
+
+
+def finished(task: Task, digests: Mapping[str, str], declared: Mapping[str, str]) -> Row:
+    """Return the row of a version that was read whole; the declared digests are checked, the wanted ones kept."""
+    checkable = {name: value for name, value in declared.items() if name in digests}
+    mismatched = tuple(sorted(name for name, value in checkable.items() if digests[name] != value))
+    verification: Literal["verified", "mismatch"] | None = None
+    if checkable:
+        verification = "mismatch" if mismatched else "verified"
+    kept = {name: value for name, value in digests.items() if name in task.algorithms}
+    return Row(task.change, "succeeded", kept, verification, mismatched)
+
+
+def fact_of(row: Row) -> ObjectHashed:
+    """Return the fact that a succeeded row stands for."""
+    change = row.change
+    return ObjectHashed(
+        bucket=change.bucket,
+        key=change.key,
+        version_id=change.version_id,
+        etag=change.etag,
+        size=change.size,
+        digests=dict(row.digests),
+        verification=row.verification,
+        mismatched=row.mismatched,
+        revision=change.revision,
+        correlation_id=change.correlation_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the ledger holds for a place."""
+
+    etag: str | None
+    size: int | None
+    status: Status
+    digests: Mapping[str, str]
+    verification: Literal["verified", "mismatch"] | None
+    mismatched: tuple[str, ...]
+    revision: int
+
+
+def reusable(task: Task, mine: Remembered | None) -> Row | None:
+    """Return the row of a version whose bytes were digested before: same etag, same size, every digest there."""
+    if mine is None or mine.status != "succeeded" or mine.etag is None:
+        return None
+    if (mine.etag, mine.size) != (task.change.etag, task.change.size) or not set(task.algorithms) <= set(mine.digests):
+        return None
+    kept = {name: mine.digests[name] for name in task.algorithms}
+    again = finished(task, kept, task.declared)
+    if task.declared:
+        return again
+    return Row(task.change, "succeeded", kept, mine.verification, mine.mismatched)
+
+
+def is_outdated(change: ObjectChanged, mine: Remembered | None) -> bool:
+    """Whether something newer is known of the place than `change` tells."""
+    return mine is not None and mine.revision > change.revision

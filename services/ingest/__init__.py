@@ -1,0 +1,1 @@
+"""Consumes `minio.live`, `minio.safe` and `sweeps.requested.v1`; produces `objects.changed.v1` and `sweeps.completed.v1`; keeps `ingest.objects`."""

@@ -1,0 +1,1 @@
+"""What ingest talks to: its memory in Postgres, and the bucket."""

@@ -1,0 +1,175 @@
+"""What ingest remembers, in Postgres."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+from aiokafka import ConsumerRecord
+
+from services.ingest.core.decisions import Known, Outcome, Place
+from shared.events import ObjectChanged, SweepCompleted
+from shared.middleware.records import Record
+from shared.postgres import Pool
+
+
+class Memory:
+    """The latest known state of every key, `ingest.objects`, and what is still in doubt."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def recall(self, places: Iterable[Place]) -> tuple[dict[Place, Known], int]:
+        """Return what is known of `places`, and the database clock in microseconds."""
+        wanted = list(set(places))
+        rows = await self._pool.fetch(_RECALL, [bucket for bucket, _ in wanted], [key for _, key in wanted])
+        found = {(row["bucket"], row["key"]): _known(row) for row in rows if row["bucket"] is not None}
+        return found, rows[0]["clock"]
+
+    async def remember(self, outcome: Outcome, *, sweep_id: str | None = None) -> None:
+        """Keep the states of `outcome`; an older revision never replaces a newer one."""
+        if outcome.states:
+            rows = [_row(fact, state, sweep_id) for fact, state in outcome.states.values()]
+            await self._pool.execute(_REMEMBER, rows)
+        if outcome.adopted:
+            late = [one.model_dump(include={"bucket", "key", "sequencer", "seen_by"}) for one in outcome.adopted]
+            await self._pool.execute(_ADOPT, late)
+
+    async def known_between(
+        self, bucket: str, prefix: str, *, after: str, upto: str | None, limit: int
+    ) -> dict[str, Known]:
+        """Return the keys known as stored with `after` < key <= `upto`, at most `limit` of them, in order."""
+        rows = await self._pool.fetch(_BETWEEN, bucket, after, upto, prefix, limit)
+        return {row["key"]: _known(row) for row in rows}
+
+    async def doubt(self, records: Sequence[Record], seconds: float) -> None:
+        """Keep records whose object is not there, until its removal was told or `seconds` are over."""
+        await self._pool.executemany(
+            "INSERT INTO ingest.doubts (topic, partition, record_offset, record_key, record_value, due_at) "
+            "VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) ON CONFLICT DO NOTHING",
+            [(one.topic, one.partition, one.offset, one.key, one.value, seconds) for one in records],
+        )
+
+    async def due_doubts(self, limit: int = 100) -> list[Record]:
+        """Return the records whose time is over, as they came."""
+        rows = await self._pool.fetch(
+            "SELECT topic, partition, record_offset, record_key, record_value FROM ingest.doubts "
+            "WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1",
+            limit,
+        )
+        return [_record(*row) for row in rows]
+
+    async def settle(self, record: Record) -> None:
+        """Forget a doubt that was decided."""
+        await self._pool.execute(
+            "DELETE FROM ingest.doubts WHERE topic = $1 AND partition = $2 AND record_offset = $3",
+            record.topic,
+            record.partition,
+            record.offset,
+        )
+
+    async def begin_sweep(self, sweep_id: str, buckets: Sequence[str], prefix: str) -> None:
+        """Note that a sweep runs; one that is taken over starts its counts again."""
+        await self._pool.execute(
+            "INSERT INTO ingest.sweeps (sweep_id, buckets, prefix) VALUES ($1, $2, $3) ON CONFLICT (sweep_id) DO UPDATE "
+            "SET listed = 0, started_at = clock_timestamp(), finished_at = NULL",
+            sweep_id,
+            list(buckets),
+            prefix,
+        )
+
+    async def finish_sweep(self, done: SweepCompleted) -> None:
+        """Note what a sweep found."""
+        await self._pool.execute(
+            "UPDATE ingest.sweeps SET listed = $2, missed = $3, vanished = $4, finished_at = clock_timestamp() "
+            "WHERE sweep_id = $1",
+            done.sweep_id,
+            done.listed,
+            done.missed,
+            done.vanished,
+        )
+
+
+def _record(topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None) -> Record:
+    return ConsumerRecord(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=0,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key or b""),
+        serialized_value_size=len(value or b""),
+        headers=(),
+    )
+
+
+def _known(row: asyncpg.Record) -> Known:
+    return Known(
+        row["state"], row["version_id"], row["etag"], row["sequencer"], row["revision"], row["correlation_id"]
+    )
+
+
+def _row(fact: ObjectChanged, state: Known, sweep_id: str | None) -> dict[str, Any]:
+    said = fact.model_dump(mode="json", include=_SAID)
+    return said | {"state": fact.change, "sequencer": state.sequencer, "sweep_id": sweep_id}
+
+
+_SAID = {
+    "bucket",
+    "key",
+    "version_id",
+    "etag",
+    "size",
+    "content_type",
+    "metadata",
+    "revision",
+    "seen_by",
+    "correlation_id",
+    "occurred_at",
+}
+
+_RECALL = """
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock, found.*
+FROM (SELECT 1) AS one LEFT JOIN (
+    SELECT bucket, key, state, version_id, etag, sequencer, revision, correlation_id
+    FROM unnest($1::text[], $2::text[]) AS wanted (bucket, key) JOIN ingest.objects USING (bucket, key)
+) AS found ON true
+"""
+
+_REMEMBER = """
+INSERT INTO ingest.objects AS mine (
+    bucket, key, state, version_id, etag, size, content_type, metadata, sequencer, revision, seen_by, sweep_id,
+    correlation_id, occurred_at
+)
+SELECT
+    bucket, key, state, version_id, etag, size, content_type, metadata, sequencer, revision, seen_by, sweep_id,
+    correlation_id, occurred_at
+FROM jsonb_populate_recordset(NULL::ingest.objects, $1)
+ON CONFLICT (bucket, key) DO UPDATE SET
+    state = excluded.state, version_id = excluded.version_id, etag = excluded.etag, size = excluded.size,
+    content_type = excluded.content_type, metadata = excluded.metadata, sequencer = excluded.sequencer,
+    revision = excluded.revision, seen_by = excluded.seen_by, sweep_id = excluded.sweep_id,
+    correlation_id = excluded.correlation_id, occurred_at = excluded.occurred_at, updated_at = clock_timestamp()
+WHERE mine.revision < excluded.revision
+"""
+
+_ADOPT = """
+WITH adopted AS (
+    UPDATE ingest.objects AS mine
+    SET sequencer = late.sequencer, seen_by = late.seen_by, updated_at = clock_timestamp()
+    FROM jsonb_to_recordset($1) AS late (bucket text, key text, sequencer text, seen_by text)
+    WHERE mine.bucket = late.bucket AND mine.key = late.key AND mine.sequencer IS NULL
+    RETURNING mine.sweep_id
+)
+UPDATE ingest.sweeps AS swept SET late = swept.late + counted.n
+FROM (SELECT sweep_id, count(*) AS n FROM adopted GROUP BY sweep_id) AS counted
+WHERE swept.sweep_id = counted.sweep_id
+"""
+
+_BETWEEN = """
+SELECT key, state, version_id, etag, sequencer, revision, correlation_id FROM ingest.objects
+WHERE bucket = $1 AND key > $2 AND ($3::text IS NULL OR key <= $3) AND starts_with(key, $4) AND state = 'stored'
+ORDER BY key LIMIT $5
+"""

@@ -1,0 +1,41 @@
+"""Ingest, wired."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from services.ingest import handlers, workers
+from services.ingest.adapters.bucket import Bucket
+from services.ingest.adapters.memory import Memory
+from services.ingest.settings import IngestSettings
+from shared.bus import Bus
+from shared.postgres import migrate, open_pool
+from shared.service import Resources, Service
+from shared.storage import open_store
+from shared.work import MIGRATIONS, RetryPolicy, Worker, WorkQueue
+
+
+def build_app(settings: IngestSettings) -> Service:
+    """Wire ingest; nothing connects before it runs."""
+    return Service(settings, handlers.router, partial(_open, settings))
+
+
+@asynccontextmanager
+async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
+    await migrate(settings.postgres_dsn, "work", MIGRATIONS)
+    await migrate(settings.postgres_dsn, "ingest", "services.ingest.migrations")
+    async with open_pool(settings.postgres_dsn, service="ingest") as pool, open_store(settings) as store:
+        memory, bucket = Memory(pool), Bucket(store, in_flight=settings.lookups_in_flight)
+        merger = handlers.Merger(memory, bucket, bus, settings)
+        queue = WorkQueue(pool, "sweep")
+        sweeper = workers.Sweeper(memory, bucket, bus, queue, settings)
+        worker = Worker(queue, sweeper.sweep, concurrency=1, retries=RetryPolicy())
+        yield Resources(
+            {"merger": merger, "sweeps": queue, "settings": settings},
+            (
+                worker.run,
+                sweeper.schedule,
+                workers.Doubts(memory, merger, bus).settle,
+                partial(workers.keep_rules, settings),
+            ),
+        )

@@ -1,0 +1,1 @@
+"""Why ingest exists: notices, what they change, and what a sweep finds; no I/O."""

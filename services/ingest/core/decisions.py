@@ -1,0 +1,189 @@
+"""What to do with a notice: decisions as values.
+
+A notification is a hint, the bucket is the truth. Both lanes bring every event, late, twice and sometimes out of
+order; `judge` compares notices with what is known and with what the bucket answered, and names the one thing to do.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from services.ingest.core.notices import State
+from shared.events import ObjectChanged
+
+SEQUENCER_WIDTH = 64
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def order(sequencer: str) -> str:
+    """Return a sequencer as text that sorts by age: S3 says to pad the shorter on the right with zeros."""
+    return sequencer.upper().ljust(SEQUENCER_WIDTH, "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The latest state of a key as Penstock knows it; without a sequencer it was found by a sweep."""
+
+    state: State
+    version_id: str | None
+    etag: str | None
+    sequencer: str | None
+    revision: int
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the bucket holds under a key, asked just now."""
+
+    etag: str
+    last_modified: datetime
+
+
+class Verdict(enum.StrEnum):
+    """What to do with a notice."""
+
+    NEWS = "news"
+    """Publish it and remember it."""
+    ADOPT = "adopt"
+    """A sweep told it already: remember the sequencer only."""
+    DUPLICATE = "duplicate"
+    """The other lane, or an earlier delivery, told it already."""
+    STALE = "stale"
+    """Something newer is known, and the bucket agrees with that."""
+    DOUBTFUL = "doubtful"
+    """Stored, says the notice, but nothing is there: removed since, or forged. Its removal will tell, or nothing."""
+    FALSE = "false"
+    """Removed, says the notice, but it is there and older than the removal."""
+
+
+def is_told(known: Known | None, notice: ObjectChanged) -> Verdict | None:
+    """Judge by memory alone: the verdict on a notice that was told already, None where the bucket must be asked."""
+    if known is None:
+        return None
+    if known.sequencer is not None and notice.sequencer is not None:
+        return Verdict.DUPLICATE if order(known.sequencer) == order(notice.sequencer) else None
+    if (known.state, known.etag, known.version_id) == (notice.change, notice.etag, notice.version_id):
+        return Verdict.ADOPT if known.sequencer is None and notice.sequencer is not None else Verdict.DUPLICATE
+    return None
+
+
+def decide(known: Known | None, notice: ObjectChanged, truth: Truth | None) -> Verdict:
+    """Judge a notice that memory alone could not settle."""
+    matches = truth is None if notice.change == "removed" else truth is not None and truth.etag == notice.etag
+    if known is not None and not _is_newer(notice, known):
+        return Verdict.NEWS if matches and _differs(notice, known) else Verdict.STALE
+    if notice.change == "stored":
+        return Verdict.DOUBTFUL if truth is None else Verdict.NEWS
+    if truth is None:
+        return Verdict.NEWS
+    recreated = notice.occurred_at is None or truth.last_modified >= notice.occurred_at.replace(microsecond=0)
+    return Verdict.STALE if recreated else Verdict.FALSE
+
+
+def _is_newer(notice: ObjectChanged, known: Known) -> bool:
+    if notice.sequencer is None or known.sequencer is None:
+        return False
+    return order(notice.sequencer) > order(known.sequencer)
+
+
+def _differs(notice: ObjectChanged, known: Known) -> bool:
+    return (known.state, known.etag) != (notice.change, notice.etag)
+
+
+def replaces(known: Known | None, notice: ObjectChanged) -> bool:
+    """Whether the notice is about the current version of its key; removing an old version leaves the key as it is."""
+    if known is None or notice.change == "stored" or notice.version_id is None:
+        return True
+    return known.version_id == notice.version_id
+
+
+def after(known: Known | None, fact: ObjectChanged) -> Known | None:
+    """Return what is known once `fact` is told; the highest sequencer stays, so that no older copy counts as newer."""
+    if not replaces(known, fact):
+        return known
+    highest = max((one for one in (known and known.sequencer, fact.sequencer) if one), key=order, default=None)
+    return Known(fact.change, fact.version_id, fact.etag, highest, fact.revision, fact.correlation_id)
+
+
+def by_age(notice: ObjectChanged) -> tuple[str, datetime]:
+    """Sort key for notices of one key; those without a sequencer come by their time."""
+    return (order(notice.sequencer or ""), notice.occurred_at or _NEVER)
+
+
+Place = tuple[str, str]
+"""Bucket and key."""
+Version = tuple[str, str, str | None]
+"""Bucket, key and version id."""
+
+
+def place_of(notice: ObjectChanged) -> Place:
+    """Where the notice happened."""
+    return notice.bucket, notice.key
+
+
+def version_of(notice: ObjectChanged) -> Version:
+    """What to ask the bucket about."""
+    return notice.bucket, notice.key, notice.version_id
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch of notices comes to: `facts` in the order to tell them, and the state of each key after them."""
+
+    facts: list[ObjectChanged] = field(default_factory=list)
+    states: dict[Place, tuple[ObjectChanged, Known]] = field(default_factory=dict)
+    adopted: list[ObjectChanged] = field(default_factory=list)
+    doubtful: list[ObjectChanged] = field(default_factory=list)
+    false: list[ObjectChanged] = field(default_factory=list)
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def judge(
+    notices: Iterable[ObjectChanged],
+    known: Mapping[Place, Known],
+    truths: Mapping[Version, Truth | None],
+    *,
+    clock: int,
+) -> Outcome:
+    """Judge a batch, oldest first; `clock` (microseconds of the database clock) starts the new revisions."""
+    outcome = Outcome()
+    now = dict(known)
+    ordered = sorted(notices, key=by_age)
+    removed = {place_of(one): by_age(one) for one in ordered if one.change == "removed"}
+    for notice in ordered:
+        place, mine = place_of(notice), now.get(place_of(notice))
+        verdict = is_told(mine, notice) or decide(mine, notice, truths.get(version_of(notice)))
+        if verdict is Verdict.DOUBTFUL and removed.get(place, by_age(notice)) > by_age(notice):
+            verdict = Verdict.NEWS
+        outcome.verdicts[notice.seen_by, verdict.value] += 1
+        if verdict is Verdict.NEWS:
+            clock = max(clock, mine.revision if mine else 0) + 1
+            _tell(outcome, now, _as_fact(notice, mine, clock))
+        elif verdict is Verdict.ADOPT and mine is not None:
+            outcome.adopted.append(notice)
+            now[place] = replace(mine, sequencer=notice.sequencer)
+        elif verdict is Verdict.DOUBTFUL:
+            outcome.doubtful.append(notice)
+        elif verdict is Verdict.FALSE:
+            outcome.false.append(notice)
+    return outcome
+
+
+def _as_fact(notice: ObjectChanged, mine: Known | None, revision: int) -> ObjectChanged:
+    """Give the notice its place in the order of its key; a removal belongs to the object that it removes."""
+    update: dict[str, object] = {"revision": revision}
+    if notice.change == "removed" and mine is not None and mine.correlation_id:
+        update["correlation_id"] = mine.correlation_id
+    return notice.model_copy(update=update)
+
+
+def _tell(outcome: Outcome, now: dict[Place, Known], fact: ObjectChanged) -> None:
+    place = place_of(fact)
+    outcome.facts.append(fact)
+    state = after(now.get(place), fact)
+    if state is not None and state.revision == fact.revision:
+        now[place] = state
+        outcome.states[place] = (fact, state)

@@ -1,0 +1,128 @@
+"""What a notification says: S3's event message, read into the facts it claims."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+from urllib.parse import unquote_plus
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from shared.errors import Rejected
+from shared.events import ObjectChanged, stable_id
+
+Lane = Literal["live", "safe"]
+State = Literal["stored", "removed"]
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+"""Control characters and bidirectional overrides: legal for the store, a trap for every terminal and log."""
+
+
+class _Bucket(TypedDict):
+    name: str
+
+
+class _Object(TypedDict, total=False):
+    key: str
+    size: int
+    eTag: str
+    contentType: str
+    userMetadata: dict[str, str]
+    versionId: str
+    sequencer: str
+
+
+class _S3(TypedDict):
+    bucket: _Bucket
+    object: _Object
+
+
+class _Record(TypedDict):
+    eventName: str
+    eventTime: datetime
+    s3: _S3
+
+
+class Notification(TypedDict):
+    """An S3 event message as MinIO and AWS write it; what Penstock does not use is left out.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    """
+
+    Records: list[_Record]
+
+
+_NOTIFICATION = TypeAdapter(Notification)
+_CHANGES: Mapping[str, State] = {
+    "ObjectCreated": "stored",
+    "ObjectRemoved": "removed",
+    "LifecycleExpiration": "removed",
+}
+
+
+def decode(body: bytes | None, lane: Lane) -> tuple[ObjectChanged, ...]:
+    """Read one Kafka record of a lane; events that change no object give nothing."""
+    if not body:
+        raise Rejected("EMPTY_RECORD", "a record without a body is no S3 notification")
+    try:
+        notification = _NOTIFICATION.validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise Rejected("BAD_NOTIFICATION", f"not an S3 notification: {where}: {first['msg']}") from None
+    notices = (_notice(record, lane) for record in notification["Records"])
+    return tuple(notice for notice in notices if notice is not None)
+
+
+def _notice(record: _Record, lane: Lane) -> ObjectChanged | None:
+    family, _, detail = record["eventName"].removeprefix("s3:").partition(":")
+    change = _CHANGES.get(family)
+    if change is None:
+        return None
+    described = record["s3"]["object"]
+    bucket, key = record["s3"]["bucket"]["name"], unquote_plus(described["key"], errors="surrogateescape")
+    version = None if detail.startswith("DeleteMarker") else described.get("versionId") or None
+    sequencer = described.get("sequencer") or None
+    return ObjectChanged(
+        change=change,
+        bucket=bucket,
+        key=key,
+        version_id=None if version == "null" else version,
+        etag=described.get("eTag", "").strip('"') or None if change == "stored" else None,
+        size=described.get("size", 0) if change == "stored" else None,
+        content_type=described.get("contentType") or None,
+        metadata=user_metadata(described.get("userMetadata", {})),
+        sequencer=sequencer,
+        occurred_at=record["eventTime"],
+        seen_by=lane,
+        correlation_id=stable_id(bucket, key, version, sequencer or record["eventTime"]),
+    )
+
+
+def user_metadata(raw: Mapping[str, str]) -> dict[str, str]:
+    """Return the uploader's own entries of `raw`, names in lower case and without their prefix."""
+    prefix = "x-amz-meta-"
+    return {name.lower().removeprefix(prefix): value for name, value in raw.items() if name.lower().startswith(prefix)}
+
+
+def refuse_unsafe(notice: ObjectChanged, inputs: frozenset[str]) -> None:
+    """Raise `Rejected` for buckets that are no input and keys that would deceive whoever reads them."""
+    if notice.bucket not in inputs:
+        raise Rejected(
+            "FOREIGN_BUCKET",
+            f"bucket {notice.bucket!a} is no input of this Penstock; add it to PENSTOCK_INPUT_BUCKETS "
+            "or remove its notification rule",
+        )
+    if is_unsafe(notice.key):
+        raise Rejected("KEY_UNSAFE", f"key {notice.key!a} holds control or bidirectional characters; rename the object")
+
+
+def is_unsafe(key: str) -> bool:
+    """Whether a key holds characters that no page, log or terminal can show honestly, or that are no text at all."""
+    return _UNSAFE.search(key) is not None or any("\ud800" <= one <= "\udfff" for one in key)
+
+
+def is_folder_marker(key: str, size: int | None) -> bool:
+    """Whether this is the empty object that browsers make to show a folder."""
+    return key.endswith("/") and not size

@@ -1,0 +1,36 @@
+"""What a sweep compares: a listing with what is known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.ingest.core.decisions import Known
+from services.ingest.core.notices import is_folder_marker, is_unsafe
+from shared.events import ObjectChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a listing."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+
+
+def missed(listed: Mapping[str, Listed], known: Mapping[str, Known], *, settled_before: datetime) -> list[str]:
+    """Return the keys that were never told; those younger than `settled_before` may still be notified."""
+    return [
+        key
+        for key, one in listed.items()
+        if one.last_modified < settled_before
+        and not is_unsafe(key)
+        and not is_folder_marker(key, one.size)
+        and ((mine := known.get(key)) is None or (mine.state, mine.etag) != ("stored", one.etag))
+    ]
+
+
+def gone(bucket: str, key: str) -> ObjectChanged:
+    """Return the notice of a known object that a sweep did not find."""
+    return ObjectChanged(change="removed", bucket=bucket, key=key, seen_by="sweep")

@@ -1,0 +1,155 @@
+"""What ingest does by the clock or at length: sweeps, doubts that came due, and the rules that must stand."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from services.ingest.adapters.bucket import Bucket
+from services.ingest.adapters.memory import Memory
+from services.ingest.core import decisions, sweeps
+from services.ingest.handlers import Merger, read
+from services.ingest.settings import IngestSettings
+from shared.bus import Bus, Received
+from shared.errors import one_line
+from shared.events import ObjectChanged, SweepCompleted
+from shared.postgres import wait_out
+from shared.provision import ensure_rules
+from shared.work import Lease, WorkQueue
+
+log = structlog.get_logger()
+
+FOUND = Counter(
+    "penstock_sweep_found_total", "What sweeps found that no notification had told: lost or late.", ["what"]
+)
+KNOWN_PER_STEP = 1000
+DOUBTS_EVERY = 2.0
+RULES_EVERY = 300.0
+START_SLOT = 60.0
+
+
+@dataclass(slots=True)
+class _Tally:
+    listed: int = 0
+    missed: int = 0
+    vanished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeper:
+    """Compares buckets with memory and tells what was missed."""
+
+    memory: Memory
+    bucket: Bucket
+    bus: Bus
+    queue: WorkQueue
+    settings: IngestSettings
+
+    async def sweep(self, lease: Lease) -> None:
+        """Do one sweep; taken over after a crash it starts again, which finds only what is still untold."""
+        item, started, tally = lease.item, time.monotonic(), _Tally()
+        buckets = tuple(item.payload["buckets"]) or self.settings.input_buckets
+        prefix: str = item.payload["prefix"]
+        await self.memory.begin_sweep(item.key, buckets, prefix)
+        for bucket in buckets:
+            await self._sweep_bucket(lease, bucket, tally)
+        done = SweepCompleted(
+            sweep_id=item.key,
+            buckets=buckets,
+            prefix=prefix,
+            listed=tally.listed,
+            missed=tally.missed,
+            vanished=tally.vanished,
+            seconds=round(time.monotonic() - started, 3),
+            correlation_id=item.correlation_id,
+        )
+        await self.memory.finish_sweep(done)
+        await self.bus.publish([done])
+        log.info("sweep.completed", **done.model_dump(include={"sweep_id", "listed", "missed", "vanished", "seconds"}))
+
+    async def _sweep_bucket(self, lease: Lease, bucket: str, tally: _Tally) -> None:
+        prefix, grace = lease.item.payload["prefix"], lease.item.payload["grace"]
+        settled_before = datetime.now(UTC) - timedelta(seconds=grace) if grace else datetime.max.replace(tzinfo=UTC)
+        after = ""
+        async for page in self.bucket.pages(bucket, prefix):
+            tally.listed += len(page)
+            known, _ = await self.memory.recall((bucket, key) for key in page)
+            mine = {key: state for (_, key), state in known.items()}
+            keys = sweeps.missed(page, mine, settled_before=settled_before)
+            tally.missed += await self._tell(lease, await self.bucket.describe(bucket, keys))
+            last = next(reversed(page))
+            tally.vanished += await self._tell_gone(lease, bucket, set(page), after=after, upto=last)
+            after = last
+            lease.report({"bucket": bucket, "listed": tally.listed})
+        tally.vanished += await self._tell_gone(lease, bucket, set(), after=after, upto=None)
+
+    async def _tell_gone(self, lease: Lease, bucket: str, there: set[str], *, after: str, upto: str | None) -> int:
+        told, prefix = 0, lease.item.payload["prefix"]
+        while known := await self.memory.known_between(bucket, prefix, after=after, upto=upto, limit=KNOWN_PER_STEP):
+            told += await self._tell(lease, [sweeps.gone(bucket, key) for key in known if key not in there])
+            after = next(reversed(known))
+        return told
+
+    async def _tell(self, lease: Lease, notices: list[ObjectChanged]) -> int:
+        """Tell what the bucket confirms; return how much that was."""
+        if not notices:
+            return 0
+        known, clock = await self.memory.recall(map(decisions.place_of, notices))
+        truths = await self.bucket.truths(map(decisions.version_of, notices))
+        outcome = decisions.judge(notices, known, truths, clock=clock)
+        await self.bus.publish(outcome.facts)
+        await self.memory.remember(outcome, sweep_id=lease.item.key)
+        for fact in outcome.facts:
+            FOUND.labels(fact.change).inc()
+            log.warning("sweep.found", change=fact.change, bucket=fact.bucket, key=fact.key)
+        return len(outcome.facts)
+
+    async def schedule(self) -> None:
+        """Put sweeps among the work, at start and by the interval; several processes agree on one by its name."""
+        if self.settings.sweep_at_start:
+            await self._add("start", START_SLOT, grace=self.settings.sweep_grace)
+        while self.settings.sweep_interval:
+            await asyncio.sleep(self.settings.sweep_interval - time.time() % self.settings.sweep_interval)
+            await self._add("scheduled", self.settings.sweep_interval, grace=self.settings.sweep_grace)
+
+    async def _add(self, why: str, slot: float, *, grace: float) -> None:
+        name = f"{why}-{int(time.time() // slot)}"
+        payload = {"buckets": [], "prefix": "", "grace": grace}
+        await wait_out(lambda: self.queue.add(name, payload))
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Decides for ever what came due: told meanwhile, there after all, or a dead letter."""
+
+    memory: Memory
+    merger: Merger
+    bus: Bus
+
+    async def settle(self) -> None:
+        """Look for due doubts for ever."""
+        while True:
+            await wait_out(self._settle_due)
+            await asyncio.sleep(DOUBTS_EVERY)
+
+    async def _settle_due(self) -> None:
+        for record in await self.memory.due_doubts():
+            received = Received(read(record), record)
+            await self.merger.merge([received], last_word=True)
+            if received.refusal is not None:
+                await self.bus.bury(record, received.refusal)
+            await self.memory.settle(record)
+
+
+async def keep_rules(settings: IngestSettings) -> None:
+    """See for ever that the notification rules stand; somebody may have made a bucket again without them."""
+    while True:
+        try:
+            for change in await ensure_rules(settings, settings.input_buckets):
+                log.warning("rules.applied", change=change)
+        except Exception as error:  # noqa: BLE001 - ingest works without; what is missed, the sweep finds
+            log.warning("rules.not_checked", reason=one_line(error))
+        await asyncio.sleep(RULES_EVERY)

@@ -1,0 +1,293 @@
+"""Kafka, with delivery decided once: at least once on the wire, once in effect.
+
+What FastStream and aiokafka do by default loses records (ack first), commits failures (ack always) or creates
+topics with one partition. Here a batch of records goes to a handler; each record has its own outcome; what the
+handler returns is published and acknowledged by all replicas; only then is the batch committed.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from pydantic import ValidationError
+
+from shared.errors import Rejected, one_line, outages
+from shared.events import Event
+from shared.middleware.dead_letter import DeadLetter, DeadLetters
+from shared.middleware.envelope import Envelope
+from shared.middleware.log_context import LogContext
+from shared.middleware.records import Record, records_of
+from shared.middleware.retry import Retry, RetryPolicy
+from shared.settings import Settings
+from shared.topics import Topic
+
+log = structlog.get_logger()
+
+outages(
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.KafkaTimeoutError,
+    kafka_errors.KafkaUnavailableError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.BrokerResponseError,
+)
+
+EventT = TypeVar("EventT")
+Decode = Callable[[Record], EventT]
+POLL_SECONDS = 1.0
+MAX_REQUEST_BYTES = 4 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Received(Generic[EventT]):
+    """One record of a batch: its event, where it came from, and whether the handler refused it."""
+
+    event: EventT
+    record: Record
+    refusal: Rejected | None = None
+
+    def reject(self, error: Rejected) -> None:
+        """Send this record, and no other, to the dead letters once the batch is done."""
+        self.refusal = error
+
+
+Handler = Callable[..., Awaitable[Iterable[Event] | None]]
+
+
+class Consumer(AIOKafkaConsumer):
+    """A consumer that tells when it last asked for records, and waits for them on the broker, not in a sleep."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.polled_at: float | None = None
+
+    def partitions_held(self) -> list[str]:
+        """Return what this consumer reads, as topic/partition."""
+        return [f"{held.topic}/{held.partition}" for held in super().assignment()]  # type: ignore[no-untyped-call]
+
+    async def getmany(self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:
+        """Wait up to `POLL_SECONDS`: the caller's short `timeout_ms` is only its pause after an empty answer."""
+        self.polled_at = time.monotonic()
+        timeout_ms = max(timeout_ms, int(POLL_SECONDS * 1000))
+        return await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+
+
+class Broker(KafkaBroker):
+    """FastStream's broker with our consumer; it remembers the consumers it made, for their health."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.consumers: list[Consumer] = []
+
+    def _build_consumer(self, options: Mapping[str, Any], **more: Any) -> Consumer:
+        consumer = Consumer(**{**options, **more})
+        self.consumers.append(consumer)
+        return consumer
+
+    async def _connect(self) -> Callable[..., AIOKafkaConsumer]:
+        made = await super()._connect()
+        options = made.keywords if isinstance(made, partial) else {}
+        self.config.broker_config.builder = partial(self._build_consumer, options)
+        return self.config.broker_config.builder
+
+
+def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | None = None) -> Broker:
+    """Return the broker of `service`: acks from all, idempotent, no topic made by accident."""
+    broker = Broker(
+        settings.kafka_bootstrap.split(","),
+        client_id=f"penstock-{service}",
+        acks="all",
+        enable_idempotence=True,
+        allow_auto_create_topics=False,
+        max_batch_size=1 << 17,
+        max_request_size=MAX_REQUEST_BYTES,
+        graceful_timeout=settings.shutdown_grace,
+        apply_types=False,
+        logger=None,
+    )
+    letters = DeadLetters(broker, service)
+    for middleware in (
+        LogContext,
+        partial(DeadLetter, letters=letters),
+        partial(Retry, policy=policy or RetryPolicy()),
+        partial(Envelope, source=service),
+    ):
+        broker.add_middleware(middleware)
+    return broker
+
+
+async def wait_for_kafka(settings: Settings) -> None:
+    """Return once Kafka answers; raises an outage while it does not."""
+    client = AIOKafkaClient(bootstrap_servers=settings.kafka_bootstrap, client_id="penstock-start")
+    try:
+        await client.bootstrap()
+    finally:
+        await client.close()
+
+
+class Bus:
+    """What a service does on the bus beside consuming: tell facts, and put aside records it cannot use."""
+
+    def __init__(self, broker: KafkaBroker, service: str) -> None:
+        self._broker = broker
+        self._letters = DeadLetters(broker, service)
+
+    async def publish(self, events: Iterable[Event]) -> None:
+        """Publish all `events`, many in flight, and return once all replicas have them; each key keeps its order."""
+        acks = [
+            await self._broker.publish(event, type(event).topic.name, no_confirm=True)
+            for event in events
+        ]
+        await asyncio.gather(*(ack for ack in acks if inspect.isawaitable(ack)))
+
+    async def bury(self, record: Record, error: BaseException) -> None:
+        """Put `record` among the dead letters."""
+        await self._letters.bury(record, error)
+
+
+def decode_event(kind: type[Event]) -> Decode[Event]:
+    """Return the decoder of records of `kind`; what does not fit is rejected with the first reason."""
+
+    def decode(record: Record) -> Event:
+        if record.value is None:
+            raise Rejected("EMPTY_RECORD", f"a record without a body is no {kind.__name__}")
+        try:
+            return kind.model_validate_json(record.value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "body"
+            raise Rejected("BAD_EVENT", f"not a {kind.__name__}: {where}: {first['msg']}") from None
+
+    return decode
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A handler, the topics it reads as one stream, and what it publishes."""
+
+    handler: Handler
+    topics: tuple[Topic, ...]
+    decode: Decode[Any]
+    payload: Any
+    max_records: int
+    publishes: tuple[type[Event], ...]
+
+
+@dataclass(slots=True)
+class Router:
+    """The handlers of one service; parameters after the first are given by name when the service starts."""
+
+    service: str
+    subscriptions: list[Subscription] = field(default_factory=list)
+    provided: dict[str, Any] = field(default_factory=dict)
+
+    def consumes(
+        self, *topics: Topic, decode: Decode[Any], payload: Any, max_records: int = 500, publishes: Any = ()
+    ) -> Callable[[Handler], Handler]:
+        """Hand batches of raw `topics`, decoded by `decode`, to a handler."""
+
+        def register(handler: Handler) -> Handler:
+            made = Subscription(handler, topics, decode, payload, max_records, tuple(publishes))
+            self.subscriptions.append(made)
+            return handler
+
+        return register
+
+    def on(self, kind: type[Event], *, max_records: int = 500, publishes: Any = ()) -> Callable[[Handler], Handler]:
+        """Hand batches of one event to a handler, as `Sequence[Received[kind]]`."""
+        return self.consumes(
+            kind.topic, decode=decode_event(kind), payload=kind, max_records=max_records, publishes=publishes
+        )
+
+    def attach(self, broker: Broker) -> None:
+        """Subscribe every handler of this service to `broker`, in the consumer group of its name."""
+        bus = Bus(broker, self.service)
+        for subscription in self.subscriptions:
+            self._attach(broker, subscription, partial(self._deliver, subscription, bus))
+
+    def _attach(self, broker: Broker, subscription: Subscription, deliver: Callable[..., Awaitable[None]]) -> None:
+        names = [topic.name for topic in subscription.topics]
+        subscriber = broker.subscriber(
+            *names,
+            group_id=self.service,
+            batch=True,
+            max_records=subscription.max_records,
+            batch_timeout_ms=1,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=_parse,
+            decoder=_records_of,
+            title=f"{self.service}:{'+'.join(names)}",
+            description=inspect.getdoc(subscription.handler),
+        )
+        subscriber(_endpoint(subscription, deliver))
+        for kind in subscription.publishes:
+            broker.publisher(
+                kind.topic.name,
+                schema=kind,
+                title=f"{self.service}:{kind.topic.name}",
+                description=inspect.getdoc(kind),
+            )
+
+    async def _deliver(self, subscription: Subscription, bus: Bus, records: Sequence[Record]) -> None:
+        """Decode, handle, publish, and bury what was refused; the order makes a crash anywhere a mere repeat."""
+        good: list[Received[Any]] = []
+        bad: list[tuple[Record, BaseException]] = []
+        for record in records:
+            if not self._is_for_us(record):
+                continue
+            try:
+                good.append(Received(subscription.decode(record), record))
+            except Exception as error:  # noqa: BLE001 - any failure to read a record is the record's
+                bad.append((record, _as_rejection(error)))
+        if good:
+            published = await subscription.handler(good, **self._arguments(subscription.handler))
+            await bus.publish(published or ())
+        bad.extend((one.record, one.refusal) for one in good if one.refusal is not None)
+        for record, refusal in bad:
+            await bus.bury(record, refusal)
+
+    def _is_for_us(self, record: Record) -> bool:
+        only = dict(record.headers).get("dlq_only")
+        return only is None or only.decode(errors="replace") == self.service
+
+    def _arguments(self, handler: Handler) -> dict[str, Any]:
+        return {name: self.provided[name] for name in list(inspect.signature(handler).parameters)[1:]}
+
+
+def _as_rejection(error: Exception) -> Rejected:
+    return error if isinstance(error, Rejected) else Rejected("UNREADABLE", one_line(error))
+
+
+def _endpoint(subscription: Subscription, deliver: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return what FastStream calls; its annotation is what the AsyncAPI document shows."""
+
+    async def endpoint(records: Any) -> None:
+        await deliver(records)
+
+    endpoint.__name__ = getattr(subscription.handler, "__name__", "handler")
+    endpoint.__doc__ = inspect.getdoc(subscription.handler)
+    endpoint.__annotations__ = {"records": list[subscription.payload], "return": None}  # type: ignore[name-defined]
+    return endpoint
+
+
+async def _parse(records: tuple[Record, ...], parse: Callable[..., Awaitable[Any]]) -> Any:
+    """Read no header here: FastStream's parser decodes them as UTF-8, and one hostile header would fail the batch."""
+    bare = tuple(replace(record, headers=()) for record in records)
+    msg = await parse(bare)
+    msg.raw_message = records
+    return msg
+
+
+async def _records_of(msg: Any) -> Sequence[Record]:
+    return records_of(msg)

@@ -1,0 +1,74 @@
+"""The variables of a stack: the process's own win over `.env`, and ports and addresses follow from each other.
+
+Every server is moved by one variable, whichever is handier: its address (`PENSTOCK_S3_ENDPOINT`) or, on this
+machine, its port alone (`PENSTOCK_S3_PORT`). In one place the port wins over the address; the process wins over `.env`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from dotenv.main import DotEnv
+
+PREFIX: Final = "PENSTOCK_"
+FILE: Final = ".env"
+USER_SECRET: Final = f"{PREFIX}S3_SECRET_KEY_"
+"""Followed by a service's name in capitals: the secret of its own S3 user."""
+
+ADDRESSES: Final = {
+    "S3": ("PENSTOCK_S3_ENDPOINT", "http://127.0.0.1:9000"),
+    "KAFKA": ("PENSTOCK_KAFKA_BOOTSTRAP", "127.0.0.1:9092"),
+    "POSTGRES": ("PENSTOCK_POSTGRES_DSN", "postgresql://penstock@127.0.0.1:5432/penstock"),
+    "HTTP": ("PENSTOCK_HTTP_URL", "http://127.0.0.1:8080"),
+}
+_PORT = re.compile(r":(\d+)(?=[/?,]|$)")
+
+
+def read_file(folder: Path) -> dict[str, str]:
+    """Return the variables of `folder`'s `.env`; none when there is no such file."""
+    path = folder / FILE
+    return {name: value for name, value in DotEnv(path).dict().items() if value} if path.is_file() else {}
+
+
+def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
+    """Merge PENSTOCK_* of `layers`, the first winning, into a set that fits together.
+
+    Every port and every address is there, and the state folder is absolute (beneath `folder`, the current one).
+    """
+    merged = {
+        name: value
+        for layer in reversed(layers)
+        for name, value in layer.items()
+        if name.startswith(PREFIX) and value
+    }
+    for kind, (variable, default) in ADDRESSES.items():
+        port = next((found for layer in layers if (found := _port_of(layer, kind))), None)
+        address = merged.get(variable) or default
+        merged[variable] = _PORT.sub(f":{port}", address, count=1) if port else address
+        merged[f"{PREFIX}{kind}_PORT"] = port or _port_in(default)
+    _add_password(merged)
+    kafka_port = int(merged[f"{PREFIX}KAFKA_PORT"])
+    merged.setdefault(f"{PREFIX}KAFKA_CONTROLLER_PORT", str(kafka_port + 1))
+    merged.setdefault(f"{PREFIX}S3_CONSOLE_PORT", "9001")
+    merged.setdefault(f"{PREFIX}HEALTH_PORT_BASE", "8081")
+    state = merged.get(f"{PREFIX}STATE_DIR", ".state")
+    merged[f"{PREFIX}STATE_DIR"] = str((folder or Path.cwd()).resolve() / state)
+    return merged
+
+
+def _port_of(layer: Mapping[str, str], kind: str) -> str | None:
+    """Return the port that one layer asks for, by number or by address."""
+    return layer.get(f"{PREFIX}{kind}_PORT") or _port_in(layer.get(ADDRESSES[kind][0], "")) or None
+
+
+def _port_in(address: str) -> str:
+    found = _PORT.search(address)
+    return found[1] if found else ""
+
+
+def _add_password(merged: dict[str, str]) -> None:
+    """Put the password into a database address that names a user alone."""
+    if password := merged.get(f"{PREFIX}POSTGRES_PASSWORD"):
+        dsn = ADDRESSES["POSTGRES"][0]
+        merged[dsn] = re.sub(r"//([^:@/]+)@", rf"//\1:{password}@", merged[dsn], count=1)

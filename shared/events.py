@@ -1,0 +1,195 @@
+"""The facts and requests on the bus, each declared once and bound to its topic.
+
+Events are frozen. Adding an optional field is free; anything else is a `v2` beside `v1`, so readers ignore what
+they do not know. `identity` names what makes two events the same event: from it comes the deterministic CloudEvents
+id, and publishing an event twice is publishing it once.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared import topics
+from shared.topics import Topic
+
+
+def stable_id(*parts: object) -> str:
+    """128 bits, in hex, that depend on nothing but `parts`."""
+    text = "\x1f".join("" if part is None else str(part) for part in parts)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class Event(BaseModel):
+    """A fact or a request; `topic` is where it travels, `correlation_id` is born with the object it is about."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    topic: ClassVar[Topic]
+
+    correlation_id: str = Field(default="", description="Follows an object through every service; 32 hex digits.")
+
+    @property
+    def record_key(self) -> str:
+        """The Kafka key: records with one key keep their order."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes two of these the same event."""
+        raise NotImplementedError
+
+    @property
+    def event_id(self) -> str:
+        """The CloudEvents id: the same for the same `identity`, whoever publishes it and however often."""
+        return stable_id(type(self).topic.name, *self.identity)
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The CloudEvents type."""
+        return f"penstock.{cls.topic.name}"
+
+    def caused_by(self, cause: "Event") -> Self:
+        """Return the same event as part of what `cause` started."""
+        return self.model_copy(update={"correlation_id": cause.correlation_id})
+
+
+class ObjectEvent(Event):
+    """An event about one object."""
+
+    bucket: str
+    key: str
+    version_id: str | None = Field(default=None, description="None in a bucket without versioning.")
+    etag: str | None = Field(default=None, description="Without quotes; None when removed.")
+    size: int | None = Field(default=None, ge=0, description="Bytes; None when removed.")
+
+    @property
+    def record_key(self) -> str:
+        """Bucket and key, as MinIO keys its own records."""
+        return f"{self.bucket}/{self.key}"
+
+
+class ObjectChanged(ObjectEvent):
+    """An object was stored or removed. One topic holds both, because order per object matters."""
+
+    topic = topics.OBJECTS_CHANGED
+
+    change: Literal["stored", "removed"]
+    content_type: str | None = None
+    metadata: dict[str, str] = Field(
+        default_factory=dict, description="The uploader's own metadata, names in lower case without `x-amz-meta-`."
+    )
+    sequencer: str | None = Field(default=None, description="MinIO's or S3's own order of one key's events, hex.")
+    revision: int = Field(
+        default=0,
+        description="Orders the changes of one key: microseconds of the database clock at which it became known.",
+    )
+    seen_by: Literal["live", "safe", "sweep"] = "live"
+    occurred_at: datetime | None = Field(default=None, description="UTC, by the object store's clock.")
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The stored version itself, or the removal; not who saw it."""
+        return (
+            self.bucket,
+            self.key,
+            self.change,
+            self.version_id,
+            self.etag,
+            self.sequencer,
+            self.correlation_id,
+        )
+
+
+class ObjectHashed(ObjectEvent):
+    """A stored version has its digests."""
+
+    topic = topics.OBJECTS_HASHED
+
+    digests: dict[str, str] = Field(description="Hex digest by algorithm, such as md5, sha256, blake3.")
+    verification: Literal["verified", "mismatch"] | None = Field(
+        default=None, description="The digests against what the uploader declared; None when nothing was declared."
+    )
+    mismatched: tuple[str, ...] = Field(default=(), description="The algorithms whose declared digest differs.")
+    revision: int = Field(default=0, description="The revision of the change that was hashed.")
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The version and which digests: asking for more of them is another fact."""
+        return (self.bucket, self.key, self.version_id, self.etag, self.size, *sorted(self.digests), self.revision)
+
+
+class SweepRequested(Event):
+    """Compare these buckets with what is known, now."""
+
+    topic = topics.SWEEPS_REQUESTED
+
+    sweep_id: str
+    buckets: tuple[str, ...] = Field(default=(), description="Empty: every input bucket.")
+    prefix: str = ""
+
+    @property
+    def record_key(self) -> str:
+        """The sweep."""
+        return self.sweep_id
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The sweep."""
+        return (self.sweep_id,)
+
+
+class SweepCompleted(Event):
+    """What a sweep found: `missed` and `vanished` are notifications that were lost or are late."""
+
+    topic = topics.SWEEPS_COMPLETED
+
+    sweep_id: str
+    buckets: tuple[str, ...]
+    prefix: str = ""
+    listed: int = Field(description="Objects in the listing.")
+    missed: int = Field(description="Stored, but never notified.")
+    vanished: int = Field(description="Known, but gone from the bucket.")
+    seconds: float
+
+    @property
+    def record_key(self) -> str:
+        """The sweep."""
+        return self.sweep_id
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The sweep."""
+        return (self.sweep_id,)
+
+
+class DeadLetterSettled(Event):
+    """A dead letter needs nobody's attention any more: it was sent back, or given up."""
+
+    topic = topics.DEAD_LETTERS_SETTLED
+
+    dlq_topic: str = Field(description="The topic the dead letter stands on.")
+    partition: int
+    offset: int
+    action: Literal["replayed", "discarded"]
+    at: datetime = Field(description="UTC, by the clock of whoever settled it.")
+
+    @property
+    def record_key(self) -> str:
+        """The dead letter's place, by which the topic is compacted."""
+        return f"{self.dlq_topic}/{self.partition}/{self.offset}"
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The dead letter: settling it again changes nothing."""
+        return (self.dlq_topic, self.partition, self.offset)
+
+
+EVENTS: tuple[type[Event], ...] = (
+    ObjectChanged,
+    ObjectHashed,
+    SweepRequested,
+    SweepCompleted,
+    DeadLetterSettled,
+)

@@ -1,0 +1,100 @@
+"""Health is progress, not ping: a consumer that stopped asking for records is dead, however well it answers."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from faststream.asgi import AsgiResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import REGISTRY as METRICS
+
+from shared.bus import Consumer
+
+log = structlog.get_logger()
+
+STALL_SECONDS = 240.0
+"""Longer than any handler may wait out an outage, shorter than the broker's own limit (`max_poll_interval_ms`)."""
+
+LOOP_LAG = Gauge("penstock_loop_lag_seconds", "How late the event loop wakes; seconds above 1 stop heartbeats.")
+LOOP_LAG_MAX = Gauge("penstock_loop_lag_max_seconds", "The longest the event loop was ever late.")
+ASSIGNED = Gauge("penstock_assigned_partitions", "Partitions this process reads.", ["service"])
+
+
+class Health:
+    """What the probes of one service answer."""
+
+    def __init__(self, service: str, consumers: Sequence[Consumer]) -> None:
+        self._service = service
+        self._consumers = consumers
+        self.started = False
+        self._lag = 0.0
+
+    async def watch_loop(self, every: float = 0.5) -> None:
+        """Measure for ever how late the loop wakes, and say so when it was blocked."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(every)
+            self._lag = max(0.0, time.monotonic() - before - every)
+            LOOP_LAG.set(self._lag)
+            LOOP_LAG_MAX.set(max(self._lag, LOOP_LAG_MAX._value.get()))  # noqa: SLF001 - a gauge has no reader
+            ASSIGNED.labels(self._service).set(len(self.assigned()))
+            if self._lag > 1.0:
+                log.warning("loop.blocked", seconds=round(self._lag, 2))
+
+    def assigned(self) -> list[str]:
+        """Return the partitions this process reads, as topic/partition."""
+        return sorted(held for one in self._consumers for held in one.partitions_held())
+
+    def seconds_since_poll(self) -> float | None:
+        """Return the age of the oldest consumer's last poll; None before the first."""
+        polled = [one.polled_at for one in self._consumers]
+        return None if None in polled or not polled else time.monotonic() - min(at for at in polled if at)
+
+    def report(self) -> dict[str, Any]:
+        """Return everything the probes know."""
+        idle = self.seconds_since_poll()
+        return {
+            "service": self._service,
+            "started": self.started,
+            "assigned": self.assigned(),
+            "seconds_since_poll": None if idle is None else round(idle, 3),
+            "loop_lag_seconds": round(self._lag, 3),
+        }
+
+    def is_live(self) -> bool:
+        """Whether the service still makes progress; before the first poll it is starting, not dead."""
+        idle = self.seconds_since_poll()
+        return idle is None or idle < STALL_SECONDS
+
+    def is_ready(self) -> bool:
+        """Whether the service is started, has joined its group and is not stalled."""
+        return self.started and self.is_live() and (not self._consumers or self.seconds_since_poll() is not None)
+
+    def routes(self, registry: CollectorRegistry = METRICS) -> list[tuple[str, Any]]:
+        """Return the probe and metric routes."""
+        return [
+            ("/health/live", _answer(self.is_live, self.report)),
+            ("/health/ready", _answer(self.is_ready, self.report)),
+            ("/health", _answer(self.is_live, self.report)),
+            ("/metrics", _metrics(registry)),
+        ]
+
+
+def _answer(check: Callable[[], bool], report: Callable[[], dict[str, Any]]) -> Any:
+    async def probe(scope: Any, receive: Any, send: Any) -> None:
+        fine = check()
+        body = json.dumps({"status": "alive" if fine else "stalled", **report()}).encode()
+        headers = {"content-type": "application/json"}
+        await AsgiResponse(body, 200 if fine else 503, headers)(scope, receive, send)
+
+    return probe
+
+
+def _metrics(registry: CollectorRegistry) -> Any:
+    async def metrics(scope: Any, receive: Any, send: Any) -> None:
+        await AsgiResponse(generate_latest(registry), 200, {"content-type": CONTENT_TYPE_LATEST})(scope, receive, send)
+
+    return metrics

@@ -1,0 +1,109 @@
+"""A record that cannot be used goes to `<topic>.<service>.dlq`, body and key untouched, why in headers.
+
+One bad record never fails its neighbours: a batch that fails is halved until the bad record stands alone. Handlers
+are safe to repeat, so the good halves may run again. An outage is nobody's fault and passes through.
+"""
+
+import copy
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+from faststream import BaseMiddleware
+from prometheus_client import Counter
+
+from shared.errors import Kind, Outage, Rejected, kind_of, one_line
+from shared.middleware.records import Record, records_of
+
+log = structlog.get_logger()
+
+BURIED = Counter(
+    "penstock_dead_letters_total", "Records put aside as dead letters.", ["service", "topic", "kind", "code"]
+)
+HEADER_LIMIT = 4096
+"""Bytes of one original header that are kept; longer ones are cut, so that no header can make a letter unsendable."""
+HEADERS_LIMIT = 64
+
+
+class Publishes(Protocol):
+    """Whatever can put raw bytes on a topic; FastStream's broker does."""
+
+    async def publish(
+        self, message: Any, topic: str, *, key: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Any:
+        """Put one record on `topic` and wait until it is safe there."""
+
+
+def attempts_of(record: Record) -> int:
+    """Return how often this record has been a dead letter before."""
+    text = dict(record.headers).get("dlq_attempts", b"0")
+    return int(text) if text.isdigit() else 0
+
+
+def explain(record: Record, service: str, error: BaseException) -> dict[str, str]:
+    """Return the headers of a dead letter: the record's own, then where it stood and why it is here."""
+    kept = {
+        name: value[:HEADER_LIMIT].decode("utf-8", "backslashreplace")
+        for name, value in record.headers[:HEADERS_LIMIT]
+        if value is not None and not name.startswith("dlq_")
+    }
+    return kept | {
+        "dlq_topic": record.topic,
+        "dlq_partition": str(record.partition),
+        "dlq_offset": str(record.offset),
+        "dlq_service": service,
+        "dlq_kind": kind_of(error).value,
+        "dlq_code": error.code if isinstance(error, Rejected) else type(error).__name__,
+        "dlq_reason": one_line(error),
+        "dlq_attempts": str(attempts_of(record) + 1),
+        "dlq_at": datetime.now(UTC).isoformat(),
+    }
+
+
+class DeadLetters:
+    """Buries records of one service."""
+
+    def __init__(self, broker: Publishes, service: str) -> None:
+        self._broker = broker
+        self._service = service
+
+    async def bury(self, record: Record, error: BaseException) -> None:
+        """Put `record` aside; when even that fails it is an outage, so nothing is committed and nothing lost."""
+        headers = explain(record, self._service, error)
+        topic = f"{record.topic}.{self._service}.dlq"
+        try:
+            await self._broker.publish(record.value, topic, key=record.key, headers=headers)
+        except Exception as failure:
+            raise Outage(f"dead letter topic {topic} takes no record: {one_line(failure)}") from failure
+        BURIED.labels(self._service, record.topic, headers["dlq_kind"], headers["dlq_code"]).inc()
+        log.warning("record.dead_lettered", **{name: headers[name] for name in headers if name.startswith("dlq_")})
+
+
+class DeadLetter(BaseMiddleware[Any, Any]):
+    """Buries the record that the rest of the chain gave up on."""
+
+    def __init__(self, msg: Any, /, *, letters: DeadLetters, **kwargs: Any) -> None:
+        super().__init__(msg, **kwargs)
+        self._letters = letters
+
+    async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+        """Call on; halve a failing batch until the culprit is alone, and bury it."""
+        try:
+            return await call_next(msg)
+        except Exception as error:
+            if kind_of(error) is Kind.OUTAGE:
+                raise
+            records = records_of(msg)
+            if len(records) == 1:
+                return await self._letters.bury(records[0], error)
+        middle = len(records) // 2
+        for part in (records[:middle], records[middle:]):
+            await self.consume_scope(call_next, _with_records(msg, part))
+        return None
+
+
+def _with_records(msg: Any, records: Sequence[Record]) -> Any:
+    part = copy.copy(msg)
+    part.raw_message = tuple(records)
+    return part

@@ -1,0 +1,61 @@
+"""Try again: outages with patience, the unknown a few times, rejected data never."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import stamina
+from faststream import BaseMiddleware
+
+from shared.errors import Kind, kind_of
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait between tries, in seconds.
+
+    An outage is waited out for `patience` seconds and then given back to the broker, which hands the same records
+    out again: the wait has no end, yet the consumer polls well within `max_poll_interval_ms` and stays in its group.
+    """
+
+    patience: float = 60.0
+    outage_wait_max: float = 5.0
+    unknown_attempts: int = 3
+    unknown_wait_max: float = 2.0
+
+    def outages(self) -> AsyncIterator[Any]:
+        """Tries while the other side is away."""
+        return stamina.retry_context(
+            on=lambda error: kind_of(error) is Kind.OUTAGE,
+            attempts=None,
+            timeout=self.patience,
+            wait_initial=0.1,
+            wait_max=self.outage_wait_max,
+        )
+
+    def unknowns(self) -> AsyncIterator[Any]:
+        """Tries for errors nobody has named."""
+        return stamina.retry_context(
+            on=lambda error: kind_of(error) is Kind.UNKNOWN,
+            attempts=self.unknown_attempts,
+            timeout=None,
+            wait_initial=0.1,
+            wait_max=self.unknown_wait_max,
+        )
+
+
+class Retry(BaseMiddleware[Any, Any]):
+    """Runs the rest of the chain again as `RetryPolicy` says; handlers are safe to repeat."""
+
+    def __init__(self, msg: Any, /, *, policy: RetryPolicy, **kwargs: Any) -> None:
+        super().__init__(msg, **kwargs)
+        self._policy = policy
+
+    async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+        """Call on until it works, or until the policy gives up and the error goes outward."""
+        async for wait in self._policy.outages():
+            with wait:
+                async for attempt in self._policy.unknowns():
+                    with attempt:
+                        return await call_next(msg)
+        raise AssertionError  # unreachable: the last try raises

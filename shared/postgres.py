@@ -1,0 +1,223 @@
+"""PostgreSQL: a pool that waits outages out, and migrations that run once whoever comes first.
+
+Which of asyncpg's errors are outages is said here: whatever waiting, reconnecting or trying again mends. A
+statement that was cancelled, a missing table or a broken constraint is not.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import asyncpg
+import stamina
+import structlog
+from asyncpg import exceptions
+from pydantic import SecretStr
+
+from shared.errors import Kind, Outage, PenstockError, kind_of, one_line, outages, outages_where
+
+if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    Connection: TypeAlias = (
+        asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    )
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 5.0
+COMMAND_SECONDS: Final = 30.0
+WAIT_MAX_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 5.0
+
+outages(
+    exceptions.PostgresConnectionError,
+    exceptions.AdminShutdownError,
+    exceptions.CrashShutdownError,
+    exceptions.CannotConnectNowError,
+    exceptions.IdleSessionTimeoutError,
+    exceptions.InsufficientResourcesError,
+    exceptions.TransactionRollbackError,
+    exceptions.LockNotAvailableError,
+    exceptions.ReadOnlySQLTransactionError,  # a standby, until the failover is over
+    exceptions.PostgresIOError,
+)
+
+
+def _lost_connection(error: BaseException) -> bool:
+    """Tell a connection that died under its user from wrong use; asyncpg has one type for both.
+
+    The first statement after the loss, a rollback among them, meets these words (asyncpg 0.32: connection.py
+    `_check_open`, protocol.pyx `_check_state`, connresource.py, and pool.py, where the proxy loses its
+    connection).
+    """
+    return isinstance(error, asyncpg.InterfaceError) and str(error).endswith(
+        ("connection is closed", "connection has been released back to the pool")
+    )
+
+
+outages_where(_lost_connection)
+
+
+class MigrationChanged(PenstockError):  # noqa: N818 - what happened, as everywhere here
+    """An applied migration no longer has the text it was applied with."""
+
+    def __init__(self, schema: str, name: str) -> None:
+        super().__init__(
+            f"migration {name} of schema {schema} was changed after it was applied; "
+            "restore its text and put the change into a new file"
+        )
+
+
+class _Door:
+    """Opens connections, and says once when Postgres goes away and once when it is back."""
+
+    def __init__(self) -> None:
+        self._away_since: float | None = None
+
+    async def connect(self, *args: Any, **kwargs: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect; whatever keeps the server from answering is an outage."""
+        try:
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*args, **kwargs)
+        except OSError as error:  # refused, timed out, no such name, no such socket, several of these at once
+            self._away(error)
+            raise Outage(f"Postgres does not answer: {one_line(error)}") from error
+        except Exception as error:
+            if kind_of(error) is Kind.OUTAGE:
+                self._away(error)
+            raise
+        self._back()
+        return connection
+
+    def _away(self, error: BaseException) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            log.warning("postgres.away", reason=one_line(error))
+
+    def _back(self) -> None:
+        if self._away_since is not None:
+            log.info("postgres.back", seconds=round(time.monotonic() - self._away_since, 3))
+            self._away_since = None
+
+
+async def wait_out(action: Callable[[], Awaitable[T]]) -> T:
+    """Do `action`, as often as outages make necessary, with growing waits of at most `WAIT_MAX_SECONDS`."""
+    async for attempt in stamina.retry_context(
+        on=lambda error: kind_of(error) is Kind.OUTAGE, attempts=None, timeout=None, wait_max=WAIT_MAX_SECONDS
+    ):
+        with attempt:
+            return await action()
+    raise AssertionError  # unreachable: there is always another try
+
+
+def _session(name: str) -> dict[str, str]:
+    """Return a session's settings: nobody who died or sleeps may hold locks for long."""
+    return {
+        "application_name": f"penstock-{name}",
+        "client_connection_check_interval": "2s",
+        "idle_in_transaction_session_timeout": "60s",
+    }
+
+
+async def _speak_json(connection: Connection) -> None:
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+
+@asynccontextmanager
+async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8) -> AsyncIterator[Pool]:
+    """Give a pool of at most `max_size` connections, once Postgres answers; jsonb is Python values.
+
+    A statement is given up after `COMMAND_SECONDS`, and a transaction left open and idle for a minute is
+    ended by the server, so that a stopped process holds no locks.
+    """
+    pool = asyncpg.create_pool(
+        dsn.get_secret_value(),
+        min_size=0,
+        max_size=max_size,
+        connect=_Door().connect,
+        init=_speak_json,
+        timeout=CONNECT_SECONDS,
+        command_timeout=COMMAND_SECONDS,
+        server_settings=_session(service),
+    )
+    await pool
+    try:
+        await wait_out(lambda: pool.execute("select 1"))
+        yield pool
+    finally:
+        await _close(pool)
+
+
+async def _close(pool: Pool) -> None:
+    with suppress(Exception):
+        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
+    pool.terminate()
+
+
+async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
+    """Bring `schema` to the state that the .sql files of `package` describe, in the order of their names.
+
+    `package` is the folder's dotted name, such as `services.hasher.migrations`. All of it is one transaction
+    under one advisory lock of the database: of ten processes that start at once one does the work, and one
+    that is killed leaves nothing behind. Waits while Postgres is away; raises MigrationChanged when an
+    applied file differs.
+    """
+    files = _migrations(package)
+    door = _Door()
+
+    async def apply() -> None:
+        connection = await door.connect(
+            dsn.get_secret_value(),
+            timeout=CONNECT_SECONDS,
+            server_settings=_session(f"migrate-{schema}"),
+        )
+        try:
+            async with connection.transaction():
+                await _apply(connection, schema, files)
+        finally:
+            await connection.close(timeout=CLOSE_SECONDS)
+
+    await wait_out(apply)
+
+
+def _migrations(package: str) -> dict[str, str]:
+    folder = resources.files(package)
+    files = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".sql")}
+    if not files:
+        raise PenstockError(f"{package} holds no migrations (*.sql)")
+    return dict(sorted(files.items()))
+
+
+async def _apply(connection: Connection, schema: str, files: dict[str, str]) -> None:
+    await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.migrate', 0))")
+    await connection.execute(
+        f"""
+        create schema if not exists api;
+        create schema if not exists {schema};
+        create table if not exists {schema}.migrations (
+            name text primary key, checksum text not null, applied_at timestamptz not null default now()
+        )
+        """
+    )
+    rows = await connection.fetch(f"select name, checksum from {schema}.migrations")  # noqa: S608 - a name of ours
+    applied = {row["name"]: row["checksum"] for row in rows}
+    for name, text in files.items():
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        if name not in applied:
+            await connection.execute(text)
+            await connection.execute(
+                f"insert into {schema}.migrations (name, checksum) values ($1, $2)",  # noqa: S608
+                name,
+                checksum,
+            )
+            log.info("postgres.migrated", schema=schema, migration=name)
+        elif applied[name] != checksum:
+            raise MigrationChanged(schema, name)

@@ -1,0 +1,30 @@
+"""What must exist before anything works: topics, buckets, S3 users, notification rules.
+
+Every step compares first, changes only what differs and says in a line what: it may run at any time.
+Set-up runs all, `ingest` keeps the rules alive, `penstock doctor --fix` repairs.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from shared.provision.buckets import ensure_buckets, ensure_rules, missing_rules
+from shared.provision.topics import ensure_topics
+from shared.provision.users import ensure_users
+from shared.settings import Settings
+from shared.topics import all_topics
+
+__all__ = ["ensure_buckets", "ensure_rules", "ensure_topics", "ensure_users", "missing_rules", "provision"]
+
+
+async def provision(settings: Settings, secrets: Mapping[str, SecretStr]) -> list[str]:
+    """Make everything, in the order that works: a rule needs its bucket, and its target's topic.
+
+    `secrets` are those of the services' own S3 users, by service. Needs the object store's administrator.
+    """
+    return [
+        *await ensure_topics(settings.kafka_bootstrap, all_topics()),
+        *await ensure_buckets(settings, (*settings.input_buckets, *settings.output_buckets)),
+        *await ensure_users(settings, secrets),
+        *await ensure_rules(settings, settings.input_buckets),
+    ]

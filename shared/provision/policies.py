@@ -1,0 +1,52 @@
+"""What each service may do in the object store: the least that it needs, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to do `actions` on the buckets, or on the objects in them, of one side."""
+
+    on: Literal["buckets", "objects"]
+    side: Literal["input", "output", "any"]
+    actions: tuple[str, ...]
+
+    def statement(self, settings: Settings) -> dict[str, Any]:
+        """Write it as a statement of an S3 policy."""
+        buckets = {"input": settings.input_buckets, "output": settings.output_buckets, "any": ("*",)}[
+            self.side
+        ]
+        tail = "/*" if self.on == "objects" else ""
+        return {
+            "Effect": "Allow",
+            "Action": sorted(self.actions),
+            "Resource": sorted(f"arn:aws:s3:::{bucket}{tail}" for bucket in buckets),
+        }
+
+
+_READ: Final = (
+    # without leave to list, a missing object answers 403 instead of 404
+    Grant("buckets", "input", ("s3:ListBucket",)),
+    Grant("objects", "input", ("s3:GetObject", "s3:GetObjectVersion")),
+)
+POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
+    "ingest": (
+        *_READ,
+        Grant("buckets", "any", ("s3:GetBucketNotification", "s3:PutBucketNotification")),
+    ),
+    "hasher": (
+        *_READ,
+        # its DELETE_FILE setting
+        Grant("objects", "input", ("s3:DeleteObject", "s3:DeleteObjectVersion")),
+    ),
+}
+"""By service; the S3 user is `penstock-<service>`."""
+
+
+def policy(service: str, settings: Settings) -> dict[str, Any]:
+    """Write a service's policy document."""
+    return {"Version": "2012-10-17", "Statement": [grant.statement(settings) for grant in POLICIES[service]]}

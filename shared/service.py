@@ -1,0 +1,165 @@
+"""One small process: a broker, its handlers, the resources they need, its probes, and a shutdown that drains."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import uvicorn
+from faststream.asgi import AsgiFastStream
+from faststream.specification import AsyncAPI
+
+from shared import logs
+from shared.bus import Broker, Bus, Router, create_broker, wait_for_kafka
+from shared.errors import PenstockError, one_line
+from shared.health import Health
+from shared.postgres import wait_out
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+VERSION = "0.1.0"
+STUCK_CHECK_SECONDS = 10.0
+EX_SOFTWARE = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a service opens at its start: arguments of its handlers by name, and loops that run beside them."""
+
+    arguments: Mapping[str, Any]
+    loops: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+
+
+OpenResources = Callable[[Bus], AbstractAsyncContextManager[Resources]]
+
+
+class Service:
+    """A service, wired but not connected; `run` connects it and returns when it was told to stop."""
+
+    def __init__(self, settings: Settings, router: Router, resources: OpenResources) -> None:
+        self.name = router.service
+        self.settings = settings
+        self.broker: Broker = create_broker(settings, self.name)
+        router.attach(self.broker)
+        self.health = Health(self.name, self.broker.consumers)
+        self._router = router
+        self._resources = resources
+        self._running: list[asyncio.Task[None]] = []
+        self._failure: BaseException | None = None
+        self.app = AsgiFastStream(
+            self.broker,
+            asgi_routes=self.health.routes(),
+            lifespan=self._lifespan,
+            after_startup=[self._start_loops],
+            specification=AsyncAPI(title=f"Penstock {self.name}", version=VERSION),
+            logger=None,
+        )
+        self._loops: Sequence[Callable[[], Awaitable[None]]] = ()
+        self.server = _Server(
+            uvicorn.Config(
+                self.app,
+                host=settings.health_host,
+                port=settings.health_port,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=int(settings.shutdown_grace),
+            )
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        await wait_out(lambda: wait_for_kafka(self.settings))
+        async with self._resources(Bus(self.broker, self.name)) as opened:
+            self._router.provided.update(opened.arguments)
+            self._loops = opened.loops
+            try:
+                yield
+            finally:
+                if not self.server.should_exit:
+                    self._fail(PenstockError("the broker could not be started"))
+                await self._stop_loops()
+
+    async def _start_loops(self) -> None:
+        for loop in (self.health.watch_loop, self._watch_progress, *self._loops):
+            task: asyncio.Task[None] = asyncio.ensure_future(_run(loop))
+            task.add_done_callback(self._note_end)
+            self._running.append(task)
+        self.health.started = True
+        log.info("service.started", health=f"http://{self.settings.health_host}:{self.settings.health_port}/health")
+
+    async def _stop_loops(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Stop the service when one of its loops fails: half a service is worse than a restart."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("service.failed", reason=one_line(error), exc_info=error)
+        self._failure = error
+        self.stop()
+
+    async def _watch_progress(self) -> None:
+        """Stop a service whose consumer no longer polls; its supervisor starts a fresh one."""
+        while True:
+            await asyncio.sleep(STUCK_CHECK_SECONDS)
+            if not self.health.is_live():
+                raise PenstockError(f"no poll for {self.health.seconds_since_poll():.0f} s; the consumer is stuck")
+
+    def stop(self) -> None:
+        """Ask for a shutdown that drains."""
+        self.server.should_exit = True
+
+    async def serve(self) -> int:
+        """Run until told to stop; return the exit code."""
+        started = time.monotonic()
+        await self.server.serve()
+        log.info("service.stopped", seconds=round(time.monotonic() - started, 1))
+        return EX_SOFTWARE if self._failure or not self.server.started else 0
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `run`, which may hold several services."""
+        yield
+
+
+async def _run(loop: Callable[[], Awaitable[None]]) -> None:
+    await loop()
+
+
+def run(*services: Service) -> int:
+    """Run services in this process until SIGTERM or SIGINT; return the exit code."""
+    first = services[0]
+    logs.configure("+".join(one.name for one in services), level=first.settings.log_level, fmt=first.settings.log_format)
+
+    async def serve_all() -> int:
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, _stop, services)
+        return max(await asyncio.gather(*(one.serve() for one in services)))
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(serve_all())
+
+
+def _stop(services: Sequence[Service]) -> None:
+    for one in services:
+        one.stop()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    import uvloop  # noqa: PLC0415 - only a running service needs it
+
+    return uvloop.new_event_loop

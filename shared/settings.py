@@ -1,0 +1,52 @@
+"""Settings from the environment, the same names in every service; one line per field says what it is."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _words(value: object) -> object:
+    return tuple(word for word in value.replace(",", " ").split() if word) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+"""A list in one variable: words apart by commas or blanks."""
+
+
+class Settings(BaseSettings):
+    """What every service needs to reach the stack."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore", populate_by_name=True)
+
+    s3_endpoint: str = Field("http://127.0.0.1:9000", description="Where the object store answers.")
+    s3_region: str = Field("us-east-1", description="The region that requests are signed for.")
+    s3_access_key: str = Field("", description="This service's own S3 user.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="Its secret.")
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, apart by commas.")
+    postgres_dsn: SecretStr = Field(
+        SecretStr("postgresql://penstock@127.0.0.1:5432/penstock"), description="Where state is kept."
+    )
+    input_buckets: Words = Field(
+        ("inbox", "src-data", "jobs", "runs"), description="Buckets whose objects are facts; all others are outputs."
+    )
+    output_buckets: Words = Field(
+        ("processed-data", "results"), description="Buckets that Penstock writes; they may not be inputs too."
+    )
+    state_dir: Path = Field(Path(".state"), description="Where a service may keep files that it can make again.")
+    health_host: str = Field("127.0.0.1", description="Where probes and metrics answer.")
+    health_port: int = Field(0, description="Their port; 0 takes a free one.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth a line.")
+    log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
+    shutdown_grace: float = Field(15.0, gt=0, description="Seconds for a service to finish what it holds.")
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a loop: an output that is an input would feed itself for ever."""
+        if both := set(self.input_buckets) & set(self.output_buckets):
+            names = ", ".join(sorted(both))
+            msg = (
+                f"bucket {names} is both input and output, so its results would come back as new objects for ever; "
+                "take it out of PENSTOCK_INPUT_BUCKETS or of PENSTOCK_OUTPUT_BUCKETS"
+            )
+            raise ValueError(msg)

@@ -1,0 +1,9 @@
+"""Objects in S3 behind one small protocol: bounded memory, ranges, If-Match, keys never altered.
+
+`open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
+"""
+
+from shared.storage.objects import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
+from shared.storage.store import open_store
+
+__all__ = ["ObjectGone", "ObjectInfo", "ObjectRef", "ObjectStore", "ObjectSuperseded", "open_store"]

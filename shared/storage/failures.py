@@ -1,0 +1,69 @@
+"""Sort what an S3 server or the way to it did wrong into gone, superseded, outage and rejected.
+
+Both clients boil an error down to a `Failure`; what it means is decided here, once.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from shared.errors import Outage, PenstockError, Rejected
+from shared.settings import Settings
+from shared.storage.objects import ObjectGone, ObjectRef, ObjectSuperseded
+
+_TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+_TRANSIENT_CODES: Final = frozenset(
+    {
+        "SlowDown",
+        "RequestTimeout",
+        "InternalError",
+        "ServiceUnavailable",
+        "OperationAborted",
+        "RequestTimeTooSkewed",
+    }
+)
+_KEY_CODES: Final = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName", "KeyTooLongError"})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed request: what was tried, the HTTP status (None: no answer came), and S3's code if told."""
+
+    action: str
+    ref: ObjectRef
+    status: int | None
+    code: str = ""
+    detail: str = ""
+
+    def meaning(self, settings: Settings) -> PenstockError:
+        """Say what it means, in one line with thing, reason and mend and without secrets."""
+        if self.status is None or self.status in _TRANSIENT_STATUS or self.code in _TRANSIENT_CODES:
+            why = self.code or self.detail or f"HTTP {self.status}"
+            return Outage(f"object store {settings.s3_endpoint} cannot {self.action} {self.ref}: {why}")
+        if self.code == "NoSuchBucket":
+            bucket = self.ref.bucket
+            return Rejected(
+                "NO_SUCH_BUCKET", f"there is no bucket {bucket}: `penstock doctor --fix` makes ours"
+            )
+        # a delete marker asked for by its version answers 405
+        if self.status in {404, 405}:
+            return ObjectGone(f"{self.ref} is gone")
+        if self.status == 412:  # noqa: PLR2004 - Precondition Failed
+            return ObjectSuperseded(f"{self.ref} was overwritten since its event")
+        return self._refusal(settings)
+
+    def _refusal(self, settings: Settings) -> Rejected:
+        told = self.code or f"HTTP {self.status}"
+        if self.status in {401, 403}:
+            user = settings.s3_access_key or "(anonymous)"
+            return Rejected(
+                "ACCESS_DENIED",
+                f"S3 user {user} may not {self.action} {self.ref} ({told}): check its secret and its policy, "
+                "or run `penstock doctor --fix`",
+            )
+        if self.code in _KEY_CODES:
+            return Rejected(
+                "KEY_REFUSED", f"the object store does not take the key of {self.ref} ({told}): rename it"
+            )
+        if self.status == 416:  # noqa: PLR2004 - Range Not Satisfiable
+            return Rejected("RANGE_PAST_END", f"{self.ref} is shorter than the range asked for")
+        return Rejected("S3_REFUSED", f"the object store refuses to {self.action} {self.ref}: {told}")

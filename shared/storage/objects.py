@@ -1,0 +1,100 @@
+"""What an object is to us, and what a store can do with it."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from typing_extensions import Buffer
+
+from shared.errors import PenstockError
+
+CHUNK = 1 << 20
+"""Bytes: large enough that a digest thread is busy, small enough to hold many."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """One object, or with `version_id` one stored version. The key is opaque text: nothing normalises it."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+
+    def __str__(self) -> str:
+        """Name the object for a person; what a terminal would obey is escaped."""
+        text = f"s3://{self.bucket}/{self.key}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the store says about an object.
+
+    `etag` is without quotes, `size` in bytes, `last_modified` in UTC by the store's clock. `metadata` holds
+    the uploader's own names, lower case, without `x-amz-meta-`. `checksums` is hex by algorithm (sha256,
+    sha1, crc32, crc32c, crc64nvme) over the whole object; `head(checksums=True)` alone fills it.
+    """
+
+    ref: ObjectRef
+    etag: str
+    size: int
+    last_modified: datetime
+    content_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+class ObjectGone(PenstockError):  # noqa: N818 - a finding about the object, not a failure of ours
+    """The object or this version is not there (any more)."""
+
+
+class ObjectSuperseded(PenstockError):  # noqa: N818 - see ObjectGone
+    """The object was overwritten since its etag was noted: a newer event does the work."""
+
+
+class ObjectStore(Protocol):
+    """Objects by reference.
+
+    Every method raises Outage when the store cannot serve, and Rejected when it refuses.
+    A missing object is ObjectGone, another etag than the one asked for is ObjectSuperseded.
+    """
+
+    async def head(self, ref: ObjectRef, *, checksums: bool = False) -> ObjectInfo:
+        """Describe an object; `checksums` asks also for those the store keeps, by a dearer request."""
+
+    def stream(
+        self,
+        ref: ObjectRef,
+        *,
+        etag: str | None = None,
+        start: int = 0,
+        end: int | None = None,
+        chunk_size: int = CHUNK,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
+        """Read bytes `start` to `end` (exclusive) in chunks of about `chunk_size`, a few of them in memory.
+
+        A body that breaks off in the middle is an Outage: what was read so far is not the object.
+        """
+
+    async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+        """Read a whole object in one request; the caller knows that it is small."""
+
+    def list(
+        self, bucket: str, *, prefix: str = "", start_after: str = ""
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """List current objects in key order, in pages of up to 1,000, without content type and metadata."""
+
+    async def put(
+        self,
+        ref: ObjectRef,
+        body: bytes,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> ObjectInfo:
+        """Store a small output in one request; `last_modified` of the answer is this machine's clock."""
+
+    async def delete(self, ref: ObjectRef) -> None:
+        """Remove an object, or one version; removing what is not there is no error."""

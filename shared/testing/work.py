@@ -1,0 +1,129 @@
+"""A work queue in memory, for tests that need no server; it passes the real one's conformance tests."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from shared.postgres import Connection
+from shared.work import Item, LeaseLost, WorkQueue
+
+
+@dataclass(slots=True)
+class _Row:
+    payload: dict[str, Any]
+    correlation_id: str
+    state: str = "pending"
+    attempt: int = 0
+    token: int = 0
+    worker: str | None = None
+    due_at: float = field(default_factory=time.monotonic)
+    progress: Mapping[str, Any] | None = None
+    error: str | None = None
+
+
+class MemoryQueue(WorkQueue):
+    """A queue that lives as long as its object; there are no transactions, `connection` is ignored."""
+
+    def __init__(self, queue: str, *, lease_seconds: float = 30.0) -> None:
+        self.name = queue
+        self.lease_seconds = lease_seconds
+        self.rows: dict[str, _Row] = {}
+        self._tokens = count(1)
+        self._wakes: list[Callable[[], None]] = []
+
+    async def add(
+        self,
+        key: str,
+        payload: dict[str, Any],
+        *,
+        correlation_id: str = "",
+        connection: Connection | None = None,  # noqa: ARG002
+    ) -> bool:
+        """Open the item unless it waits, runs, or succeeded with this payload."""
+        row = self.rows.get(key)
+        if row and (
+            row.state in {"pending", "running"} or (row.state == "succeeded" and row.payload == payload)
+        ):
+            return False
+        self.rows[key] = _Row(payload, correlation_id)
+        self._wake()
+        return True
+
+    async def claim(self, worker: str, limit: int = 1) -> list[Item]:
+        """Lease what is due, oldest first."""
+        now = time.monotonic()
+        due = [
+            key for key, row in self.rows.items() if row.state in {"pending", "running"} and row.due_at <= now
+        ]
+        due.sort(key=lambda key: self.rows[key].due_at)
+        return [self._lease(key, worker) for key in due[:limit]]
+
+    def _lease(self, key: str, worker: str) -> Item:
+        row = self.rows[key]
+        row.state, row.worker, row.error = "running", worker, None
+        row.attempt, row.token = row.attempt + 1, next(self._tokens)
+        row.due_at = time.monotonic() + self.lease_seconds
+        return Item(self.name, key, row.payload, row.attempt, row.token, row.correlation_id)
+
+    async def heartbeat(self, item: Item, progress: Mapping[str, Any] | None = None) -> None:
+        """Hold the item for longer."""
+        row = self._fenced(item, "running", "succeeded")
+        row.due_at, row.progress = time.monotonic() + self.lease_seconds, progress or row.progress
+
+    async def complete(self, item: Item, *, connection: Connection | None = None) -> None:
+        """Finish the item."""
+        again = () if connection else ("succeeded",)
+        self._fenced(item, "running", *again).state = "succeeded"
+
+    async def fail(self, item: Item, error: str, *, retry_in: float | None) -> None:
+        """Give the item back, or up."""
+        row = self._fenced(item, "running")
+        row.state, row.error = "failed" if retry_in is None else "pending", error
+        row.due_at = time.monotonic() + (retry_in or 0)
+
+    async def release(self, item: Item) -> None:
+        """Give the item back; the attempt does not count."""
+        row = self._fenced(item, "running")
+        row.state, row.attempt, row.due_at = "pending", row.attempt - 1, time.monotonic()
+        self._wake()
+
+    async def release_all(self, worker: str) -> int:
+        """Release what `worker` holds."""
+        held = [
+            (key, row) for key, row in self.rows.items() if row.state == "running" and row.worker == worker
+        ]
+        for key, row in held:
+            await self.release(Item(self.name, key, row.payload, row.attempt, row.token, row.correlation_id))
+        return len(held)
+
+    async def counts(self) -> dict[str, int]:
+        """Return the number of items by state."""
+        return dict(Counter(row.state for row in self.rows.values()))
+
+    async def seconds_until_due(self) -> float | None:
+        """Return how long until an item is due."""
+        due = [row.due_at for row in self.rows.values() if row.state in {"pending", "running"}]
+        return min(due) - time.monotonic() if due else None
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when an item is added or released, for ever."""
+        self._wakes.append(wake)
+        wake()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._wakes.remove(wake)
+
+    def _fenced(self, item: Item, *states: str) -> _Row:
+        row = self.rows.get(item.key)
+        if row is None or row.token != item.token or row.state not in states:
+            raise LeaseLost(item)
+        return row
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake()

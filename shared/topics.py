@@ -1,0 +1,65 @@
+"""Every topic, once: its name, partitions, retention and whether it is compacted.
+
+Partition counts are powers of the smallest useful parallelism; topics that are merged by key (the two
+notification lanes) have equal counts, so that one member of a group holds the same keys of both.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it must exist before anybody reads or writes it; `retention_ms` is how long records stay."""
+
+    name: str
+    partitions: int = 6
+    retention_ms: int = 7 * DAY_MS
+    compacted: bool = False
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The broker's settings for this topic."""
+        policy = "compact,delete" if self.compacted else "delete"
+        return {"retention.ms": str(self.retention_ms), "cleanup.policy": policy}
+
+    def dead_letters(self, service: str) -> "Topic":
+        """Where `service` puts records of this topic that it cannot use; kept long enough for a holiday."""
+        return Topic(f"{self.name}.{service}.dlq", partitions=1, retention_ms=30 * DAY_MS)
+
+
+MINIO_LIVE: Final = Topic("minio.live")
+MINIO_SAFE: Final = Topic("minio.safe")
+OBJECTS_CHANGED: Final = Topic("objects.changed.v1")
+OBJECTS_HASHED: Final = Topic("objects.hashed.v1")
+SWEEPS_REQUESTED: Final = Topic("sweeps.requested.v1", partitions=1)
+SWEEPS_COMPLETED: Final = Topic("sweeps.completed.v1", partitions=1)
+DEAD_LETTERS_SETTLED: Final = Topic(
+    "dead-letters.settled.v1", partitions=1, retention_ms=60 * DAY_MS, compacted=True
+)
+"""Kept longer than any dead letter, so that a settled one never comes back."""
+
+TOPICS: Final = (
+    MINIO_LIVE,
+    MINIO_SAFE,
+    OBJECTS_CHANGED,
+    OBJECTS_HASHED,
+    SWEEPS_REQUESTED,
+    SWEEPS_COMPLETED,
+    DEAD_LETTERS_SETTLED,
+)
+
+CONSUMERS: Final = {
+    "ingest": (MINIO_LIVE, MINIO_SAFE, SWEEPS_REQUESTED),
+    "hasher": (OBJECTS_CHANGED,),
+}
+"""Who reads what: from this come the consumer groups and the dead letter topics."""
+
+
+def all_topics() -> tuple[Topic, ...]:
+    """Every topic that has to exist, dead letters included."""
+    dead = tuple(topic.dead_letters(service) for service, read in CONSUMERS.items() for topic in read)
+    return TOPICS + dead

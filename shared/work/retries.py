@@ -1,0 +1,31 @@
+"""What becomes of an item whose handler failed: an error in, a decision out."""
+
+from dataclasses import dataclass
+
+from shared.errors import Kind, kind_of
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often an item is tried, and how long the waits are, in seconds.
+
+    An outage is waited out in place, without end and without counting as an attempt; `outage_wait_max` caps
+    its waits. `attempts` bounds errors nobody has named. `claims` bounds attempts of every sort, so that an
+    item that kills its workers is given up in the end.
+    """
+
+    attempts: int = 5
+    wait_initial: float = 1.0
+    wait_max: float = 300.0
+    outage_wait_max: float = 5.0
+    claims: int = 25
+
+    def retry_in(self, error: BaseException, attempt: int) -> float | None:
+        """Return the wait after attempt `attempt` (from 1) ended with `error`; None: failed for good."""
+        if kind_of(error) is Kind.REJECTED or attempt >= self.attempts:
+            return None
+        return min(self.wait_initial * 2.0 ** (attempt - 1), self.wait_max)
+
+    def is_worn_out(self, attempt: int) -> bool:
+        """Tell whether an item has been claimed so often that its workers must have died of it."""
+        return attempt > self.claims

@@ -1,0 +1,57 @@
+"""Real servers for the tests that need them: one Kafka, one MinIO and one Postgres for the whole run.
+
+`servers` is a `deploy.native.stack.Stack`, the very class that `make up` runs, on free ports and in a folder of its own:
+
+    servers.env                               dict of every PENSTOCK_* variable (operator's credentials), resolved
+    servers.setup()                           topics, buckets, rules and S3 users (`penstock setup`)
+    servers.start/stop/restart("kafka")       and "minio", "postgres", or a service's name; returns when it answers
+    servers.kill/pause/resume("minio")        SIGKILL, SIGSTOP, SIGCONT of the whole group
+    servers.start_service("hasher", instance=2, env={"PENSTOCK_...": "..."}) -> "hasher-2", with its own S3 user
+    servers.logs("kafka"), servers.pid("hasher-2"), servers.state_dir
+
+All methods block; in async tests call them plainly or by `asyncio.to_thread`. Everything dies with the test run, even
+when that is killed. `stack` is the same after `setup()`. PENSTOCK_KEEP_STATE=1 leaves the folder behind.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.native import dotenv, ports, services
+from deploy.native.install import CHECKOUT, Installer
+from deploy.native.stack import Stack
+
+
+def moved(state_dir: Path) -> dict[str, str]:
+    """Return the variables that put a stack beside every other."""
+    names = ("S3", "S3_CONSOLE", "KAFKA", "KAFKA_CONTROLLER", "POSTGRES", "HTTP")
+    free = dict(zip(names, ports.pick(len(names)), strict=True))
+    return {
+        "PENSTOCK_STATE_DIR": str(state_dir),
+        "PENSTOCK_HEALTH_PORT_BASE": str(ports.pick(1)[0]),
+        **{f"PENSTOCK_{name}_PORT": str(port) for name, port in free.items()},
+    }
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Stack]:
+    state = Path(tempfile.mkdtemp(prefix="penstock-test-"))
+    state.chmod(0o711)  # Postgres runs as a user of its own
+    stack = Stack(dotenv.fresh(CHECKOUT, moved(state), services.found()), Installer(state, print).install())
+    try:
+        stack.start_servers()
+        yield stack
+    finally:
+        stack.stop_all()
+        if not os.environ.get("PENSTOCK_KEEP_STATE"):
+            shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(servers: Stack) -> Stack:
+    servers.setup()
+    return servers

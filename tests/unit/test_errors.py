@@ -1,0 +1,27 @@
+"""Errors are sorted by what to do about them."""
+
+import pytest
+
+from shared.errors import Kind, Outage, Rejected, kind_of, one_line
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Outage("away"), Kind.OUTAGE),
+        (ConnectionResetError("reset"), Kind.OUTAGE),
+        (TimeoutError(), Kind.OUTAGE),
+        (Rejected("WRONG", "no such column"), Kind.REJECTED),
+        (ValueError("odd"), Kind.UNKNOWN),
+        (OSError("disk"), Kind.UNKNOWN),
+    ],
+)
+def test_an_error_has_one_kind_alone_or_first_in_a_group_of_tasks(error, kind):
+    assert kind_of(error) is kind
+    assert kind_of(ExceptionGroup("tasks", [ExceptionGroup("inner", [error]), ValueError("later")])) is kind
+
+
+def test_a_line_says_the_first_error_of_a_group_within_its_limit():
+    group = ExceptionGroup("unhandled errors in a TaskGroup", [ValueError("two\nlines"), KeyError("x")])
+    assert one_line(group) == "ValueError: two lines"
+    assert one_line(ValueError("x" * 600), limit=20) == "ValueError: xxxxxxx…"
