@@ -1,0 +1,1 @@
+"""What runs Penstock: the stack with and without Docker, and the demo."""

@@ -21,7 +21,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from pydantic import ValidationError
 
-from shared.errors import Rejected, one_line, outages
+from shared.errors import Rejected, one_line, outages, outages_where
 from shared.events import Event
 from shared.middleware.dead_letter import DeadLetter, DeadLetters
 from shared.middleware.envelope import Envelope
@@ -33,14 +33,17 @@ from shared.topics import Topic
 
 log = structlog.get_logger()
 
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+"""What no waiting mends."""
+
 outages(
     kafka_errors.KafkaConnectionError,
     kafka_errors.KafkaTimeoutError,
     kafka_errors.KafkaUnavailableError,
     kafka_errors.NodeNotReadyError,
     kafka_errors.RequestTimedOutError,
-    kafka_errors.BrokerResponseError,
 )
+outages_where(lambda error: isinstance(error, kafka_errors.BrokerResponseError) and not isinstance(error, TOO_LARGE))
 
 EventT = TypeVar("EventT")
 Decode = Callable[[Record], EventT]
@@ -115,11 +118,11 @@ def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | Non
         apply_types=False,
         logger=None,
     )
-    letters = DeadLetters(broker, service)
+    letters, policy = DeadLetters(broker, service), policy or RetryPolicy()
     for middleware in (
         LogContext,
-        partial(DeadLetter, letters=letters),
-        partial(Retry, policy=policy or RetryPolicy()),
+        partial(DeadLetter, letters=letters, policy=policy),
+        partial(Retry, policy=policy),
         partial(Envelope, source=service),
     ):
         broker.add_middleware(middleware)
@@ -144,10 +147,7 @@ class Bus:
 
     async def publish(self, events: Iterable[Event]) -> None:
         """Publish all `events`, many in flight, and return once all replicas have them; each key keeps its order."""
-        acks = [
-            await self._broker.publish(event, type(event).topic.name, no_confirm=True)
-            for event in events
-        ]
+        acks = [await self._broker.publish(event, type(event).topic.name, no_confirm=True) for event in events]
         await asyncio.gather(*(ack for ack in acks if inspect.isawaitable(ack)))
 
     async def bury(self, record: Record, error: BaseException) -> None:

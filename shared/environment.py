@@ -1,7 +1,7 @@
-"""The variables of a stack: the process's own win over `.env`, and ports and addresses follow from each other.
+"""The variables of a stack: the process's win over `.env`; ports and addresses follow from each other.
 
-Every server is moved by one variable, whichever is handier: its address (`PENSTOCK_S3_ENDPOINT`) or, on this
-machine, its port alone (`PENSTOCK_S3_PORT`). In one place the port wins over the address; the process wins over `.env`.
+Every server is moved by one variable, whichever is handier: its address (`PENSTOCK_S3_ENDPOINT`) or its port alone
+(`PENSTOCK_S3_PORT`). The process wins over `.env`, and within each of them the port over the address.
 """
 
 import re
@@ -34,13 +34,10 @@ def read_file(folder: Path) -> dict[str, str]:
 def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
     """Merge PENSTOCK_* of `layers`, the first winning, into a set that fits together.
 
-    Every port and every address is there, and the state folder is absolute (beneath `folder`, the current one).
+    Every port and every address is there, and the state folder is absolute (from `folder`, the current one).
     """
     merged = {
-        name: value
-        for layer in reversed(layers)
-        for name, value in layer.items()
-        if name.startswith(PREFIX) and value
+        name: value for layer in reversed(layers) for name, value in layer.items() if name.startswith(PREFIX) and value
     }
     for kind, (variable, default) in ADDRESSES.items():
         port = next((found for layer in layers if (found := _port_of(layer, kind))), None)

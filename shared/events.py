@@ -78,7 +78,8 @@ class ObjectChanged(ObjectEvent):
     change: Literal["stored", "removed"]
     content_type: str | None = None
     metadata: dict[str, str] = Field(
-        default_factory=dict, description="The uploader's own metadata, names in lower case without `x-amz-meta-`."
+        default_factory=dict,
+        description="The uploader's own metadata, names in lower case without `x-amz-meta-`.",
     )
     sequencer: str | None = Field(default=None, description="MinIO's or S3's own order of one key's events, hex.")
     revision: int = Field(
@@ -109,7 +110,8 @@ class ObjectHashed(ObjectEvent):
 
     digests: dict[str, str] = Field(description="Hex digest by algorithm, such as md5, sha256, blake3.")
     verification: Literal["verified", "mismatch"] | None = Field(
-        default=None, description="The digests against what the uploader declared; None when nothing was declared."
+        default=None,
+        description="The digests against what the uploader declared; None when nothing was declared.",
     )
     mismatched: tuple[str, ...] = Field(default=(), description="The algorithms whose declared digest differs.")
     revision: int = Field(default=0, description="The revision of the change that was hashed.")
@@ -117,7 +119,15 @@ class ObjectHashed(ObjectEvent):
     @property
     def identity(self) -> tuple[object, ...]:
         """The version and which digests: asking for more of them is another fact."""
-        return (self.bucket, self.key, self.version_id, self.etag, self.size, *sorted(self.digests), self.revision)
+        return (
+            self.bucket,
+            self.key,
+            self.version_id,
+            self.etag,
+            self.size,
+            *sorted(self.digests),
+            self.revision,
+        )
 
 
 class SweepRequested(Event):

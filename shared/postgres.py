@@ -8,24 +8,22 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import asyncpg
-import stamina
 import structlog
 from asyncpg import exceptions
 from pydantic import SecretStr
 
-from shared.errors import Kind, Outage, PenstockError, kind_of, one_line, outages, outages_where
+from shared.errors import Outage, PenstockError, one_line, outages, outages_where
+from shared.patience import is_outage, wait_out
 
 if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
-    Connection: TypeAlias = (
-        asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-    )
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool
     Connection = asyncpg.Connection
@@ -35,7 +33,6 @@ T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 30.0
-WAIT_MAX_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 5.0
 
 outages(
@@ -91,7 +88,7 @@ class _Door:
             self._away(error)
             raise Outage(f"Postgres does not answer: {one_line(error)}") from error
         except Exception as error:
-            if kind_of(error) is Kind.OUTAGE:
+            if is_outage(error):
                 self._away(error)
             raise
         self._back()
@@ -108,23 +105,8 @@ class _Door:
             self._away_since = None
 
 
-async def wait_out(action: Callable[[], Awaitable[T]]) -> T:
-    """Do `action`, as often as outages make necessary, with growing waits of at most `WAIT_MAX_SECONDS`."""
-    async for attempt in stamina.retry_context(
-        on=lambda error: kind_of(error) is Kind.OUTAGE, attempts=None, timeout=None, wait_max=WAIT_MAX_SECONDS
-    ):
-        with attempt:
-            return await action()
-    raise AssertionError  # unreachable: there is always another try
-
-
 def _session(name: str) -> dict[str, str]:
-    """Return a session's settings: nobody who died or sleeps may hold locks for long."""
-    return {
-        "application_name": f"penstock-{name}",
-        "client_connection_check_interval": "2s",
-        "idle_in_transaction_session_timeout": "60s",
-    }
+    return {"application_name": f"penstock-{name}", "idle_in_transaction_session_timeout": "60s"}
 
 
 async def _speak_json(connection: Connection) -> None:

@@ -18,7 +18,7 @@ from shared import logs
 from shared.bus import Broker, Bus, Router, create_broker, wait_for_kafka
 from shared.errors import PenstockError, one_line
 from shared.health import Health
-from shared.postgres import wait_out
+from shared.patience import wait_out
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -142,16 +142,26 @@ async def _run(loop: Callable[[], Awaitable[None]]) -> None:
 def run(*services: Service) -> int:
     """Run services in this process until SIGTERM or SIGINT; return the exit code."""
     first = services[0]
-    logs.configure("+".join(one.name for one in services), level=first.settings.log_level, fmt=first.settings.log_format)
+    logs.configure(
+        "+".join(one.name for one in services), level=first.settings.log_level, fmt=first.settings.log_format
+    )
 
     async def serve_all() -> int:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, _stop, services)
-        return max(await asyncio.gather(*(one.serve() for one in services)))
+        return max(await asyncio.gather(*(_serve_among(services, one) for one in services)))
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve_all())
+
+
+async def _serve_among(services: Sequence[Service], one: Service) -> int:
+    """Run one of `services`; when it ends, for whatever reason, so do the others."""
+    try:
+        return await one.serve()
+    finally:
+        _stop(services)
 
 
 def _stop(services: Sequence[Service]) -> None:

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
         SecretStr("postgresql://penstock@127.0.0.1:5432/penstock"), description="Where state is kept."
     )
     input_buckets: Words = Field(
-        ("inbox", "src-data", "jobs", "runs"), description="Buckets whose objects are facts; all others are outputs."
+        ("inbox", "src-data", "jobs", "runs"),
+        description="Buckets whose objects are facts; all others are outputs.",
     )
     output_buckets: Words = Field(
         ("processed-data", "results"), description="Buckets that Penstock writes; they may not be inputs too."

@@ -9,26 +9,36 @@ from typing import Final
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+LETTER_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it must exist before anybody reads or writes it; `retention_ms` is how long records stay."""
+    """A topic as it must exist before anybody reads or writes it; `retention_ms` is how long records stay.
+
+    `max_bytes` bounds one record; None is the broker's own limit, 1 MiB.
+    """
 
     name: str
     partitions: int = 6
     retention_ms: int = 7 * DAY_MS
     compacted: bool = False
+    max_bytes: int | None = None
 
     @property
     def config(self) -> dict[str, str]:
         """The broker's settings for this topic."""
         policy = "compact,delete" if self.compacted else "delete"
-        return {"retention.ms": str(self.retention_ms), "cleanup.policy": policy}
+        limit = {"max.message.bytes": str(self.max_bytes)} if self.max_bytes else {}
+        return {"retention.ms": str(self.retention_ms), "cleanup.policy": policy} | limit
 
     def dead_letters(self, service: str) -> "Topic":
-        """Where `service` puts records of this topic that it cannot use; kept long enough for a holiday."""
-        return Topic(f"{self.name}.{service}.dlq", partitions=1, retention_ms=30 * DAY_MS)
+        """Where `service` puts records of this topic that it cannot use; kept long enough for a holiday.
+
+        The largest record that fits its own topic fits here together with the reason.
+        """
+        name = f"{self.name}.{service}.dlq"
+        return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=LETTER_BYTES)
 
 
 MINIO_LIVE: Final = Topic("minio.live")
@@ -37,9 +47,7 @@ OBJECTS_CHANGED: Final = Topic("objects.changed.v1")
 OBJECTS_HASHED: Final = Topic("objects.hashed.v1")
 SWEEPS_REQUESTED: Final = Topic("sweeps.requested.v1", partitions=1)
 SWEEPS_COMPLETED: Final = Topic("sweeps.completed.v1", partitions=1)
-DEAD_LETTERS_SETTLED: Final = Topic(
-    "dead-letters.settled.v1", partitions=1, retention_ms=60 * DAY_MS, compacted=True
-)
+DEAD_LETTERS_SETTLED: Final = Topic("dead-letters.settled.v1", partitions=1, retention_ms=60 * DAY_MS, compacted=True)
 """Kept longer than any dead letter, so that a settled one never comes back."""
 
 TOPICS: Final = (

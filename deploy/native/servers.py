@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+import psutil
+
 from deploy.native import ready
 from deploy.native.install import Tools
 from deploy.native.ports import HOST
@@ -67,7 +69,7 @@ def programs(env: Env, tools: Tools) -> dict[str, Program]:
 
 
 def base_env() -> dict[str, str]:
-    """Return what any program may know of ours: where programs are and which language to speak, no secrets."""
+    """Return what any program may know of ours: where programs are, which language to speak, no secret."""
     keep = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER")
     return {name: os.environ[name] for name in keep if name in os.environ}
 
@@ -87,7 +89,10 @@ def kafka(env: Env, tools: Tools, home: Path) -> Program:
             _run(*java, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(settings))
 
     heap = ("-Xmx512m", "-Xms128m", "-XX:+ExitOnOutOfMemoryError")
-    log = tuple(f"-Dorg.slf4j.simpleLogger.{name}" for name in ("showDateTime=true", "dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX"))
+    log = tuple(
+        f"-Dorg.slf4j.simpleLogger.{name}"
+        for name in ("showDateTime=true", "dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX")
+    )
     return Program(
         name="kafka",
         command=(*java, *heap, *log, "kafka.Kafka", str(settings)),
@@ -100,12 +105,20 @@ def kafka(env: Env, tools: Tools, home: Path) -> Program:
 
 
 def minio(env: Env, tools: Tools, home: Path) -> Program:
-    """Return the object store with its two notification lanes: LIVE sends at once, SAFE queues on disk first."""
+    """Return the object store with its two notification lanes: LIVE sends at once, SAFE by a queue on disk."""
     port, console = int(env["PENSTOCK_S3_PORT"]), int(env["PENSTOCK_S3_CONSOLE_PORT"])
     data = home / "data"
     return Program(
         name="minio",
-        command=(str(tools.minio), "server", str(data), "--address", f"{HOST}:{port}", "--console-address", f"{HOST}:{console}"),
+        command=(
+            str(tools.minio),
+            "server",
+            str(data),
+            "--address",
+            f"{HOST}:{port}",
+            "--console-address",
+            f"{HOST}:{console}",
+        ),
         env={**base_env(), **minio_env(env, queue_dir=home / "queue")},
         ports={"PENSTOCK_S3_PORT": port, "PENSTOCK_S3_CONSOLE_PORT": console},
         prepare=lambda: data.mkdir(parents=True, exist_ok=True),
@@ -145,6 +158,7 @@ def postgres(env: Env, tools: Tools, home: Path) -> Program:
         if user:
             shutil.chown(home, user, user)
         fresh = not (data / "PG_VERSION").exists()
+        _forget_dead_postmaster(data)
         if fresh:
             _make_cluster(tools, home, data, dsn, user)
         _single_user(tools, data, dsn, user, fresh=fresh)
@@ -167,6 +181,24 @@ def postgres_user() -> str | None:
         return None
     known = {user.pw_name for user in pwd.getpwall()}
     return next(name for name in ("postgres", "nobody") if name in known)
+
+
+def _forget_dead_postmaster(data: Path) -> None:
+    """Remove a killed postmaster's lock once nothing works in its folder.
+
+    PostgreSQL takes a process nobody has reaped yet for a living one, and backends outlive their
+    postmaster for a moment.
+    """
+    _, alive = psutil.wait_procs([one for one in psutil.process_iter() if _works_in(one, data)], timeout=10)
+    if not alive:
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.cwd() == str(folder)
+    except psutil.Error:
+        return False
 
 
 def _make_cluster(tools: Tools, home: Path, data: Path, dsn: str, user: str | None) -> None:
@@ -196,7 +228,7 @@ def _password(dsn: str) -> str:
 
 
 def _postgres_home(state: Path) -> Path:
-    """Return where the cluster lives: in the state folder, or under /var/lib when its own user cannot get there."""
+    """Return where the cluster lives: in the state folder, or under /var/lib if its user cannot get there."""
     user, home = postgres_user(), state / "postgres"
     if user is None or home.is_symlink() or _reaches(user, state):
         return home.resolve()
@@ -219,7 +251,14 @@ def _run(*command: str, user: str | None = None, stdin: str = "") -> None:
 
     """
     done = subprocess.run(
-        ["setpriv", *as_user(user), "--", *command], input=stdin, capture_output=True, text=True, check=False, env=base_env(), cwd="/"
+        ["setpriv", *as_user(user), "--", *command],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=base_env(),
+        cwd="/",
     )
     if done.returncode != 0:
-        raise Failed(f"{Path(command[0]).name} failed (exit code {done.returncode})\n{(done.stdout + done.stderr)[-2000:]}")
+        said = (done.stdout + done.stderr)[-2000:]
+        raise Failed(f"{Path(command[0]).name} failed (exit code {done.returncode})\n{said}")

@@ -43,7 +43,12 @@ def service(env: Mapping[str, str], name: str, number: int, health_port: int) ->
     return Program(
         name=process_name(name, number),
         command=(sys.executable, "-m", f"services.{name}"),
-        env={**base_env(), "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", **service_env(env, name, health_port)},
+        env={
+            **base_env(),
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+            **service_env(env, name, health_port),
+        },
         ports={f"{PREFIX}HEALTH_PORT_BASE": health_port},
         grace=float(env.get(f"{PREFIX}SHUTDOWN_GRACE", "15")) + 5,
         check=partial(ready.web, health_port, "/health/ready"),

@@ -3,13 +3,14 @@
 The supervisor and the tests drive the same class: what a test breaks is what runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from deploy.native import ports, ready, servers, services
 from deploy.native.install import Tools
-from deploy.native.process import Process, Program, clear_orphans
+from deploy.native.process import Process, clear_orphans
 from shared.errors import PenstockError
 from shared.provision.topics import ensure_topics
 from shared.topics import MINIO_LIVE, MINIO_SAFE
@@ -22,17 +23,17 @@ def _nobody(_name: str) -> None:
 class Stack:
     """All processes of one state folder; `env` holds its resolved PENSTOCK_* variables."""
 
-    def __init__(self, env: Mapping[str, str], tools: Tools) -> None:
+    def __init__(self, env: Mapping[str, str], processes: Iterable[Process]) -> None:
         self.env = dict(env)
         self.state_dir = Path(env["PENSTOCK_STATE_DIR"])
-        self.processes: dict[str, Process] = {}
+        self.processes = {process.name: process for process in processes}
         self._health_ports: dict[str, int] = {}
-        for program in servers.programs(env, tools).values():
-            self._add(program)
 
-    def _add(self, program: Program) -> Process:
-        self.processes[program.name] = Process(program, self.state_dir)
-        return self.processes[program.name]
+    @classmethod
+    def native(cls, env: Mapping[str, str], tools: Tools) -> Self:
+        """Return a stack whose servers are processes of this machine."""
+        programs = servers.programs(env, tools).values()
+        return cls(env, [Process(program, Path(env["PENSTOCK_STATE_DIR"])) for program in programs])
 
     def start(self, name: str) -> None:
         """Start one program and wait until it answers."""
@@ -41,7 +42,7 @@ class Stack:
         process.wait_ready()
 
     def start_servers(self, on_ready: Callable[[str], None] = _nobody) -> None:
-        """Start Postgres, Kafka and MinIO, and wait until all answer; MinIO's lanes have their topics before it."""
+        """Start Postgres, Kafka and MinIO, and wait until all answer; topics are there before their sender."""
         self._process("postgres").start()
         self.start("kafka")
         on_ready("kafka")
@@ -60,10 +61,13 @@ class Stack:
     def start_service(
         self, service: str, instance: int = 1, env: Mapping[str, str] | None = None, *, wait: bool = True
     ) -> str:
-        """Start one process of a service, its variables overridden by `env`; return its name."""
+        """Start one process of a service anew, its variables overridden by `env`; return its name."""
         name = services.process_name(service, instance)
+        if name in self.processes:
+            self.stop(name)
         program = services.service(self.env, service, instance, self._health_port(name))
-        process = self._add(replace(program, env={**program.env, **(env or {})}))
+        process = Process(replace(program, env={**program.env, **(env or {})}), self.state_dir)
+        self.processes[name] = process
         process.start()
         if wait:
             process.wait_ready()
@@ -92,7 +96,7 @@ class Stack:
 
     def logs(self, name: str) -> str:
         """Return everything one program has logged."""
-        return self._process(name).log.read_text(errors="replace")
+        return self._process(name).text()
 
     def pid(self, name: str) -> int | None:
         """Return the process id of one program while it runs."""

@@ -2,15 +2,13 @@
 
 import contextlib
 import os
-import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
-from deploy.native import record, services
+from deploy.native import record, services, signals
 from deploy.native.install import Installer
 from deploy.native.process import Failed, NotReady, Process, clear_orphans, start_ticks
 from deploy.native.stack import Stack
@@ -22,10 +20,6 @@ BACKOFF_CAP_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
 """A program that ran this long has earned a quick restart again."""
 READY, FAILED, STOPPED = "ready", "failed", "stopped"
-
-
-class Stopped(BaseException):
-    """Somebody asked the supervisor to end."""
 
 
 @dataclass(slots=True)
@@ -48,7 +42,9 @@ class Watch:
             "restarts": self.restarts,
             "started_at": self.process.started_at,
             "start_ticks": start_ticks(pid) if pid else None,
-            "ports": {name.removeprefix("PENSTOCK_").lower(): port for name, port in self.process.program.ports.items()},
+            "ports": {
+                name.removeprefix("PENSTOCK_").lower(): port for name, port in self.process.program.ports.items()
+            },
             "log": str(self.process.log),
         }
 
@@ -62,11 +58,12 @@ class Supervisor:
         self._state = "starting"
         self._watches: dict[str, Watch] = {}
         self._written: dict[str, Any] = {}
+        self._started = time.monotonic()
 
     def run(self) -> int:
         """Bring the stack up and keep it so; return the exit code once nothing of it runs any more."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        with record.held(self.state_dir) as alone, _asked_to_stop():
+        with record.held(self.state_dir) as alone:
             if not alone:
                 say("another supervisor runs this stack")
                 return 1
@@ -75,15 +72,16 @@ class Supervisor:
     def _run(self) -> int:
         stack: Stack | None = None
         try:
+            signals.listen()
             self._write()
             for orphan in clear_orphans(self.state_dir):
                 say(f"ended what an earlier stack had left: process {orphan}")
-            stack = Stack(self.env, Installer(self.state_dir, say).install())
+            stack = Stack.native(self.env, Installer(self.state_dir, say).install())
             self._bring_up(stack)
             while True:
                 self._tend()
                 time.sleep(WATCH_SECONDS)
-        except Stopped:
+        except signals.Stopped:
             self._state = STOPPED
         except PenstockError as error:
             self._state = FAILED
@@ -100,10 +98,9 @@ class Supervisor:
         return 1 if self._state == FAILED else 0
 
     def _bring_up(self, stack: Stack) -> None:
-        started = time.monotonic()
         self._watch(stack)
         stack.start_servers(on_ready=self._note_ready)
-        say(f"setup: {stack.setup() or 'nothing to change'}")
+        say(f"setup after {self._seconds():.1f} s: {stack.setup() or 'nothing to change'}")
         for name, number in services.wanted(self.env):
             stack.start_service(name, number, wait=False)
             self._watch(stack)
@@ -111,7 +108,10 @@ class Supervisor:
         self._state = READY
         self._write()
         lame = [name for name, watch in self._watches.items() if watch.state != "running"]
-        say(f"up in {time.monotonic() - started:.1f} s" + (f", but not {', '.join(lame)}" if lame else ""))
+        say(f"up in {self._seconds():.1f} s" + (f", but not {', '.join(lame)}" if lame else ""))
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
 
     def _watch(self, stack: Stack) -> None:
         for name, process in stack.processes.items():
@@ -120,9 +120,8 @@ class Supervisor:
 
     def _note_ready(self, name: str) -> None:
         self._watches[name].state = "running"
-        self._watches[name].failures = 0
         self._write()
-        say(f"{name}: ready")
+        say(f"{name}: ready after {self._seconds():.1f} s")
 
     def _wait_for_services(self) -> None:
         """Give every service its patience to get ready; one that does not is kept trying, and said."""
@@ -132,7 +131,7 @@ class Supervisor:
             time.sleep(WATCH_SECONDS)
 
     def _tend(self) -> None:
-        """Look once at every process: start again what has died, note what has become ready, keep logs small."""
+        """Look once at every process: start what has died, note what is ready, keep logs small."""
         for watch in self._watches.values():
             if watch.process.running:
                 self._check(watch)
@@ -150,8 +149,7 @@ class Supervisor:
             return
         with contextlib.suppress(NotReady, Failed):
             watch.process.check()
-            watch.state = "running"
-            say(f"{watch.process.name}: ready")
+            self._note_ready(watch.process.name)
 
     def _note_death(self, watch: Watch) -> None:
         wait = min(BACKOFF_FIRST_SECONDS * 2**watch.failures, BACKOFF_CAP_SECONDS)
@@ -197,17 +195,3 @@ def urls(env: Mapping[str, str]) -> dict[str, str]:
 def say(line: str) -> None:
     """Print one line of progress at once."""
     print(line, flush=True)
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[None]:
-    """Turn the first SIGTERM or SIGINT into Stopped; later ones change nothing, so that stopping is not cut short."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        raise Stopped
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
-    yield

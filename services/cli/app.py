@@ -3,12 +3,14 @@
 import logging
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Final
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import DefaultFormatter
 
-from services.cli.terminal import console, note
+from services.cli.core.usage import WrongUsage
+from services.cli.terminal import note, page
 from shared import logs
 from shared.errors import PenstockError, one_line
 
@@ -24,10 +26,9 @@ COMMANDS: Final = {
     "status": "Show what runs, what waits and what was lost.",
     "doctor": "Check the whole stack; name each fault and its mend.",
     "sweep": "Compare the buckets with what is known, now.",
-    "dlq": "List, show, replay or discard dead letters.",
     "setup": "Make topics, buckets, rules and users, once.",
 }
-DEAD_LETTER_COMMANDS: Final = {
+DEAD_LETTERS: Final = {
     "list": "List what waits, grouped by cause.",
     "show": "Show one dead letter: headers and body.",
     "replay": "Send dead letters back to where they came from.",
@@ -51,8 +52,8 @@ EPILOGUE: Final = (
 )
 
 
-def build_app() -> App:
-    """Return the command line; a command's module is loaded when it is called or explained."""
+def build_app(asked: Sequence[str] = ()) -> App:
+    """Return the command line; a command is loaded, and explains itself at length, when it is `asked` for."""
     app = App(
         name="penstock",
         help="The operator's console of Penstock: a client of its buckets, topics and views.",
@@ -61,14 +62,16 @@ def build_app() -> App:
         help_formatter=DefaultFormatter(),
         suppress_keyboard_interrupt=False,
         result_action="return_int_as_exit_code_else_zero",
-        default_parameter=None,
+        default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_default=False),
+        version=lambda: version("penstock"),
     )
-    for name, text in COMMANDS.items():
-        if name != "dlq":
-            app.command(f"services.cli.commands.{name}:{name}", name=name, help=text)
-    dead_letters = App(name="dlq", help=COMMANDS["dlq"], help_format="plaintext")
-    for name, text in DEAD_LETTER_COMMANDS.items():
-        dead_letters.command(f"services.cli.commands.dlq_{name}:{name}_letters", name=name, help=text)
+    for name, line in COMMANDS.items():
+        module = f"services.cli.commands.{name}:{name}"
+        app.command(module, name=name, help=None if name in asked else line)
+    dead_letters = App(name="dlq", help="List, show, replay or discard dead letters.")
+    for name, line in DEAD_LETTERS.items():
+        module = f"services.cli.commands.dlq_{name}:{name}_letters"
+        dead_letters.command(module, name=name, help=None if name in asked else line)
     app.command(dead_letters)
     app.register_install_completion_command(help="Install shell completion for bash, zsh or fish.")
     return app
@@ -78,11 +81,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; trouble becomes one line: what, why and how to mend it."""
     quiet_libraries()
     try:
-        return int(build_app()(list(arguments), exit_on_error=False, print_error=False) or DONE)
+        app = build_app(arguments)
+        return int(app(list(arguments), exit_on_error=False, print_error=False, console=page()) or DONE)
     except CycloptsError as error:
-        return _say_so(
-            f"usage: {' '.join(str(error).split())}; see penstock {_command(arguments)}--help", USAGE
-        )
+        words = " ".join(str(error).split()).rstrip(".")
+        return _say_so(f"usage: {words}; see penstock {_command(arguments)}--help", USAGE)
+    except WrongUsage as error:
+        return _say_so(one_line(error), USAGE)
     except PenstockError as error:
         return _say_so(one_line(error), FAILED)
     except KeyboardInterrupt:
@@ -93,8 +98,6 @@ def run(arguments: Sequence[str]) -> int:
         # Our reader has gone (`penstock watch | head`); the interpreter must not flush into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
-    finally:
-        console().show_cursor()
 
 
 def quiet_libraries() -> None:
@@ -105,7 +108,7 @@ def quiet_libraries() -> None:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
+    return f"{arguments[0]} " if arguments and arguments[0] in GOES_ON else ""
 
 
 def _say_so(text: str, code: int) -> int:

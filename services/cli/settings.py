@@ -38,9 +38,7 @@ def load(variables: Mapping[str, str] | None = None, folder: Path | None = None)
     home = near if (near / FILE).is_file() or folder else CHECKOUT
     env = resolve(os.environ if variables is None else variables, read_file(home), folder=home)
     given = {name: env[var] for name in CliSettings.model_fields if (var := PREFIX + name.upper()) in env}
-    secrets = {
-        name.removeprefix(USER_SECRET).lower(): env[name] for name in env if name.startswith(USER_SECRET)
-    }
+    secrets = {name.removeprefix(USER_SECRET).lower(): env[name] for name in env if name.startswith(USER_SECRET)}
     try:
         return CliSettings.model_validate(given | {"user_secrets": secrets})
     except ValidationError as error:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
@@ -30,16 +31,28 @@ Json = Annotated[
 ]
 """The flag that every command has."""
 
+PAGE = 100
 WIDE = 200
 """Columns when nobody looks: lines in a pipe are not folded."""
 
 
+class _Console(Console):
+    """A console whose reader may go away like any other's."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+@cache
 def console(*, stderr: bool = False) -> Console:
     """Return a console that neither guesses colours of figures nor folds lines in a pipe."""
     tty = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(
-        stderr=stderr, highlighter=NullHighlighter(), width=None if tty else WIDE, soft_wrap=not tty
-    )
+    return _Console(stderr=stderr, highlighter=NullHighlighter(), width=None if tty else WIDE, soft_wrap=not tty)
+
+
+def page() -> Console:
+    """Return the console that help is written on: no wider than a page."""
+    return _Console(highlighter=NullHighlighter(), width=min(PAGE, Console().width))
 
 
 def say(text: str, style: str = "") -> None:

@@ -1,1 +1,4 @@
-"""Consumes `objects.changed.v1`; produces `objects.hashed.v1`; keeps `hasher.digests`."""
+"""Digests every stored version once.
+
+Consumes `objects.changed.v1`; produces `objects.hashed.v1`; keeps `hasher.digests`.
+"""

@@ -43,7 +43,10 @@ async def hash_objects(batch: Batch, hashing: "Hashing") -> list[ObjectHashed]:
 
 
 def _sort(
-    batch: Batch, stored: Mapping[Place, ObjectChanged], known: Mapping[Place, Remembered], settings: HasherSettings
+    batch: Batch,
+    stored: Mapping[Place, ObjectChanged],
+    known: Mapping[Place, Remembered],
+    settings: HasherSettings,
 ) -> tuple[list[Row], list[Task]]:
     """Part what needs no reading from what does; a wish nobody can meet is a failed row and a dead letter."""
     rows, tasks = [], []

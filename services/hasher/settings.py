@@ -10,10 +10,13 @@ class HasherSettings(Settings):
 
     health_port: int = Field(8082, description="Port of probes and metrics; 0 takes a free one.")
     hasher_digests: Words = Field(
-        ("md5", "sha256", "blake3"), description="Digests of every object; metadata penstock-digests asks for others."
+        ("md5", "sha256", "blake3"),
+        description="Digests of every object; metadata penstock-digests asks for others.",
     )
     hasher_large_bytes: int = Field(
-        4 << 20, gt=0, description="Objects above this become leased work, so that they never hold up a partition."
+        4 << 20,
+        gt=0,
+        description="Objects above this become leased work, so that they never hold up a partition.",
     )
     hasher_large_in_flight: int = Field(1, gt=0, description="Large objects read at a time by one process.")
     hasher_small_in_flight: int = Field(64, gt=0, description="Small objects read at a time by one process.")
@@ -24,7 +27,9 @@ class HasherSettings(Settings):
     hasher_lease_seconds: float = Field(30.0, gt=0, description="How long a large object stays a dead worker's.")
     hasher_delete_after: bool = Field(default=False, description="Remove an object once it is hashed (DELETE_FILE).")
     hasher_delay: float = Field(
-        0.0, ge=0, description="Seconds to wait before hashing, to see what pending looks like (ARTIFITIAL_DELAY)."
+        0.0,
+        ge=0,
+        description="Seconds to wait before hashing, to see what pending looks like (ARTIFITIAL_DELAY).",
     )
     hasher_wait_for_object: float = Field(
         0.5,
@@ -32,5 +37,6 @@ class HasherSettings(Settings):
         description="Seconds to wait for an object that is not there yet (CELERY_WORKER_FILESYSTEM_TIMEOUT).",
     )
     hasher_verify_checksums: bool = Field(
-        default=True, description="Verify the checksums that the store keeps of an upload; one more request an object."
+        default=True,
+        description="Verify the checksums that the store keeps of an upload; one more request an object.",
     )

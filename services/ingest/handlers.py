@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from prometheus_client import Counter
@@ -14,7 +13,7 @@ from services.ingest.core.notices import Notification
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received, Router
 from shared.errors import Rejected
-from shared.events import ObjectChanged, SweepCompleted, SweepRequested
+from shared.events import ObjectChanged, SweepRequested
 from shared.middleware.records import Record
 from shared.topics import MINIO_LIVE, MINIO_SAFE
 from shared.work import WorkQueue
@@ -80,14 +79,15 @@ class Merger:
         await self.memory.remember(outcome)
 
     def _admitted(self, received: Received[Notices]) -> list[ObjectChanged]:
-        wanted = [one for one in received.event if not notices.is_folder_marker(one.key, one.size)]
-        try:
-            for notice in wanted:
+        wanted = []
+        for notice in received.event:
+            try:
                 notices.refuse_unsafe(notice, frozenset(self.settings.input_buckets))
-        except Rejected as refusal:
-            received.reject(refusal)
-            return []
-        return wanted
+            except Rejected as refusal:
+                received.reject(refusal)
+            else:
+                wanted.append(notice)
+        return [one for one in wanted if not notices.is_folder_marker(one.key, one.size)]
 
     async def _judge(self, admitted: list[ObjectChanged]) -> decisions.Outcome:
         known, clock = await self.memory.recall(map(decisions.place_of, admitted))
@@ -114,5 +114,5 @@ def _no_such_object(notice: ObjectChanged) -> Rejected:
 def _not_removed(notice: ObjectChanged) -> Rejected:
     return Rejected(
         "NOT_REMOVED",
-        f"{notice.bucket}/{notice.key} was announced as removed but is there, older than the announcement: a forged event",
+        f"{notice.bucket}/{notice.key} was announced as removed but is there, and older than that: a forged event",
     )

@@ -14,9 +14,10 @@ from services.ingest.core import decisions, sweeps
 from services.ingest.handlers import Merger, read
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received
-from shared.errors import one_line
+from shared.errors import Kind, Rejected, kind_of, one_line
 from shared.events import ObjectChanged, SweepCompleted
-from shared.postgres import wait_out
+from shared.middleware.records import Record
+from shared.patience import wait_out
 from shared.provision import ensure_rules
 from shared.work import Lease, WorkQueue
 
@@ -54,8 +55,9 @@ class Sweeper:
         buckets = tuple(item.payload["buckets"]) or self.settings.input_buckets
         prefix: str = item.payload["prefix"]
         await self.memory.begin_sweep(item.key, buckets, prefix)
-        for bucket in buckets:
-            await self._sweep_bucket(lease, bucket, tally)
+        refused = [error for bucket in buckets if (error := await self._sweep_if_there(lease, bucket, tally))]
+        if refused:
+            raise refused[0]
         done = SweepCompleted(
             sweep_id=item.key,
             buckets=buckets,
@@ -68,7 +70,19 @@ class Sweeper:
         )
         await self.memory.finish_sweep(done)
         await self.bus.publish([done])
-        log.info("sweep.completed", **done.model_dump(include={"sweep_id", "listed", "missed", "vanished", "seconds"}))
+        log.info(
+            "sweep.completed",
+            **done.model_dump(include={"sweep_id", "listed", "missed", "vanished", "seconds"}),
+        )
+
+    async def _sweep_if_there(self, lease: Lease, bucket: str, tally: _Tally) -> Rejected | None:
+        """Sweep a bucket, or return why the store refuses it: that keeps no other bucket from being swept."""
+        try:
+            await self._sweep_bucket(lease, bucket, tally)
+        except Rejected as refusal:
+            log.warning("sweep.refused", bucket=bucket, reason=one_line(refusal))
+            return refusal
+        return None
 
     async def _sweep_bucket(self, lease: Lease, bucket: str, tally: _Tally) -> None:
         prefix, grace = lease.item.payload["prefix"], lease.item.payload["grace"]
@@ -137,11 +151,20 @@ class Doubts:
 
     async def _settle_due(self) -> None:
         for record in await self.memory.due_doubts():
-            received = Received(read(record), record)
-            await self.merger.merge([received], last_word=True)
-            if received.refusal is not None:
-                await self.bus.bury(record, received.refusal)
+            if (refusal := await self._last_word(record)) is not None:
+                await self.bus.bury(record, refusal)
             await self.memory.settle(record)
+
+    async def _last_word(self, record: Record) -> Exception | None:
+        """Return why the record is refused for good; any failure but an outage is the record's own."""
+        received = Received(read(record), record)
+        try:
+            await self.merger.merge([received], last_word=True)
+        except Exception as error:
+            if kind_of(error) is Kind.OUTAGE:
+                raise
+            return error
+        return received.refusal
 
 
 async def keep_rules(settings: IngestSettings) -> None:

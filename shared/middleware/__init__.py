@@ -1,1 +1,4 @@
-"""What stands between the broker and a handler, outermost first: log context, dead letter, retry; and the envelope on the way out."""
+"""What stands between the broker and a handler.
+
+Outermost first: log context, dead letter, retry; and on the way out the envelope.
+"""

@@ -1,7 +1,8 @@
 """A record that cannot be used goes to `<topic>.<service>.dlq`, body and key untouched, why in headers.
 
-One bad record never fails its neighbours: a batch that fails is halved until the bad record stands alone. Handlers
-are safe to repeat, so the good halves may run again. An outage is nobody's fault and passes through.
+One bad record never fails its neighbours: a batch that fails a few times is halved until the bad record stands
+alone. Handlers are safe to repeat, so the good halves may run again. The halves are not waited for: a batch of
+nothing but bad records must end well within `max_poll_interval_ms`. An outage is nobody's fault and passes through.
 """
 
 import copy
@@ -15,6 +16,7 @@ from prometheus_client import Counter
 
 from shared.errors import Kind, Outage, Rejected, kind_of, one_line
 from shared.middleware.records import Record, records_of
+from shared.middleware.retry import RetryPolicy
 
 log = structlog.get_logger()
 
@@ -24,6 +26,7 @@ BURIED = Counter(
 HEADER_LIMIT = 4096
 """Bytes of one original header that are kept; longer ones are cut, so that no header can make a letter unsendable."""
 HEADERS_LIMIT = 64
+ATTEMPTS_DIGITS = 6
 
 
 class Publishes(Protocol):
@@ -37,8 +40,8 @@ class Publishes(Protocol):
 
 def attempts_of(record: Record) -> int:
     """Return how often this record has been a dead letter before."""
-    text = dict(record.headers).get("dlq_attempts", b"0")
-    return int(text) if text.isdigit() else 0
+    text = dict(record.headers).get("dlq_attempts") or b""
+    return int(text) if text.isdigit() and len(text) <= ATTEMPTS_DIGITS else 0
 
 
 def explain(record: Record, service: str, error: BaseException) -> dict[str, str]:
@@ -55,7 +58,7 @@ def explain(record: Record, service: str, error: BaseException) -> dict[str, str
         "dlq_service": service,
         "dlq_kind": kind_of(error).value,
         "dlq_code": error.code if isinstance(error, Rejected) else type(error).__name__,
-        "dlq_reason": one_line(error),
+        "dlq_reason": one_line(error).encode("utf-8", "backslashreplace").decode(),
         "dlq_attempts": str(attempts_of(record) + 1),
         "dlq_at": datetime.now(UTC).isoformat(),
     }
@@ -83,14 +86,25 @@ class DeadLetters:
 class DeadLetter(BaseMiddleware[Any, Any]):
     """Buries the record that the rest of the chain gave up on."""
 
-    def __init__(self, msg: Any, /, *, letters: DeadLetters, **kwargs: Any) -> None:
+    def __init__(self, msg: Any, /, *, letters: DeadLetters, policy: RetryPolicy, **kwargs: Any) -> None:
         super().__init__(msg, **kwargs)
         self._letters = letters
+        self._policy = policy
 
     async def consume_scope(self, call_next: Any, msg: Any) -> Any:
-        """Call on; halve a failing batch until the culprit is alone, and bury it."""
+        """Call on, a few times; halve a batch that keeps failing until the culprit is alone, and bury it."""
+
+        async def several_times(msg: Any) -> Any:
+            async for attempt in self._policy.unknowns():
+                with attempt:
+                    return await call_next(msg)
+            raise AssertionError  # unreachable: the last try raises
+
+        return await self._call(several_times, msg, then=call_next)
+
+    async def _call(self, call: Any, msg: Any, *, then: Any) -> Any:
         try:
-            return await call_next(msg)
+            return await call(msg)
         except Exception as error:
             if kind_of(error) is Kind.OUTAGE:
                 raise
@@ -99,7 +113,7 @@ class DeadLetter(BaseMiddleware[Any, Any]):
                 return await self._letters.bury(records[0], error)
         middle = len(records) // 2
         for part in (records[:middle], records[middle:]):
-            await self.consume_scope(call_next, _with_records(msg, part))
+            await self._call(then, _with_records(msg, part), then=then)
         return None
 
 

@@ -16,7 +16,8 @@ CONTENT_TYPE = "application/json"
 
 def headers_for(event: Event, *, source: str) -> dict[str, str]:
     """Return the headers that `event` travels with; the trace is the object's own, so one id finds logs and spans."""
-    trace = event.correlation_id if _is_trace_id(event.correlation_id) else stable_id(event.correlation_id)
+    born = event.correlation_id or event.event_id
+    trace = born if _is_trace_id(born) else stable_id(born)
     return {
         "content-type": CONTENT_TYPE,
         "ce_specversion": "1.0",

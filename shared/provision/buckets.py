@@ -48,11 +48,7 @@ async def ensure_rules(settings: Settings, buckets: Iterable[str]) -> list[str]:
 async def missing_rules(settings: Settings, buckets: Iterable[str]) -> list[str]:
     """Name what these buckets lack, such as `inbox: LIVE`."""
     async with open_client(settings) as client:
-        return [
-            f"{bucket}: {lane}"
-            for bucket in buckets
-            for lane in lacking(await _rules(client, settings, bucket))
-        ]
+        return [f"{bucket}: {lane}" for bucket in buckets for lane in lacking(await _rules(client, settings, bucket))]
 
 
 def lacking(configuration: Mapping[str, Any]) -> list[str]:
@@ -98,9 +94,7 @@ async def _rules(client: Any, settings: Settings, bucket: str) -> dict[str, Any]
 async def _write(client: Any, settings: Settings, bucket: str, configuration: Mapping[str, Any]) -> None:
     with sorted_errors(settings, "set the notification rules of", ObjectRef(bucket, "")):
         try:
-            await client.put_bucket_notification_configuration(
-                Bucket=bucket, NotificationConfiguration=configuration
-            )
+            await client.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
         except client.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "InvalidArgument":
                 raise

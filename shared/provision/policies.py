@@ -17,9 +17,7 @@ class Grant:
 
     def statement(self, settings: Settings) -> dict[str, Any]:
         """Write it as a statement of an S3 policy."""
-        buckets = {"input": settings.input_buckets, "output": settings.output_buckets, "any": ("*",)}[
-            self.side
-        ]
+        buckets = {"input": settings.input_buckets, "output": settings.output_buckets, "any": ("*",)}[self.side]
         tail = "/*" if self.on == "objects" else ""
         return {
             "Effect": "Allow",

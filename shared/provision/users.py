@@ -30,7 +30,7 @@ async def ensure_users(settings: Settings, secrets: Mapping[str, SecretStr]) -> 
 
     Raises:
         Outage: the object store does not answer.
-        Rejected: ACCESS_DENIED when `settings` are not the administrator's; S3_REFUSED when a secret is short.
+        Rejected: ACCESS_DENIED when `settings` are not the administrator's; S3_REFUSED: a secret is short.
 
     """
     return await asyncio.to_thread(_ensure_users, settings, secrets)
@@ -40,9 +40,7 @@ def _ensure_users(settings: Settings, secrets: Mapping[str, SecretStr]) -> list[
     admin = _Admin(settings, settings.s3_access_key, settings.s3_secret_key)
     services = [service for service in POLICIES if service in secrets]
     try:
-        return [
-            line for service in services for line in _ensure_user(admin, settings, service, secrets[service])
-        ]
+        return [line for service in services for line in _ensure_user(admin, settings, service, secrets[service])]
     except _NoAdministrationError:
         users = ", ".join(user_name(service) for service in services)
         return [f"users: {settings.s3_endpoint} is no MinIO; make the S3 users {users} by its own means"]

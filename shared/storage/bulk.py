@@ -3,6 +3,7 @@
 It takes a key as a path, so keys that its path rules would alter or refuse go elsewhere (`is_plain`).
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -35,9 +36,7 @@ _STATUS_OF: Final[Mapping[type[Exception], int]] = {
     UnauthenticatedError: 401,
 }
 _ERRORS: Final = (BaseError, FileNotFoundError)
-_ANSWER: Final = re.compile(
-    r"Error performing [A-Z]+ http\S+ in \S+ - Server returned non-2xx status code: (\d{3})"
-)
+_ANSWER: Final = re.compile(r"Error performing [A-Z]+ http\S+ in \S+ - Server returned non-2xx status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 _STANDARD: Final = frozenset(
     {
@@ -49,6 +48,7 @@ _STANDARD: Final = frozenset(
         "Storage-Class",
     }
 )
+_SETTLE_SECONDS: Final = 0.1
 _TIMEOUTS: "Final[ClientConfig]" = {
     "connect_timeout": timedelta(seconds=5),
     # between two reads: a stalled body ends, a large one does not
@@ -73,6 +73,15 @@ class BulkClient:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._buckets: dict[str, S3Store] = {}
+
+    async def close(self) -> None:
+        """Let obstore's threads go before the process may end.
+
+        A thread that still holds a finished request's result when the interpreter stops aborts the process, after one
+        short run in three (PyO3/pyo3-async-runtimes issue 40). There is nothing to wait for but time.
+        """
+        if self._buckets:
+            await asyncio.sleep(_SETTLE_SECONDS)
 
     async def head(self, ref: ObjectRef) -> ObjectInfo:
         """Describe an object."""
@@ -128,9 +137,7 @@ class BulkClient:
     async def _get(self, ref: ObjectRef, **options: Any) -> "GetResult":
         asked = {name: value for name, value in options.items() if value is not None}
         version = {"version": ref.version_id} if ref.version_id else {}
-        return await obstore.get_async(
-            self._bucket(ref.bucket), ref.key, options=cast("GetOptions", asked | version)
-        )
+        return await obstore.get_async(self._bucket(ref.bucket), ref.key, options=cast("GetOptions", asked | version))
 
     async def _chunks(self, ref: ObjectRef, stream: "BytesStream") -> AsyncIterator[bytes]:
         with self._sorted("read", ref):

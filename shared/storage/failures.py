@@ -24,6 +24,12 @@ _TRANSIENT_CODES: Final = frozenset(
 _KEY_CODES: Final = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName", "KeyTooLongError"})
 
 
+def require_credentials(settings: Settings) -> None:
+    """Refuse to begin without an S3 user: the libraries would look for one on the host, or fail obscurely."""
+    if not (settings.s3_access_key and settings.s3_secret_key.get_secret_value()):
+        raise Rejected("SETTINGS", "no S3 user: set PENSTOCK_S3_ACCESS_KEY and PENSTOCK_S3_SECRET_KEY")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One failed request: what was tried, the HTTP status (None: no answer came), and S3's code if told."""
@@ -41,9 +47,7 @@ class Failure:
             return Outage(f"object store {settings.s3_endpoint} cannot {self.action} {self.ref}: {why}")
         if self.code == "NoSuchBucket":
             bucket = self.ref.bucket
-            return Rejected(
-                "NO_SUCH_BUCKET", f"there is no bucket {bucket}: `penstock doctor --fix` makes ours"
-            )
+            return Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket}: `penstock doctor --fix` makes ours")
         # a delete marker asked for by its version answers 405
         if self.status in {404, 405}:
             return ObjectGone(f"{self.ref} is gone")
@@ -54,16 +58,14 @@ class Failure:
     def _refusal(self, settings: Settings) -> Rejected:
         told = self.code or f"HTTP {self.status}"
         if self.status in {401, 403}:
-            user = settings.s3_access_key or "(anonymous)"
+            user = settings.s3_access_key
             return Rejected(
                 "ACCESS_DENIED",
                 f"S3 user {user} may not {self.action} {self.ref} ({told}): check its secret and its policy, "
                 "or run `penstock doctor --fix`",
             )
         if self.code in _KEY_CODES:
-            return Rejected(
-                "KEY_REFUSED", f"the object store does not take the key of {self.ref} ({told}): rename it"
-            )
+            return Rejected("KEY_REFUSED", f"the object store does not take the key of {self.ref} ({told}): rename it")
         if self.status == 416:  # noqa: PLR2004 - Range Not Satisfiable
             return Rejected("RANGE_PAST_END", f"{self.ref} is shorter than the range asked for")
         return Rejected("S3_REFUSED", f"the object store refuses to {self.action} {self.ref}: {told}")

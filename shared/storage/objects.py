@@ -81,9 +81,7 @@ class ObjectStore(Protocol):
     async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
         """Read a whole object in one request; the caller knows that it is small."""
 
-    def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = ""
-    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+    def list(self, bucket: str, *, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         """List current objects in key order, in pages of up to 1,000, without content type and metadata."""
 
     async def put(

@@ -17,7 +17,7 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from shared.settings import Settings
-from shared.storage.failures import Failure
+from shared.storage.failures import Failure, require_credentials
 from shared.storage.objects import ObjectInfo, ObjectRef
 
 _CONFIG: Final = AioConfig(
@@ -44,6 +44,7 @@ _CHECKSUMS: Final = {
 @asynccontextmanager
 async def open_client(settings: Settings) -> AsyncIterator[Any]:
     """Give a plain aiobotocore S3 client: path style, no retries and no checksums of its own."""
+    require_credentials(settings)
     async with AioSession().create_client(
         "s3",
         endpoint_url=settings.s3_endpoint,
@@ -101,9 +102,7 @@ class RichClient:
         self, ref: ObjectRef, etag: str | None, start: int, end: int | None, chunk_size: int
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Read in chunks of at most `chunk_size` bytes."""
-        span = (
-            {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
-        )
+        span = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
         with self._sorted("read", ref):
             response = await self._client.get_object(**_name(ref), **_condition(etag), **span)
         async with response["Body"] as body:
@@ -176,11 +175,7 @@ def whole_checksums(response: Mapping[str, Any]) -> dict[str, str]:
     if response.get("ChecksumType") == "COMPOSITE":
         return {}
     told = {name: response[field] for name, field in _CHECKSUMS.items() if field in response}
-    return {
-        name: binascii.hexlify(base64.b64decode(text)).decode()
-        for name, text in told.items()
-        if "-" not in text
-    }
+    return {name: binascii.hexlify(base64.b64decode(text)).decode() for name, text in told.items() if "-" not in text}
 
 
 def _listed(bucket: str, entry: Mapping[str, Any]) -> ObjectInfo:

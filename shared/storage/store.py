@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 
 from shared.settings import Settings
 from shared.storage.bulk import BulkClient, is_plain
+from shared.storage.failures import require_credentials
 from shared.storage.objects import CHUNK, ObjectInfo, ObjectRef, ObjectStore
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[ObjectStore]:
     """Open the object store of `settings`; no request is sent before the first operation."""
+    require_credentials(settings)
     async with AsyncExitStack() as stack:
         yield S3(settings, stack)
 
@@ -30,6 +32,7 @@ class S3:
         self._settings = settings
         self._stack = stack
         self._bulk = BulkClient(settings)
+        stack.push_async_callback(self._bulk.close)
         self._rich: RichClient | None = None
         self._opening = asyncio.Lock()
 

@@ -1,0 +1,1 @@
+"""Real in-memory implementations and real servers for tests."""

@@ -45,9 +45,7 @@ class MemoryQueue(WorkQueue):
     ) -> bool:
         """Open the item unless it waits, runs, or succeeded with this payload."""
         row = self.rows.get(key)
-        if row and (
-            row.state in {"pending", "running"} or (row.state == "succeeded" and row.payload == payload)
-        ):
+        if row and (row.state in {"pending", "running"} or (row.state == "succeeded" and row.payload == payload)):
             return False
         self.rows[key] = _Row(payload, correlation_id)
         self._wake()
@@ -56,9 +54,7 @@ class MemoryQueue(WorkQueue):
     async def claim(self, worker: str, limit: int = 1) -> list[Item]:
         """Lease what is due, oldest first."""
         now = time.monotonic()
-        due = [
-            key for key, row in self.rows.items() if row.state in {"pending", "running"} and row.due_at <= now
-        ]
+        due = [key for key, row in self.rows.items() if row.state in {"pending", "running"} and row.due_at <= now]
         due.sort(key=lambda key: self.rows[key].due_at)
         return [self._lease(key, worker) for key in due[:limit]]
 
@@ -93,9 +89,7 @@ class MemoryQueue(WorkQueue):
 
     async def release_all(self, worker: str) -> int:
         """Release what `worker` holds."""
-        held = [
-            (key, row) for key, row in self.rows.items() if row.state == "running" and row.worker == worker
-        ]
+        held = [(key, row) for key, row in self.rows.items() if row.state == "running" and row.worker == worker]
         for key, row in held:
             await self.release(Item(self.name, key, row.payload, row.attempt, row.token, row.correlation_id))
         return len(held)

@@ -13,9 +13,7 @@ from shared.postgres import Connection, Pool
 CHANNEL: Final = "penstock_work"
 """Notified with the queue's name whenever an item may be claimed at once."""
 
-TAKEOVERS = Counter(
-    "penstock_work_takeovers_total", "Items claimed after their worker's lease was over.", ["queue"]
-)
+TAKEOVERS = Counter("penstock_work_takeovers_total", "Items claimed after their worker's lease was over.", ["queue"])
 FAILURES = Counter("penstock_work_failures_total", "Attempts that failed.", ["queue", "final"])
 
 
@@ -35,9 +33,7 @@ class LeaseLost(PenstockError):  # noqa: N818 - what happened, as everywhere her
     """The item is somebody else's by now, or finished: what its former holder writes is refused."""
 
     def __init__(self, item: Item) -> None:
-        super().__init__(
-            f"lease {item.token} on {item.queue} {item.key} is over; the item went on without it"
-        )
+        super().__init__(f"lease {item.token} on {item.queue} {item.key} is over; the item went on without it")
         self.item = item
 
 
@@ -181,9 +177,7 @@ class WorkQueue:
         async with self._pool.acquire() as connection:
             connection.add_termination_listener(lambda _: lost.set())
             try:
-                await connection.add_listener(
-                    CHANNEL, lambda *said: wake() if said[-1] == self.name else None
-                )
+                await connection.add_listener(CHANNEL, lambda *said: wake() if said[-1] == self.name else None)
                 wake()  # for what came before we listened
                 await lost.wait()
             finally:

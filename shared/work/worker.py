@@ -9,20 +9,18 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-import stamina
 import structlog
 from prometheus_client import Counter
 
-from shared.errors import Kind, Rejected, kind_of, one_line
+from shared.errors import Rejected, one_line
+from shared.patience import is_outage, wait_out
 from shared.work.queue import Item, LeaseLost, WorkQueue
 from shared.work.retries import RetryPolicy
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-LEASE_LOST = Counter(
-    "penstock_work_lease_lost_total", "Items whose worker found that its lease was lost.", ["queue"]
-)
+LEASE_LOST = Counter("penstock_work_lease_lost_total", "Items whose worker found that its lease was lost.", ["queue"])
 
 POLL_SECONDS: Final = 15.0
 """The longest a worker sleeps without looking; notifications and due times wake it before."""
@@ -59,17 +57,17 @@ async def _unheard(_item: Item, _error: Exception) -> None:
     """Tell nobody."""
 
 
-
 class Worker:
     """Runs `handle` on the items of `queue`, `concurrency` at a time, each under a lease kept by heartbeats.
 
     A handler that returns has completed its item, one that raises has not: an outage is waited out and the
     handler runs again, rejected data fails for good, other errors are tried again as `retries` says. A
     handler whose lease is lost is cancelled. Handlers are safe to repeat; one that completes the item
-    itself, in the transaction of its effect, is safe against any zombie.
+    itself, in the transaction of its effect, is safe against any zombie. `gave_up` hears of an item that is
+    about to fail for good, and after a crash hears of it again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two by name
         self,
         queue: WorkQueue,
         handle: Handle,
@@ -195,18 +193,7 @@ class Worker:
         log.warning("work.failed", reason=one_line(error), retry_in=retry_in)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Do `action` again and again while outages are what it ends with; say once that it waits."""
-        async for attempt in stamina.retry_context(
-            on=_is_outage, attempts=None, timeout=None, wait_max=self._retries.outage_wait_max
-        ):
-            with attempt:
-                try:
-                    return await action()
-                except Exception as error:
-                    if attempt.num == 1 and _is_outage(error):
-                        log.warning("work.waiting", reason=one_line(error))
-                    raise
-        raise AssertionError  # unreachable: there is always another try
+        return await wait_out(action, wait_max=self._retries.outage_wait_max, event="work.waiting")
 
     async def _drain(self) -> None:
         """Let what is held finish within `grace`, cancel the rest, and release it."""
@@ -221,16 +208,12 @@ class Worker:
                 log.info("work.drained", released=released)
 
 
-def _is_outage(error: BaseException) -> bool:
-    return kind_of(error) is Kind.OUTAGE
-
-
 @contextmanager
 def _outages_passing() -> Iterator[None]:
     """Go on after an outage: the lease is in the row, and whoever comes late is fenced."""
     try:
         yield
     except Exception as error:
-        if not _is_outage(error):
+        if not is_outage(error):
             raise
         log.warning("work.lease_unattended", reason=one_line(error))

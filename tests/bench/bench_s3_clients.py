@@ -2,8 +2,8 @@
 
     python tests/bench/bench_s3_clients.py [--pairs 6]
 
-Uses the object store of the PENSTOCK_* environment and a bucket of its own, which it removes. CPU is the client's
-own, over all its threads; a ratio is obstore's figure over aiobotocore's of the same pair.
+Uses the object store of the PENSTOCK_* environment and a bucket of its own, which it removes. CPU is the
+client's own, over all its threads; a ratio is obstore's figure over aiobotocore's of the same pair.
 """
 
 import argparse
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from shared.settings import Settings
 from shared.storage import ObjectRef
 from shared.storage.bulk import BulkClient
+from shared.storage.rich import RichClient, open_client
 
 BUCKET = f"bench-clients-{os.getpid()}"
 IN_FLIGHT = 64
@@ -72,8 +73,6 @@ async def timed(run: Callable[[], Awaitable[float]]) -> tuple[float, float]:
 
 
 async def compare(settings: Settings, pairs: int) -> dict[str, dict[str, object]]:
-    from shared.storage.rich import RichClient, open_client
-
     async with open_client(settings) as raw:
         rich = RichClient(raw, settings)
         await raw.create_bucket(Bucket=BUCKET)
@@ -98,9 +97,7 @@ async def measure(name: str, clients, pairs: int) -> dict[str, object]:
     for pair in range(pairs):
         for client in list(clients) if pair % 2 == 0 else list(clients)[::-1]:
             taken[client].append(await timed(clients[client][name]))
-    ratios = [
-        ours[0] / theirs[0] for ours, theirs in zip(taken["obstore"], taken["aiobotocore"], strict=True)
-    ]
+    ratios = [ours[0] / theirs[0] for ours, theirs in zip(taken["obstore"], taken["aiobotocore"], strict=True)]
     return {
         **{
             client: {

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from shared.errors import Kind, PenstockError, kind_of
-from shared.postgres import MigrationChanged, migrate, open_pool, wait_out
+from shared.patience import wait_out
+from shared.postgres import MigrationChanged, migrate, open_pool
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from shared.errors import Outage, Rejected
 from shared.postgres import migrate, open_pool
 from shared.testing.work import MemoryQueue
 from shared.work import MIGRATIONS, LeaseLost, RetryPolicy, Worker, WorkQueue
-from shared.work.worker import LEASE_LOST
+from shared.work.worker import LEASE_LOST, POLL_SECONDS
 
 pytestmark = pytest.mark.integration
 
@@ -63,8 +63,8 @@ def queue(pool, name):
 @pytest.fixture(params=["postgres", "memory"])
 def any_queue(request, name):
     if request.param == "memory":
-        return MemoryQueue(name, lease_seconds=0.3)
-    return WorkQueue(request.getfixturevalue("pool"), name, lease_seconds=0.3)
+        return MemoryQueue(name, lease_seconds=1)
+    return WorkQueue(request.getfixturevalue("pool"), name, lease_seconds=1)
 
 
 async def until(condition, seconds=30.0):
@@ -90,8 +90,10 @@ async def effects(pool, name):
 
 
 @asynccontextmanager
-async def working(queue, handle, *, retries=None, concurrency=4, grace=5.0):
-    worker = Worker(queue, handle, concurrency=concurrency, retries=retries or RetryPolicy(), grace=grace)
+async def working(queue, handle, *, retries=None, concurrency=4, grace=5.0, **more):
+    worker = Worker(
+        queue, handle, concurrency=concurrency, retries=retries or RetryPolicy(), grace=grace, **more
+    )
     running = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -163,10 +165,10 @@ async def test_a_released_item_is_free_at_once_and_its_attempt_does_not_count(an
 async def test_a_failed_attempt_waits_its_time(any_queue):
     await any_queue.add("k", {})
     (item,) = await any_queue.claim("w")
-    await any_queue.fail(item, "odd", retry_in=0.2)
+    await any_queue.fail(item, "odd", retry_in=1)
     assert await any_queue.claim("w") == []
-    assert 0 < await any_queue.seconds_until_due() <= 0.2
-    await asyncio.sleep(0.25)
+    assert 0 < await any_queue.seconds_until_due() <= 1
+    await asyncio.sleep(1.05)
     (item,) = await any_queue.claim("w")
     assert item.attempt == 2
 
@@ -175,7 +177,12 @@ async def test_a_failed_attempt_waits_its_time(any_queue):
 
 
 async def test_outages_are_waited_out_in_place_and_data_faults_end_at_once(any_queue):
+    any_queue.lease_seconds = 30
     tries = {"away": 0, "wrong": 0, "odd": 0}
+    given_up = []
+
+    async def gave_up(item, error):
+        given_up.append((item.key, str(error)))
 
     async def handle(lease):
         tries[lease.item.key] += 1
@@ -187,8 +194,9 @@ async def test_outages_are_waited_out_in_place_and_data_faults_end_at_once(any_q
     for key in tries:
         await any_queue.add(key, {})
     policy = RetryPolicy(attempts=3, wait_initial=0.05, outage_wait_max=0.1)
-    async with working(any_queue, handle, retries=policy):
+    async with working(any_queue, handle, retries=policy, gave_up=gave_up):
         await until(counted(any_queue, succeeded=1, failed=2))
+    assert sorted(given_up) == [("odd", "odd"), ("wrong", "no such column")]
     assert tries == {"away": 3, "wrong": 1, "odd": 3}
 
 
@@ -206,7 +214,7 @@ async def test_an_item_that_kills_its_workers_is_given_up(any_queue):
 
 
 async def test_progress_is_in_the_table_while_the_handler_runs(pool, name):
-    queue = WorkQueue(pool, name, lease_seconds=0.3)
+    queue = WorkQueue(pool, name, lease_seconds=2)
     seen = asyncio.Event()
 
     async def handle(lease):
@@ -225,7 +233,7 @@ async def test_progress_is_in_the_table_while_the_handler_runs(pool, name):
 
 
 async def test_a_handler_whose_lease_is_lost_is_cancelled_and_counted(pool, name):
-    queue = WorkQueue(pool, name, lease_seconds=0.3)
+    queue = WorkQueue(pool, name, lease_seconds=2)
     await queue.add("k", {})
     ended = asyncio.Event()
 
@@ -239,7 +247,7 @@ async def test_a_handler_whose_lease_is_lost_is_cancelled_and_counted(pool, name
             ended.set()
 
     async with working(queue, handle, concurrency=1) as worker:
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 20)
         worker.stop()
     assert LEASE_LOST.labels(name)._value.get() == 1
 
@@ -251,11 +259,11 @@ async def test_shutdown_lets_handlers_finish_then_releases_the_rest(queue):
         if lease.item.key == "long":
             started.set()
             await asyncio.sleep(60)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.1)
 
     await queue.add("long", {})
     await queue.add("short", {})
-    async with working(queue, handle, grace=0.6):
+    async with working(queue, handle, grace=2.0):
         await started.wait()
     assert await queue.counts() == {"pending": 1, "succeeded": 1}
     (item,) = await queue.claim("next")
@@ -291,7 +299,7 @@ async def test_a_notification_wakes_an_idle_worker(queue):
         started = time.monotonic()
         await queue.add("k", {})
         await done.wait()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < POLL_SECONDS / 2
 
 
 async def _listening(queue):
@@ -319,14 +327,15 @@ async def test_an_item_exists_when_the_transaction_that_added_it_commits(pool, q
     assert await queue.counts() == {}
 
 
-async def test_a_worker_whose_clock_is_an_hour_ahead_changes_nothing(queue, monkeypatch):
+async def test_a_worker_whose_clock_is_an_hour_ahead_changes_nothing(pool, name, monkeypatch):
+    queue = WorkQueue(pool, name, lease_seconds=30)
     await queue.add("k", {})
     (item,) = await queue.claim("right")
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 3600)
     assert await queue.claim("ahead") == []
     await queue.heartbeat(item)
-    assert 1 < await queue.seconds_until_due() <= 2
+    assert 20 < await queue.seconds_until_due() <= 30
     monkeypatch.setattr(time, "time", lambda: real() - 3600)
     assert await queue.claim("behind") == []
     await queue.complete(item)
@@ -337,8 +346,10 @@ async def test_a_process_that_dies_or_sleeps_loses_nothing_and_repeats_nothing(p
     queue = WorkQueue(pool, name, lease_seconds=2)
     for number in range(200):
         await queue.add(f"k{number}", {})
-    processes = [await _start_workers(dsn, name, workers, queue.lease_seconds) for workers in (3, 3, 2)]
+    processes = [await _start_workers(dsn, queue, 3, work_seconds=0.5)]
     try:
+        await until(lambda: _done_at_least(pool, name, 3))
+        processes += [await _start_workers(dsn, queue, workers, work_seconds=0.05) for workers in (3, 2)]
         await until(lambda: _done_at_least(pool, name, 50))
         processes[0].send_signal(fate)
         gone_at = time.monotonic()
@@ -357,18 +368,19 @@ async def test_a_process_that_dies_or_sleeps_loses_nothing_and_repeats_nothing(p
     taken_over = [key for key, attempt in done if attempt > 1]
     print(f"{fate.name}: {len(taken_over)} taken over, all done {seconds:.1f} s later")
     assert 1 <= len(taken_over) <= 3
-    assert seconds < queue.lease_seconds + 3
+    assert seconds < queue.lease_seconds + 8, "the lease, and what was left to do on a busy machine"
 
 
-async def _start_workers(dsn, name, workers, lease_seconds):
+async def _start_workers(dsn, queue, workers, *, work_seconds):
     script = str(Path(__file__).with_name("worker_process.py"))
     return await asyncio.create_subprocess_exec(
         sys.executable,
         script,
         dsn.get_secret_value(),
-        name,
+        queue.name,
         str(workers),
-        str(lease_seconds),
+        str(queue.lease_seconds),
+        str(work_seconds),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
     )

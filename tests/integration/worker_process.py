@@ -1,4 +1,4 @@
-"""A process of workers that a test may kill: `worker_process.py DSN QUEUE WORKERS LEASE_SECONDS`."""
+"""Workers that a test may kill: `worker_process.py DSN QUEUE WORKERS LEASE_SECONDS WORK_SECONDS`."""
 
 import asyncio
 import sys
@@ -8,15 +8,13 @@ from pydantic import SecretStr
 from shared.postgres import Pool, open_pool
 from shared.work import Lease, RetryPolicy, Worker, WorkQueue
 
-WORK_SECONDS = 0.05
 
-
-async def main(dsn: str, name: str, workers: int, lease_seconds: float) -> None:
+async def main(dsn: str, name: str, workers: int, lease_seconds: float, work_seconds: float) -> None:
     async with open_pool(SecretStr(dsn), service="test", max_size=4 * workers) as pool:
         queue = WorkQueue(pool, name, lease_seconds=lease_seconds)
 
         async def handle(lease: Lease) -> None:
-            await asyncio.sleep(WORK_SECONDS)
+            await asyncio.sleep(work_seconds)
             await record_effect(pool, queue, lease)
 
         await asyncio.gather(
@@ -37,4 +35,4 @@ async def record_effect(pool: Pool, queue: WorkQueue, lease: Lease) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5])))

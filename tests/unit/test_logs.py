@@ -19,7 +19,7 @@ def configured():
 
 
 def fails():
-    dsn = "".join(["postgresql://penstock:can", "ary@db/penstock"])
+    dsn = "postgresql://penstock:canary@db/penstock"
     raise ValueError(len(dsn))
 
 

@@ -1,6 +1,7 @@
 """What `penstock doctor` looks at: the machine, the servers, and what must exist on them."""
 
 import asyncio
+import errno
 import json
 import platform
 import shutil
@@ -14,11 +15,11 @@ import httpx
 import psutil
 
 from services.cli.adapters import database, kafka, s3
-from services.cli.adapters.trouble import reaching, within
+from services.cli.adapters.trouble import reaching, why, within
 from services.cli.core import findings
 from services.cli.core.findings import FIX, START, Finding
 from services.cli.settings import CliSettings
-from shared.errors import PenstockError, one_line
+from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.provision import missing_rules
 from shared.topics import all_topics
 
@@ -31,7 +32,8 @@ async def run(name: str, check: Check, settings: CliSettings) -> list[Finding]:
     try:
         return await check(settings)
     except PenstockError as error:
-        return [Finding(name, ok=False, detail=one_line(error), fix=START)]
+        detail, _, mend = one_line(error).partition("; ")
+        return [Finding(name, ok=False, detail=detail, fix=START if isinstance(error, Outage) else mend)]
 
 
 async def versions(settings: CliSettings) -> list[Finding]:
@@ -64,14 +66,18 @@ def _server_version(settings: CliSettings) -> str:
     from minio import MinioAdmin  # noqa: PLC0415
     from minio.credentials.providers import StaticProvider  # noqa: PLC0415
     from minio.error import MinioAdminException  # noqa: PLC0415
+    from urllib3 import PoolManager  # noqa: PLC0415
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
     url = urlsplit(settings.s3_endpoint)
     keys = StaticProvider(settings.s3_access_key, settings.s3_secret_key.get_secret_value())
+    web = PoolManager(timeout=SECONDS, retries=False)
+    admin = MinioAdmin(endpoint=url.netloc, credentials=keys, secure=url.scheme == "https", http_client=web)
     try:
-        info = json.loads(
-            MinioAdmin(endpoint=url.netloc, credentials=keys, secure=url.scheme == "https").info()
-        )
+        info = json.loads(admin.info())
         return f"MinIO {info['servers'][0]['version']}"
+    except HTTPError as error:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, str(error)) from error
     except (MinioAdminException, ValueError, LookupError):
         return str(httpx.get(settings.s3_endpoint, timeout=SECONDS).headers.get("Server", "unknown"))
 
@@ -95,7 +101,7 @@ async def _port(name: str, address: str) -> Finding:
             _, writer = await asyncio.open_connection(host, port)
         writer.close()
     except (OSError, TimeoutError) as error:
-        return Finding(f"port of {name}", ok=False, detail=f"{host}:{port}: {one_line(error)}", fix=START)
+        return Finding(f"port of {name}", ok=False, detail=f"{host}:{port}: {why(error)}", fix=START)
     holder = await asyncio.to_thread(_holder, port)
     return Finding(f"port of {name}", ok=True, detail=f"{host}:{port}{holder}")
 
@@ -128,9 +134,7 @@ async def rules(settings: CliSettings) -> list[Finding]:
     """See that every input bucket tells both lanes of its objects."""
     with reaching(s3.name_of(settings)):
         missing = await missing_rules(settings, settings.input_buckets)
-    detail = (
-        f"missing {', '.join(missing)}" if missing else f"both lanes of {len(settings.input_buckets)} buckets"
-    )
+    detail = f"missing {', '.join(missing)}" if missing else f"both lanes of {len(settings.input_buckets)} buckets"
     return [Finding("notification rules", not missing, detail, FIX)]
 
 
@@ -146,8 +150,8 @@ async def _user(settings: CliSettings, service: str) -> Finding:
     try:
         async with within(SECONDS, s3.name_of(settings)), s3.open_s3(own, attempts=1) as client:
             await client.list_objects_v2(Bucket=settings.input_buckets[0], MaxKeys=1)
-    except PenstockError as error:
-        return Finding(f"S3 user {name}", ok=False, detail=one_line(error), fix=FIX)
+    except Rejected as error:
+        return Finding(f"S3 user {name}", ok=False, detail=one_line(error).partition(";")[0], fix=FIX)
     return Finding(f"S3 user {name}", ok=True, detail="may do its work")
 
 
@@ -162,7 +166,7 @@ async def _clock_of_store(settings: CliSettings) -> Finding:
         try:
             answer = await client.head(settings.s3_endpoint)
         except httpx.HTTPError as error:
-            raise TimeoutError(one_line(error)) from error
+            raise ConnectionRefusedError(errno.ECONNREFUSED, str(error)) from error
         received = datetime.now(UTC)
     theirs = parsedate_to_datetime(answer.headers["Date"])
     return findings.skew("the object store", theirs, sent, received, resolution=1.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from services.cli.adapters.journal import Stamp
 from services.cli.core.address import name_in
 from services.cli.core.text import visible
+from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
 
 
@@ -26,7 +27,7 @@ def find(sources: tuple[str, ...]) -> Iterator[LocalFile]:
     """Yield the regular files of `sources`, folders walked; links to folders, pipes and devices are left out.
 
     Raises:
-        Rejected: a source is not there.
+        WrongUsage: a source is not there.
 
     """
     for source in sources:
@@ -37,7 +38,7 @@ def find(sources: tuple[str, ...]) -> Iterator[LocalFile]:
             yield LocalFile(root, name_in(source, root), root.stat().st_size)
         else:
             why = "is neither a file nor a folder" if root.exists() else "is not there"
-            raise Rejected("NO_SUCH_FILE", f"put: {visible(source)} {why}; check the name")
+            raise WrongUsage(f"put: {visible(source)} {why}; check the name")
 
 
 def _walk(source: str, root: Path) -> Iterator[LocalFile]:
@@ -88,18 +89,14 @@ def digest(path: Path, algorithm: str) -> str:
     """
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(
-                file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-            ).hexdigest()
+            return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
 def changed(path: Path) -> Rejected:
     """Say that a file is still being written."""
-    return Rejected(
-        "FILE_CHANGED", f"{visible(str(path))} changed while it was read; put it again once it is still"
-    )
+    return Rejected("FILE_CHANGED", f"{visible(str(path))} changed while it was read; put it again once it is still")
 
 
 def _refuse(error: OSError) -> None:

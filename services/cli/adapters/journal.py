@@ -58,9 +58,7 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise Rejected(
-                "BUSY", "put: the same upload runs already; wait for it, or stop it first"
-            ) from None
+            raise Rejected("BUSY", "put: the same upload runs already; wait for it, or stop it first") from None
         self._file.seek(0)
         lines = self._file.read().splitlines()
         self._entries = {Address(one.bucket, one.key): one for line in lines if (one := _entry(line))}

@@ -53,9 +53,7 @@ async def letter_at(settings: CliSettings, reader: Any, place: Place) -> Letter 
 
 async def _letters(settings: CliSettings, reader: Any, choice: Choice) -> AsyncIterator[Letter]:
     async with open_admin(settings) as admin:
-        topics = [
-            name for name in await topics_of(admin) if choice.place is None or name == choice.place.topic
-        ]
+        topics = [name for name in await topics_of(admin) if choice.place is None or name == choice.place.topic]
     if topics:
         partitions = await assign(settings, reader, topics)
         async for record in read_through(reader, partitions):

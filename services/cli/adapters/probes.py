@@ -29,7 +29,7 @@ async def health(settings: CliSettings) -> list[Finding]:
     try:
         running = await stack.processes(settings)
     except Outage as outage:
-        return [Finding("processes", ok=False, detail=one_line(outage), fix=START)]
+        return [Finding("processes", ok=False, detail=one_line(outage).partition(":")[0], fix=START)]
     ports = stack.health_ports(running)
     async with httpx.AsyncClient(timeout=HEALTH_SECONDS) as client:
         return await asyncio.gather(*(_process(client, one, ports.get(str(one["name"]))) for one in running))
@@ -58,6 +58,7 @@ async def round_trip(settings: CliSettings) -> list[Finding]:
         await kafka.seek_to_now(reader, await kafka.assign(settings, reader, [ObjectHashed.topic.name]))
         with reaching(s3.name_of(settings)):
             async with s3.open_s3(settings) as client:
+                await _remove_probes(client, bucket)
                 started = time.monotonic()
                 await client.put_object(Bucket=bucket, Key=probe.key, Body=os.urandom(64))
                 try:
@@ -66,9 +67,7 @@ async def round_trip(settings: CliSettings) -> list[Finding]:
                     await _remove_probes(client, bucket)
     if seconds is None:
         detail = f"no digest of {probe} within {ROUND_TRIP_SECONDS:g} s"
-        return [
-            Finding("round trip", ok=False, detail=detail, fix="see which service is behind: penstock status")
-        ]
+        return [Finding("round trip", ok=False, detail=detail, fix="see which service is behind: penstock status")]
     slow = " (slow: the live lane may be down; see the notification rules)" if seconds > SLOW_SECONDS else ""
     return [Finding("round trip", ok=True, detail=f"{seconds * 1000:.0f} ms from PUT to digest{slow}")]
 

@@ -18,9 +18,7 @@ def name_of(settings: CliSettings) -> str:
     return f"the object store at {settings.s3_endpoint}"
 
 
-def open_s3(
-    settings: CliSettings, *, connections: int = 10, attempts: int = 3
-) -> AbstractAsyncContextManager[Any]:
+def open_s3(settings: CliSettings, *, connections: int = 10, attempts: int = 3) -> AbstractAsyncContextManager[Any]:
     """Open a client with this many connections at most, each call tried `attempts` times.
 
     Every body is signed by its SHA-256, over TLS too, so that the server refuses damaged bytes.

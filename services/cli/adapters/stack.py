@@ -13,8 +13,6 @@ from services.cli.settings import CHECKOUT, CliSettings
 from shared.errors import Outage, one_line
 
 FILE = "stack.json"
-TIME_SLACK = 5.0
-"""Seconds that a program may seem older or younger than its supervisor noted; more is another program."""
 COMPOSE_SECONDS = 15.0
 WELL = frozenset({"running", "ready", "healthy"})
 NOTHING_RUNS = "nothing runs here: start the stack with `make up`"
@@ -39,10 +37,7 @@ def health_ports(running: list[dict[str, Any]]) -> dict[str, int]:
     """Return the port of each service's probes, as far as it is known."""
     ports = {str(one["name"]): one.get("ports") or {} for one in running}
     return {
-        name: int(port)
-        for name, known in ports.items()
-        for what, port in known.items()
-        if "HEALTH" in what.upper()
+        name: int(port) for name, known in ports.items() for what, port in known.items() if "HEALTH" in what.upper()
     }
 
 
@@ -56,18 +51,23 @@ def _native(file: Path) -> list[dict[str, Any]]:
 
 def _ended(state: str) -> str:
     """A process that the file believes in, but the machine does not have, is dead."""
-    return "dead" if state in {"running", "starting", "ready", "stopping"} else state
+    return "dead" if state in {"running", "starting"} else state
 
 
 def _is_alive(one: Mapping[str, Any]) -> bool:
-    """Whether that very process runs: the number may belong to another one by now."""
-    try:
-        found = psutil.Process(one["pid"])
-        started = one.get("started_at")
-        same = not isinstance(started, int | float) or abs(found.create_time() - started) < TIME_SLACK
-        return same and found.is_running() and found.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, TypeError, KeyError, ValueError):
+    """Whether that very process runs: by now, its number may belong to another one."""
+    pid = one.get("pid")
+    if not isinstance(pid, int) or not psutil.pid_exists(pid):
         return False
+    return one.get("start_ticks") in {None, _start_ticks(pid)}
+
+
+def _start_ticks(pid: int) -> int:
+    """Return when a process started, in ticks since boot (proc(5), stat field 22); no clock can move it."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
 
 
 async def _compose() -> list[dict[str, Any]]:

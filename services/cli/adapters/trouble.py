@@ -1,21 +1,30 @@
 """The one place where the console turns libraries' errors into a line a person can act on."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from aiokafka.errors import KafkaError
-from asyncpg import InterfaceError, PostgresError, UndefinedTableError
-from botocore.exceptions import BotoCoreError, ClientError
+import asyncpg
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+)
 
 from shared.errors import Outage, PenstockError, Rejected, one_line
 
-START = "start the stack with `make up`, or see what is wrong with `penstock doctor`"
-SETUP = "run `penstock setup`"
+START = "start the stack with `make up`, or ask `penstock doctor`"
+SETUP = "`penstock setup` makes Penstock's own"
 LOGIN = "check the keys in .env"
 
 _DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"}
-_SILENT = (OSError, TimeoutError, BotoCoreError, KafkaError, InterfaceError, PostgresError)
+_SILENT = (OSError, TimeoutError, HTTPClientError, KafkaConnectionError, asyncpg.CannotConnectNowError)
+_TROUBLED = (BotoCoreError, KafkaError, asyncpg.InterfaceError, asyncpg.PostgresError)
+_NOT_MADE = (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError)
 
 
 @contextmanager
@@ -29,16 +38,18 @@ def reaching(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except PenstockError:
+    except (PenstockError, BrokenPipeError):
+        # a broken pipe is our reader's, not a server's
         raise
     except ClientError as error:
         raise _refused(what, error) from error
-    except UndefinedTableError as error:
-        raise Rejected(
-            "NOT_SET_UP", f"{what}: {one_line(error)}; the services make their views at start: {START}"
-        ) from error
+    except _NOT_MADE as error:
+        reason = f"{what}: {one_line(error)}; services make their views as they start: {START}"
+        raise Rejected("NOT_SET_UP", reason) from error
     except _SILENT as error:
-        raise Outage(f"{what} does not answer: {one_line(error)}; {START}") from error
+        raise Outage(f"{what} does not answer: {why(error)}; {START}") from error
+    except _TROUBLED as error:
+        raise Outage(f"{what} failed: {why(error)}; {START}") from error
 
 
 @asynccontextmanager
@@ -54,13 +65,22 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
             yield
 
 
+def why(error: BaseException) -> str:
+    """Say a connection's failure in the words of the system, anything else in its own."""
+    if isinstance(error, TimeoutError | ConnectTimeoutError):
+        return "no answer in time"
+    if isinstance(error, KafkaConnectionError | EndpointConnectionError):
+        return "cannot connect"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return one_line(error)
+
+
 def _refused(what: str, error: ClientError) -> PenstockError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    told = error.response.get("Error", {})
+    code = str(told.get("Code", ""))
     if code in _DENIED:
         return Rejected("ACCESS_DENIED", f"{what} refuses {error.operation_name}: {code}; {LOGIN}")
     if code == "NoSuchBucket":
-        bucket = error.response.get("Error", {}).get("BucketName", "")
-        return Rejected(
-            "NO_SUCH_BUCKET", f"{what} has no bucket {bucket}; make it, or {SETUP} for Penstock's own"
-        )
-    return Outage(f"{what} failed: {one_line(error)}; {START}")
+        return Rejected("NO_SUCH_BUCKET", f"{what} has no bucket {told.get('BucketName', '')}; {SETUP}")
+    return Outage(f"{what} failed: {error.operation_name}: {told.get('Message') or code}; {START}")

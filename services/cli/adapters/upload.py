@@ -46,9 +46,7 @@ class Manners:
 class Uploader:
     """Stores files in a bucket; `on_bytes` hears of bytes that are safe, resumed ones included."""
 
-    def __init__(
-        self, client: Any, journal: Journal, manners: Manners, on_bytes: Callable[[int], object]
-    ) -> None:
+    def __init__(self, client: Any, journal: Journal, manners: Manners, on_bytes: Callable[[int], object]) -> None:
         self._client = client
         self._journal = journal
         self._manners = manners
@@ -90,9 +88,7 @@ class Uploader:
             headers = await self._headers(path)
             body = await asyncio.to_thread(files.read, path, 0, stamp.size)
             _check_unchanged(path, stamp)
-            answer = await self._client.put_object(
-                Bucket=address.bucket, Key=address.key, Body=body, **headers
-            )
+            answer = await self._client.put_object(Bucket=address.bucket, Key=address.key, Body=body, **headers)
         self._on_bytes(stamp.size)
         return str(answer["ETag"]).strip('"')
 
@@ -133,9 +129,7 @@ class Uploader:
             if error.response["Error"]["Code"] != "NoSuchUpload":
                 raise
             return None
-        return known.upload_id, {
-            part["PartNumber"]: (part["ETag"].strip('"'), part["Size"]) for part in found
-        }
+        return known.upload_id, {part["PartNumber"]: (part["ETag"].strip('"'), part["Size"]) for part in found}
 
     async def _part(
         self,

@@ -66,6 +66,5 @@ def _plain(row: Any) -> dict[str, Any]:
     """Return a row as plain values; asyncpg gives jsonb as text unless told otherwise."""
     jsonb = {"digests", "progress"}
     return {
-        name: json.loads(value) if name in jsonb and isinstance(value, str) else value
-        for name, value in row.items()
+        name: json.loads(value) if name in jsonb and isinstance(value, str) else value for name, value in row.items()
     }

@@ -19,7 +19,7 @@ async def digest(address: str, *, wait: float = 0, json: Json = False) -> int:
 
     Exit codes: 0 done, 1 failed, 3 pending, 4 unknown.
 
-    Examples:
+    For example:
         penstock digest s3://inbox/reports/report.pdf
         penstock digest s3://inbox/disk.img --wait 600
         penstock digest s3://inbox/a.txt --json | jq -r .digests.sha256

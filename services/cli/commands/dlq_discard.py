@@ -1,8 +1,6 @@
 """`penstock dlq discard`: dead letters that nobody needs."""
 
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from services.cli.adapters import kafka
 from services.cli.adapters.letters import settle, unsettled_letters
@@ -18,14 +16,16 @@ async def discard_letters(  # noqa: PLR0913 - flags of the command
     code: str = "",
     service: str = "",
     reason_contains: str = "",
-    all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - a flag of the command
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    all: bool = False,  # noqa: A002 - a flag of the command
+    dry_run: bool = False,
     rate: float = 1000,
     json: Json = False,
 ) -> int:
-    """Settle dead letters without sending them anywhere; they stay readable until the topic's retention.
+    """Settle dead letters without sending them anywhere.
 
-    Examples:
+    They stay readable on their topic until its retention is over.
+
+    For example:
         penstock dlq discard minio.live.ingest.dlq/0/3
         penstock dlq discard --code FOREIGN_BUCKET
         penstock dlq discard --all --dry-run
@@ -45,7 +45,7 @@ async def discard_letters(  # noqa: PLR0913 - flags of the command
     dry_run:
         Say what would be discarded; settle nothing.
     rate:
-        Letters a second at most.
+        Letters a second at most (1000).
 
     """
     settings = load()

@@ -1,8 +1,7 @@
 """`penstock dlq list`: what waits, and why."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from rich.text import Text
 
 from services.cli.adapters import kafka
@@ -20,12 +19,14 @@ async def list_letters(
     code: str = "",
     service: str = "",
     reason_contains: str = "",
-    each: Annotated[bool, Parameter(negative="")] = False,
+    each: bool = False,
     json: Json = False,
 ) -> int:
-    """List the dead letters that wait, grouped by cause; what was replayed or discarded is not shown.
+    """List the dead letters that wait, grouped by cause.
 
-    Examples:
+    What was replayed or discarded is not shown.
+
+    For example:
         penstock dlq list
         penstock dlq list --each --service hasher
         penstock dlq list --json | jq '.causes[].example'

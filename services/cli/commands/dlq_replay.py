@@ -1,9 +1,5 @@
 """`penstock dlq replay`: dead letters back to where they came from."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from services.cli.adapters import kafka
 from services.cli.adapters.letters import send_back, unsettled_letters
 from services.cli.commands.dlq_settle import Settled, chosen, in_order, report
@@ -18,19 +14,19 @@ async def replay_letters(  # noqa: PLR0913 - flags of the command
     code: str = "",
     service: str = "",
     reason_contains: str = "",
-    all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - a flag of the command
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    all: bool = False,  # noqa: A002 - a flag of the command
+    dry_run: bool = False,
     rate: float = 100,
     max_attempts: int = 3,
-    force: Annotated[bool, Parameter(negative="")] = False,
+    force: bool = False,
     json: Json = False,
 ) -> int:
-    """Send dead letters back to their topic, once, for the service that failed and no other.
+    """Send dead letters back, once, for the service that failed and no other.
 
-    A record that fails again comes back as a new dead letter that counts one more attempt; after
-    --max-attempts it stays, so a replay never loops.
+    A record that fails again comes back as a new dead letter that counts one
+    more attempt; after --max-attempts it stays, so a replay never loops.
 
-    Examples:
+    For example:
         penstock dlq replay objects.changed.v1.hasher.dlq/0/17
         penstock dlq replay --code NO_SUCH_OBJECT --dry-run
         penstock dlq replay --all --rate 10
@@ -50,9 +46,9 @@ async def replay_letters(  # noqa: PLR0913 - flags of the command
     dry_run:
         Say what would be sent; send nothing.
     rate:
-        Letters a second at most.
+        Letters a second at most (100).
     max_attempts:
-        Letters that failed so often already are held back.
+        Letters that failed so often already are held back (3).
     force:
         Send those too.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.cli.core.letters import Choice, Letter, by_cause
 from services.cli.core.text import plural
+from services.cli.core.usage import WrongUsage
 from services.cli.terminal import counting, emit, note, say
 from shared.errors import Rejected
 
@@ -26,12 +27,12 @@ def chosen(choice: Choice) -> Choice:
     """Return `choice` unless it is empty, so that nobody settles everything by accident.
 
     Raises:
-        Rejected: nothing was chosen.
+        WrongUsage: nothing was chosen.
 
     """
     if choice.is_empty:
         ways = "name one (topic/partition/offset) or give --code, --service, --reason-contains or --all"
-        raise Rejected("NOTHING_CHOSEN", f"dlq: no letter was chosen; {ways}")
+        raise WrongUsage(f"dlq: no letter was chosen; {ways}")
     return choice
 
 
@@ -79,7 +80,7 @@ def _document(settled: Settled) -> dict[str, Any]:
 
 def _show(settled: Settled) -> None:
     for cause in by_cause(settled.done):
-        say(f"{cause['count']:>6,}  {cause['service']}  {cause['code']}")
+        say(f"{cause['count']:>6,}  {cause['service']}  {cause['code']}: {cause['reason']}")
     word = f"would be {settled.word}" if settled.dry else settled.word
     say(f"{plural(len(settled.done), 'letter')} {word}", style="bold")
     if settled.held:

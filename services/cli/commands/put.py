@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import Any, Literal
 
 from services.cli.adapters import files, s3
 from services.cli.adapters.files import LocalFile
@@ -20,8 +18,9 @@ from services.cli.adapters.upload import Manners, Uploader, together
 from services.cli.adapters.waiting import wait_for_digests
 from services.cli.core.address import Address, checked, parse
 from services.cli.core.text import human_bytes, plural, visible
+from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
-from services.cli.terminal import Json, emit, is_terminal, note, progress, say
+from services.cli.terminal import Json, emit, is_terminal, note, progress, say, spinner
 from services.cli.verdicts import show_verdict, verdict_document, worst
 from shared.errors import Rejected
 
@@ -52,23 +51,24 @@ class Outcome:
 
 async def put(  # noqa: PLR0913 - flags of the command
     *paths: str,
-    wait: Annotated[bool, Parameter(negative="")] = False,
+    wait: bool = False,
     timeout: float = 300,  # noqa: ASYNC109 - a flag of the command
     checksum: Literal["md5", "sha256"] | None = None,
     digests: str = "",
     meta: tuple[str, ...] = (),
     content_type: str = "",
-    as_key: Annotated[bool, Parameter(negative="")] = False,
+    as_key: bool = False,
     parallel: int = 8,
     json: Json = False,
 ) -> int:
-    """Store files or folders below s3://bucket/prefix: in parallel, large files in parts.
+    """Store files or folders below a prefix: in parallel, large files in parts.
 
-    A folder keeps its name below the prefix, as with `cp -r`; with a slash behind it (`photos/`) only what is
-    in it is stored. Interrupted, the same command goes on where it stopped. A file that cannot be stored is
-    named, and the others go on.
+    A folder keeps its name below the prefix, as with `cp -r`; with a slash
+    behind it (`photos/`) only what is in it is stored. Interrupted, the same
+    command goes on where it stopped. A file that cannot be stored is named,
+    and the others go on.
 
-    Examples:
+    For example:
         penstock put report.pdf s3://inbox/reports
         penstock put photos/ notes.txt s3://inbox/2026 --wait
         penstock put disk.img s3://inbox --checksum sha256 --wait --json
@@ -81,7 +81,7 @@ async def put(  # noqa: PLR0913 - flags of the command
     wait:
         Wait for the digests and show them; exit code 3 when some are still pending after --timeout.
     timeout:
-        Seconds to wait for digests.
+        Seconds to wait for digests (300).
     checksum:
         Digest the file here too and send it along (x-amz-meta-...), so that the hasher verifies what arrived.
     digests:
@@ -93,16 +93,14 @@ async def put(  # noqa: PLR0913 - flags of the command
     as_key:
         The target is the key itself, of a single file.
     parallel:
-        Requests in flight.
+        Requests in flight (8).
 
     """
     settings = load()
     sources, target = paths_of(paths)
     manners = Manners(
         metadata=_metadata(meta, digests),
-        content_type=lambda path: (
-            content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        ),
+        content_type=lambda path: content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream",
         checksum=checksum or "",
         parallel=max(1, parallel),
     )
@@ -120,23 +118,19 @@ def paths_of(paths: Sequence[str]) -> tuple[tuple[str, ...], Address]:
     """Split the command's words into files and target.
 
     Raises:
-        Rejected: there is no file or no target.
+        WrongUsage: there is no file or no target.
 
     """
     if len(paths) < 2:  # noqa: PLR2004 - a file and a target
-        raise Rejected(
-            "USAGE", "put: give at least one file and a target; write penstock put FILE... s3://bucket/prefix"
-        )
+        raise WrongUsage("put: give at least one file and a target; write penstock put FILE... s3://bucket/prefix")
     return tuple(paths[:-1]), parse(paths[-1])
 
 
 def _metadata(meta: Sequence[str], digests: str) -> dict[str, str]:
     pairs = [one.partition("=") for one in meta]
     if wrong := [name for name, mark, _ in pairs if not mark or not name]:
-        raise Rejected("USAGE", f"put: --meta {wrong[0]} has no value; write --meta NAME=VALUE")
-    return {name.lower(): value for name, _, value in pairs} | (
-        {"penstock-digests": digests} if digests else {}
-    )
+        raise WrongUsage(f"put: --meta {wrong[0]} has no value; write --meta NAME=VALUE")
+    return {name.lower(): value for name, _, value in pairs} | ({"penstock-digests": digests} if digests else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +145,7 @@ class Plan:
         """Return how many files and bytes there are.
 
         Raises:
-            Rejected: two files would become one object, or there are none.
+            WrongUsage: two files would become one object, or there are none.
 
         """
         count = size = 0
@@ -160,13 +154,11 @@ class Plan:
             count, size = count + 1, size + file.size
             if len(self.sources) > 1 and (file.name in taken or taken.add(file.name)):  # type: ignore[func-returns-value]
                 reason = f"two files would both become {visible(str(self.target.below(file.name)))}"
-                raise Rejected("SAME_KEY", f"put: {reason}; put them one folder at a time")
+                raise WrongUsage(f"put: {reason}; put them one folder at a time")
         if not count:
-            raise Rejected("NO_FILES", "put: there are no files in it; nothing was stored")
+            raise WrongUsage("put: there are no files in it; nothing was stored")
         if self.as_key and (count > 1 or not self.target.key):
-            raise Rejected(
-                "USAGE", "put: --as-key is for one file and a whole key; leave it out for a prefix"
-            )
+            raise WrongUsage("put: --as-key is for one file and a whole key; leave it out for a prefix")
         return count, size
 
     def words(self) -> list[str]:
@@ -221,7 +213,8 @@ async def _report(settings: CliSettings, outcome: Outcome, *, wait: bool, second
         _list(outcome, briefly=wait)
     if wait:
         etags = {address: one.etag for address, one in outcome.stored.items()}
-        verdicts = await wait_for_digests(settings, etags, seconds)
+        with spinner(f"waiting for the digests of {plural(len(etags), 'object')}"):
+            verdicts = await wait_for_digests(settings, etags, seconds)
     if json:
         emit(_document(outcome, verdicts))
     else:

@@ -19,16 +19,18 @@ SERVERS: tuple[Ping, ...] = (kafka.ping, s3.ping, database.ping)
 
 
 async def setup(*, timeout: float = 60, json: Json = False) -> int:  # noqa: ASYNC109 - a flag of the command
-    """Make topics, buckets, notification rules and S3 users; what is right already is left alone.
+    """Make topics, buckets, notification rules and S3 users.
 
-    Examples:
+    Waits for the servers first; what is right already is left alone.
+
+    For example:
         penstock setup
         penstock setup --timeout 300 --json
 
     Parameters
     ----------
     timeout:
-        Seconds to wait for Kafka, the object store and Postgres.
+        Seconds to wait for Kafka, the object store and Postgres (60).
 
     """
     settings = load()

@@ -1,7 +1,7 @@
 """`penstock status`: what runs, what waits and what was lost."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rich.text import Text
@@ -12,18 +12,25 @@ from services.cli.settings import load
 from services.cli.terminal import Json, console, emit, note, say, table
 from shared.errors import PenstockError, one_line
 
-STYLES = {"running": "green", "ready": "green", "healthy": "green", "starting": "yellow", "backoff": "yellow"}
+STYLES = {"running": "green", "ready": "green", "healthy": "green", "starting": "yellow", "waiting": "yellow"}
 
 
 async def status(*, json: Json = False) -> int:
-    """Show what runs, how far each consumer group is behind, queues, dead letters and lost notifications.
+    """Show what runs, what waits and what was lost.
 
-    Each part stands alone: a server that is down costs its own part, and the exit code is then 1. In JSON
-    such a part is null, and `errors` says why.
+    Processes, the lag of each consumer group, queues, dead letters, and lost
+    notifications as sweeps found them. A server that is down costs its own part
+    alone; then the exit code is 1, in JSON the part is null and `errors` says why.
 
-    Examples:
+    For example:
         penstock status
         penstock status --json | jq .lag
+
+    Parameters
+    ----------
+    json:
+        Print one JSON document instead of text for people.
+
     """
     settings = load()
     parts: dict[str, Awaitable[Any]] = {
@@ -48,38 +55,26 @@ async def status(*, json: Json = False) -> int:
 
 
 def _show(known: dict[str, Any], errors: dict[str, str]) -> None:
-    _show_processes(known["processes"])
-    _show_lag(known["lag"])
-    _show_queues(known["queues"])
-    _show_dead_letters(known["dead_letters"])
-    _show_loss(known["notification_loss"])
+    for part, (title, show) in SECTIONS.items():
+        if known[part] is not None and (known[part] or part not in errors):
+            say(title, style="bold")
+            show(known[part])
+            say("")
     for line in dict.fromkeys(errors.values()):
         parts = ", ".join(part.replace("_", " ") for part, error in errors.items() if error == line)
         note(f"penstock: status: {parts}: {line}", style="red")
 
 
-def _heading(text: str) -> None:
-    console().print(Text(text, style="bold"))
-
-
 def _show_processes(processes: list[dict[str, Any]]) -> None:
-    if not processes:
-        return
-    _heading("Processes")
     made = table("name", "state", "pid", "restarts")
     for one in processes:
         state = str(one.get("state"))
-        cells = (
-            str(one.get(name) or 0) if one.get(name) is not None else "-" for name in ("pid", "restarts")
-        )
-        made.add_row(visible(str(one["name"])), Text(state, style=STYLES.get(state, "red")), *cells)
+        pid, restarts = ("-" if one.get(name) is None else str(one[name]) for name in ("pid", "restarts"))
+        made.add_row(visible(str(one["name"])), Text(state, style=STYLES.get(state, "red")), pid, restarts)
     console().print(made)
 
 
-def _show_lag(lag: dict[str, dict[str, int]] | None) -> None:
-    if lag is None:
-        return
-    _heading("\nLag")
+def _show_lag(lag: dict[str, dict[str, int]]) -> None:
     made = table("group", "topic", "records")
     for group, topics in lag.items():
         for topic, count in topics.items():
@@ -87,36 +82,31 @@ def _show_lag(lag: dict[str, dict[str, int]] | None) -> None:
     console().print(made)
 
 
-def _show_queues(queues: dict[str, dict[str, int]] | None) -> None:
+def _show_queues(queues: dict[str, dict[str, int]]) -> None:
     if not queues:
-        return
-    _heading("\nQueues")
-    made = table("queue", "state", "items")
+        say("empty", style="dim")
     for queue, states in queues.items():
-        for state, count in states.items():
-            made.add_row(visible(queue), state, Text(f"{count:,}", style="red" if state == "failed" else ""))
-    console().print(made)
+        say(f"{queue}  " + "   ".join(f"{state} {count:,}" for state, count in states.items()))
 
 
-def _show_dead_letters(waiting: dict[str, int] | None) -> None:
-    if waiting is None:
-        return None
-    _heading("\nDead letters")
-    if not sum(waiting.values()):
-        return say("none", style="green")
+def _show_dead_letters(waiting: dict[str, int]) -> None:
     for topic, count in waiting.items():
         if count:
-            say(f"{count:>8,}  {topic}", style="red")
-    return say("penstock dlq list tells why", style="dim")
+            say(f"{count:,}  {topic}", style="red")
+    say("penstock dlq list tells why" if any(waiting.values()) else "none", style="dim")
 
 
-def _show_loss(loss: dict[str, Any] | None) -> None:
-    if loss is None:
-        return None
-    _heading("\nNotification loss, as sweeps found it")
-    if not loss["sweeps"]:
-        return say("no sweep yet", style="dim")
+def _show_loss(loss: dict[str, Any]) -> None:
     lost = loss["missed"] + loss["vanished"]
     found = f"missed {loss['missed']:,}   vanished {loss['vanished']:,}"
     total = f"in {plural(loss['sweeps'], 'sweep')} over {plural(loss['listed'], 'listed object')}"
-    return say(f"{found}   {total}", style="yellow" if lost else "green")
+    say(f"{found}   {total}", style="yellow" if lost else "green")
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "processes": ("Processes", _show_processes),
+    "lag": ("Lag", _show_lag),
+    "queues": ("Queues", _show_queues),
+    "dead_letters": ("Dead letters", _show_dead_letters),
+    "notification_loss": ("Notification loss, as sweeps found it", _show_loss),
+}

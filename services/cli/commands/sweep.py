@@ -9,9 +9,10 @@ from cyclopts import Parameter
 
 from services.cli.adapters import kafka
 from services.cli.core.text import plural
+from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, emit, say, spinner
-from shared.errors import Outage, Rejected
+from shared.errors import Outage
 from shared.events import SweepCompleted, SweepRequested
 
 
@@ -22,9 +23,11 @@ async def sweep(
     timeout: float = 600,  # noqa: ASYNC109 - a flag of the command
     json: Json = False,
 ) -> int:
-    """Compare the buckets with what is known; what was never notified is published now.
+    """Compare the buckets with what is known, now.
 
-    Examples:
+    What was never notified is published, what is gone is marked as removed.
+
+    For example:
         penstock sweep
         penstock sweep inbox --prefix reports/
         penstock sweep --no-wait --json
@@ -38,14 +41,12 @@ async def sweep(
     wait:
         Wait for the result; without it, `penstock status` tells it later.
     timeout:
-        Seconds to wait.
+        Seconds to wait (600).
 
     """
     settings = load()
     if foreign := set(buckets) - set(settings.input_buckets):
-        raise Rejected(
-            "NO_INPUT", f"sweep: {', '.join(sorted(foreign))} is no input bucket; see PENSTOCK_INPUT_BUCKETS"
-        )
+        raise WrongUsage(f"sweep: {', '.join(sorted(foreign))} is no input bucket; see PENSTOCK_INPUT_BUCKETS")
     sweep_id = uuid.uuid4().hex
     request = SweepRequested(sweep_id=sweep_id, buckets=buckets, prefix=prefix, correlation_id=sweep_id)
     if not wait:
@@ -72,9 +73,7 @@ async def _ask_and_wait(settings: CliSettings, request: SweepRequested, seconds:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 return await _answer(reader, request.sweep_id)
-    raise Outage(
-        f"sweep {request.sweep_id} has no result after {seconds:g} s; does ingest run? see penstock status"
-    )
+    raise Outage(f"sweep {request.sweep_id} has no result after {seconds:g} s; does ingest run? see penstock status")
 
 
 async def _answer(reader: Any, sweep_id: str) -> SweepCompleted:

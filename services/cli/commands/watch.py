@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from rich.text import Text
 
 from services.cli.adapters import kafka
 from services.cli.adapters.letters import topics_of
 from services.cli.core.facts import Fact, Filter, decode, describe
 from services.cli.core.text import duration as length_of
+from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, console, emit, note
 from shared.errors import Rejected
@@ -38,14 +38,16 @@ async def watch(  # noqa: PLR0913 - flags of the command
     type: tuple[str, ...] = (),  # noqa: A002 - a flag of the command
     topic: tuple[str, ...] = (),
     since: str = "",
-    from_start: Annotated[bool, Parameter(negative="")] = False,
+    from_start: bool = False,
     count: int = 0,
     duration: str = "",
     json: Json = False,
 ) -> int:
-    """Follow the facts on the bus, live, dead letters included; nobody's offsets are moved.
+    """Follow the facts on the bus, live, dead letters included.
 
-    Examples:
+    It reads without a group, so nobody's offsets are moved.
+
+    For example:
         penstock watch
         penstock watch --bucket inbox --prefix reports/ --type objects.hashed
         penstock watch --since 10m --json | jq -r .data.key
@@ -81,9 +83,7 @@ async def watch(  # noqa: PLR0913 - flags of the command
     return 0
 
 
-async def _watch(
-    settings: CliSettings, topics: Sequence[str], chosen: Filter, window: Window, *, json: bool
-) -> None:
+async def _watch(settings: CliSettings, topics: Sequence[str], chosen: Filter, window: Window, *, json: bool) -> None:
     shown = 0
     async with kafka.open_reader(settings) as reader:
         async for fact in _facts(settings, reader, topics, window):
@@ -99,13 +99,11 @@ def _window(since: str, *, from_start: bool, count: int, length: str) -> Window:
         begin = datetime.now(UTC) - length_of(since) if since else None
         seconds = length_of(length).total_seconds() if length else None
     except ValueError as error:
-        raise Rejected("USAGE", f"watch: {error}") from None
+        raise WrongUsage(f"watch: {error}") from None
     return Window(begin, from_start, count, seconds)
 
 
-async def _facts(
-    settings: CliSettings, reader: Any, topics: Sequence[str], window: Window
-) -> AsyncIterator[Fact]:
+async def _facts(settings: CliSettings, reader: Any, topics: Sequence[str], window: Window) -> AsyncIterator[Fact]:
     partitions = await kafka.assign(settings, reader, topics or await _all_facts(settings))
     if window.from_start:
         await kafka.seek_to_start(reader, partitions)
@@ -137,6 +135,6 @@ async def _all_facts(settings: CliSettings) -> list[str]:
 def _show(fact: Fact) -> None:
     line = describe(fact)
     text = Text.assemble(
-        (f"{fact.at.astimezone():%H:%M:%S}", "dim"), "  ", (f"{line.word:<9}", line.style), line.subject
+        (f"{fact.at.astimezone():%H:%M:%S}", "dim"), "  ", (f"{line.word:<10}", line.style), line.subject
     )
     console().print(text.append(f"  {line.detail}", "dim") if line.detail else text)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from services.cli.core.text import visible
+from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
 
 SCHEME = "s3://"
@@ -34,12 +35,12 @@ def parse(text: str) -> Address:
     """Read `s3://bucket/key`; everything after the bucket's slash is the key, as it is.
 
     Raises:
-        Rejected: no scheme or no bucket.
+        WrongUsage: no scheme or no bucket.
 
     """
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not text.startswith(SCHEME) or not bucket:
-        raise Rejected("NOT_AN_ADDRESS", f"{visible(text, 80)!r} is no address; write s3://bucket/key")
+        raise WrongUsage(f"{visible(text, 80)!r} is no address; write s3://bucket/key")
     return Address(bucket, key)
 
 
@@ -47,12 +48,12 @@ def parse_object(text: str) -> Address:
     """Read the address of one object.
 
     Raises:
-        Rejected: it names no object.
+        WrongUsage: it names no object.
 
     """
     address = parse(text)
     if not address.key:
-        raise Rejected("NOT_AN_OBJECT", f"{address} is a bucket; add the object's key")
+        raise WrongUsage(f"{address} is a bucket; add the object's key")
     return address
 
 
@@ -65,13 +66,9 @@ def checked(address: Address) -> Address:
     """
     key = address.key
     if any(unicodedata.category(char) in _UNSAFE and char != _JOINER for char in key):
-        raise Rejected(
-            "KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters; rename the file"
-        )
+        raise Rejected("KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters; rename the file")
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise Rejected(
-            "KEY_TOO_LONG", f"{visible(str(address), 80)} has a key over {MAX_KEY_BYTES} bytes; shorten it"
-        )
+        raise Rejected("KEY_TOO_LONG", f"{visible(str(address), 80)} has a key over {MAX_KEY_BYTES} bytes; shorten it")
     return address
 
 

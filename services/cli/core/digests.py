@@ -32,9 +32,7 @@ class Verdict:
         return CODES.get(self.status, PENDING)
 
 
-def judge(
-    row: Mapping[str, Any] | None, *, known: str | None, stored: str | None, is_input: bool = True
-) -> Verdict:
+def judge(row: Mapping[str, Any] | None, *, known: str | None, stored: str | None, is_input: bool = True) -> Verdict:
     """Weigh the hasher's `row` against the ETags that ingest (`known`) and the bucket (`stored`) have now.
 
     The bucket is the truth: a row about another version is history, and the object is pending.
@@ -45,14 +43,10 @@ def judge(
     if current is None:
         return Verdict("unknown", remark="there is no such object, and there was none that anybody saw")
     if not is_input:
-        return Verdict(
-            "unknown", remark="its bucket is no input (PENSTOCK_INPUT_BUCKETS), so nobody digests it"
-        )
+        return Verdict("unknown", remark="its bucket is no input (PENSTOCK_INPUT_BUCKETS), so nobody digests it")
     if row is not None:
         return Verdict("pending", row, "it was overwritten; the digests of the new version are not made yet")
-    return Verdict(
-        "pending", remark="" if known else "its notification has not arrived yet; `penstock sweep` finds it"
-    )
+    return Verdict("pending", remark="" if known else "its notification has not arrived yet; `penstock sweep` finds it")
 
 
 def _of_row(row: Mapping[str, Any], *, exists: bool) -> Verdict:

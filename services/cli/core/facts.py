@@ -32,9 +32,7 @@ class Fact:
 
     def document(self) -> dict[str, Any]:
         """Return it for a program."""
-        attributes = {
-            name.removeprefix("ce_"): self.headers[name] for name in _ATTRIBUTES if name in self.headers
-        }
+        attributes = {name.removeprefix("ce_"): self.headers[name] for name in _ATTRIBUTES if name in self.headers}
         dead = {name: text for name, text in self.headers.items() if name.startswith("dlq_")}
         place = {
             "topic": self.topic,
@@ -60,9 +58,7 @@ def decode(  # noqa: PLR0913 - a record has these
     kind = texts.get("ce_type", topic).removeprefix("penstock.")
     at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     name = (key or b"").decode("utf-8", "backslashreplace")
-    return Fact(
-        topic, partition, offset, at, name, topic if topic.endswith(DEAD) else kind, texts, _body(value)
-    )
+    return Fact(topic, partition, offset, at, name, topic if topic.endswith(DEAD) else kind, texts, _body(value))
 
 
 def _body(value: bytes | None) -> Mapping[str, Any]:
@@ -130,11 +126,7 @@ def _changed(data: Mapping[str, Any], subject: str) -> Line:
 
 def _hashed(data: Mapping[str, Any], subject: str) -> Line:
     digests = data.get("digests")
-    shown = (
-        "  ".join(f"{name} {str(text)[:12]}" for name, text in digests.items())
-        if isinstance(digests, dict)
-        else ""
-    )
+    shown = "  ".join(f"{name} {str(text)[:12]}" for name, text in digests.items()) if isinstance(digests, dict) else ""
     verification = data.get("verification")
     style = "bold red" if verification == "mismatch" else "blue"
     return Line("hashed", style, subject, visible("  ".join(part for part in (shown, verification) if part)))

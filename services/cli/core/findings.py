@@ -48,9 +48,7 @@ def skew(name: str, theirs: datetime, sent: datetime, received: datetime, resolu
     early = (sent - theirs).total_seconds() - resolution
     seconds = max(late, early, 0.0)
     detail = f"{seconds:.1f} s apart" if seconds > 1 else "together with ours"
-    return Finding(
-        f"clock of {name}", seconds <= MAX_SKEW_SECONDS, detail, "set the clocks by NTP (timedatectl)"
-    )
+    return Finding(f"clock of {name}", seconds <= MAX_SKEW_SECONDS, detail, "set the clocks by NTP (timedatectl)")
 
 
 def disk(path: str, free: int, total: int) -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.cli.core.text import visible
+from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
 
 BODY_LIMIT: Final = 4096
@@ -30,13 +31,13 @@ class Place:
         """Read `topic/partition/offset`.
 
         Raises:
-            Rejected: it is not that.
+            WrongUsage: it is not that.
 
         """
         found = re.fullmatch(r"([\w.-]+\.dlq)/(\d+)/(\d+)", text, re.ASCII)
         if found is None:
             reason = f"{visible(text, 80)!r} is no dead letter; write topic/partition/offset"
-            raise Rejected("NOT_A_LETTER", reason)
+            raise WrongUsage(reason)
         return Place(found[1], int(found[2]), int(found[3]))
 
 
@@ -137,9 +138,7 @@ def way_back(letter: Letter) -> tuple[str, list[tuple[str, bytes]]]:
     return origin, [*own, ("dlq_attempts", str(letter.attempts).encode()), ("dlq_only", service.encode())]
 
 
-def split_by_attempts(
-    letters: Iterable[Letter], most: int, *, force: bool
-) -> tuple[list[Letter], list[Letter]]:
+def split_by_attempts(letters: Iterable[Letter], most: int, *, force: bool) -> tuple[list[Letter], list[Letter]]:
     """Return the letters to send, and those held back since they failed `most` times already."""
     send: list[Letter] = []
     held: list[Letter] = []

@@ -42,7 +42,12 @@ class DigestLedger:
         """Note removals: digests leave the view with their object, and what was never read is gone."""
         if changes:
             removals = [
-                {"bucket": one.bucket, "key": one.key, "version_id": one.version_id or "", "revision": one.revision}
+                {
+                    "bucket": one.bucket,
+                    "key": one.key,
+                    "version_id": one.version_id or "",
+                    "revision": one.revision,
+                }
                 for one in changes
             ]
             await self._pool.execute(_REMOVE, removals)

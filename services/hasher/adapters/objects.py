@@ -11,7 +11,7 @@ from services.hasher.core import digesting, verdicts
 from services.hasher.core.algorithms import ALGORITHMS
 from services.hasher.core.verdicts import Row, Task
 from services.hasher.settings import HasherSettings
-from shared.errors import Outage
+from shared.errors import Rejected
 from shared.events import ObjectChanged
 from shared.storage import ObjectGone, ObjectRef, ObjectStore, ObjectSuperseded
 
@@ -72,7 +72,12 @@ class Objects:
 
     async def _read(self, task: Task) -> Row:
         info, body = await self._store.read(_ref(task.change), etag=task.change.etag)
-        declared = {**await self._stored_checksums(task), **verdicts.declared_in(info.metadata), **task.declared}
+        declared = {
+            **await self._stored_checksums(task),
+            **verdicts.declared_in(info.metadata),
+            **task.declared,
+        }
+        _refuse_other_size(task, len(body))
         digests = await digesting.digest_small(body, _all(task, declared))
         return verdicts.finished(task, digests, declared)
 
@@ -81,8 +86,7 @@ class Objects:
         chunk = self._settings.hasher_chunk_bytes
         async with self._store.stream(_ref(task.change), etag=task.change.etag, chunk_size=chunk) as chunks:
             digests, size = await digesting.digest_stream(chunks, _all(task, declared), on_bytes=on_bytes)
-        if size != task.size:
-            raise Outage(f"{task.change.bucket}/{task.change.key} ended after {size} of {task.size} bytes")
+        _refuse_other_size(task, size)
         return verdicts.finished(task, digests, declared)
 
     async def _stored_checksums(self, task: Task) -> dict[str, str]:
@@ -107,6 +111,13 @@ class Objects:
                 if last_look:
                     return Row(task.change, "gone")
             await asyncio.sleep(min(LOOK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _refuse_other_size(task: Task, size: int) -> None:
+    """Refuse a version that is not as large as announced: a body that breaks off is the store's outage, not this."""
+    if size != task.size:
+        ref = _ref(task.change)
+        raise Rejected("SIZE_DIFFERS", f"{ref} has {size} bytes, announced were {task.size}: a forged event")
 
 
 def _ref(change: ObjectChanged) -> ObjectRef:

@@ -65,6 +65,7 @@ def known(names: Iterable[str]) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(normal(name) for name in names if name.strip()))
     if strange := [name for name in wanted if name not in ALGORITHMS]:
         raise Rejected(
-            "UNKNOWN_DIGEST", f"unknown digest {', '.join(strange)!a}; known are {', '.join(sorted(ALGORITHMS))}"
+            "UNKNOWN_DIGEST",
+            f"unknown digest {', '.join(strange)!a}; known are {', '.join(sorted(ALGORITHMS))}",
         )
     return wanted

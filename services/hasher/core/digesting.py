@@ -34,7 +34,10 @@ async def digest_small(data: Buffer, algorithms: Sequence[str]) -> dict[str, str
 
 
 async def digest_stream(
-    chunks: AsyncIterator[Buffer], algorithms: Iterable[str], *, on_bytes: Callable[[int], None] = lambda _: None
+    chunks: AsyncIterator[Buffer],
+    algorithms: Iterable[str],
+    *,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> tuple[dict[str, str], int]:
     """Digest a stream; `on_bytes` is told the bytes read so far. Return hex by algorithm, and the size in bytes."""
     digests: Mapping[str, Digest] = {name: ALGORITHMS[name]() for name in algorithms}

@@ -55,7 +55,9 @@ def task_of(change: ObjectChanged, defaults: Sequence[str]) -> Task:
 
 def declared_in(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the digests that metadata declares (`md5`, `sha256` ...), hex or base64; what is neither is no digest."""
-    found = {normal(name): _as_hex(normal(name), value) for name, value in metadata.items() if normal(name) in ALGORITHMS}
+    found = {
+        normal(name): _as_hex(normal(name), value) for name, value in metadata.items() if normal(name) in ALGORITHMS
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -127,15 +129,18 @@ class Remembered:
 
 
 def reusable(task: Task, mine: Remembered | None) -> Row | None:
-    """Return the row of a version whose bytes were digested before: same etag, same size, every digest there."""
+    """Return the row of a version whose bytes were digested before: same etag, same size, every digest there.
+
+    What another upload of the same bytes declared says nothing about this one.
+    """
     if mine is None or mine.status != "succeeded" or mine.etag is None:
         return None
-    if (mine.etag, mine.size) != (task.change.etag, task.change.size) or not set(task.algorithms) <= set(mine.digests):
+    needed = {*task.algorithms, *task.declared}
+    if (mine.etag, mine.size) != (task.change.etag, task.change.size) or not needed <= set(mine.digests):
         return None
+    if task.declared or mine.revision != task.change.revision:
+        return finished(task, mine.digests, task.declared)
     kept = {name: mine.digests[name] for name in task.algorithms}
-    again = finished(task, kept, task.declared)
-    if task.declared:
-        return again
     return Row(task.change, "succeeded", kept, mine.verification, mine.mismatched)
 
 

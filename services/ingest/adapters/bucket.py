@@ -21,12 +21,12 @@ class Bucket:
         wanted = list(set(versions))
         found = await asyncio.gather(*(self._look(ObjectRef(*one)) for one in wanted))
         return {
-            one: None if info is None else Truth(info.etag, info.last_modified)
+            one: None if info is None else Truth(info.etag, info.last_modified, info.ref.version_id)
             for one, info in zip(wanted, found, strict=True)
         }
 
     async def describe(self, bucket: str, keys: Iterable[str]) -> list[ObjectChanged]:
-        """Return what is stored under `keys`, as the notices that a sweep gives; keys that went meanwhile are left out."""
+        """Return what is stored under `keys`, as a sweep's notices; what went meanwhile is left out."""
         infos = await asyncio.gather(*(self._look(ObjectRef(bucket, key)) for key in keys))
         return [_found(info) for info in infos if info is not None]
 

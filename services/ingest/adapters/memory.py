@@ -70,8 +70,8 @@ class Memory:
     async def begin_sweep(self, sweep_id: str, buckets: Sequence[str], prefix: str) -> None:
         """Note that a sweep runs; one that is taken over starts its counts again."""
         await self._pool.execute(
-            "INSERT INTO ingest.sweeps (sweep_id, buckets, prefix) VALUES ($1, $2, $3) ON CONFLICT (sweep_id) DO UPDATE "
-            "SET listed = 0, started_at = clock_timestamp(), finished_at = NULL",
+            "INSERT INTO ingest.sweeps (sweep_id, buckets, prefix) VALUES ($1, $2, $3) "
+            "ON CONFLICT (sweep_id) DO UPDATE SET listed = 0, started_at = clock_timestamp(), finished_at = NULL",
             sweep_id,
             list(buckets),
             prefix,
@@ -106,9 +106,7 @@ def _record(topic: str, partition: int, offset: int, key: bytes | None, value: b
 
 
 def _known(row: asyncpg.Record) -> Known:
-    return Known(
-        row["state"], row["version_id"], row["etag"], row["sequencer"], row["revision"], row["correlation_id"]
-    )
+    return Known(row["state"], row["version_id"], row["etag"], row["sequencer"], row["revision"], row["correlation_id"])
 
 
 def _row(fact: ObjectChanged, state: Known, sweep_id: str | None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Truth:
 
     etag: str
     last_modified: datetime
+    version_id: str | None = None
 
 
 class Verdict(enum.StrEnum):
@@ -72,9 +73,8 @@ def is_told(known: Known | None, notice: ObjectChanged) -> Verdict | None:
 
 def decide(known: Known | None, notice: ObjectChanged, truth: Truth | None) -> Verdict:
     """Judge a notice that memory alone could not settle."""
-    matches = truth is None if notice.change == "removed" else truth is not None and truth.etag == notice.etag
     if known is not None and not _is_newer(notice, known):
-        return Verdict.NEWS if matches and _differs(notice, known) else Verdict.STALE
+        return Verdict.NEWS if _is_true(notice, truth) and _differs(notice, known) else Verdict.STALE
     if notice.change == "stored":
         return Verdict.DOUBTFUL if truth is None else Verdict.NEWS
     if truth is None:
@@ -89,8 +89,14 @@ def _is_newer(notice: ObjectChanged, known: Known) -> bool:
     return order(notice.sequencer) > order(known.sequencer)
 
 
+def _is_true(notice: ObjectChanged, truth: Truth | None) -> bool:
+    if notice.change == "removed" or truth is None:
+        return (notice.change == "removed") == (truth is None)
+    return truth.etag == notice.etag and notice.version_id in (None, truth.version_id)
+
+
 def _differs(notice: ObjectChanged, known: Known) -> bool:
-    return (known.state, known.etag) != (notice.change, notice.etag)
+    return (known.state, known.etag, known.version_id) != (notice.change, notice.etag, notice.version_id)
 
 
 def replaces(known: Known | None, notice: ObjectChanged) -> bool:
@@ -116,7 +122,7 @@ def by_age(notice: ObjectChanged) -> tuple[str, datetime]:
 Place = tuple[str, str]
 """Bucket and key."""
 Version = tuple[str, str, str | None]
-"""Bucket, key and version id."""
+"""Bucket, key and version id; without one, whatever is current."""
 
 
 def place_of(notice: ObjectChanged) -> Place:
@@ -125,8 +131,8 @@ def place_of(notice: ObjectChanged) -> Place:
 
 
 def version_of(notice: ObjectChanged) -> Version:
-    """What to ask the bucket about."""
-    return notice.bucket, notice.key, notice.version_id
+    """What to ask the bucket about: the version that was removed, else what is current: that is a key's state."""
+    return notice.bucket, notice.key, notice.version_id if notice.change == "removed" else None
 
 
 @dataclass(slots=True)

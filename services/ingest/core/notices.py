@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Required
 from urllib.parse import unquote_plus
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +15,7 @@ from shared.events import ObjectChanged, stable_id
 Lane = Literal["live", "safe"]
 State = Literal["stored", "removed"]
 
-_UNSAFE = re.compile("[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters and bidirectional overrides: legal for the store, a trap for every terminal and log."""
 
 
@@ -24,7 +24,7 @@ class _Bucket(TypedDict):
 
 
 class _Object(TypedDict, total=False):
-    key: str
+    key: Required[str]
     size: int
     eTag: str
     contentType: str

@@ -1,0 +1,53 @@
+# Two commands to begin with: `make demo` and `make test`. Every target sets up what it needs first.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+UV := .tools/bin/uv
+PYTHON := .venv/bin/python
+# Docker where its daemon answers, else native processes; PENSTOCK_NATIVE=1 never asks for Docker
+DOCKER = $(shell [ -z "$$PENSTOCK_NATIVE" ] && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo yes)
+STACK = $(PYTHON) -m deploy.$(if $(DOCKER),compose,native)
+.PHONY: help demo up down status logs test check bench asyncapi clean install
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: up ## start everything, drop a few files into a bucket, and watch their digests come
+	@$(PYTHON) -m deploy.demo
+
+up: .venv/synced ## start the stack and wait until it is ready; nothing happens when it is up
+	@$(STACK) up
+
+down: .venv/synced ## stop the stack; data stay
+	@$(STACK) down
+
+status: .venv/synced ## what runs
+	@$(STACK) status
+
+logs: .venv/synced ## the ends of all logs, and what follows (Ctrl-C ends)
+	@$(STACK) logs -f
+
+install: .venv/synced
+	@$(STACK) install
+
+test: install ## every test but the benchmarks, on real servers
+	@.venv/bin/pytest tests/unit tests/component tests/flows tests/architecture tests/integration tests/faults
+
+check: .venv/synced ## the gate: style, types, contracts, repeated code, generated documents, quick tests
+	@PYTHON=$(PYTHON) bash deploy/check.sh
+
+bench: install ## measure against the peer and the machine's limits; writes docs/benchmarks.md
+	@$(PYTHON) tests/bench/run.py
+
+asyncapi: .venv/synced ## write the event document anew from the code
+	@$(PYTHON) -m services.asyncapi
+
+clean: .venv/synced ## stop the stack and delete its data and every cache of the tools; .env stays
+	@$(STACK) clean
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+
+.venv/synced: pyproject.toml uv.lock | $(UV)
+	@$(UV) sync --quiet --frozen --all-extras --group bench
+	@touch $@
+
+$(UV):
+	@bash deploy/bootstrap.sh

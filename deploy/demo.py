@@ -1,0 +1,164 @@
+"""`make demo`: drops a few files into a bucket with a plain S3 client and follows them, live."""
+
+import asyncio
+import gzip
+import hashlib
+import io
+import json
+import os
+import struct
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import boto3
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from blake3 import blake3
+
+from deploy.native import dotenv, services
+from deploy.native.install import CHECKOUT
+from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
+
+BUCKET: Final = "inbox"
+PATIENCE_SECONDS: Final = 60.0
+Record = ConsumerRecord[bytes, bytes]
+TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
+
+NEXT: Final = """\
+
+What to try next:
+  .venv/bin/penstock put README.md s3://inbox/ --wait     any file, with its digests
+  .venv/bin/penstock watch                                 every fact, live
+  .venv/bin/penstock status                                what runs, and what waits
+  {console}   the buckets in a browser (user and password: PENSTOCK_S3_ACCESS_KEY, _SECRET_KEY in .env)
+  make down                                                stop it; your objects stay
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One file of the demo."""
+
+    key: str
+    kind: str
+    body: bytes
+
+    def digest(self, algorithm: str) -> str:
+        """Return the digest that the hasher should find, by another way than its own."""
+        return blake3(self.body).hexdigest() if algorithm == "blake3" else hashlib.new(algorithm, self.body).hexdigest()
+
+
+def files() -> list[Drop]:
+    """Return files of different kinds, made on the spot."""
+    prefix = time.strftime("demo/%Y%m%d-%H%M%S")
+    poem = b"Water runs through the penstock,\nand the wheel turns.\n" * 40
+    return [
+        Drop(f"{prefix}/poem.txt", "text", poem),
+        Drop(f"{prefix}/wheel.png", "image", _png(256)),
+        Drop(f"{prefix}/poem.txt.gz", "gzip", gzip.compress(poem)),
+        Drop(f"{prefix}/nothing at all", "empty", b""),
+        Drop(f"{prefix}/random.bin", "32 MiB", os.urandom(32 << 20)),
+    ]
+
+
+def _png(side: int) -> bytes:
+    """Return a small picture: a blue slope."""
+    rows = b"".join(b"\0" + bytes(v for x in range(side) for v in (x, y, 200)) for y in range(side))
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+async def follow(env: Mapping[str, str], drops: Mapping[str, Drop]) -> int:
+    """Drop the files, print every fact about them as it comes, and count the digests that differ."""
+    topics = (OBJECTS_CHANGED.name, OBJECTS_HASHED.name)
+    consumer = AIOKafkaConsumer(*topics, bootstrap_servers=env["PENSTOCK_KAFKA_BOOTSTRAP"], auto_offset_reset="latest")
+    await consumer.start()
+    try:
+        await consumer.seek_to_end()
+        for partition in consumer.assignment():
+            await consumer.position(partition)
+        dropped = asyncio.create_task(asyncio.to_thread(drop_all, env, drops))
+        wrong = 0
+        waiting = set(drops)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for record in _about(consumer, drops):
+                wrong += tell(record, drops)
+                if record.topic == OBJECTS_HASHED.name:
+                    waiting.discard(json.loads(record.value or b"{}")["key"])
+                if not waiting:
+                    break
+        await dropped
+    finally:
+        await consumer.stop()
+    return wrong
+
+
+async def _about(consumer: AIOKafkaConsumer, drops: Mapping[str, Drop]) -> AsyncIterator[Record]:
+    async for record in consumer:
+        fact = json.loads(record.value or b"{}")
+        if fact.get("bucket") == BUCKET and fact.get("key") in drops:
+            yield record
+
+
+def drop_all(env: Mapping[str, str], drops: Mapping[str, Drop]) -> None:
+    """Put every file as any S3 program would."""
+    s3 = boto3.client(  # type: ignore[no-untyped-call]
+        "s3",
+        endpoint_url=env["PENSTOCK_S3_ENDPOINT"],
+        aws_access_key_id=env["PENSTOCK_S3_ACCESS_KEY"],
+        aws_secret_access_key=env["PENSTOCK_S3_SECRET_KEY"],
+        region_name="us-east-1",
+    )
+    for key, drop in drops.items():
+        s3.upload_fileobj(io.BytesIO(drop.body), BUCKET, key)
+        print(f"{_clock()}  put      {drop.kind:<7}{key}  {len(drop.body):,} bytes", flush=True)
+
+
+def tell(record: Record, drops: Mapping[str, Drop]) -> int:
+    """Print one fact, its digests beside our own; return how many differ."""
+    fact: dict[str, Any] = json.loads(record.value or b"{}")
+    drop = drops[fact["key"]]
+    if record.topic == OBJECTS_CHANGED.name:
+        print(f"{_clock()}  {fact['change']:<9}{drop.kind:<7}{fact['key']}  ({fact['seen_by']} lane)")
+        return 0
+    print(f"{_clock()}  hashed   {drop.kind:<7}{fact['key']}")
+    wrong = 0
+    for algorithm, found in fact["digests"].items():
+        right = found == drop.digest(algorithm)
+        wrong += not right
+        print(f"{'':10}{TICK if right else CROSS} {algorithm:<7} {found}")
+    return wrong
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def main() -> int:
+    """Run the demo; the exit code is 1 when a digest differs or does not come."""
+    env = dotenv.ensure(CHECKOUT, os.environ, services.found())
+    drops = {drop.key: drop for drop in files()}
+    print(f"\nDropping {len(drops)} files into bucket {BUCKET}; each line is a fact as it arrives on Kafka.\n")
+    try:
+        wrong = asyncio.run(follow(env, drops))
+    except TimeoutError:
+        print(f"\nno digests within {PATIENCE_SECONDS:.0f} s; `make status` and `make logs` say why")
+        return 1
+    except KeyboardInterrupt:
+        print("\nthe stack goes on; `make down` stops it")
+        return 130
+    said = "every digest equals the one computed here" if not wrong else f"{wrong} digests differ"
+    print(f"\n{TICK if not wrong else CROSS} {said}")
+    print(NEXT.format(console=f"http://127.0.0.1:{env['PENSTOCK_S3_CONSOLE_PORT']}"))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The AsyncAPI document of all services: `python -m services.asyncapi` writes it, `--check` compares it."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from faststream.specification import AsyncAPI
+
+from services import catalogue
+from shared.service import VERSION
+
+DOCUMENT: Final = Path(__file__).parents[1] / "deploy" / "asyncapi.yaml"
+SERVER: Final = "kafka.example:9092"
+_BATCH: Final = ":Message:Payload"
+
+
+def document() -> str:
+    """Return the document as YAML: the same code gives the same text, whatever the environment says."""
+    services = [catalogue.build(name, kafka_bootstrap=SERVER) for name in catalogue.names()]
+    api = AsyncAPI(
+        *(service.broker for service in services),
+        title="Penstock",
+        version=VERSION,
+        description="The facts and requests on the bus: CloudEvents 1.0 in Kafka's binary mode, JSON bodies.",
+    )
+    found: dict[str, Any] = api.to_specification().to_jsonable()
+    _one_event_a_record(found["components"])
+    text: str = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def _one_event_a_record(components: dict[str, Any]) -> None:
+    """Show what a record holds; that handlers take records in batches is no business of the wire."""
+    items = {
+        f"#/components/schemas/{name.replace('+', '%2B')}": components["schemas"].pop(name)["items"]
+        for name in list(components["schemas"])
+        if name.endswith(_BATCH)
+    }
+    for message in components["messages"].values():
+        message["payload"] = dict(items.get(message["payload"]["$ref"], message["payload"]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the document, or with `--check` only compare it; return the exit code, 1 for a stale one."""
+    fresh = document()
+    if "--check" not in arguments:
+        DOCUMENT.write_text(fresh)
+        return 0
+    if DOCUMENT.is_file() and DOCUMENT.read_text() == fresh:
+        return 0
+    print(f"{DOCUMENT.name} is stale: run `python -m services.asyncapi`", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""A broker in memory with what was published on it, for tests that need no server.
+
+Delivery itself (offsets, redelivery, groups) is not imitated: that is tested on the real broker.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any, TypeVar
+
+from aiokafka import ConsumerRecord
+from faststream import BaseMiddleware
+from faststream.kafka import TestKafkaBroker
+from faststream.kafka.response import KafkaPublishCommand
+
+from shared.bus import Broker, Bus, Router, create_broker
+from shared.events import Event
+from shared.middleware.records import Record
+from shared.settings import Settings
+
+EventT = TypeVar("EventT", bound=Event)
+_offsets = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One record as it would stand on the wire."""
+
+    topic: str
+    key: bytes | None
+    body: Any
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Tape:
+    """What was published, in order; `fails` refuses a topic as a broker would."""
+
+    published: list[Published] = field(default_factory=list)
+    fails: dict[str, Exception] = field(default_factory=dict)
+
+    def take(self, cmd: KafkaPublishCommand) -> None:
+        """Note what is being published."""
+        if (error := self.fails.get(cmd.destination)) is not None:
+            raise error
+        self.published.append(Published(cmd.destination, cmd.key, cmd.body, dict(cmd.headers)))
+
+    def events(self, kind: type[EventT]) -> list[EventT]:
+        """Return the events of one kind."""
+        return [kind.model_validate_json(one.body) for one in self.published if one.topic == kind.topic.name]
+
+    def letters(self) -> list[Published]:
+        """Return the dead letters."""
+        return [one for one in self.published if one.topic.endswith(".dlq")]
+
+    def codes(self) -> list[str]:
+        """Return why there are dead letters, in order."""
+        return [one.headers["dlq_code"] for one in self.letters()]
+
+
+class _Recording(BaseMiddleware[KafkaPublishCommand, Any]):
+    def __init__(self, msg: Any, /, *, tape: Tape, **kwargs: Any) -> None:
+        super().__init__(msg, **kwargs)
+        self._tape = tape
+
+    async def publish_scope(self, call_next: Any, cmd: KafkaPublishCommand) -> Any:
+        self._tape.take(cmd)
+        return await call_next(cmd)
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """One service on a broker in memory; `tape` has what it published."""
+
+    broker: Broker
+    bus: Bus
+    router: Router
+    tape: Tape
+
+    async def deliver(self, *records: Record) -> None:
+        """Hand `records` over as one batch, as a consumer of their topic gets them."""
+        subscribers: Iterable[Any] = self.broker.subscribers
+        (subscriber,) = (one for one in subscribers if records[0].topic in one.topic_names_for_subscribe)
+        await subscriber.process_message(records)
+
+
+def wire(settings: Settings, router: Router) -> Wired:
+    """Wire a service without a server; its handlers' arguments go to `router.provided`."""
+    broker, tape = create_broker(settings, router.service), Tape()
+    broker.add_middleware(partial(_Recording, tape=tape))
+    router.attach(broker)
+    return Wired(broker, Bus(broker, router.service), router, tape)
+
+
+@asynccontextmanager
+async def connected(*services: Wired) -> AsyncIterator[None]:
+    """Connect services in memory: what one publishes, the others consume."""
+    async with TestKafkaBroker(*(one.broker for one in services)):
+        yield
+
+
+def record(
+    topic: str, value: bytes | None, *, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+) -> Record:
+    """Return a record as a consumer would get it, each at an offset of its own."""
+    return ConsumerRecord(
+        topic=topic,
+        partition=0,
+        offset=next(_offsets),
+        timestamp=0,
+        timestamp_type=0,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key or b""),
+        serialized_value_size=len(value or b""),
+        headers=tuple(headers),
+    )
+
+
+def record_of(event: Event) -> Record:
+    """Return the record of an event."""
+    return record(event.topic.name, event.model_dump_json().encode(), key=event.record_key.encode())

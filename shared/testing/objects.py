@@ -1,0 +1,142 @@
+"""An object store in memory, for tests that need no server: the same promises, the same errors."""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count
+
+from typing_extensions import Buffer
+
+from shared.errors import Outage, Rejected
+from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
+from shared.storage.objects import CHUNK
+
+PAGE = 1000
+
+
+@dataclass(slots=True)
+class _Version:
+    info: ObjectInfo
+    body: bytes
+    checksums: Mapping[str, str]
+
+
+_Keys = dict[str, list[_Version | None]]
+"""The versions of every key, oldest first; None is a removal."""
+
+
+class MemoryStore:
+    """Buckets that live as long as their object; with `versioned`, overwritten versions stay readable."""
+
+    def __init__(self, *buckets: str, versioned: bool = False) -> None:
+        self.is_away = False
+        """While set, every operation is an outage."""
+        self.reads = 0
+        """How often a body was asked for."""
+        self._versioned = versioned
+        self._numbers = count(1)
+        self._buckets: dict[str, _Keys] = {name: {} for name in buckets}
+
+    async def head(self, ref: ObjectRef, *, checksums: bool = False) -> ObjectInfo:
+        """Describe an object."""
+        found = self._find(ref)
+        return replace(found.info, checksums=found.checksums if checksums else {})
+
+    async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+        """Read a whole object."""
+        found = self._find(ref, etag)
+        self.reads += 1
+        return found.info, found.body
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        ref: ObjectRef,
+        *,
+        etag: str | None = None,
+        start: int = 0,
+        end: int | None = None,
+        chunk_size: int = CHUNK,
+    ) -> AsyncIterator[AsyncIterator[Buffer]]:
+        """Read bytes `start` to `end` in chunks."""
+        _, body = await self.read(ref, etag=etag)
+        yield _chunks(body[start:end], chunk_size)
+
+    async def list(
+        self, bucket: str, *, prefix: str = "", start_after: str = ""
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """List in key order, in pages."""
+        current = (versions[-1] for _, versions in sorted(self._bucket(bucket).items(), key=_key_bytes) if versions)
+        infos = [_listed(one.info) for one in current if one is not None]
+        wanted = [one for one in infos if one.ref.key.startswith(prefix) and one.ref.key > start_after]
+        for at in range(0, len(wanted), PAGE):
+            yield wanted[at : at + PAGE]
+
+    async def put(
+        self,
+        ref: ObjectRef,
+        body: bytes,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        checksums: Iterable[str] = (),
+    ) -> ObjectInfo:
+        """Store an object; the store keeps its `checksums` of these names, as of an upload that brought them."""
+        version = f"version-{next(self._numbers)}" if self._versioned else None
+        info = ObjectInfo(
+            ref=ObjectRef(ref.bucket, ref.key, version),
+            etag=hashlib.md5(body, usedforsecurity=False).hexdigest(),
+            size=len(body),
+            last_modified=datetime.now(UTC).replace(microsecond=0),
+            content_type=content_type,
+            metadata=dict(metadata or {}),
+        )
+        kept = {name: hashlib.new(name, body, usedforsecurity=False).hexdigest() for name in checksums}
+        self._add(ref, _Version(info, body, kept))
+        return info
+
+    async def delete(self, ref: ObjectRef) -> None:
+        """Remove an object or a version."""
+        versions = self._bucket(ref.bucket).get(ref.key, [])
+        if ref.version_id is None:
+            self._add(ref, None)
+        else:
+            versions[:] = [one for one in versions if one is None or one.info.ref.version_id != ref.version_id]
+
+    def _add(self, ref: ObjectRef, version: _Version | None) -> None:
+        versions = self._bucket(ref.bucket).setdefault(ref.key, [])
+        if not self._versioned:
+            versions.clear()
+        versions.append(version)
+
+    def _find(self, ref: ObjectRef, etag: str | None = None) -> _Version:
+        versions = self._bucket(ref.bucket).get(ref.key, [])
+        wanted = [one for one in versions if one is not None and one.info.ref.version_id == ref.version_id]
+        found = next(iter(wanted), None) if ref.version_id else next(iter(versions[-1:]), None)
+        if found is None:
+            raise ObjectGone(f"{ref} is gone")
+        if etag is not None and found.info.etag != etag:
+            raise ObjectSuperseded(f"{ref} was overwritten since its event")
+        return found
+
+    def _bucket(self, name: str) -> _Keys:
+        if self.is_away:
+            raise Outage("the object store is away")
+        if name not in self._buckets:
+            raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {name}")
+        return self._buckets[name]
+
+
+async def _chunks(body: bytes, size: int) -> AsyncIterator[Buffer]:
+    for at in range(0, len(body), size):
+        yield body[at : at + size]
+
+
+def _key_bytes(entry: tuple[str, object]) -> bytes:
+    return entry[0].encode()
+
+
+def _listed(info: ObjectInfo) -> ObjectInfo:
+    return replace(info, ref=replace(info.ref, version_id=None), content_type=None, metadata={})

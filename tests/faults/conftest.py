@@ -1,0 +1,25 @@
+"""One stack for all faults, its services kept running; each test has a prefix, a world and an oracle of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.oracle import Oracle
+from tests.support.world import World
+
+SETTINGS = {"ingest": {"doubt_seconds": 3, "sweep_interval": 0, "sweep_at_start": False}}
+"""No sweep but those that a test asks for, or nobody knew what the lanes are worth."""
+
+
+@pytest.fixture
+def world(stack) -> Iterator[World]:
+    world = World(stack, SETTINGS)
+    world.serve("ingest")
+    world.serve("hasher")
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def oracle(world, request) -> Oracle:
+    return Oracle(world, request.node.name.removeprefix("test_").replace("_", " "))

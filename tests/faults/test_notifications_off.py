@@ -1,0 +1,44 @@
+"""Nobody tells of new objects: a sweep finds them, those that went too, and the rules come back by themselves."""
+
+import contextlib
+
+import pytest
+
+from shared.provision.buckets import LANES
+
+pytestmark = pytest.mark.faults
+
+
+@contextlib.contextmanager
+def rules_removed(world, bucket):
+    rules = world.s3.get_bucket_notification_configuration(Bucket=bucket)
+    world.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    try:
+        yield
+    finally:
+        kept = {name: value for name, value in rules.items() if name != "ResponseMetadata"}
+        world.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=kept)
+
+
+def test_what_was_never_notified_is_found_by_a_sweep(world, oracle):
+    names = [f"{number:03}" for number in range(200)]
+    world.put_all(names[:20])
+    oracle.judge()
+    with rules_removed(world, "inbox"):
+        world.put_all(names[20:])
+        for name in names[:10]:
+            world.delete(name)
+        world.put(names[10], b"overwritten")
+    oracle.over()
+    oracle.sweep()
+    oracle.judge()
+    assert (oracle.sweeps[0]["missed"], oracle.sweeps[0]["vanished"]) == (181, 10)
+
+
+def test_ingest_puts_the_rules_back_when_it_starts(world):
+    world.s3.put_bucket_notification_configuration(Bucket="inbox", NotificationConfiguration={})
+    world.stack.restart("ingest")
+    world.put("one")
+    world.hashed("one")
+    rules = world.s3.get_bucket_notification_configuration(Bucket="inbox")["QueueConfigurations"]
+    assert {rule["QueueArn"] for rule in rules} == set(LANES.values())

@@ -1,0 +1,169 @@
+"""What must be true after every fault: bucket, database and topics agree, nothing is lost, twice or told in clear."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from shared.topics import CONSUMERS, OBJECTS_CHANGED, OBJECTS_HASHED
+from tests.support.topics import Fact
+from tests.support.waiting import until
+from tests.support.world import Place, World, digests_of
+
+GROUPS: Final = {service: [topic.name for topic in topics] for service, topics in CONSUMERS.items()}
+INPUTS: Final = ("inbox", "src-data")
+_SECRET_WORDS: Final = ("SECRET", "TOKEN", "PASSWORD")
+_OBJECTS = "SELECT bucket, key, etag FROM api.objects WHERE starts_with(key, $1) AND state = 'stored'"
+_DIGESTS = "SELECT bucket, key, etag, size, status, digests::text AS digests FROM api.digests WHERE starts_with(key, $1)"
+
+
+@dataclass
+class Oracle:
+    """Judges what became of one test's objects; made before the fault, so that it knows what is old."""
+
+    world: World
+    fault: str
+    letters_before: int = 0
+    over_at: float = field(default_factory=time.monotonic)
+    sweeps: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.letters_before = len(self._letters())
+
+    def over(self) -> None:
+        """Note that the fault is over: from here on recovery is timed."""
+        self.over_at = time.monotonic()
+
+    def sweep(self) -> None:
+        """Let a sweep heal what was never notified; what it found is in the report."""
+        self.sweeps.append(self.world.sweep())
+
+    def judge(self, *, within: float = 90, letters: Mapping[str, int] | None = None) -> None:
+        """Wait until everything has settled, then look for what must not be; print what it came to.
+
+        `letters` are the dead letters that were to be expected, by code; `within` is in seconds.
+        """
+        until(lambda: not self.unsettled(), within, self.unsettled)
+        seconds = time.monotonic() - self.over_at
+        stored, changed, hashed = self.listed(), self._facts(OBJECTS_CHANGED.name), self._facts(OBJECTS_HASHED.name)
+        wrong = [
+            *self._lost(stored, changed, hashed),
+            *self._twice(changed),
+            *self._twice(hashed),
+            *self._wrong_letters(letters or {}),
+            *self._open_uploads(),
+            *self._leaks(),
+        ]
+        found = {what: sum(row[what] for row in self.sweeps) for what in ("missed", "vanished", "late")}
+        repeats = len(changed) + len(hashed) - len({fact.header("ce_id") for fact in changed + hashed})
+        print(
+            f"\n{self.fault}: {len(stored)} objects, lost {len(wrong)}, recovered in {seconds:.1f} s, "
+            f"facts repeated {repeats}, found by sweeps {found if self.sweeps else '-'}"
+        )
+        assert not wrong, wrong
+
+    def unsettled(self) -> list[str]:
+        """Name up to twenty things that are not as the bucket says, and what is still to be read."""
+        stored = self.listed()
+        told = {(row["bucket"], row["key"]): row["etag"] for row in self._rows(_OBJECTS)}
+        rows = {(row["bucket"], row["key"]): row for row in self._rows(_DIGESTS)}
+        found = [
+            *(f"{place} is stored, told as {told.get(place)}" for place in stored if told.get(place) != stored[place][0]),
+            *(f"{place} is gone, told as stored" for place in told if place not in stored),
+            *(f"{place}: {rows.get(place)}" for place in stored if not _is_done(rows.get(place), *stored[place])),
+            *(f"{place} is gone, has digests" for place, row in rows.items() if place not in stored and _claims(row)),
+        ]
+        lags = {group: lag for group, lag in self.world.kafka.lag(GROUPS).items() if lag}
+        return found[:20] + ([f"lag {lags}"] if lags else [])
+
+    def _rows(self, question: str) -> list[Any]:
+        return self.world.database.rows(question, self.world.prefix)
+
+    def listed(self) -> dict[Place, tuple[str, int]]:
+        """Return etag and size of everything that the bucket holds under the prefix; folder markers are nothing."""
+        pages = self.world.s3.get_paginator("list_objects_v2")
+        return {
+            (bucket, one["Key"]): (one["ETag"].strip('"'), one["Size"])
+            for bucket in INPUTS
+            for page in pages.paginate(Bucket=bucket, Prefix=self.world.prefix)
+            for one in page.get("Contents", ())
+            if not (one["Key"].endswith("/") and not one["Size"])
+        }
+
+    def _facts(self, topic: str) -> list[Fact]:
+        mine = tuple(f"{bucket}/{self.world.prefix}".encode() for bucket in INPUTS)
+        return [fact for fact in self.world.kafka.read(topic) if (fact.key or b"").startswith(mine)]
+
+    def _lost(
+        self, stored: Mapping[Place, tuple[str, int]], changed: Iterable[Fact], hashed: Iterable[Fact]
+    ) -> Iterator[str]:
+        """What the bucket holds and the ledger or a topic does not say, or says wrongly."""
+        rows = {(row["bucket"], row["key"]): row["digests"] for row in self._rows(_DIGESTS)}
+        told = {(_place(fact), fact.body.get("etag")) for fact in changed}
+        said = {(_place(fact), fact.body["etag"]): fact.body["digests"] for fact in hashed}
+        for place, (etag, _) in stored.items():
+            body = self.world.bodies[place].get(etag)
+            right = digests_of(body) if body is not None else None
+            if (place, etag) not in told:
+                yield f"{place} was never told"
+            if right is None or said.get((place, etag)) != right:
+                yield f"{place} was told with digests {said.get((place, etag))}, not {right}"
+            if right is None or any(value not in rows[place] for value in right.values()):
+                yield f"{place} has digests {rows[place]}, not {right}"
+
+    def _twice(self, facts: Iterable[Fact]) -> Iterator[str]:
+        """Versions told under more ids than they were stored times; the same id may come again."""
+        ids = defaultdict(set)
+        for fact in facts:
+            if fact.body.get("etag"):
+                ids[*_place(fact), fact.body["etag"]].add(fact.header("ce_id"))
+        for version, different in ids.items():
+            if len(different) > self.world.tries[version]:
+                yield f"{version} is told under {len(different)} ids, stored {self.world.tries[version]} times"
+
+    def _letters(self) -> list[Fact]:
+        topics = [topic.dead_letters(service).name for service, read in CONSUMERS.items() for topic in read]
+        return self.world.kafka.read(*topics)
+
+    def _wrong_letters(self, expected: Mapping[str, int]) -> Iterator[str]:
+        letters = sorted(self._letters(), key=lambda fact: fact.header("dlq_at"))[self.letters_before :]
+        if (codes := Counter(letter.header("dlq_code") for letter in letters)) != Counter(expected):
+            yield f"dead letters {dict(codes)}, not {dict(expected)}: {[one.header('dlq_reason') for one in letters]}"
+
+    def _open_uploads(self) -> Iterator[str]:
+        """The listing of uploads shows those of one key at a time in MinIO, so its folder is looked at."""
+        folder = self.world.stack.state_dir / "minio" / "data" / ".minio.sys" / "multipart"
+        for upload in folder.glob("*/*"):
+            yield f"open upload {upload.name}"
+
+    def _leaks(self) -> Iterator[str]:
+        """Secrets of the stack in any topic, log or table."""
+        secrets = secrets_of(self.world.stack.env)
+        canaries = [secret.encode() for secret in secrets]
+        for fact in self.world.kafka.read(*self.world.kafka.names()):
+            said = b"\n".join((fact.key or b"", fact.value or b"", *fact.headers.values()))
+            if any(canary in said for canary in canaries):
+                yield f"a secret on {fact.topic}/{fact.partition} at {fact.offset}"
+        for log in (self.world.stack.state_dir / "logs").iterdir():
+            if any(canary in log.read_bytes() for canary in canaries):
+                yield f"a secret in {log.name}"
+        yield from (f"a secret in {table}" for table in self.world.database.holding(secrets))
+
+
+def secrets_of(env: Mapping[str, str]) -> list[str]:
+    """Return the values that may stand nowhere."""
+    return sorted({value for name, value in env.items() if any(word in name for word in _SECRET_WORDS)})
+
+
+
+def _place(fact: Fact) -> Place:
+    return fact.body["bucket"], fact.body["key"]
+
+
+def _is_done(row: Any, etag: str, size: int) -> bool:
+    return row is not None and (row["status"], row["etag"], row["size"]) == ("succeeded", etag, size)
+
+
+def _claims(row: Any) -> bool:
+    return row["status"] in {"pending", "running", "succeeded"}

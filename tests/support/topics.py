@@ -1,0 +1,155 @@
+"""Topics as anybody may read and write them: plain clients, no group, nothing of ours in between."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import OffsetAndMetadata
+
+T = TypeVar("T")
+Headers = Sequence[tuple[str, bytes]]
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on a loop of its own, whether or not the caller is in a loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One record, read back."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes]
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """The JSON body."""
+        return dict(json.loads(self.value or b"{}"))
+
+    def header(self, name: str) -> str:
+        """Return a header as text; empty when it is not there."""
+        return self.headers.get(name, b"").decode(errors="replace")
+
+
+class Kafka:
+    """The broker of a stack."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    def names(self) -> list[str]:
+        """Return every topic that is not the broker's own."""
+        return run(self._names())
+
+    def read(self, *topics: str) -> list[Fact]:
+        """Return everything that stands on `topics`, from the beginning."""
+        return run(self._read(topics))
+
+    def send(self, topic: str, value: bytes | None, key: bytes | None = None, headers: Headers = ()) -> None:
+        """Put one record on a topic."""
+        self.send_all([(topic, key, value, headers)])
+
+    def send_all(self, records: Iterable[tuple[str, bytes | None, bytes | None, Headers]]) -> None:
+        """Put records on their topics in this order."""
+        run(self._send(list(records)))
+
+    def lag(self, groups: Mapping[str, Iterable[str]]) -> dict[str, int]:
+        """Return how many records each group has not committed on its topics; those of others are left out."""
+        return run(self._lag(groups))
+
+    def skip(self, group: str, *topics: str) -> None:
+        """Let `group`, none of whose members may run, begin after everything that stands on `topics` now."""
+        run(self._skip(group, topics))
+
+    async def _names(self) -> list[str]:
+        async with self._admin() as admin:
+            return sorted(name for name in await admin.list_topics() if not name.startswith("__"))
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
+
+    async def _ends(self, consumer: AIOKafkaConsumer, topics: Iterable[str]) -> dict[TopicPartition, int]:
+        async with self._admin() as admin:
+            found = await admin.describe_topics(list(topics))
+        places = [TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]]
+        assert places, topics
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        return ends
+
+    async def _consumer(self, **options: Any) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, enable_auto_commit=False, **options)
+        await consumer.start()
+        return consumer
+
+    async def _read(self, topics: Sequence[str]) -> list[Fact]:
+        consumer = await self._consumer(auto_offset_reset="earliest", max_partition_fetch_bytes=8 << 20)
+        try:
+            ends = await self._ends(consumer, topics)
+            consumer.assign(list(ends))
+            begins = await consumer.beginning_offsets(list(ends))
+            left = {place for place, end in ends.items() if end > begins[place]}
+            found = []
+            while left:
+                for place, records in (await consumer.getmany(timeout_ms=500)).items():
+                    found += [_fact(record) for record in records if record.offset < ends[place]]
+                left = {place for place in left if await consumer.position(place) < ends[place]}
+            return found
+        finally:
+            await consumer.stop()
+
+    async def _send(self, records: Sequence[tuple[str, bytes | None, bytes | None, Headers]]) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all", max_request_size=4 << 20)
+        await producer.start()
+        try:
+            for topic, key, value, headers in records:
+                await producer.send_and_wait(topic, value, key=key, headers=list(headers))
+        finally:
+            await producer.stop()
+
+    async def _lag(self, groups: Mapping[str, Iterable[str]]) -> dict[str, int]:
+        consumer = await self._consumer()
+        try:
+            lags = {}
+            for group, topics in groups.items():
+                ends = await self._ends(consumer, topics)
+                begins = await consumer.beginning_offsets(list(ends))
+                async with self._admin() as admin:
+                    done = await admin.list_consumer_group_offsets(group)
+                at = {place: done[place].offset if place in done else begins[place] for place in ends}
+                lags[group] = sum(end - at[place] for place, end in ends.items())
+            return lags
+        finally:
+            await consumer.stop()
+
+    async def _skip(self, group: str, topics: Iterable[str]) -> None:
+        consumer = await self._consumer(group_id=group)
+        try:
+            ends = await self._ends(consumer, topics)
+            consumer.assign(list(ends))
+            await consumer.commit({place: OffsetAndMetadata(end, "") for place, end in ends.items()})
+        finally:
+            await consumer.stop()
+
+
+def _fact(record: Any) -> Fact:
+    headers = {name: value or b"" for name, value in record.headers}
+    return Fact(record.topic, record.partition, record.offset, record.key, record.value, headers)

@@ -1,0 +1,61 @@
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cli.core.facts import Filter, decode, describe
+
+HASHED = {"bucket": "inbox", "key": "a/b.txt", "size": 3, "digests": {"md5": "0" * 32}}
+
+
+def fact(body=HASHED, *, topic="objects.hashed.v1", headers=(), key=b"inbox/a/b.txt"):
+    value = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    return decode(topic, 1, 7, timestamp_ms=1_700_000_000_000, key=key, value=value, headers=headers)
+
+
+@given(
+    st.none() | st.binary(),
+    st.none() | st.binary(),
+    st.lists(st.tuples(st.text(), st.none() | st.binary())),
+    st.sampled_from(["objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1", "x.y.dlq", "foreign"]),
+)
+def test_no_record_can_break_the_watch_or_play_with_the_terminal(value, key, headers, topic):
+    one = fact(value, topic=topic, headers=headers, key=key)
+    line = describe(one)
+    json.dumps(one.document())
+    assert "\x1b" not in line.subject + line.detail
+    assert "\n" not in line.subject + line.detail
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+def test_a_body_of_any_json_is_borne(body):
+    for topic in ("objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1"):
+        describe(fact({"bucket": body, "key": body, "size": body, "digests": body, "change": body}, topic=topic))
+
+
+def test_the_envelope_is_part_of_the_document():
+    document = fact(headers=[("ce_type", b"penstock.objects.hashed.v1"), ("ce_id", b"42")]).document()
+    assert document["type"] == "objects.hashed.v1"
+    assert document["id"] == "42"
+    assert document["data"] == HASHED
+
+
+def test_a_mismatch_is_loud():
+    line = describe(fact(HASHED | {"verification": "mismatch"}))
+    assert line.style == "bold red"
+    assert "mismatch" in line.detail
+
+
+def test_a_dead_letter_tells_why():
+    line = describe(fact(b"\x00", topic="objects.changed.v1.hasher.dlq", headers=[("dlq_code", b"BAD_EVENT")]))
+    assert line.word == "dead"
+    assert "BAD_EVENT" in line.detail
+
+
+def test_filters_hold_together():
+    assert Filter().lets(fact())
+    assert Filter(bucket="inbox", prefix="a/", key="a/b.txt", types=("objects",)).lets(fact())
+    assert not Filter(bucket="jobs").lets(fact())
+    assert not Filter(prefix="b/").lets(fact())
+    assert not Filter(key="a/b").lets(fact())
+    assert not Filter(types=("sweeps",)).lets(fact())

@@ -1,0 +1,46 @@
+import unicodedata
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cli.core.text import duration, human_bytes, plural, visible
+
+
+@given(st.text(alphabet=st.characters()))
+def test_nothing_unsafe_is_ever_shown(text):
+    shown = visible(text)
+    assert not any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in shown)
+
+
+def test_unsafe_characters_are_named():
+    assert visible("a\nb\x1b[2J\u202ec") == r"a\nb\x1b[2J\u202ec"
+
+
+def test_honest_text_stays_and_long_text_is_cut():
+    assert visible("Grüße, 日本 👍 a b") == "Grüße, 日本 👍 a b"
+    assert visible("abcdef", 4) == "abc…"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (5 << 40, "5.0 TiB")]
+)
+def test_sizes_are_read_by_people(count, text):
+    assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86400), ("1.5h", 5400)])
+def test_durations(text, seconds):
+    assert duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "10x", "-1s"])
+def test_anything_else_is_no_duration(text):
+    with pytest.raises(ValueError, match="write 90s, 10m, 2h or 1d"):
+        duration(text)
+
+
+def test_one_is_one():
+    assert plural(1, "object") == "1 object"
+    assert plural(2000, "object") == "2,000 objects"

@@ -1,0 +1,83 @@
+from shared.provision.buckets import EVENTS, LANES, lacking, merged
+from shared.provision.policies import POLICIES, policy
+from shared.provision.users import user_name
+from shared.settings import Settings
+
+FOREIGN = {
+    "Id": "theirs",
+    "QueueArn": "arn:minio:sqs::THEIRS:webhook",
+    "Events": ["s3:ObjectCreated:Put"],
+    "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "a/"}]}},
+}
+
+
+def rule(lane: str, **changes: object) -> dict[str, object]:
+    return {"Id": f"penstock-{lane.lower()}", "QueueArn": LANES[lane], "Events": list(EVENTS), **changes}
+
+
+def test_a_bucket_without_rules_lacks_both_lanes():
+    assert lacking({}) == ["LIVE", "SAFE"]
+
+
+def test_merged_rules_lack_nothing_and_merging_again_changes_nothing():
+    once = merged({})
+    assert lacking(once) == []
+    assert merged(once) == once
+
+
+def test_rules_of_others_stay_as_they_are():
+    before = {"QueueConfigurations": [FOREIGN], "TopicConfigurations": [{"Id": "t", "TopicArn": "arn:x"}]}
+    after = merged(before)
+    assert FOREIGN in after["QueueConfigurations"]
+    assert after["TopicConfigurations"] == before["TopicConfigurations"]
+
+
+def test_a_rule_that_tells_a_part_is_not_enough():
+    part = {"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "a/"}]}}}
+    assert lacking({"QueueConfigurations": [rule("LIVE", **part), rule("SAFE", Events=[EVENTS[0]])]}) == [
+        "LIVE",
+        "SAFE",
+    ]
+
+
+def test_a_rule_of_ours_that_was_changed_is_replaced():
+    after = merged({"QueueConfigurations": [rule("LIVE", Events=[EVENTS[0]]), rule("SAFE")]})
+    assert sorted(r["Id"] for r in after["QueueConfigurations"]) == ["penstock-live", "penstock-safe"]
+    assert lacking(after) == []
+
+
+def test_an_equal_rule_under_another_name_will_do():
+    assert lacking({"QueueConfigurations": [rule("LIVE", Id="mc"), rule("SAFE", Id="mc-2")]}) == []
+
+
+def actions(service: str) -> dict[str, set[str]]:
+    """What a service may do, by resource."""
+    allowed: dict[str, set[str]] = {}
+    for statement in policy(service, Settings(input_buckets=("in",), output_buckets=("out",)))["Statement"]:
+        for resource in statement["Resource"]:
+            allowed.setdefault(resource, set()).update(statement["Action"])
+    return allowed
+
+
+def test_ingest_reads_its_inputs_and_keeps_rules():
+    assert actions("ingest") == {
+        "arn:aws:s3:::in": {"s3:ListBucket"},
+        "arn:aws:s3:::in/*": {"s3:GetObject", "s3:GetObjectVersion"},
+        "arn:aws:s3:::*": {"s3:GetBucketNotification", "s3:PutBucketNotification"},
+    }
+
+
+def test_hasher_reads_and_removes_its_inputs_and_nothing_else():
+    assert actions("hasher") == {
+        "arn:aws:s3:::in": {"s3:ListBucket"},
+        "arn:aws:s3:::in/*": {
+            "s3:GetObject",
+            "s3:GetObjectVersion",
+            "s3:DeleteObject",
+            "s3:DeleteObjectVersion",
+        },
+    }
+
+
+def test_user_names_fit_what_minio_takes():
+    assert all(3 <= len(user_name(service)) <= 20 for service in POLICIES)
