@@ -24,7 +24,7 @@ status: .venv/synced ## what runs
 	@$(STACK) status
 
 logs: .venv/synced ## the ends of all logs, and what follows (Ctrl-C ends)
-	@$(STACK) logs -f
+	@$(STACK) logs -f || true
 
 install: .venv/synced
 	@$(STACK) install

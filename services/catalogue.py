@@ -18,11 +18,7 @@ def names() -> tuple[str, ...]:
 def settings_of(name: str) -> type[Settings]:
     """Return the settings model of a service."""
     module = importlib.import_module(f"services.{name}.settings")
-    own = (
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and kind.__module__ == module.__name__
-    )
+    own = (kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__)
     return next(kind for kind in own if issubclass(kind, Settings))
 
 

@@ -187,10 +187,12 @@ class Installer:
     def _run(self, name: str, *command: str) -> None:
         """Run one command to its end, saying now and then that it still runs; it dies with us."""
         started = time.monotonic()
-        env = {**os.environ, "PWD": str(self._state_dir)}
-        process = Process(Program(f"install-{name}", command, env=env, patience=1800), self._state_dir)
-        process.start()
-        process.wait_done(lambda: self._say(f"  still at it ({time.monotonic() - started:.0f} s): {process.log}"))
+        process = Process(Program(f"install-{name}", command, env=os.environ, patience=1800), self._state_dir)
+        try:
+            process.start()
+            process.wait_done(lambda: self._say(f"  still at it ({time.monotonic() - started:.0f} s): {process.log}"))
+        finally:
+            process.kill()
 
 
 def _java() -> Path | None:

@@ -83,34 +83,36 @@ def run(arguments: Sequence[str]) -> int:
     try:
         app = build_app(arguments)
         return int(app(list(arguments), exit_on_error=False, print_error=False, console=page()) or DONE)
-    except CycloptsError as error:
-        words = " ".join(str(error).split()).rstrip(".")
-        return _say_so(f"usage: {words}; see penstock {_command(arguments)}--help", USAGE)
-    except WrongUsage as error:
-        return _say_so(one_line(error), USAGE)
-    except PenstockError as error:
-        return _say_so(one_line(error), FAILED)
-    except KeyboardInterrupt:
-        return _say_so(
-            f"interrupted: {GOES_ON.get(arguments[0] if arguments else '', 'nothing was lost')}", INTERRUPTED
-        )
     except BrokenPipeError:
         # Our reader has gone (`penstock watch | head`); the interpreter must not flush into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of every command
+        code, text = explain(error, arguments[0] if arguments else "")
+        note(f"penstock: {text}", style="yellow" if code == INTERRUPTED else "red")
+        return code
+
+
+def explain(error: BaseException, command: str) -> tuple[int, str]:
+    """Return the exit code of a command that ended so, and what to say; debugging, a fault of ours is raised."""
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED, f"interrupted: {GOES_ON.get(command, 'nothing was lost')}"
+        case CycloptsError():
+            words = " ".join(str(error).split()).rstrip(".")
+            return USAGE, f"usage: {words}; see penstock {f'{command} ' if command in GOES_ON else ''}--help"
+        case PenstockError():
+            return USAGE if isinstance(error, WrongUsage) else FAILED, one_line(error)
+        case _ if _is_loud():
+            raise error
+    return FAILED, f"a fault of its own: {one_line(error)}; PENSTOCK_LOG_LEVEL=DEBUG tells where"
 
 
 def quiet_libraries() -> None:
     """Keep the libraries' own words off the terminal, unless PENSTOCK_LOG_LEVEL=DEBUG asks for them."""
-    loud = os.environ.get("PENSTOCK_LOG_LEVEL") == "DEBUG"
-    logs.configure("cli", level="DEBUG" if loud else "ERROR")
-    logging.disable(logging.NOTSET if loud else logging.CRITICAL)
+    logs.configure("cli", level="DEBUG" if _is_loud() else "ERROR")
+    logging.disable(logging.NOTSET if _is_loud() else logging.CRITICAL)
 
 
-def _command(arguments: Sequence[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in GOES_ON else ""
-
-
-def _say_so(text: str, code: int) -> int:
-    note(f"penstock: {text}", style="red" if code in {FAILED, USAGE} else "yellow")
-    return code
+def _is_loud() -> bool:
+    return os.environ.get("PENSTOCK_LOG_LEVEL") == "DEBUG"

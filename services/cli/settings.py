@@ -21,10 +21,13 @@ class CliSettings(Settings):
         description="Secrets of the services' own S3 users, by service; used by set-up only.",
     )
     journal_dir: Path = Field(
-        Path.home() / ".local/state/penstock/uploads",
+        default_factory=lambda: _state_home() / "penstock/uploads",
         description="What is known of uploads that can be resumed.",
     )
-    http_url: str = Field("http://127.0.0.1:8080", description="Where the HTTP ingress answers, if it runs.")
+
+
+def _state_home() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
 
 
 def load(variables: Mapping[str, str] | None = None, folder: Path | None = None) -> CliSettings:

@@ -35,7 +35,7 @@ async def hash_objects(batch: Batch, hashing: "Hashing") -> list[ObjectHashed]:
     known = await hashing.ledger.recall(stored)
     rows, tasks = _sort(batch, stored, known, hashing.settings)
     small, large = hashing.split(tasks)
-    rows += await asyncio.gather(*(hashing.digest(task) for task in small))
+    rows += await hashing.digest_all(small)
     facts = await hashing.conclude(rows)
     await hashing.postpone(large)
     await hashing.ledger.remove([one.event for one in batch if one.event.change == "removed"])
@@ -81,8 +81,31 @@ class Hashing:
         limit = -1 if self.settings.hasher_delay else self.settings.hasher_large_bytes
         return [one for one in tasks if one.size <= limit], [one for one in tasks if one.size > limit]
 
-    async def digest(self, task: Task) -> Row:
+    async def digest_all(self, tasks: Sequence[Task]) -> list[Row]:
+        """Digest small objects, so many at a time as the settings say."""
+        rows: list[Row] = []
+        waiting = iter(tasks)
+
+        async def work_on() -> None:
+            rows.extend([await self._digest(task) for task in waiting])
+
+        async with asyncio.TaskGroup() as crew:
+            for _ in range(min(len(tasks), self.settings.hasher_small_in_flight)):
+                crew.create_task(work_on())
+        return rows
+
+    async def _digest(self, task: Task) -> Row:
         """Digest a small object; only an outage goes outward, everything else is this object's own row."""
+        try:
+            return await self.objects.digest_small(task)
+        except Exception as error:
+            if kind_of(error) is Kind.UNKNOWN:
+                return await self._digest_again(task)
+            if kind_of(error) is Kind.OUTAGE:
+                raise
+            return _failed(task, error)
+
+    async def _digest_again(self, task: Task) -> Row:
         try:
             async for attempt in RetryPolicy().unknowns():
                 with attempt:
@@ -90,8 +113,7 @@ class Hashing:
         except Exception as error:
             if kind_of(error) is Kind.OUTAGE:
                 raise
-            log.exception("object.not_hashed", bucket=task.change.bucket, key=task.change.key)
-            return Row(task.change, "failed", error=one_line(error))
+            return _failed(task, error)
         raise AssertionError  # unreachable: the last try raises
 
     async def conclude(self, rows: Sequence[Row]) -> list[ObjectHashed]:
@@ -114,6 +136,11 @@ class Hashing:
             change = task.change
             name = f"{change.bucket}/{change.key}@{change.version_id or ''}#{change.etag}"
             await self.queue.add(name, change.model_dump(mode="json"), correlation_id=change.correlation_id)
+
+
+def _failed(task: Task, error: Exception) -> Row:
+    log.error("object.not_hashed", bucket=task.change.bucket, key=task.change.key, exc_info=error)
+    return Row(task.change, "failed", error=one_line(error))
 
 
 def _count(row: Row) -> None:

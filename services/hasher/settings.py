@@ -38,5 +38,5 @@ class HasherSettings(Settings):
     )
     hasher_verify_checksums: bool = Field(
         default=True,
-        description="Verify the checksums that the store keeps of an upload; one more request an object.",
+        description="Verify the checksums that the store keeps of an upload, beside those in its metadata.",
     )

@@ -36,6 +36,6 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
                 worker.run,
                 sweeper.schedule,
                 workers.Doubts(memory, merger, bus).settle,
-                partial(workers.keep_rules, settings),
+                partial(workers.apply_rules, settings),
             ),
         )

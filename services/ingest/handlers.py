@@ -31,7 +31,7 @@ def read(record: Record) -> Notices:
     return notices.decode(record.value, "safe" if record.topic == MINIO_SAFE.name else "live")
 
 
-@router.consumes(MINIO_LIVE, MINIO_SAFE, decode=read, payload=Notification, publishes=[ObjectChanged])
+@router.consumes(MINIO_LIVE, MINIO_SAFE, decode=read, payload=Notification, max_records=2000, publishes=[ObjectChanged])
 async def merge_lanes(batch: Sequence[Received[Notices]], merger: "Merger") -> None:
     """Merge the two notification lanes into one fact per change; garbage, forgeries and strangers are dead letters."""
     await merger.merge(batch)
@@ -91,12 +91,8 @@ class Merger:
 
     async def _judge(self, admitted: list[ObjectChanged]) -> decisions.Outcome:
         known, clock = await self.memory.recall(map(decisions.place_of, admitted))
-        open_questions = {
-            decisions.version_of(one)
-            for one in admitted
-            if decisions.is_told(known.get(decisions.place_of(one)), one) is None
-        }
-        truths = await self.bucket.truths(open_questions)
+        untold = [one for one in admitted if decisions.is_told(known.get(decisions.place_of(one)), one) is None]
+        truths = await self.bucket.truths(untold)
         outcome = decisions.judge(admitted, known, truths, clock=clock)
         for (lane, verdict), count in outcome.verdicts.items():
             NOTICES.labels(lane, verdict).inc(count)

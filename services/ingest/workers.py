@@ -1,7 +1,9 @@
 """What ingest does by the clock or at length: sweeps, doubts that came due, and the rules that must stand."""
 
 import asyncio
+import sys
 import time
+from asyncio.subprocess import PIPE
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +20,6 @@ from shared.errors import Kind, Rejected, kind_of, one_line
 from shared.events import ObjectChanged, SweepCompleted
 from shared.middleware.records import Record
 from shared.patience import wait_out
-from shared.provision import ensure_rules
 from shared.work import Lease, WorkQueue
 
 log = structlog.get_logger()
@@ -28,7 +29,6 @@ FOUND = Counter(
 )
 KNOWN_PER_STEP = 1000
 DOUBTS_EVERY = 2.0
-RULES_EVERY = 300.0
 START_SLOT = 60.0
 
 
@@ -112,7 +112,7 @@ class Sweeper:
         if not notices:
             return 0
         known, clock = await self.memory.recall(map(decisions.place_of, notices))
-        truths = await self.bucket.truths(map(decisions.version_of, notices))
+        truths = await self.bucket.truths(notices)
         outcome = decisions.judge(notices, known, truths, clock=clock)
         await self.bus.publish(outcome.facts)
         await self.memory.remember(outcome, sweep_id=lease.item.key)
@@ -167,12 +167,16 @@ class Doubts:
         return received.refusal
 
 
-async def keep_rules(settings: IngestSettings) -> None:
-    """See for ever that the notification rules stand; somebody may have made a bucket again without them."""
-    while True:
-        try:
-            for change in await ensure_rules(settings, settings.input_buckets):
-                log.warning("rules.applied", change=change)
-        except Exception as error:  # noqa: BLE001 - ingest works without; what is missed, the sweep finds
-            log.warning("rules.not_checked", reason=one_line(error))
-        await asyncio.sleep(RULES_EVERY)
+async def apply_rules(settings: IngestSettings) -> None:
+    """See once that the notification rules stand; somebody may have made a bucket again without them.
+
+    A process of its own does it, for what it needs (aiobotocore, 45 MiB) nobody else here does.
+    """
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "shared.provision", *settings.input_buckets, stdout=PIPE, stderr=PIPE
+    )
+    said, refused = await child.communicate()
+    for change in said.decode().splitlines():
+        log.warning("rules.applied", change=change)
+    if child.returncode:
+        log.error("rules.not_applied", reason=refused.decode().strip())

@@ -19,6 +19,9 @@ _TRANSIENT_CODES: Final = frozenset(
         "ServiceUnavailable",
         "OperationAborted",
         "RequestTimeTooSkewed",
+        # a user that is not made yet, or a secret that was changed: the mend is ours, and no record is at fault
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
     }
 )
 _KEY_CODES: Final = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName", "KeyTooLongError"})

@@ -61,8 +61,8 @@ class ObjectStore(Protocol):
     A missing object is ObjectGone, another etag than the one asked for is ObjectSuperseded.
     """
 
-    async def head(self, ref: ObjectRef, *, checksums: bool = False) -> ObjectInfo:
-        """Describe an object; `checksums` asks also for those the store keeps, by a dearer request."""
+    async def head(self, ref: ObjectRef) -> ObjectInfo:
+        """Describe an object."""
 
     def stream(
         self,

@@ -1,50 +1,83 @@
-"""The store that services use: each operation by the client that is best at it."""
+"""The store that services use: plain S3 over one HTTP session, half the CPU of any client library (docs/adr/0001).
+
+Keys travel as they are, so none is altered. One GET brings bytes, metadata and the checksums that the store keeps.
+"""
 
 import asyncio
-import importlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+import base64
+import binascii
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from typing import Any, Final
+from urllib.parse import unquote_plus, urlsplit
 
+import aiohttp
 from typing_extensions import Buffer
+from yarl import URL
 
 from shared.settings import Settings
-from shared.storage.bulk import BulkClient, is_plain
-from shared.storage.failures import require_credentials
+from shared.storage.failures import Failure, require_credentials
 from shared.storage.objects import CHUNK, ObjectInfo, ObjectRef, ObjectStore
+from shared.storage.signing import Signer, path_of, query_of
 
-if TYPE_CHECKING:
-    from shared.storage.rich import RichClient
+CONNECTIONS: Final = 128
+TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+"""Seconds to connect and between two reads: a stalled body ends, a large one does not."""
+_NETWORK: Final = (aiohttp.ClientError, OSError, TimeoutError)
+_META: Final = "x-amz-meta-"
+_CHECKSUM: Final = "x-amz-checksum-"
+CHECKSUMS: Final = frozenset({"sha256", "sha1", "crc32", "crc32c", "crc64nvme"})
+_ASK_CHECKSUMS: Final = {"x-amz-checksum-mode": "ENABLED"}
+_ERROR_CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
+_XML: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+_ERROR_BYTES: Final = 4096
+_OK: Final = 300
 
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[ObjectStore]:
     """Open the object store of `settings`; no request is sent before the first operation."""
     require_credentials(settings)
-    async with AsyncExitStack() as stack:
-        yield S3(settings, stack)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        timeout=TIMEOUT,
+        auto_decompress=False,
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        read_bufsize=CHUNK,
+    ) as session:
+        yield S3(settings, session)
 
 
 class S3:
-    """An ObjectStore over two clients: obstore for plain keys, aiobotocore for all it cannot do."""
+    """An ObjectStore over signed HTTP requests."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
         self._settings = settings
-        self._stack = stack
-        self._bulk = BulkClient(settings)
-        stack.push_async_callback(self._bulk.close)
-        self._rich: RichClient | None = None
-        self._opening = asyncio.Lock()
+        self._session = session
+        self._host = urlsplit(settings.s3_endpoint).netloc
+        self._signer = Signer(settings.s3_access_key, settings.s3_secret_key, settings.s3_region)
 
-    async def head(self, ref: ObjectRef, *, checksums: bool = False) -> ObjectInfo:
-        """Describe an object."""
-        if is_plain(ref.key) and not checksums:
-            return await self._bulk.head(ref)
-        return await (await self._rich_client()).head(ref, checksums=checksums)
+    async def head(self, ref: ObjectRef) -> ObjectInfo:
+        """Describe an object, checksums included."""
+        with self._sorted("look at", ref):
+            async with self._send("HEAD", ref, headers=_ASK_CHECKSUMS) as response:
+                if response.status < _OK:
+                    return _info(ref, response)
+            # an answer to HEAD has no body and so no reason; that to GET has one
+            async with self._request("look at", "GET", ref, headers=_ASK_CHECKSUMS) as response:
+                return _info(ref, response)
 
     async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
-        """Read a whole small object."""
-        return await (await self._for(ref)).read(ref, etag)
+        """Read a whole small object, checksums included."""
+        with self._sorted("read", ref):
+            headers = {**_ASK_CHECKSUMS, **_condition(etag)}
+            async with self._request("read", "GET", ref, headers=headers) as response:
+                return _info(ref, response), await response.read()
 
     @asynccontextmanager
     async def stream(
@@ -56,18 +89,28 @@ class S3:
         end: int | None = None,
         chunk_size: int = CHUNK,
     ) -> AsyncIterator[AsyncIterator[Buffer]]:
-        """Read bytes `start` to `end` in chunks."""
+        """Read bytes `start` to `end` in chunks of `chunk_size`, the last one excepted."""
         if start < 0 or (end is not None and end <= start):
             raise ValueError(f"an empty range: {start} to {end}")
-        client = await self._for(ref)
-        async with client.stream(ref, etag, start, end, chunk_size) as chunks:
-            yield chunks
+        span = {"range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
+        async with AsyncExitStack() as stack:
+            with self._sorted("read", ref):
+                asked = self._request("read", "GET", ref, headers={**_condition(etag), **span})
+                response = await stack.enter_async_context(asked)
+            yield self._chunks(ref, response, chunk_size)
 
     async def list(
         self, bucket: str, *, prefix: str = "", start_after: str = ""
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
-        """List in key order, in pages."""
-        async for page in (await self._rich_client()).list(bucket, prefix, start_after):
+        """List in key order, in pages of up to 1,000."""
+        ref = ObjectRef(bucket, "")
+        asked = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": start_after}
+        token: str | None = ""
+        while token is not None:
+            with self._sorted("list", ref):
+                more = {"continuation-token": token} if token else {}
+                async with self._request("list", "GET", ref, query={**asked, **more}) as response:
+                    page, token = _page(bucket, await response.read())
             yield page
 
     async def put(
@@ -79,21 +122,119 @@ class S3:
         content_type: str | None = None,
     ) -> ObjectInfo:
         """Store a small output."""
-        return await (await self._for(ref)).put(ref, body, metadata or {}, content_type)
+        own = {f"{_META}{name}": value for name, value in (metadata or {}).items()}
+        headers = own | ({"content-type": content_type} if content_type else {})
+        with self._sorted("write", ref):
+            async with self._request("write", "PUT", ref, headers=headers, body=body) as response:
+                return ObjectInfo(
+                    ref=ObjectRef(ref.bucket, ref.key, _version(response)),
+                    etag=response.headers["ETag"].strip('"'),
+                    size=len(body),
+                    last_modified=datetime.now(UTC),
+                    content_type=content_type,
+                    metadata=dict(metadata or {}),
+                )
 
     async def delete(self, ref: ObjectRef) -> None:
         """Remove an object or a version."""
-        client = self._bulk if is_plain(ref.key) and ref.version_id is None else await self._rich_client()
-        await client.delete(ref)
+        with self._sorted("delete", ref):
+            async with self._request("delete", "DELETE", ref):
+                return
 
-    async def _for(self, ref: ObjectRef) -> "BulkClient | RichClient":
-        return self._bulk if is_plain(ref.key) else await self._rich_client()
+    def _send(
+        self,
+        method: str,
+        ref: ObjectRef,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        version = {"versionId": ref.version_id} if ref.version_id else {}
+        path, asked = path_of(ref.bucket, ref.key), query_of({**(query or {}), **version})
+        signed = self._signer.sign(method, self._host, path, asked, headers or {}, body)
+        url = URL(f"{self._settings.s3_endpoint.rstrip('/')}{path}{'?' if asked else ''}{asked}", encoded=True)
+        return self._session.request(
+            method, url, headers=signed, data=BytesIO(body) if body else None, allow_redirects=False
+        )
 
-    async def _rich_client(self) -> "RichClient":
-        async with self._opening:
-            if self._rich is None:
-                # half a second of reading: not on the loop
-                rich = await asyncio.to_thread(importlib.import_module, "shared.storage.rich")
-                client = await self._stack.enter_async_context(rich.open_client(self._settings))
-                self._rich = rich.RichClient(client, self._settings)
-            return self._rich
+    @asynccontextmanager
+    async def _request(
+        self, action: str, method: str, ref: ObjectRef, **sent: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._send(method, ref, **sent) as response:
+            if response.status >= _OK:
+                said = _ERROR_CODE.search(await response.content.read(_ERROR_BYTES))
+                code = said[1].decode() if said else ""
+                raise Failure(action, ref, response.status, code).meaning(self._settings)
+            yield response
+
+    async def _chunks(self, ref: ObjectRef, response: aiohttp.ClientResponse, chunk_size: int) -> AsyncIterator[bytes]:
+        with self._sorted("read", ref):
+            while True:
+                try:
+                    yield await response.content.readexactly(chunk_size)
+                except asyncio.IncompleteReadError as end:
+                    if end.partial:
+                        yield end.partial
+                    return
+
+    @contextmanager
+    def _sorted(self, action: str, ref: ObjectRef) -> Iterator[None]:
+        try:
+            yield
+        except _NETWORK as error:
+            reason = f"connection failed ({type(error).__name__})"
+            raise Failure(action, ref, None, detail=reason).meaning(self._settings) from error
+
+
+def _condition(etag: str | None) -> dict[str, str]:
+    return {"if-match": f'"{etag}"'} if etag else {}
+
+
+def _version(response: aiohttp.ClientResponse) -> str | None:
+    told = response.headers.get("x-amz-version-id")
+    return None if told == "null" else told
+
+
+def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
+    headers = response.headers
+    own = ((name.lower(), value) for name, value in headers.items())
+    return ObjectInfo(
+        ref=ObjectRef(ref.bucket, ref.key, _version(response)),
+        etag=headers["ETag"].strip('"'),
+        size=int(headers["Content-Length"]),
+        last_modified=parsedate_to_datetime(headers["Last-Modified"]),
+        content_type=headers.get("Content-Type"),
+        metadata={name.removeprefix(_META): value for name, value in own if name.startswith(_META)},
+        checksums=_whole_checksums(headers),
+    )
+
+
+def _whole_checksums(headers: Mapping[str, str]) -> dict[str, str]:
+    """Give in hex the checksums that cover the object's bytes; one over checksums of parts ends in `-N`."""
+    if headers.get(f"{_CHECKSUM}type") == "COMPOSITE":
+        return {}
+    told = ((name.lower().removeprefix(_CHECKSUM), value) for name, value in headers.items())
+    return {
+        name: binascii.hexlify(base64.b64decode(value)).decode()
+        for name, value in told
+        if name in CHECKSUMS and "-" not in value
+    }
+
+
+def _page(bucket: str, body: bytes) -> tuple[list[ObjectInfo], str | None]:
+    """Read one page of a listing and the token of the next."""
+    root = ET.fromstring(body)  # noqa: S314 - our own object store wrote it
+    page = [_listed(bucket, entry) for entry in root.iterfind(f"{_XML}Contents")]
+    return page, root.findtext(f"{_XML}NextContinuationToken")
+
+
+def _listed(bucket: str, entry: ET.Element) -> ObjectInfo:
+    said = {child.tag.removeprefix(_XML): child.text or "" for child in entry}
+    return ObjectInfo(
+        ref=ObjectRef(bucket, unquote_plus(said["Key"], errors="surrogateescape")),
+        etag=said["ETag"].strip('"'),
+        size=int(said["Size"]),
+        last_modified=datetime.fromisoformat(said["LastModified"]),
+    )

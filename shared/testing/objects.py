@@ -39,16 +39,16 @@ class MemoryStore:
         self._numbers = count(1)
         self._buckets: dict[str, _Keys] = {name: {} for name in buckets}
 
-    async def head(self, ref: ObjectRef, *, checksums: bool = False) -> ObjectInfo:
+    async def head(self, ref: ObjectRef) -> ObjectInfo:
         """Describe an object."""
         found = self._find(ref)
-        return replace(found.info, checksums=found.checksums if checksums else {})
+        return replace(found.info, checksums=found.checksums)
 
     async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
         """Read a whole object."""
         found = self._find(ref, etag)
         self.reads += 1
-        return found.info, found.body
+        return replace(found.info, checksums=found.checksums), found.body
 
     @asynccontextmanager
     async def stream(

@@ -2,7 +2,7 @@
 
 import random
 import secrets
-import threading
+import time
 
 import pytest
 
@@ -19,14 +19,14 @@ def test_minio_killed_during_uploads(world, oracle):
     acknowledged = set()
     for each in range(ROUNDS):
         names = [f"{each}/{number:03}" for number in range(OBJECTS)]
-        dropping = threading.Thread(target=lambda: acknowledged.update(world.put_all(names, threads=8)))  # noqa: B023
-        dropping.start()
-        dropping.join(chance.uniform(0.2, 0.8))
-        world.stack.kill("minio")
-        dropping.join()
+        with world.dropping(names, threads=8) as dropped:
+            time.sleep(chance.uniform(0.2, 0.8))  # a random moment, not a wait
+            world.stack.kill("minio")
         world.stack.start("minio")
+        acknowledged |= dropped
     oracle.over()
     oracle.sweep()
     oracle.judge()
+    print(f"{len(acknowledged)} of {ROUNDS * OBJECTS} acknowledged")
     held = {key.removeprefix(world.prefix) for _, key in oracle.listed()}
     assert acknowledged <= held, acknowledged - held

@@ -1,6 +1,5 @@
 """Members come and go all the time: each record has one effect."""
 
-import threading
 import time
 
 import pytest
@@ -14,21 +13,17 @@ EVERY_SECONDS = 5.0
 
 def test_members_come_and_go_while_working(world, oracle):
     names = [f"{number:03}" for number in range(OBJECTS)]
-    acknowledged = set()
-    dropping = threading.Thread(target=lambda: acknowledged.update(world.put_all(names, threads=2)))
-    dropping.start()
-    for each in range(ROUNDS):
-        begun = time.monotonic()
+    with world.dropping(names, threads=2) as acknowledged:
+        for each in range(ROUNDS):
+            begun = time.monotonic()
+            for service in ("ingest", "hasher"):
+                if each % 2:
+                    (world.stack.kill if each == 1 else world.stack.stop)(f"{service}-2")
+                else:
+                    world.serve(service, 2)
+            time.sleep(max(0.0, EVERY_SECONDS - (time.monotonic() - begun)))  # the rhythm of the fault, not a wait
         for service in ("ingest", "hasher"):
-            extra = f"{service}-2"
-            if each % 2:
-                (world.stack.kill if each == 1 else world.stack.stop)(extra)
-            else:
-                world.serve(service, 2)
-        time.sleep(max(0.0, EVERY_SECONDS - (time.monotonic() - begun)))  # the rhythm of the fault, not a wait
-    for service in ("ingest", "hasher"):
-        world.stack.kill(f"{service}-2")
-    dropping.join()
+            world.stack.kill(f"{service}-2")
     oracle.over()
     assert acknowledged == set(names)
     oracle.judge()

@@ -1,5 +1,6 @@
 """`python -m deploy.native` brings a stack up, keeps it up, and leaves nothing behind, whatever happens."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,12 +14,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import asyncpg
+import boto3
 import psutil
 import pytest
 
 from deploy.native import ports
 from deploy.native.install import CHECKOUT
 from deploy.native.process import TAG
+from shared.environment import read_file, resolve
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -55,6 +59,25 @@ class Console:
 
     def pids(self) -> dict[str, int]:
         return {one["name"]: one["pid"] for one in self.record["processes"]}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return resolve(self.env, read_file(self.folder), folder=self.folder)
+
+    def s3(self):
+        return boto3.client(
+            "s3",
+            endpoint_url=self.variables["PENSTOCK_S3_ENDPOINT"],
+            aws_access_key_id=self.variables["PENSTOCK_S3_ACCESS_KEY"],
+            aws_secret_access_key=self.variables["PENSTOCK_S3_SECRET_KEY"],
+            region_name="us-east-1",
+        )
+
+    async def statuses(self) -> dict[str, str]:
+        connection = await asyncpg.connect(self.variables["PENSTOCK_POSTGRES_DSN"])
+        rows = await connection.fetch("SELECT key, status FROM api.digests")
+        await connection.close()
+        return dict(map(tuple, rows))
 
     def remains(self) -> list[str]:
         found = []
@@ -114,12 +137,15 @@ def test_a_dead_process_is_started_again(console):
 @pytest.mark.parametrize("everything", [True, False], ids=["everything", "the supervisor alone"])
 def test_up_recovers_after_kill_9(console, everything):
     assert console.run("up")[0] == 0
+    console.s3().put_object(Bucket="inbox", Key="kept", Body=b"still here")
     victims = [*console.pids().values()] if everything else []
     for pid in (console.record["supervisor"]["pid"], *victims):
         os.kill(pid, signal.SIGKILL)
     code, output = console.run("up")
     assert code == 0, output
     assert console.run("status")[0] == 0
+    assert console.s3().get_object(Bucket="inbox", Key="kept")["Body"].read() == b"still here"
+    wait_for(lambda: asyncio.run(console.statuses()) == {"kept": "succeeded"})
 
 
 @pytest.mark.parametrize("delay", [0.1, 0.3, 1.0, 2.0, 4.0, random.uniform(0, 8)])

@@ -24,7 +24,6 @@ from shared.storage import ObjectGone, ObjectRef, ObjectStore, ObjectSuperseded,
 pytestmark = pytest.mark.integration
 
 PLAIN, ODD = "plain/key", "ctl\x1b/key"
-"""One key for each of the two clients."""
 
 KEYS = [
     "a b",
@@ -151,7 +150,7 @@ async def test_minio_itself_drops_leading_slashes(bucket, store):
 
 
 @pytest.mark.parametrize("key", [PLAIN, ODD])
-class TestBothClients:
+class TestObjects:
     async def test_an_object_is_described_as_it_was_stored(self, boto, bucket, store, key):
         boto.put_object(Bucket=bucket, Key=key, Body=b"abc", ContentType="text/x", Metadata={"Penstock-Digests": "md5"})
         ref = ObjectRef(bucket, key)
@@ -199,7 +198,6 @@ class TestBothClients:
         ref = ObjectRef(bucket, key)
         for attempt in (
             store.head(ref),
-            store.head(ref, checksums=True),
             store.read(ref),
             bytes_of(store, ref),
         ):
@@ -232,14 +230,12 @@ class TestBothClients:
                 await attempt
             assert caught.value.code == "NO_SUCH_BUCKET"
 
-    async def test_a_wrong_secret_is_denied_by_name_and_without_the_secret(self, servers, bucket, key):
+    async def test_a_wrong_secret_is_waited_out_and_told_without_the_secret(self, servers, bucket, key):
         wrong = settings(servers.env, s3_secret_key=SecretStr("canary-of-a-secret"))
         async with open_store(wrong) as store:
             for attempt in (store.head(ObjectRef(bucket, key)), store.read(ObjectRef(bucket, key))):
-                with pytest.raises(Rejected) as caught:
+                with pytest.raises(Outage, match="SignatureDoesNotMatch") as caught:
                     await attempt
-                assert caught.value.code == "ACCESS_DENIED"
-                assert wrong.s3_access_key in str(caught.value)
                 assert "canary" not in str(caught.value)
 
     async def test_a_closed_port_is_an_outage(self, servers, key, unused_tcp_port):
@@ -306,7 +302,7 @@ async def test_a_listing_of_a_missing_bucket_is_rejected(store):
 @pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"])
 async def test_the_checksum_that_an_uploader_gave_is_told_in_hex(boto, bucket, store, algorithm):
     boto.put_object(Bucket=bucket, Key="k", Body=b"abc", ChecksumAlgorithm=algorithm)
-    told = (await store.head(ObjectRef(bucket, "k"), checksums=True)).checksums
+    told = (await store.head(ObjectRef(bucket, "k"))).checksums
     known = {
         "SHA256": hashlib.sha256(b"abc").hexdigest(),
         "SHA1": hashlib.sha1(b"abc").hexdigest(),  # noqa: S324
@@ -323,7 +319,7 @@ async def test_a_checksum_of_parts_is_not_told(boto, bucket, store):
     part = boto.upload_part(**name, PartNumber=1, Body=b"abc", ChecksumAlgorithm="SHA256")
     parts = [{"PartNumber": 1, "ETag": part["ETag"], "ChecksumSHA256": part["ChecksumSHA256"]}]
     boto.complete_multipart_upload(**name, MultipartUpload={"Parts": parts})
-    info = await store.head(ObjectRef(bucket, "k"), checksums=True)
+    info = await store.head(ObjectRef(bucket, "k"))
     assert info.etag.endswith("-1")
     assert info.checksums == {}
 
@@ -340,26 +336,6 @@ async def test_a_server_that_comes_back_is_used_again(servers, bucket):
             assert (await store.read(ref))[1] == b"x"
 
 
-BRIEF = """
-import asyncio, sys
-from shared.settings import Settings
-from shared.storage import ObjectRef, open_store
-async def main(bucket):
-    async with open_store(Settings()) as store:
-        async with store.stream(ObjectRef(bucket, "k")) as chunks:
-            async for chunk in chunks:
-                pass
-asyncio.run(main(sys.argv[1]))
-"""
-
-
-def test_a_process_that_ends_right_after_reading_ends_well(servers, boto, bucket):
-    boto.put_object(Bucket=bucket, Key="k", Body=bytes(64 << 20))
-    root = Path(__file__).resolve().parents[2]
-    for _ in range(15):  # one in three was aborted
-        subprocess.run([sys.executable, "-c", BRIEF, bucket], env={**os.environ, **servers.env}, cwd=root, check=True)
-
-
 MEASURE = """
 import asyncio, resource, sys
 from shared.settings import Settings
@@ -373,20 +349,19 @@ async def main(bucket, key):
         async with store.stream(ObjectRef(bucket, key)) as chunks:
             async for chunk in chunks:
                 size += len(chunk)
-        print(size, peak() - before, "aiobotocore" in sys.modules)
+        print(size, peak() - before, "botocore" in sys.modules)
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(("key", "rich"), [("plain", "False"), ("odd\n", "True")])
-def test_memory_does_not_grow_with_the_object_and_plain_keys_load_one_client(servers, boto, bucket, key, rich):
+def test_memory_does_not_grow_with_the_object_and_no_large_library_is_loaded(servers, boto, bucket):
     size = 256 << 20
-    boto.put_object(Bucket=bucket, Key=key, Body=bytes(size))
-    command = [sys.executable, "-c", MEASURE, bucket, key]
+    boto.put_object(Bucket=bucket, Key="k", Body=bytes(size))
+    command = [sys.executable, "-c", MEASURE, bucket, "k"]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         command, env={**os.environ, **servers.env}, cwd=root, capture_output=True, text=True, check=True
     )
     read, grown, loaded = done.stdout.split()
-    assert (int(read), loaded) == (size, rich)
+    assert (int(read), loaded) == (size, "False")
     assert float(grown) < 32

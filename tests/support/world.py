@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from threading import Thread
+from typing import Any, Literal
 
 import boto3
 from blake3 import blake3
@@ -24,7 +25,7 @@ from tests.support.waiting import until
 
 Place = tuple[str, str]
 SAYS_NO = (BotoCoreError, ClientError)
-_CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=64, connect_timeout=5, read_timeout=30)
+_CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=300, connect_timeout=5, read_timeout=120)
 
 
 def body_of(key: str, size: int = 4096) -> bytes:
@@ -148,14 +149,26 @@ class World:
                 self.stack.stop(name)
 
     @contextlib.contextmanager
-    def without(self, *names: str) -> Iterator[None]:
-        """Have these processes stopped for a while."""
-        self.stop(*names)
+    def without(self, *names: str, end: Literal["stop", "kill"] = "stop") -> Iterator[None]:
+        """Have these processes stopped, or killed, for a while."""
+        for name in names:
+            getattr(self.stack, end)(name)
         try:
             yield
         finally:
             for name in names:
                 self.stack.start(name)
+
+    @contextlib.contextmanager
+    def dropping(self, names: Iterable[str], *, threads: int = 16) -> Iterator[set[str]]:
+        """Store objects beside the block; after it, the set given holds the names that were acknowledged."""
+        acknowledged: set[str] = set()
+        thread = Thread(target=lambda: acknowledged.update(self.put_all(names, threads=threads)))
+        thread.start()
+        try:
+            yield acknowledged
+        finally:
+            thread.join()
 
 
 _MARK = "PENSTOCK_TEST_SETTINGS"

@@ -60,3 +60,19 @@ def test_an_interrupted_command_says_what_goes_on(fails_with, capsys):
     fails_with(KeyboardInterrupt())
     assert run(["sweep"]) == 130
     assert "the sweep goes on in ingest" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_one_line_too_unless_somebody_debugs(fails_with, capsys, monkeypatch):
+    fails_with(KeyError("x"))
+    assert run(["status"]) == 1
+    assert "a fault of its own: KeyError: 'x'" in capsys.readouterr().err
+    monkeypatch.setenv("PENSTOCK_LOG_LEVEL", "DEBUG")
+    with pytest.raises(KeyError):
+        run(["status"])
+
+
+def test_a_reader_that_went_away_is_no_trouble(fails_with, capsys, monkeypatch):
+    monkeypatch.setattr(app.os, "dup2", lambda *_: None)
+    fails_with(BrokenPipeError())
+    assert run(["watch"]) == 0
+    assert capsys.readouterr().err == ""

@@ -21,6 +21,7 @@ START = "start the stack with `make up`, or ask `penstock doctor`"
 SETUP = "`penstock setup` makes Penstock's own"
 LOGIN = "check the keys in .env"
 
+BAD_REQUEST = 400
 _DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"}
 _SILENT = (OSError, TimeoutError, HTTPClientError, KafkaConnectionError, asyncpg.CannotConnectNowError)
 _TROUBLED = (BotoCoreError, KafkaError, asyncpg.InterfaceError, asyncpg.PostgresError)
@@ -83,4 +84,6 @@ def _refused(what: str, error: ClientError) -> PenstockError:
         return Rejected("ACCESS_DENIED", f"{what} refuses {error.operation_name}: {code}; {LOGIN}")
     if code == "NoSuchBucket":
         return Rejected("NO_SUCH_BUCKET", f"{what} has no bucket {told.get('BucketName', '')}; {SETUP}")
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == BAD_REQUEST:
+        return Rejected("REFUSED", f"{what} was refused: {told.get('Message') or code}")
     return Outage(f"{what} failed: {error.operation_name}: {told.get('Message') or code}; {START}")

@@ -6,23 +6,26 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from services.cli.adapters import files, s3
+from services.cli.adapters import s3
 from services.cli.adapters.files import LocalFile
 from services.cli.adapters.journal import Journal
 from services.cli.adapters.objects import Stored
+from services.cli.adapters.plan import Plan, paths_of
 from services.cli.adapters.trouble import reaching
 from services.cli.adapters.upload import Manners, Uploader, together
 from services.cli.adapters.waiting import wait_for_digests
-from services.cli.core.address import Address, checked, parse
+from services.cli.core.address import Address, checked
 from services.cli.core.text import human_bytes, plural, visible
 from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, emit, is_terminal, note, progress, say, spinner
 from services.cli.verdicts import show_verdict, verdict_document, worst
 from shared.errors import Rejected
+
+HOPELESS = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET"})
+"""Refusals that no other file would escape."""
 
 LISTED = 20
 """Up to so many objects are named one by one on a terminal."""
@@ -114,61 +117,11 @@ async def put(  # noqa: PLR0913 - flags of the command
     return await _report(settings, outcome, wait=wait, seconds=timeout, json=json)
 
 
-def paths_of(paths: Sequence[str]) -> tuple[tuple[str, ...], Address]:
-    """Split the command's words into files and target.
-
-    Raises:
-        WrongUsage: there is no file or no target.
-
-    """
-    if len(paths) < 2:  # noqa: PLR2004 - a file and a target
-        raise WrongUsage("put: give at least one file and a target; write penstock put FILE... s3://bucket/prefix")
-    return tuple(paths[:-1]), parse(paths[-1])
-
-
 def _metadata(meta: Sequence[str], digests: str) -> dict[str, str]:
     pairs = [one.partition("=") for one in meta]
     if wrong := [name for name, mark, _ in pairs if not mark or not name]:
         raise WrongUsage(f"put: --meta {wrong[0]} has no value; write --meta NAME=VALUE")
     return {name.lower(): value for name, _, value in pairs} | ({"penstock-digests": digests} if digests else {})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which file becomes which object."""
-
-    sources: tuple[str, ...]
-    target: Address
-    as_key: bool = False
-
-    def measure(self) -> tuple[int, int]:
-        """Return how many files and bytes there are.
-
-        Raises:
-            WrongUsage: two files would become one object, or there are none.
-
-        """
-        count = size = 0
-        taken: set[str] = set()
-        for file in files.find(self.sources):
-            count, size = count + 1, size + file.size
-            if len(self.sources) > 1 and (file.name in taken or taken.add(file.name)):  # type: ignore[func-returns-value]
-                reason = f"two files would both become {visible(str(self.target.below(file.name)))}"
-                raise WrongUsage(f"put: {reason}; put them one folder at a time")
-        if not count:
-            raise WrongUsage("put: there are no files in it; nothing was stored")
-        if self.as_key and (count > 1 or not self.target.key):
-            raise WrongUsage("put: --as-key is for one file and a whole key; leave it out for a prefix")
-        return count, size
-
-    def words(self) -> list[str]:
-        """Return what names this upload, from whatever folder it is given again."""
-        return [*(str(Path(one).absolute()) for one in self.sources), str(self.target), str(self.as_key)]
-
-    def pairs(self) -> Iterator[tuple[LocalFile, Address]]:
-        """Yield each file with its object."""
-        for file in files.find(self.sources):
-            yield file, self.target if self.as_key else self.target.below(file.name)
 
 
 async def _store_all(
@@ -183,10 +136,9 @@ async def _store_all(
     ):
         uploader = Uploader(client, journal, manners, advance)
         pairs = plan.pairs()
-        with reaching(s3.name_of(settings)):
-            async with together() as group:
-                for _ in range(manners.parallel):
-                    group.create_task(_work(pairs, uploader, outcome))
+        async with together() as group:
+            for _ in range(manners.parallel):
+                group.create_task(_work(pairs, uploader, outcome))
     return outcome
 
 
@@ -194,8 +146,11 @@ async def _work(pairs: Iterator[tuple[LocalFile, Address]], uploader: Uploader, 
     """Take files until there are none; a refused file is noted, an outage ends all."""
     for file, address in pairs:
         try:
-            outcome.stored[address] = await uploader.store(file.path, checked(address))
+            with reaching(visible(str(address))):
+                outcome.stored[address] = await uploader.store(file.path, checked(address))
         except Rejected as refusal:
+            if refusal.code in HOPELESS:
+                raise
             outcome.failed.append((str(file.path), str(refusal)))
 
 

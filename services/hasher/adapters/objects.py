@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 import structlog
 
 from services.hasher.core import digesting, verdicts
-from services.hasher.core.algorithms import ALGORITHMS
 from services.hasher.core.verdicts import Row, Task
 from services.hasher.settings import HasherSettings
 from shared.errors import Rejected
 from shared.events import ObjectChanged
-from shared.storage import ObjectGone, ObjectRef, ObjectStore, ObjectSuperseded
+from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
 
 log = structlog.get_logger()
 
@@ -26,21 +25,21 @@ class Budget:
     def __init__(self, total: int) -> None:
         self._total = total
         self._free = total
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
 
     @asynccontextmanager
     async def take(self, wanted: int) -> AsyncIterator[None]:
         """Hold `wanted` bytes of room, waiting for it."""
         share = min(wanted, self._total)
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._free >= share)
-            self._free -= share
+        while self._free < share:
+            self._freed.clear()
+            await self._freed.wait()
+        self._free -= share
         try:
             yield
         finally:
-            async with self._freed:
-                self._free += share
-                self._freed.notify_all()
+            self._free += share
+            self._freed.set()
 
 
 class Objects:
@@ -49,12 +48,11 @@ class Objects:
     def __init__(self, store: ObjectStore, settings: HasherSettings) -> None:
         self._store = store
         self._settings = settings
-        self._room = asyncio.Semaphore(settings.hasher_small_in_flight)
         self._budget = Budget(settings.hasher_small_bytes_in_flight)
 
     async def digest_small(self, task: Task) -> Row:
         """Read a small object in one request and digest it."""
-        async with self._room, self._budget.take(task.size):
+        async with self._budget.take(task.size):
             return await self._settled(task, lambda: self._read(task))
 
     async def digest_large(self, task: Task, on_bytes: Callable[[int], None]) -> Row:
@@ -72,31 +70,24 @@ class Objects:
 
     async def _read(self, task: Task) -> Row:
         info, body = await self._store.read(_ref(task.change), etag=task.change.etag)
-        declared = {
-            **await self._stored_checksums(task),
-            **verdicts.declared_in(info.metadata),
-            **task.declared,
-        }
         _refuse_other_size(task, len(body))
+        declared = self._declared(task, info)
         digests = await digesting.digest_small(body, _all(task, declared))
         return verdicts.finished(task, digests, declared)
 
     async def _stream(self, task: Task, on_bytes: Callable[[int], None]) -> Row:
-        declared = {**await self._stored_checksums(task), **task.declared}
+        ref = _ref(task.change)
+        declared = self._declared(task, await self._store.head(ref))
         chunk = self._settings.hasher_chunk_bytes
-        async with self._store.stream(_ref(task.change), etag=task.change.etag, chunk_size=chunk) as chunks:
+        async with self._store.stream(ref, etag=task.change.etag, chunk_size=chunk) as chunks:
             digests, size = await digesting.digest_stream(chunks, _all(task, declared), on_bytes=on_bytes)
         _refuse_other_size(task, size)
         return verdicts.finished(task, digests, declared)
 
-    async def _stored_checksums(self, task: Task) -> dict[str, str]:
-        """Return what the store keeps of the upload's own checksum."""
-        if not self._settings.hasher_verify_checksums:
-            return {}
-        info = await self._store.head(_ref(task.change), checksums=True)
-        if info.etag != task.change.etag:
-            raise ObjectSuperseded
-        return {name: value for name, value in info.checksums.items() if name in ALGORITHMS}
+    def _declared(self, task: Task, info: ObjectInfo) -> dict[str, str]:
+        """Return the digests that the upload brought: the store's own checksums, and what its metadata says."""
+        kept = info.checksums if self._settings.hasher_verify_checksums else {}
+        return {**kept, **verdicts.declared_in(info.metadata), **task.declared}
 
     async def _settled(self, task: Task, read: Callable[[], Awaitable[Row]]) -> Row:
         """Return what `read` gives; an object that is not there is looked for until the wait is over, once at least."""

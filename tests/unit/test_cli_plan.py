@@ -1,6 +1,6 @@
 import pytest
 
-from services.cli.commands.put import Plan, paths_of
+from services.cli.adapters.plan import Plan, paths_of
 from services.cli.core.address import Address
 from services.cli.core.usage import WrongUsage
 

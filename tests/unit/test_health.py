@@ -1,0 +1,75 @@
+"""Health is progress: a consumer that no longer polls is dead, however well it answers."""
+
+import json
+import time
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from shared.health import STALL_SECONDS, Health
+
+
+class Reader:
+    def __init__(self, age=None, held=()):
+        self.polled_at = None if age is None else time.monotonic() - age
+        self.held = held
+
+    def partitions_held(self):
+        return list(self.held)
+
+
+def health(*readers, started=True):
+    made = Health("svc", readers)
+    made.started = started
+    return made
+
+
+async def ask(app):
+    said = []
+
+    async def send(message):
+        said.append(message)
+
+    await app({"type": "http", "method": "GET"}, None, send)
+    return said[0]["status"], said[1]["body"]
+
+
+@pytest.mark.parametrize(
+    ("readers", "live", "ready"),
+    [
+        ((), True, True),
+        ((Reader(),), True, False),
+        ((Reader(1.0),), True, True),
+        ((Reader(1.0), Reader()), True, False),
+        ((Reader(1.0), Reader(STALL_SECONDS + 1)), False, False),
+    ],
+    ids=["no consumer", "never polled", "polls", "one never polled", "one is stuck"],
+)
+def test_alive_is_who_polls_and_ready_who_has_joined(readers, live, ready):
+    assert (health(*readers).is_live(), health(*readers).is_ready()) == (live, ready)
+
+
+def test_a_service_that_is_starting_is_not_ready():
+    assert not health(Reader(1.0), started=False).is_ready()
+
+
+def test_the_report_names_what_is_read():
+    said = health(Reader(2.0, ["t/1"]), Reader(1.0, ["t/0"])).report()
+    assert said["assigned"] == ["t/0", "t/1"]
+    assert 2.0 <= said["seconds_since_poll"] < 3.0
+
+
+@pytest.mark.parametrize(("age", "status", "word"), [(1.0, 200, "alive"), (STALL_SECONDS + 1, 503, "stalled")])
+async def test_probes_answer_with_everything_they_know(age, status, word):
+    for path, app in health(Reader(age)).routes()[:3]:
+        got, body = await ask(app)
+        assert (got, json.loads(body)["status"]) == (status, word), path
+
+
+async def test_metrics_are_prometheus_text():
+    registry = CollectorRegistry()
+    Counter("drops", "Drops.", registry=registry).inc()
+    routes = dict(health().routes(registry))
+    status, body = await ask(routes["/metrics"])
+    assert status == 200
+    assert b"drops_total 1.0" in body

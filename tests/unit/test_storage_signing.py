@@ -1,0 +1,46 @@
+from datetime import UTC, datetime
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from shared.storage.signing import Signer, path_of, query_of
+
+HOST = "127.0.0.1:9000"
+keys = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), min_size=1, max_size=80)
+
+
+@given(key=keys, etag=st.text("0123456789abcdef", min_size=1, max_size=32))
+def test_a_signature_is_the_one_that_botocore_makes(key, etag):
+    path, query = path_of("inbox", key), query_of({"versionId": key})
+    ours = Signer("user", SecretStr("secret"), "us-east-1").sign("GET", HOST, path, query, {"if-match": f'"{etag}"'})
+    request = AWSRequest("GET", f"http://{HOST}{path}?{query}", headers={"if-match": f'"{etag}"'})
+    request.context["timestamp"] = ours["x-amz-date"]
+    auth = S3SigV4Auth(Credentials("user", "secret"), "s3", "us-east-1")
+    request.headers["X-Amz-Date"] = ours["x-amz-date"]
+    request.headers["x-amz-content-sha256"] = ours["x-amz-content-sha256"]
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    assert ours["authorization"].endswith(f"Signature={auth.signature(text, request)}")
+
+
+def test_the_signing_key_follows_the_day():
+    signer = Signer("user", SecretStr("secret"), "us-east-1")
+    first = signer.sign("GET", HOST, "/inbox/k", "", {})
+    assert first["x-amz-date"][:8] == datetime.now(UTC).strftime("%Y%m%d")
+    assert signer._day == first["x-amz-date"][:8]
+
+
+def test_the_secret_is_not_in_the_headers():
+    headers = Signer("user", SecretStr("canary"), "us-east-1").sign("GET", HOST, "/inbox/k", "", {})
+    assert "canary" not in str(headers)
+
+
+@pytest.mark.parametrize(
+    ("key", "path"), [("a b", "/b/a%20b"), ("a+b", "/b/a%2Bb"), ("../x", "/b/../x"), ("é", "/b/%C3%A9"), ("", "/b")]
+)
+def test_a_path_escapes_every_reserved_byte_and_normalises_nothing(key, path):
+    assert path_of("b", key) == path
