@@ -27,6 +27,7 @@ def document() -> str:
     )
     found: dict[str, Any] = api.to_specification().to_jsonable()
     _one_event_a_record(found["components"])
+    _sort(found)
     text: str = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120)
     return text
 
@@ -40,6 +41,13 @@ def _one_event_a_record(components: dict[str, Any]) -> None:
     }
     for message in components["messages"].values():
         message["payload"] = dict(items.get(message["payload"]["$ref"], message["payload"]))
+
+
+def _sort(found: dict[str, Any]) -> None:
+    """Put entries in the order of their names; a broker gives its subscribers in any."""
+    for holder in (found, found["components"]):
+        for name in holder.keys() & {"channels", "operations", "messages", "schemas"}:
+            holder[name] = dict(sorted(holder[name].items()))
 
 
 def main(arguments: Sequence[str]) -> int:

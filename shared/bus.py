@@ -19,6 +19,8 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
+from faststream.kafka.prometheus import KafkaPrometheusMiddleware
+from prometheus_client import REGISTRY as METRICS
 from pydantic import ValidationError
 
 from shared.errors import Rejected, one_line, outages, outages_where
@@ -30,6 +32,7 @@ from shared.middleware.records import Record, records_of
 from shared.middleware.retry import Retry, RetryPolicy
 from shared.settings import Settings
 from shared.topics import Topic
+from shared.tracing import tracing
 
 log = structlog.get_logger()
 
@@ -120,6 +123,8 @@ def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | Non
     )
     letters, policy = DeadLetters(broker, service), policy or RetryPolicy()
     for middleware in (
+        KafkaPrometheusMiddleware(registry=METRICS, app_name=f"penstock-{service}"),
+        *tracing(settings, service),
         LogContext,
         partial(DeadLetter, letters=letters, policy=policy),
         partial(Retry, policy=policy),

@@ -138,6 +138,9 @@ class SweepRequested(Event):
     sweep_id: str
     buckets: tuple[str, ...] = Field(default=(), description="Empty: every input bucket.")
     prefix: str = ""
+    retell: bool = Field(
+        default=False, description="Tell also what is known, for a service that is new or has lost its rows."
+    )
 
     @property
     def record_key(self) -> str:
@@ -161,6 +164,7 @@ class SweepCompleted(Event):
     listed: int = Field(description="Objects in the listing.")
     missed: int = Field(description="Stored, but never notified.")
     vanished: int = Field(description="Known, but gone from the bucket.")
+    retold: int = Field(default=0, description="Known and told again because that was asked for.")
     seconds: float
 
     @property

@@ -45,7 +45,7 @@ async def request_sweep(batch: Sequence[Received[SweepRequested]], sweeps: WorkQ
         if strangers := set(wanted.buckets) - set(settings.input_buckets):
             received.reject(Rejected("FOREIGN_BUCKET", f"no input bucket: {', '.join(sorted(strangers))!a}"))
             continue
-        payload = {"buckets": list(wanted.buckets), "prefix": wanted.prefix, "grace": 0.0}
+        payload = {"buckets": list(wanted.buckets), "prefix": wanted.prefix, "grace": 0.0, "retell": wanted.retell}
         await sweeps.add(wanted.sweep_id, payload, correlation_id=wanted.correlation_id)
 
 

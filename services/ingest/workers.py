@@ -37,6 +37,7 @@ class _Tally:
     listed: int = 0
     missed: int = 0
     vanished: int = 0
+    retold: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Sweeper:
             listed=tally.listed,
             missed=tally.missed,
             vanished=tally.vanished,
+            retold=tally.retold,
             seconds=round(time.monotonic() - started, 3),
             correlation_id=item.correlation_id,
         )
@@ -72,7 +74,7 @@ class Sweeper:
         await self.bus.publish([done])
         log.info(
             "sweep.completed",
-            **done.model_dump(include={"sweep_id", "listed", "missed", "vanished", "seconds"}),
+            **done.model_dump(include={"sweep_id", "listed", "missed", "vanished", "retold", "seconds"}),
         )
 
     async def _sweep_if_there(self, lease: Lease, bucket: str, tally: _Tally) -> Rejected | None:
@@ -94,6 +96,8 @@ class Sweeper:
             mine = {key: state for (_, key), state in known.items()}
             keys = sweeps.missed(page, mine, settled_before=settled_before)
             tally.missed += await self._tell(lease, await self.bucket.describe(bucket, keys))
+            if lease.item.payload.get("retell"):
+                tally.retold += await self._retell(bucket, sorted(mine.keys() - set(keys)))
             last = next(reversed(page))
             tally.vanished += await self._tell_gone(lease, bucket, set(page), after=after, upto=last)
             after = last
@@ -120,6 +124,14 @@ class Sweeper:
             FOUND.labels(fact.change).inc()
             log.warning("sweep.found", change=fact.change, bucket=fact.bucket, key=fact.key)
         return len(outcome.facts)
+
+    async def _retell(self, bucket: str, keys: list[str]) -> int:
+        """Tell known objects again, as they stand and under their own revisions; return how many those were."""
+        known, _ = await self.memory.recall((bucket, key) for key in keys)
+        notices = await self.bucket.describe(bucket, keys)
+        facts = [one for one in (decisions.retold(known, notice) for notice in notices) if one is not None]
+        await self.bus.publish(facts)
+        return len(facts)
 
     async def schedule(self) -> None:
         """Put sweeps among the work, at start and by the interval; several processes agree on one by its name."""

@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from obstore.store import S3Store
 
 from deploy.native import dotenv, ports, services
-from deploy.native.install import CHECKOUT, Installer
+from deploy.native.install import CHECKOUT, Installer, Tools
 from deploy.native.process import Process, Program
 from deploy.native.stack import Stack
 from shared.errors import PenstockError
@@ -44,14 +44,15 @@ async def open_arena() -> AsyncIterator["Arena"]:
     """Start the servers, set them up, and remove everything afterwards."""
     state = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     state.chmod(0o711)  # Postgres runs as a user of its own
-    stack = Stack(dotenv.fresh(CHECKOUT, _moved(state), services.found()), Installer(state, print).install())
+    tools = Installer(state, print).install()
+    stack = Stack.native(dotenv.fresh(CHECKOUT, _moved(state), services.found()), tools)
     try:
         stack.start_servers()
         stack.setup()
         reader = AIOKafkaConsumer(bootstrap_servers=stack.env["PENSTOCK_KAFKA_BOOTSTRAP"], enable_auto_commit=False)
         await reader.start()
         try:
-            yield Arena(stack, reader)
+            yield Arena(stack, tools, reader)
         finally:
             await reader.stop()
     finally:
@@ -73,8 +74,9 @@ def _moved(state: Path) -> dict[str, str]:
 class Arena:
     """The stack, and the measuring side's own connections to it."""
 
-    def __init__(self, stack: Stack, reader: AIOKafkaConsumer) -> None:
+    def __init__(self, stack: Stack, tools: Tools, reader: AIOKafkaConsumer) -> None:
         self.stack = stack
+        self.tools = tools
         self.env = stack.env
         self._reader = reader
 
@@ -115,12 +117,12 @@ class Arena:
 
     async def records(self, start: Positions) -> list[Any]:
         """Return all records since `start`, in the order of their partitions."""
-        ends = await self._reader.end_offsets(list(start))
+        count = sum((await self._reader.end_offsets(list(start))).values()) - sum(start.values())
         self._reader.assign(list(start))
         for part, offset in start.items():
             self._reader.seek(part, offset)
-        found = []
-        while any(await self._reader.position(part) < ends[part] for part in start):
+        found: list[Any] = []
+        while len(found) < count:
             for batch in (await self._reader.getmany(timeout_ms=1000)).values():
                 found += batch
         self._reader.unsubscribe()

@@ -1,159 +1,333 @@
-"""Which S3 client does which operation best: the two of `shared.storage`, alternating, as pairs.
+"""What an object costs through each S3 client: our own store, aiobotocore and obstore, in turns.
 
-    python tests/bench/bench_s3_clients.py [--pairs 6]
+    python tests/bench/bench_s3_clients.py [--rounds 6] [--ends 30]
 
-Uses the object store of the PENSTOCK_* environment and a bucket of its own, which it removes. CPU is the
-client's own, over all its threads; a ratio is obstore's figure over aiobotocore's of the same pair.
+Uses the object store of the PENSTOCK_* environment and a bucket of its own, which it removes. Each client lives in a
+process of its own, so that CPU (all threads) and memory are its alone; a round asks all three the same, and six rounds
+take them in every order once. A ratio is a client's figure over our store's of the same round. `--ends` starts as many
+processes that make one request and return, and counts those that a signal ended.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import uvloop
+from typing_extensions import Buffer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from figures import ratios, rounded
+
 from shared.settings import Settings
-from shared.storage import ObjectRef
-from shared.storage.bulk import BulkClient
-from shared.storage.rich import RichClient, open_client
+from shared.storage import ObjectRef, open_store
 
-BUCKET = f"bench-clients-{os.getpid()}"
 IN_FLIGHT = 64
-SMALL = ObjectRef(BUCKET, "small")
-LARGE = ObjectRef(BUCKET, "large")
+REQUESTS = 2000
+CHUNK = 1 << 20
+BODY = random.Random(0).randbytes(4096)
 LARGE_BYTES = 256 << 20
-BODY = os.urandom(4096)
-REQUESTS = 1500
 
 
-async def many(call: Callable[[], Awaitable[object]]) -> float:
+class Client(Protocol):
+    async def head(self) -> object: ...
+    async def get(self) -> bytes: ...
+    async def put(self, key: str) -> object: ...
+    def chunks(self) -> AsyncIterator[Buffer]: ...
+
+
+@asynccontextmanager
+async def ours(bucket: str, settings: Settings) -> AsyncIterator[Client]:
+    async with open_store(settings) as store:
+
+        class Ours:
+            async def head(self) -> object:
+                return await store.head(ObjectRef(bucket, "small"))
+
+            async def get(self) -> bytes:
+                return (await store.read(ObjectRef(bucket, "small")))[1]
+
+            async def put(self, key: str) -> object:
+                return await store.put(ObjectRef(bucket, key), BODY)
+
+            async def chunks(self) -> AsyncIterator[Buffer]:
+                async with store.stream(ObjectRef(bucket, "large"), chunk_size=CHUNK) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+
+        yield Ours()
+
+
+@asynccontextmanager
+async def aiobotocore(bucket: str, settings: Settings) -> AsyncIterator[Client]:
+    from shared.storage.rich import open_client  # noqa: PLC0415 - a process pays for its own client only
+
+    small = {"Bucket": bucket, "Key": "small", "ChecksumMode": "ENABLED"}
+    async with open_client(settings) as s3:
+
+        class Aiobotocore:
+            async def head(self) -> object:
+                return await s3.head_object(**small)
+
+            async def get(self) -> bytes:
+                async with (await s3.get_object(**small))["Body"] as body:
+                    return bytes(await body.read())
+
+            async def put(self, key: str) -> object:
+                return await s3.put_object(Bucket=bucket, Key=key, Body=BODY)
+
+            async def chunks(self) -> AsyncIterator[Buffer]:
+                async with (await s3.get_object(Bucket=bucket, Key="large"))["Body"] as body:
+                    while chunk := await body.read(CHUNK):
+                        yield chunk
+
+        yield Aiobotocore()
+
+
+@asynccontextmanager
+async def obstore(bucket: str, settings: Settings) -> AsyncIterator[Client]:
+    from obstore.store import S3Store  # noqa: PLC0415 - see aiobotocore
+
+    s3 = S3Store(
+        bucket,
+        endpoint=settings.s3_endpoint,
+        access_key_id=settings.s3_access_key,
+        secret_access_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
+
+    class Obstore:
+        async def head(self) -> object:
+            return await s3.head_async("small")
+
+        async def get(self) -> bytes:
+            return bytes(await (await s3.get_async("small")).bytes_async())
+
+        async def put(self, key: str) -> object:
+            return await s3.put_async(key, BODY, use_multipart=False)
+
+        async def chunks(self) -> AsyncIterator[Buffer]:
+            async for chunk in (await s3.get_async("large")).stream(min_chunk_size=CHUNK):
+                yield chunk
+
+    yield Obstore()
+
+
+CLIENTS: dict[str, Callable[[str, Settings], AbstractAsyncContextManager[Client]]] = {
+    "ours": ours,
+    "aiobotocore": aiobotocore,
+    "obstore": obstore,
+}
+
+
+async def many(call: Callable[[int], Awaitable[object]]) -> float:
     left = iter(range(REQUESTS))
 
     async def worker() -> None:
-        for _ in left:
-            await call()
+        for n in left:
+            await call(n)
 
     await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
     return REQUESTS
 
 
-async def drain(client) -> float:
+async def heads(client: Client) -> float:
+    return await many(lambda _: client.head())
+
+
+async def gets(client: Client) -> float:
+    async def get(_: int) -> None:
+        assert await client.get() == BODY
+
+    return await many(get)
+
+
+async def puts(client: Client) -> float:
+    return await many(lambda n: client.put(f"out/{n}"))
+
+
+async def drain(client: Client) -> float:
     size = 0
-    async with client.stream(LARGE, None, 0, None, 1 << 20) as chunks:
-        async for chunk in chunks:
-            size += len(chunk)
+    async for chunk in client.chunks():
+        size += len(memoryview(chunk))
     assert size == LARGE_BYTES
     return size / 1e6
 
 
-def operations(client, *, rich: bool) -> dict[str, Callable[[], Awaitable[float]]]:
-    head = (lambda: client.head(SMALL, checksums=False)) if rich else (lambda: client.head(SMALL))
-    return {
-        "HEAD, requests/s": lambda: many(head),
-        "GET 4 KiB, requests/s": lambda: many(lambda: client.read(SMALL, None)),
-        "PUT 4 KiB, requests/s": lambda: many(lambda: client.put(ObjectRef(BUCKET, "out"), BODY, {}, None)),
-        "GET 256 MiB, MB/s": lambda: drain(client),
-    }
+async def one(client: Client) -> float:
+    await client.head()
+    return 1
 
 
-async def timed(run: Callable[[], Awaitable[float]]) -> tuple[float, float]:
-    """Return the rate, and CPU microseconds per request (or per MB)."""
+OPERATIONS: dict[str, tuple[str, Callable[[Client], Awaitable[float]]]] = {
+    "HEAD": ("request", heads),
+    "GET 4 KiB": ("request", gets),
+    "PUT 4 KiB": ("request", puts),
+    "GET 256 MiB": ("MB", drain),
+}
+Run = dict[str, float]
+
+
+async def timed(run: Awaitable[float]) -> Run:
+    """Return units a second, and CPU microseconds of the whole process for each."""
     cpu, wall = time.process_time(), time.perf_counter()
-    done = await run()
-    return done / (time.perf_counter() - wall), (time.process_time() - cpu) / done * 1e6
+    done = await run
+    return {"rate": done / (time.perf_counter() - wall), "cpu": (time.process_time() - cpu) / done * 1e6}
 
 
-async def compare(settings: Settings, pairs: int) -> dict[str, dict[str, object]]:
-    async with open_client(settings) as raw:
-        rich = RichClient(raw, settings)
-        await raw.create_bucket(Bucket=BUCKET)
+def resident() -> float:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
+async def serve(name: str, bucket: str) -> None:
+    """Be the process of one client: an operation a line on standard input, its figures a line on standard output."""
+    import shared.bus  # noqa: F401, PLC0415 - every service has loaded it
+
+    before = resident()
+    async with CLIENTS[name](bucket, Settings()) as client:
+        print(json.dumps({"before": before, "opened": resident()}), flush=True)
+        while operation := (await asyncio.to_thread(sys.stdin.readline)).strip():
+            run = await timed((OPERATIONS[operation][1] if operation in OPERATIONS else one)(client))
+            print(json.dumps({**run, "resident": resident()}), flush=True)
+
+
+def command(name: str, bucket: str) -> list[str]:
+    return [sys.executable, __file__, "--serve", name, "--bucket", bucket]
+
+
+class Process:
+    """One client in a process of its own."""
+
+    def __init__(self, name: str, bucket: str) -> None:
+        self._popen = subprocess.Popen(
+            command(name, bucket), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.memory = self._told()
+
+    def run(self, operation: str) -> Run:
+        assert self._popen.stdin
+        self._popen.stdin.write(f"{operation}\n")
+        told = self._told()
+        self.memory["used"] = told["resident"]
+        return told
+
+    def end(self) -> None:
+        self._popen.communicate()
+
+    def _told(self) -> Run:
+        assert self._popen.stdout
+        told: Run = json.loads(self._popen.stdout.readline())
+        return told
+
+
+def aborted(name: str, bucket: str, ends: int) -> int:
+    """Count the processes that a signal ended, of those that make one request and return."""
+    runs = (
+        subprocess.run(command(name, bucket), input="once\n", capture_output=True, text=True, check=False)
+        for _ in range(ends)
+    )
+    return sum(run.returncode < 0 for run in runs)
+
+
+@asynccontextmanager
+async def filled_bucket(settings: Settings) -> AsyncIterator[str]:
+    """Make a bucket with a small object that has a checksum, and a large one; remove it with all that is in it."""
+    from shared.storage.rich import open_client  # noqa: PLC0415 - see aiobotocore
+
+    bucket = f"bench-clients-{os.getpid()}"
+    async with open_client(settings) as s3, open_store(settings) as store:
+        await s3.create_bucket(Bucket=bucket)
         try:
-            await rich.put(SMALL, BODY, {"owner": "bench"}, None)
-            await rich.put(LARGE, os.urandom(LARGE_BYTES), {}, None)
-            clients = {
-                "obstore": operations(BulkClient(settings), rich=False),
-                "aiobotocore": operations(rich, rich=True),
-            }
-            return {name: await measure(name, clients, pairs) for name in clients["obstore"]}
+            small = {"Key": "small", "Body": BODY, "Metadata": {"owner": "bench"}, "ChecksumAlgorithm": "CRC32"}
+            await s3.put_object(Bucket=bucket, **small)
+            await store.put(ObjectRef(bucket, "large"), os.urandom(LARGE_BYTES))
+            yield bucket
         finally:
-            for key in ("small", "large", "out"):
-                await raw.delete_object(Bucket=BUCKET, Key=key)
-            await raw.delete_bucket(Bucket=BUCKET)
+            async for page in store.list(bucket):
+                for info in page:
+                    await store.delete(info.ref)
+            await s3.delete_bucket(Bucket=bucket)
 
 
-async def measure(name: str, clients, pairs: int) -> dict[str, object]:
-    for one in clients.values():
-        await one[name]()  # warm: connections, caches
-    taken = {client: [] for client in clients}
-    for pair in range(pairs):
-        for client in list(clients) if pair % 2 == 0 else list(clients)[::-1]:
-            taken[client].append(await timed(clients[client][name]))
-    ratios = [ours[0] / theirs[0] for ours, theirs in zip(taken["obstore"], taken["aiobotocore"], strict=True)]
-    return {
-        **{
-            client: {
-                "rate": round(statistics.median(rate for rate, _ in runs)),
-                "cpu_us": round(statistics.median(cpu for _, cpu in runs)),
-            }
-            for client, runs in taken.items()
-        },
-        "ratio": [round(f, 2) for f in (statistics.median(ratios), min(ratios), max(ratios))],
-    }
+async def measure(rounds: int, ends: int) -> dict[str, Any]:
+    async with filled_bucket(Settings()) as bucket:
+        processes = {name: Process(name, bucket) for name in CLIENTS}
+        try:
+            operations = {name: alternate(processes, name, rounds) for name in OPERATIONS}
+        finally:
+            for process in processes.values():
+                process.end()
+        return {
+            "operations": operations,
+            "memory": {name: process.memory for name, process in processes.items()},
+            "aborted": {name: aborted(name, bucket, ends) for name in CLIENTS},
+        }
 
 
-MEMORY = """
-import asyncio, sys
-sys.path.insert(0, {root!r})
-import shared.bus, shared.settings
-from shared.storage import ObjectRef, open_store
-def rss():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
-async def main():
-    async with open_store(shared.settings.Settings()) as store:
-        idle = rss()
-        async def ask():
-            try:
-                await store.head(ObjectRef("no-such-bucket", "key"), checksums={rich})
-            except Exception:
-                pass
-        await asyncio.gather(*(ask() for _ in range(64)))
-        print(idle, rss())
-asyncio.run(main())
-"""
+def alternate(processes: Mapping[str, Process], operation: str, rounds: int) -> dict[str, list[Run]]:
+    for process in processes.values():
+        process.run(operation)  # warm: connections, caches
+    runs: dict[str, list[Run]] = {name: [] for name in processes}
+    orders = itertools.cycle(itertools.permutations(processes))
+    for order in itertools.islice(orders, rounds):
+        for name in order:
+            runs[name].append(processes[name].run(operation))
+    return runs
 
 
-def memory(*, rich: bool) -> dict[str, float]:
-    """MiB resident before the first request, and after 64 at once, in a process that has loaded the bus."""
-    code = MEMORY.format(root=str(Path(__file__).resolve().parents[2]), rich=rich)
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    before, after = map(float, told.split())
-    return {"before": round(before, 1), "after": round(after, 1)}
+def spread(values: Sequence[float]) -> str:
+    """Write the median, and the range around it."""
+    middle, low, high = (f"{rounded(value):,g}" for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({low}-{high})"
+
+
+def rows(operation: str, runs: Mapping[str, Sequence[Run]]) -> Iterator[str]:
+    unit = OPERATIONS[operation][0]
+    for figure, what in (("rate", f"{unit}s/s"), ("cpu", f"CPU us per {unit}")):
+        taken = {name: [run[figure] for run in runs[name]] for name in CLIENTS}
+        others = [spread(ratios(taken[name], taken["ours"])) for name in CLIENTS if name != "ours"]
+        yield f"| {operation}, {what} | {' | '.join([*map(spread, taken.values()), *others])} |"
+
+
+def table(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "| | ours | aiobotocore | obstore | aiobotocore / ours | obstore / ours |"
+    yield "|---|---|---|---|---|---|"
+    for operation, runs in found["operations"].items():
+        yield from rows(operation, runs)
+    for moment, what in (("before", "with the bus loaded"), ("opened", "client opened"), ("used", "after all rounds")):
+        cells = (f"{memory[moment]:.0f}" for memory in found["memory"].values())
+        yield f"| resident MiB, {what} | {' | '.join(cells)} | | |"
+    yield f"| processes aborted at their end | {' | '.join(map(str, found['aborted'].values()))} | | |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=int, default=6)
-    pairs = parser.parse_args().pairs
-    found = uvloop.run(compare(Settings(), pairs))
-    mib = {"obstore": memory(rich=False), "aiobotocore": memory(rich=True)}
-    print("| operation | obstore (CPU us) | aiobotocore (CPU us) | ratio, median (range) |")
-    print("|---|---|---|---|")
-    for name, row in found.items():
-        ours, theirs, (median, low, high) = row["obstore"], row["aiobotocore"], row["ratio"]
-        cells = [f"{side['rate']:,} ({side['cpu_us']:,})" for side in (ours, theirs)]
-        print(f"| {name} | {cells[0]} | {cells[1]} | {median} ({low}-{high}) |")
-    print(f"| resident, MiB, before and after 64 requests | {mib['obstore']} | {mib['aiobotocore']} | |")
-    print(json.dumps({"pairs": pairs, "operations": found, "memory_mib": mib}))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--ends", type=int, default=30)
+    parser.add_argument("--serve", choices=CLIENTS, help=argparse.SUPPRESS)
+    parser.add_argument("--bucket", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        uvloop.run(serve(given.serve, given.bucket))
+        return
+    before = os.getloadavg()[0]
+    found = uvloop.run(measure(given.rounds, given.ends))
+    print(f"{given.rounds} rounds, {given.ends} ends, load {before:.1f} before and {os.getloadavg()[0]:.1f} after\n")
+    print("\n".join(table(found)))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,12 @@ async def test_several_records_in_one_message_are_all_told(ingest):
     assert told(ingest) == [("stored", "a"), ("stored", "b")]
 
 
+def described(**object_):
+    s3 = {"bucket": {"name": "inbox"}, "object": object_}
+    event = {"eventName": "s3:ObjectCreated:Put", "eventTime": "2026-01-01T00:00:00Z", "s3": s3}
+    return json.dumps({"Records": [event]}).encode()
+
+
 POISON = {
     "tombstone": (None, "EMPTY_RECORD"),
     "nothing": (b"", "EMPTY_RECORD"),
@@ -83,21 +89,9 @@ POISON = {
     "cut JSON": (b'{"Records": [', "BAD_NOTIFICATION"),
     "other JSON": (b'["an", "array"]', "BAD_NOTIFICATION"),
     "other schema": (b'{"Records": [{"eventName": "s3:ObjectCreated:Put"}]}', "BAD_NOTIFICATION"),
-    "no key": (
-        b'{"Records": [{"eventName": "s3:ObjectCreated:Put", "eventTime": "2026-01-01T00:00:00Z",'
-        b' "s3": {"bucket": {"name": "inbox"}, "object": {"size": 5}}}]}',
-        "BAD_NOTIFICATION",
-    ),
-    "negative size": (
-        b'{"Records": [{"eventName": "s3:ObjectCreated:Put", "eventTime": "2026-01-01T00:00:00Z",'
-        b' "s3": {"bucket": {"name": "inbox"}, "object": {"key": "x", "size": -5}}}]}',
-        "UNREADABLE",
-    ),
-    "key that is no text": (
-        b'{"Records": [{"eventName": "s3:ObjectCreated:Put", "eventTime": "2026-01-01T00:00:00Z",'
-        b' "s3": {"bucket": {"name": "inbox"}, "object": {"key": "%ff%fe", "size": 5}}}]}',
-        "KEY_UNSAFE",
-    ),
+    "no key": (described(size=5), "BAD_NOTIFICATION"),
+    "negative size": (described(key="x", size=-5), "UNREADABLE"),
+    "key that is no text": (described(key="%ff%fe", size=5), "KEY_UNSAFE"),
     "nested without end": (b"[" * 100_000, "BAD_NOTIFICATION"),
 }
 

@@ -100,22 +100,20 @@ class Hasher:
     async def put(self, key, body=b"hello", **upload):
         """Store an object; return the fact that ingest would tell."""
         info = await self.store.put(ObjectRef("inbox", key), body, **upload)
-        return self.change("stored", key, info.ref.version_id, info.etag, len(body), dict(info.metadata))
+        described = {"version_id": info.ref.version_id, "etag": info.etag, "size": len(body)}
+        return self.change("stored", key, metadata=dict(info.metadata), **described)
 
     async def delete(self, key):
         await self.store.delete(ObjectRef("inbox", key))
         return self.change("removed", key)
 
-    def change(self, change, key, version_id=None, etag=None, size=None, metadata=None):
+    def change(self, change, key, **described):
         self.revision += 1
         return ObjectChanged(
             change=change,
             bucket="inbox",
             key=key,
-            version_id=version_id,
-            etag=etag,
-            size=size,
-            metadata=metadata or {},
+            **described,
             revision=self.revision,
             correlation_id=f"{self.revision:032x}",
         )

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from shared.provision.buckets import LANES
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
 
@@ -38,7 +39,11 @@ def test_what_was_never_notified_is_found_by_a_sweep(world, oracle):
 def test_ingest_puts_the_rules_back_when_it_starts(world):
     world.s3.put_bucket_notification_configuration(Bucket="inbox", NotificationConfiguration={})
     world.stack.restart("ingest")
+    until(lambda: lanes_of(world, "inbox") == set(LANES.values()), 60, lambda: lanes_of(world, "inbox"))
     world.put("one")
     world.hashed("one")
-    rules = world.s3.get_bucket_notification_configuration(Bucket="inbox")["QueueConfigurations"]
-    assert {rule["QueueArn"] for rule in rules} == set(LANES.values())
+
+
+def lanes_of(world, bucket):
+    rules = world.s3.get_bucket_notification_configuration(Bucket=bucket)
+    return {rule["QueueArn"] for rule in rules.get("QueueConfigurations", ())}

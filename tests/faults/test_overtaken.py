@@ -1,5 +1,6 @@
 """The bucket goes on while its events are on the way: what is overtaken ends so, and what is there now is hashed."""
 
+import contextlib
 import itertools
 
 import pytest
@@ -10,33 +11,30 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.faults
 
 
-def told(world, name, etag):
-    row = world.told(name)
-    return row is not None and row["etag"] == etag.strip('"')
-
-
-@pytest.fixture
+@contextlib.contextmanager
 def first_version_told(world):
-    """Nobody reads it yet: the hasher is stopped, and ingest stops once it has told the first version."""
+    """Nobody has read it when the block ends: the hasher starts then, while ingest, having told it, is stopped."""
     with world.without("hasher"):
-        first = world.put("one", b"first")
-        until(lambda: told(world, "one", first["ETag"]), 30, "told")
+        etag = world.put("one", b"first")["ETag"].strip('"')
+        until(lambda: (row := world.told("one")) and row["etag"] == etag, 30, lambda: world.told("one"))
         world.stop("ingest")
-    return first
+        yield
 
 
-def test_overwritten_between_event_and_read(world, oracle, first_version_told):
-    world.put("one", b"second")
+def test_overwritten_between_event_and_read(world, oracle):
+    with first_version_told(world):
+        world.put("one", b"second")
     oracle.over()
-    until(lambda: (row := world.digest("one")) and row["status"] == "superseded", 60, lambda: world.digest("one"))
+    world.hashed("one", "superseded")
     world.stack.start("ingest")
     oracle.judge()
 
 
-def test_deleted_before_it_was_read(world, oracle, first_version_told):
-    world.delete("one")
+def test_deleted_before_it_was_read(world, oracle):
+    with first_version_told(world):
+        world.delete("one")
     oracle.over()
-    until(lambda: (row := world.digest("one")) and row["status"] == "gone", 60, lambda: world.digest("one"))
+    world.hashed("one", "gone")
     world.stack.start("ingest")
     until(lambda: world.told("one")["state"] == "removed", 60, lambda: world.told("one"))
     oracle.judge()

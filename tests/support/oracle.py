@@ -9,7 +9,7 @@ from typing import Any, Final
 from shared.topics import CONSUMERS, OBJECTS_CHANGED, OBJECTS_HASHED
 from tests.support.topics import Fact
 from tests.support.waiting import until
-from tests.support.world import Place, World, digests_of
+from tests.support.world import DEFAULT_DIGESTS, Place, World, digests_of
 
 GROUPS: Final = {service: [topic.name for topic in topics] for service, topics in CONSUMERS.items()}
 INPUTS: Final = ("inbox", "src-data")
@@ -104,7 +104,8 @@ class Oracle:
         said = {(_place(fact), fact.body["etag"]): fact.body["digests"] for fact in hashed}
         for place, (etag, _) in stored.items():
             body = self.world.bodies[place].get(etag)
-            right = digests_of(body) if body is not None else None
+            algorithms = self.world.asked.get(place, DEFAULT_DIGESTS)
+            right = digests_of(body, algorithms) if body is not None else None
             if (place, etag) not in told:
                 yield f"{place} was never told"
             if right is None or said.get((place, etag)) != right:
@@ -114,13 +115,14 @@ class Oracle:
 
     def _twice(self, facts: Iterable[Fact]) -> Iterator[str]:
         """Versions told under more ids than they were stored times; the same id may come again."""
-        ids = defaultdict(set)
+        told: dict[Any, dict[str, dict[str, Any]]] = defaultdict(dict)
         for fact in facts:
             if fact.body.get("etag"):
-                ids[*_place(fact), fact.body["etag"]].add(fact.header("ce_id"))
-        for version, different in ids.items():
+                told[*_place(fact), fact.body["etag"]][fact.header("ce_id")] = fact.body
+        for version, different in told.items():
             if len(different) > self.world.tries[version]:
-                yield f"{version} is told under {len(different)} ids, stored {self.world.tries[version]} times"
+                how = [(one.get("seen_by"), one.get("sequencer"), one["revision"]) for one in different.values()]
+                yield f"{version}, stored {self.world.tries[version]} times, is told under more ids: {how}"
 
     def _letters(self) -> list[Fact]:
         topics = [topic.dead_letters(service).name for service, read in CONSUMERS.items() for topic in read]

@@ -24,6 +24,7 @@ from tests.support.topics import Kafka
 from tests.support.waiting import until
 
 Place = tuple[str, str]
+DEFAULT_DIGESTS = ("md5", "sha256", "blake3")
 SAYS_NO = (BotoCoreError, ClientError)
 _CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=300, connect_timeout=5, read_timeout=120)
 
@@ -33,13 +34,12 @@ def body_of(key: str, size: int = 4096) -> bytes:
     return random.Random(key).randbytes(size)
 
 
-def digests_of(body: bytes) -> dict[str, str]:
-    """Return the default digests of `body`."""
-    return {
-        "md5": hashlib.md5(body, usedforsecurity=False).hexdigest(),
-        "sha256": hashlib.sha256(body).hexdigest(),
-        "blake3": blake3(body).hexdigest(),
-    }
+def digests_of(body: bytes, algorithms: Iterable[str] = DEFAULT_DIGESTS) -> dict[str, str]:
+    """Return digests of `body` as hashlib, or blake3's own module, has them."""
+    made = {name: blake3() if name == "blake3" else hashlib.new(name, usedforsecurity=False) for name in algorithms}
+    for digest in made.values():
+        digest.update(body)
+    return {name: digest.hexdigest() for name, digest in made.items()}
 
 
 @dataclass
@@ -52,6 +52,8 @@ class World:
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}/")
     bodies: dict[Place, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     """By place and etag, acknowledged or not."""
+    asked: dict[Place, tuple[str, ...]] = field(default_factory=dict)
+    """Which digests, by place, where not the default ones."""
     tries: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """How often bucket, key and etag were sent: no version can be told more often than it was stored."""
 
@@ -78,6 +80,8 @@ class World:
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self.bodies[bucket, key][etag] = body
         self.tries[bucket, key, etag] += 1
+        if wanted := options.get("Metadata", {}).get("penstock-digests"):
+            self.asked[bucket, key] = tuple(wanted.split(","))
         return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **options)
 
     def put_all(self, names: Iterable[str], *, threads: int = 16) -> set[str]:

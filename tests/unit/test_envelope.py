@@ -14,7 +14,9 @@ def event(**changes):
 
 def test_headers_are_those_of_cloudevents():
     headers = headers_for(event(), source="ingest")
-    assert {name: headers[name] for name in ("ce_specversion", "ce_type", "ce_source", "ce_subject", "content-type")} == {
+    assert {
+        name: headers[name] for name in ("ce_specversion", "ce_type", "ce_source", "ce_subject", "content-type")
+    } == {
         "ce_specversion": "1.0",
         "ce_type": "penstock.objects.changed.v1",
         "ce_source": "/penstock/ingest",
@@ -31,7 +33,9 @@ def test_the_trace_is_the_objects_own_id():
 
 @pytest.mark.parametrize("correlation_id", ["not hex", "0" * 32, "é" * 32, "A" * 32, ""])
 def test_an_id_that_is_no_trace_id_still_gives_a_valid_trace(correlation_id):
-    version, trace, span, flags = headers_for(event(correlation_id=correlation_id), source="x")["traceparent"].split("-")
+    version, trace, span, flags = headers_for(event(correlation_id=correlation_id), source="x")["traceparent"].split(
+        "-"
+    )
     assert (version, flags, len(span)) == ("00", "01", 16)
     assert len(trace) == 32
     assert int(trace, 16)

@@ -117,7 +117,7 @@ class Merging(RuleBasedStateMachine):
 
     @precondition(lambda self: self.bucket.events)
     @rule(data=st.data(), crash=st.booleans())
-    def bring(self, data: st.DataObject, crash: bool) -> None:
+    def bring(self, data: st.DataObject, *, crash: bool) -> None:
         """A batch of either lane's copies, in any order; after a crash none of it counts as brought."""
         every = range(len(self.bucket.events))
         batch = data.draw(st.lists(st.sampled_from(every), min_size=1, max_size=6))
@@ -130,7 +130,7 @@ class Merging(RuleBasedStateMachine):
             self.brought |= set(batch)
 
     @rule(crash=st.booleans())
-    def settle_doubts(self, crash: bool) -> None:
+    def settle_doubts(self, *, crash: bool) -> None:
         """Doubts that came due are judged for the last time, be the removal told by then or not."""
         outcome = self._judge(self.doubts)
         if not crash:
@@ -138,7 +138,7 @@ class Merging(RuleBasedStateMachine):
             self._remember(outcome)
 
     @rule(crash=st.booleans())
-    def sweep(self, crash: bool) -> None:
+    def sweep(self, *, crash: bool) -> None:
         listed = {key: Listed(key, one.etag, 1, one.at) for key, one in self.bucket.current.items()}
         mine = {key: state for (_, key), state in self.known.items()}
         missed = sweeps.missed(listed, mine, settled_before=datetime.max.replace(tzinfo=UTC))
@@ -165,7 +165,9 @@ class Merging(RuleBasedStateMachine):
         here = self.bucket.current.get(key)
         truth = ("stored", here.etag, here.version) if here else ("removed", None, None)
         known = self.known[BUCKET, key]
-        told = max((one for one in self.facts if one.key == key and self._is_current(one)), key=lambda one: one.revision)
+        told = max(
+            (one for one in self.facts if one.key == key and self._is_current(one)), key=lambda one: one.revision
+        )
         assert (known.state, known.etag, known.version_id) == truth
         assert (told.change, told.etag, told.version_id) == truth
 
@@ -220,7 +222,7 @@ class MergingVersions(Merging):
 
 
 _often = settings(
-    max_examples=60, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=150, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TestMerging = Merging.TestCase
 TestMerging.settings = _often

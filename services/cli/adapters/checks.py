@@ -21,6 +21,8 @@ from services.cli.core.findings import FIX, START, Finding
 from services.cli.settings import CliSettings
 from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.provision import missing_rules
+from shared.provision.policies import POLICIES
+from shared.provision.users import user_name
 from shared.topics import all_topics
 
 Check = Callable[[CliSettings], Awaitable[list[Finding]]]
@@ -140,12 +142,12 @@ async def rules(settings: CliSettings) -> list[Finding]:
 
 async def users(settings: CliSettings) -> list[Finding]:
     """See that each service's own S3 user, whose secret is known here, may look into an input bucket."""
-    services = settings.user_secrets
+    services = [service for service in settings.user_secrets if service in POLICIES]
     return await asyncio.gather(*(_user(settings, service) for service in services))
 
 
 async def _user(settings: CliSettings, service: str) -> Finding:
-    name = f"penstock-{service.replace('_', '-')}"
+    name = user_name(service)
     own = settings.model_copy(update={"s3_access_key": name, "s3_secret_key": settings.user_secrets[service]})
     try:
         async with within(SECONDS, s3.name_of(settings)), s3.open_s3(own, attempts=1) as client:

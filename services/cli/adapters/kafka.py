@@ -1,6 +1,7 @@
 """Kafka: read without a group, write with every guarantee, ask the broker about itself."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaTimeoutError
 
 from services.cli.adapters.trouble import reaching, within
 from services.cli.settings import CliSettings
@@ -18,6 +20,7 @@ from shared.middleware.envelope import headers_for
 CLIENT = "penstock-cli"
 SECONDS = 5.0
 REQUEST_MS = 10_000
+STALL_SECONDS = 15.0
 PAGE = 500
 POLL_MS = 500
 MAX_REQUEST_BYTES = 4 << 20
@@ -165,8 +168,12 @@ async def read_through(reader: Any, partitions: Sequence[TopicPartition]) -> Asy
     """Yield every record that is there now, then stop; order is kept per partition."""
     ends = await ends_of(reader, partitions)
     await seek_to_start(reader, partitions)
+    heard = time.monotonic()
     while await _is_behind(reader, ends):
+        if time.monotonic() - heard > STALL_SECONDS:
+            raise KafkaTimeoutError(f"nothing arrived for {STALL_SECONDS:g} s")
         for partition, records in (await reader.getmany(timeout_ms=POLL_MS, max_records=PAGE)).items():
+            heard = time.monotonic()
             for record in records:
                 if record.offset < ends[partition]:
                     yield record

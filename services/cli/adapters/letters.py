@@ -1,8 +1,11 @@
 """Dead letters on their topics, and the facts that settle them."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from services.cli.adapters.kafka import Record, assign, open_admin, partitions_of, publish, read_through
 from services.cli.core.letters import Choice, Letter, Place, way_back
@@ -29,8 +32,9 @@ async def settled_places(settings: CliSettings, reader: Any) -> set[Place]:
     places = set()
     partitions = await assign(settings, reader, list(there))
     async for record in read_through(reader, partitions):
-        if record.value is not None:
-            fact = DeadLetterSettled.model_validate_json(record.value)
+        # what is no such fact settles nothing
+        with suppress(ValidationError):
+            fact = DeadLetterSettled.model_validate_json(record.value or b"")
             places.add(Place(fact.dlq_topic, fact.partition, fact.offset))
     return places
 

@@ -6,10 +6,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from services.cli.adapters.s3 import name_of, open_s3
-from services.cli.adapters.trouble import reaching
+from services.cli.adapters.trouble import within
 from services.cli.core.address import Address
 from services.cli.settings import CliSettings
 
+SECONDS = 10.0
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion"}
 
 
@@ -36,9 +37,8 @@ async def look(settings: CliSettings, address: Address) -> Stored | None:
     """Return the stored object, or None when it is not there.
 
     Raises:
-        Outage: the object store does not answer.
+        Outage: no answer in time.
 
     """
-    with reaching(name_of(settings)):
-        async with open_s3(settings) as client:
-            return await head(client, address)
+    async with within(SECONDS, name_of(settings)), open_s3(settings) as client:
+        return await head(client, address)

@@ -1,7 +1,6 @@
 """What `penstock doctor` tries out: the services' own health, and one object's way through all of them."""
 
 import asyncio
-import json
 import os
 import time
 import uuid
@@ -73,10 +72,11 @@ async def round_trip(settings: CliSettings) -> list[Finding]:
 
 
 async def _seconds_to_digest(reader: Any, probe: Address, started: float) -> float | None:
+    name = f"{probe.bucket}/{probe.key}".encode()
     try:
         async with asyncio.timeout(ROUND_TRIP_SECONDS):
             async for record in kafka.follow(reader):
-                if record.value and json.loads(record.value).get("key") == probe.key:
+                if record.key == name:
                     return time.monotonic() - started
     except TimeoutError:
         pass

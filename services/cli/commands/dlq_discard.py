@@ -3,9 +3,9 @@
 from typing import Any
 
 from services.cli.adapters import kafka
-from services.cli.adapters.letters import settle, unsettled_letters
-from services.cli.commands.dlq_settle import Settled, chosen, in_order, report
-from services.cli.core.letters import Choice, Letter, Place
+from services.cli.adapters.letters import settle
+from services.cli.commands.dlq_settle import Settled, in_order, named, report, waiting
+from services.cli.core.letters import Choice, Letter
 from services.cli.settings import load
 from services.cli.terminal import Json
 
@@ -49,10 +49,8 @@ async def discard_letters(  # noqa: PLR0913 - flags of the command
 
     """
     settings = load()
-    place = Place.parse(letter) if letter else None
-    choice = chosen(Choice(place, code=code, service=service, reason=reason_contains, everything=all))
-    async with kafka.open_reader(settings) as reader:
-        letters = [one async for one in unsettled_letters(settings, reader, choice)]
+    choice = Choice(named(letter), code=code, service=service, reason=reason_contains, everything=all)
+    letters = await waiting(settings, choice)
     settled = Settled("discarded", dry=dry_run)
     if letters and not dry_run:
         async with kafka.open_producer(settings) as producer:

@@ -1,9 +1,9 @@
 """`penstock dlq replay`: dead letters back to where they came from."""
 
 from services.cli.adapters import kafka
-from services.cli.adapters.letters import send_back, unsettled_letters
-from services.cli.commands.dlq_settle import Settled, chosen, in_order, report
-from services.cli.core.letters import Choice, Place, split_by_attempts
+from services.cli.adapters.letters import send_back
+from services.cli.commands.dlq_settle import Settled, in_order, named, report, waiting
+from services.cli.core.letters import Choice, split_by_attempts
 from services.cli.settings import load
 from services.cli.terminal import Json
 
@@ -54,10 +54,8 @@ async def replay_letters(  # noqa: PLR0913 - flags of the command
 
     """
     settings = load()
-    place = Place.parse(letter) if letter else None
-    choice = chosen(Choice(place, code=code, service=service, reason=reason_contains, everything=all))
-    async with kafka.open_reader(settings) as reader:
-        letters = [one async for one in unsettled_letters(settings, reader, choice)]
+    choice = Choice(named(letter), code=code, service=service, reason=reason_contains, everything=all)
+    letters = await waiting(settings, choice)
     send, held = split_by_attempts(letters, max_attempts, force=force)
     settled = Settled("replayed", held=held, dry=dry_run)
     if send and not dry_run:

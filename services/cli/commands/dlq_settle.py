@@ -5,9 +5,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.cli.core.letters import Choice, Letter, by_cause
+from services.cli.adapters import kafka
+from services.cli.adapters.letters import unsettled_letters
+from services.cli.core.letters import Choice, Letter, Place, by_cause
 from services.cli.core.text import plural
 from services.cli.core.usage import WrongUsage
+from services.cli.settings import CliSettings
 from services.cli.terminal import counting, emit, note, say
 from shared.errors import Rejected
 
@@ -23,17 +26,23 @@ class Settled:
     refused: dict[Letter, str] = field(default_factory=dict)
 
 
-def chosen(choice: Choice) -> Choice:
-    """Return `choice` unless it is empty, so that nobody settles everything by accident.
+def named(letter: str) -> Place | None:
+    """Return the place of the letter that was named, if one was."""
+    return Place.parse(letter) if letter else None
+
+
+async def waiting(settings: CliSettings, choice: Choice) -> list[Letter]:
+    """Return the letters of `choice` that wait.
 
     Raises:
-        WrongUsage: nothing was chosen.
+        WrongUsage: nothing was chosen; nobody settles everything by accident.
 
     """
     if choice.is_empty:
         ways = "name one (topic/partition/offset) or give --code, --service, --reason-contains or --all"
         raise WrongUsage(f"dlq: no letter was chosen; {ways}")
-    return choice
+    async with kafka.open_reader(settings) as reader:
+        return [letter async for letter in unsettled_letters(settings, reader, choice)]
 
 
 async def in_order(

@@ -19,6 +19,7 @@ from shared.events import SweepCompleted, SweepRequested
 async def sweep(
     *buckets: str,
     prefix: str = "",
+    retell: bool = False,
     wait: Annotated[bool, Parameter(negative="--no-wait")] = True,
     timeout: float = 600,  # noqa: ASYNC109 - a flag of the command
     json: Json = False,
@@ -31,6 +32,7 @@ async def sweep(
         penstock sweep
         penstock sweep inbox --prefix reports/
         penstock sweep --no-wait --json
+        penstock sweep --retell
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ async def sweep(
         Input buckets; all of them unless named.
     prefix:
         Only keys that begin so.
+    retell:
+        Publish also what is known, for a service that is new or has lost its rows; it reads what it lacks.
     wait:
         Wait for the result; without it, `penstock status` tells it later.
     timeout:
@@ -48,7 +52,7 @@ async def sweep(
     if foreign := set(buckets) - set(settings.input_buckets):
         raise WrongUsage(f"sweep: {', '.join(sorted(foreign))} is no input bucket; see PENSTOCK_INPUT_BUCKETS")
     sweep_id = uuid.uuid4().hex
-    request = SweepRequested(sweep_id=sweep_id, buckets=buckets, prefix=prefix, correlation_id=sweep_id)
+    request = SweepRequested(sweep_id=sweep_id, buckets=buckets, prefix=prefix, retell=retell, correlation_id=sweep_id)
     if not wait:
         await _ask(settings, request)
         emit({"sweep_id": sweep_id}) if json else say(f"sweep {sweep_id} requested")
@@ -87,4 +91,5 @@ def _show(result: SweepCompleted) -> None:
     where = ", ".join(result.buckets) + (f" below {result.prefix}" if result.prefix else "")
     say(f"{plural(result.listed, 'object')} in {where}, {result.seconds:.1f} s")
     style = "yellow" if result.missed or result.vanished else "green"
-    say(f"missed {result.missed:,}   vanished {result.vanished:,}", style=style)
+    retold = f"   retold {result.retold:,}" if result.retold else ""
+    say(f"missed {result.missed:,}   vanished {result.vanished:,}{retold}", style=style)

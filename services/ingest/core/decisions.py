@@ -178,6 +178,15 @@ def judge(
     return outcome
 
 
+def retold(known: Mapping[Place, Known], found: ObjectChanged) -> ObjectChanged | None:
+    """Return the known fact again from what the bucket holds; None when they differ, for then there is news to come."""
+    mine = known.get(place_of(found))
+    if mine is None or (mine.state, mine.etag) != (found.change, found.etag):
+        return None
+    told = {"revision": mine.revision, "sequencer": mine.sequencer, "correlation_id": mine.correlation_id}
+    return found.model_copy(update=told)
+
+
 def _as_fact(notice: ObjectChanged, mine: Known | None, revision: int) -> ObjectChanged:
     """Give the notice its place in the order of its key; a removal belongs to the object that it removes."""
     update: dict[str, object] = {"revision": revision}

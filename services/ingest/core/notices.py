@@ -71,6 +71,8 @@ def decode(body: bytes | None, lane: Lane) -> tuple[ObjectChanged, ...]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
         raise Rejected("BAD_NOTIFICATION", f"not an S3 notification: {where}: {first['msg']}") from None
+    if not notification["Records"]:
+        raise Rejected("BAD_NOTIFICATION", "an S3 notification without records names no object")
     notices = (_notice(record, lane) for record in notification["Records"])
     return tuple(notice for notice in notices if notice is not None)
 

@@ -1,0 +1,62 @@
+"""Every topic and event is declared once, and the services read and write what the lists say."""
+
+import importlib
+
+import pytest
+from faststream import AckPolicy
+
+from services import catalogue
+from shared.events import EVENTS, Event
+from shared.topics import CONSUMERS, MINIO_LIVE, MINIO_SAFE, TOPICS, all_topics
+
+NAMES = catalogue.names()
+
+
+def subscriptions_of(name):
+    return importlib.import_module(f"services.{name}.handlers").router.subscriptions
+
+
+def subclasses(kind):
+    return {below for one in kind.__subclasses__() for below in {one, *subclasses(one)}}
+
+
+def test_every_event_is_listed_and_travels_on_a_listed_topic_of_its_own():
+    declared = {kind for kind in subclasses(Event) if "topic" in vars(kind)}
+    assert set(EVENTS) == declared
+    assert {kind.topic for kind in EVENTS} == set(TOPICS) - {MINIO_LIVE, MINIO_SAFE}
+    assert len({kind.topic.name for kind in EVENTS}) == len(EVENTS)
+
+
+def test_every_event_has_a_key_and_an_identity():
+    for kind in EVENTS:
+        assert kind.record_key is not Event.record_key, kind
+        assert kind.identity is not Event.identity, kind
+
+
+def test_every_reader_is_listed_and_no_other():
+    assert set(CONSUMERS) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_service_reads_what_the_list_of_consumers_says(name):
+    subscriptions = subscriptions_of(name)
+    read = [topic for one in subscriptions for topic in one.topics]
+    assert sorted(topic.name for topic in read) == sorted(topic.name for topic in CONSUMERS[name])
+    assert {topic.dead_letters(name) for topic in read} <= set(all_topics())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_service_writes_listed_events(name):
+    published = {kind for one in subscriptions_of(name) for kind in one.publishes}
+    assert published <= set(EVENTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_reader_is_at_least_once_from_the_first_record_on_in_the_group_of_its_name(name):
+    broker = catalogue.build(name).broker
+    assert broker.subscribers
+    for subscriber in broker.subscribers:
+        assert subscriber.group_id == name
+        assert subscriber.ack_policy is AckPolicy.NACK_ON_ERROR
+        assert subscriber._connection_args["auto_offset_reset"] == "earliest"
+        assert not subscriber._connection_args.get("enable_auto_commit")

@@ -1,0 +1,108 @@
+"""Measure Penstock beside its peers, on real servers: `python tests/bench/run.py`.
+
+    --only backlog,latency   some scenarios alone; the others keep their place in the results
+    --pairs 2                fewer runs
+    --out /tmp/trial         benchmarks.json and benchmarks.md elsewhere than docs
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
+
+import alone
+import backlog
+import large
+import latency
+import limits
+import live
+import machine
+import resident
+import table
+from arena import Arena, open_arena
+from scenario import CORES, Options
+
+SCENARIOS = {
+    "backlog": backlog,
+    "live": live,
+    "latency": latency,
+    "large": large,
+    "alone": alone,
+    "resident": resident,
+    "limits": limits,
+}
+USUAL = Options()
+
+
+def main() -> int:
+    """Run the scenarios; a figure that misses its goal is told, and is no failure of the run."""
+    given = _arguments()
+    machine.require_programs()
+    if machine.load() > CORES / 4:
+        print(f"this machine is busy (load {machine.load()}); the figures will say so", file=sys.stderr)
+    options = Options(given.pairs, given.objects, given.samples, given.large_mib << 20)
+    uvloop.run(_measure(given.only, options, given.out))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=_names, default=list(SCENARIOS), metavar=",".join(SCENARIOS))
+    parser.add_argument("--pairs", type=int, default=USUAL.pairs)
+    parser.add_argument("--objects", type=int, default=USUAL.objects, help="small objects a run")
+    parser.add_argument("--samples", type=int, default=USUAL.samples, help="PUTs of the latency scenario")
+    parser.add_argument("--large-mib", type=int, default=USUAL.large >> 20, help="size of the large object")
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "docs")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    wanted = text.split(",")
+    if strange := set(wanted) - set(SCENARIOS):
+        raise argparse.ArgumentTypeError(f"no scenario is called {', '.join(sorted(strange))}")
+    return [name for name in SCENARIOS if name in wanted]
+
+
+async def _measure(names: Sequence[str], options: Options, out: Path) -> None:
+    for name in names:
+        before = {
+            "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "commit": machine.commit(),
+            "pairs": options.pairs,
+            "load": machine.load(),
+        }
+        async with open_arena() as arena:  # fresh servers: no scenario pays for another's objects
+            result = (await SCENARIOS[name].measure(arena, options)).as_json()
+            _tell(result)
+            _keep(out, arena, name, before | result)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    for one in result["figures"]:
+        verdict = "met   " if one["met"] else "MISSED"
+        print(f"{verdict} {one['name']}: {one['value']} {one['unit']} ({one['low']} to {one['high']}) {one['beside'] or ''}")
+    for one in result["limits"].values():
+        print(f"       {one['what']}: {one['rate']} {one['unit']}")
+
+
+def _keep(out: Path, arena: Arena, name: str, result: dict[str, Any]) -> None:
+    """Put one scenario's result among the others."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "benchmarks.json"
+    found = json.loads(file.read_text()) if file.exists() else {"scenarios": {}}
+    merged = {**found["scenarios"], name: result}
+    found = {"machine": machine.describe(arena.tools), "scenarios": {one: merged[one] for one in SCENARIOS if one in merged}}
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    (out / "benchmarks.md").write_text(table.render(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
