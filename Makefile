@@ -38,8 +38,9 @@ check: .venv/synced ## the gate: style, types, contracts, repeated code, generat
 bench: install ## measure against the peer and the machine's limits; writes docs/benchmarks.md
 	@$(PYTHON) tests/bench/run.py
 
-asyncapi: .venv/synced ## write the event document anew from the code
+asyncapi: .venv/synced ## write the event document and the settings tables anew from the code
 	@$(PYTHON) -m services.asyncapi
+	@$(PYTHON) -m deploy.settings_table
 
 clean: .venv/synced ## stop the stack and delete its data and every cache of the tools; .env stays
 	@$(STACK) clean

@@ -17,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.prometheus import KafkaPrometheusMiddleware
@@ -229,6 +230,8 @@ class Router:
             max_records=subscription.max_records,
             batch_timeout_ms=1,
             auto_offset_reset="earliest",
+            # topics that are read as one stream keep a key's records on one member
+            partition_assignment_strategy=(RangePartitionAssignor,),
             ack_policy=AckPolicy.NACK_ON_ERROR,
             parser=_parse,
             decoder=_records_of,

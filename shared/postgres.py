@@ -46,6 +46,9 @@ outages(
     exceptions.LockNotAvailableError,
     exceptions.ReadOnlySQLTransactionError,  # a standby, until the failover is over
     exceptions.PostgresIOError,
+    # a database that is being put back: no record is at fault, and the next start migrates
+    exceptions.UndefinedTableError,
+    exceptions.InvalidSchemaNameError,
 )
 
 

@@ -111,8 +111,9 @@ def test_several_records_in_one_message_stay_in_order():
     assert [(notice.key, notice.seen_by) for notice in found] == [("a", "safe"), ("b", "safe"), ("c", "safe")]
 
 
-def test_no_records_are_no_notices():
-    assert notices.decode(b'{"Records": []}', "live") == ()
+def test_a_notification_without_records_is_refused():
+    with pytest.raises(Rejected, match="names no object"):
+        notices.decode(b'{"Records": []}', "live")
 
 
 @given(st.text(min_size=1, max_size=60))

@@ -1,0 +1,128 @@
+"""The store in memory keeps what the real one promises: the same tests on both."""
+
+import hashlib
+import uuid
+from contextlib import AsyncExitStack
+
+import boto3
+import pytest
+from pydantic import SecretStr
+
+from shared.errors import Rejected
+from shared.settings import Settings
+from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded, open_store
+from shared.testing.objects import MemoryStore
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(params=["memory", "memory with versions", "real", "real with versions"])
+async def place(request):
+    """Return a store, a bucket in it, and whether it keeps versions."""
+    versioned = request.param.endswith("versions")
+    bucket = f"promises-{uuid.uuid4().hex[:12]}"
+    if request.param.startswith("memory"):
+        yield MemoryStore(bucket, versioned=versioned), bucket, versioned
+        return
+    env = request.getfixturevalue("servers").env
+    settings = Settings(
+        s3_endpoint=env["PENSTOCK_S3_ENDPOINT"],
+        s3_access_key=env["PENSTOCK_S3_ACCESS_KEY"],
+        s3_secret_key=SecretStr(env["PENSTOCK_S3_SECRET_KEY"]),
+    )
+    make_bucket(settings, bucket, versioned=versioned)
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(open_store(settings)), bucket, versioned
+
+
+def make_bucket(settings, bucket, *, versioned):
+    boto = boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
+        region_name="us-east-1",
+    )
+    boto.create_bucket(Bucket=bucket)
+    if versioned:
+        boto.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    boto.close()
+
+
+async def read_stream(store, ref, **options):
+    async with store.stream(ref, **options) as chunks:
+        return [bytes(chunk) async for chunk in chunks]
+
+
+async def keys(store, bucket, **options):
+    return [info.ref.key async for page in store.list(bucket, **options) for info in page]
+
+
+async def test_what_was_put_is_described_and_read_as_it_was(place):
+    store, bucket, versioned = place
+    ref = ObjectRef(bucket, "a b+é")
+    put = await store.put(ref, b"hello", metadata={"colour": "red"}, content_type="text/plain")
+    info, body = await store.read(ref, etag=put.etag)
+    assert (body, info.size, info.content_type, info.metadata) == (b"hello", 5, "text/plain", {"colour": "red"})
+    assert info.etag == hashlib.new("md5", b"hello").hexdigest()
+    assert (info.ref.version_id is not None) == versioned
+    assert (await store.head(ref)).etag == put.etag
+
+
+async def test_a_stream_is_the_range_in_chunks(place):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "a")
+    await store.put(ref, b"0123456789")
+    assert b"".join(await read_stream(store, ref)) == b"0123456789"
+    assert b"".join(await read_stream(store, ref, start=3, end=7, chunk_size=2)) == b"3456"
+
+
+async def test_what_is_not_there_is_gone(place):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "nothing")
+    for attempt in (store.head(ref), store.read(ref), read_stream(store, ref)):
+        with pytest.raises(ObjectGone):
+            await attempt
+    await store.delete(ref)
+
+
+async def test_what_was_overwritten_is_superseded(place):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "a")
+    before = await store.put(ref, b"one")
+    await store.put(ref, b"other")
+    for attempt in (store.read(ref, etag=before.etag), read_stream(store, ref, etag=before.etag)):
+        with pytest.raises(ObjectSuperseded):
+            await attempt
+
+
+async def test_listings_are_in_key_order_and_hold_current_objects_only(place):
+    store, bucket, _ = place
+    for key in ("b", "a/2", "a/1", "a", "😀", "\uffee", "gone"):
+        await store.put(ObjectRef(bucket, key), b"x")
+    await store.delete(ObjectRef(bucket, "gone"))
+    assert await keys(store, bucket) == ["a", "a/1", "a/2", "b", "\uffee", "😀"]
+    assert await keys(store, bucket, prefix="a/") == ["a/1", "a/2"]
+    assert await keys(store, bucket, start_after="a/1") == ["a/2", "b", "\uffee", "😀"]
+    assert [page async for page in store.list(bucket, prefix="none") if page] == []
+
+
+async def test_a_version_outlives_its_successor_and_its_removal(place):
+    store, bucket, versioned = place
+    ref = ObjectRef(bucket, "a")
+    first = await store.put(ref, b"one")
+    await store.put(ref, b"other")
+    await store.delete(ref)
+    with pytest.raises(ObjectGone):
+        await store.head(ref)
+    if versioned:
+        assert (await store.read(first.ref))[1] == b"one"
+        await store.delete(first.ref)
+    with pytest.raises(ObjectGone):
+        await store.head(first.ref)
+
+
+async def test_a_bucket_that_is_not_there_is_refused(place):
+    store, _, _ = place
+    with pytest.raises(Rejected, match="no-such-bucket"):
+        await store.read(ObjectRef("no-such-bucket", "a"))
