@@ -118,7 +118,7 @@ def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | Non
         allow_auto_create_topics=False,
         max_batch_size=1 << 17,
         max_request_size=MAX_REQUEST_BYTES,
-        graceful_timeout=settings.shutdown_grace,
+        graceful_timeout=settings.shutdown_grace / 2,
         apply_types=False,
         logger=None,
     )

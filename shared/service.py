@@ -57,6 +57,8 @@ class Service:
             asgi_routes=self.health.routes(),
             lifespan=self._lifespan,
             after_startup=[self._start_loops],
+            # before the broker goes: what they finish in their grace is still published
+            on_shutdown=[self._stop_loops],
             specification=AsyncAPI(title=f"Penstock {self.name}", version=VERSION),
             logger=None,
         )

@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth a line.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
     otlp_endpoint: str = Field("", description="Where spans are sent, such as http://127.0.0.1:4318/v1/traces.")
-    shutdown_grace: float = Field(15.0, gt=0, description="Seconds for a service to finish what it holds.")
+    shutdown_grace: float = Field(
+        15.0, gt=0, description="Seconds for a service to finish what it holds: half for work, half for records."
+    )
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a loop: an output that is an input would feed itself for ever."""

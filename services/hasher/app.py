@@ -35,7 +35,7 @@ async def _open(settings: HasherSettings, bus: Bus) -> AsyncIterator[Resources]:
             large.digest,
             concurrency=settings.hasher_large_in_flight,
             retries=RetryPolicy(),
-            grace=settings.shutdown_grace,
+            grace=settings.shutdown_grace / 2,
             gave_up=large.give_up,
         )
         yield Resources({"hashing": hashing}, (worker.run,))

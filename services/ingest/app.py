@@ -29,7 +29,7 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
         merger = handlers.Merger(memory, bucket, bus, settings)
         queue = WorkQueue(pool, "sweep")
         sweeper = workers.Sweeper(memory, bucket, bus, queue, settings)
-        worker = Worker(queue, sweeper.sweep, concurrency=1, retries=RetryPolicy())
+        worker = Worker(queue, sweeper.sweep, concurrency=1, retries=RetryPolicy(), grace=settings.shutdown_grace / 2)
         yield Resources(
             {"merger": merger, "sweeps": queue, "settings": settings},
             (

@@ -6,7 +6,7 @@ from typing import Any
 
 import bodies
 from arena import Arena, frozen
-from figures import Figure, abba, middle, middles, ratios
+from figures import Figure, middle, middles, ratios, turns
 from material import digests_in, facts_of
 from meters import CpuMeter
 from peer import celery_workers, redis_server
@@ -23,12 +23,12 @@ async def measure(arena: Arena, options: Options) -> Result:
     rates: dict[str, list[float]] = {"ours": [], "peer": []}
     cpu: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
     with redis_server(arena) as (redis, address):
-        for pair in range(options.pairs):
-            for side in abba(pair, ("ours", "peer")):
-                turn = _ours(arena, facts, names) if side == "ours" else _peer(arena, redis, address, names)
-                seconds, used = await turn
+        for side, counts in turns(options.pairs, ("ours", "peer")):
+            turn = _ours(arena, facts, names) if side == "ours" else _peer(arena, redis, address, names)
+            seconds, used = await turn
+            if counts:
                 rates[side].append(len(names) / seconds)
-                cpu[side].append({name: value / len(names) * 1e6 for name, value in used.items()})
+                cpu[side].append(used)
     figure = Figure.median(
         f"backlog of {len(names):,} x 4 KiB, {CORES} processes a side, over Celery",
         "x",
@@ -55,7 +55,7 @@ async def _ours(arena: Arena, facts: Sequence[Any], names: Sequence[str]) -> tup
             cpu.start()
             started = time.perf_counter()
         seconds = await arena.grown(before, len(names)) - started
-        used = cpu.read()
+        used = cpu.read(per=len(names))
         bodies.check(digests_in(await arena.records(before)), names, bodies.SMALL)
     return seconds, used
 
@@ -68,6 +68,6 @@ async def _peer(arena: Arena, redis: Process, address: str, names: Sequence[str]
             cpu.start()
             started = time.perf_counter()
         seconds = await peer.done(len(names)) - started
-        used = cpu.read()
+        used = cpu.read(per=len(names))
         bodies.check(peer.collect(names, ids), names, bodies.SMALL)
     return seconds, used

@@ -1,7 +1,7 @@
 """Numbers with their goals."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -52,6 +52,11 @@ def middles(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: middle([run[name] for run in runs]) for name in runs[0]}
 
 
-def abba(pair: int, sides: Sequence[str]) -> Sequence[str]:
-    """Return the order of the sides in this pair: A B, then B A, so that a drift of the machine favours nobody."""
-    return sides if pair % 2 == 0 else sides[::-1]
+def turns(pairs: int, sides: tuple[str, str]) -> Iterator[tuple[str, bool]]:
+    """Yield sides and whether to count them: one of each to warm everything up, then A B, B A, A B ...
+
+    The order favours nobody when the machine drifts; the warm-up is Kafka's compiler and everybody's caches.
+    """
+    yield from ((side, False) for side in sides)
+    for pair in range(pairs):
+        yield from ((side, True) for side in (sides if pair % 2 == 0 else sides[::-1]))

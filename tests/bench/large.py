@@ -8,7 +8,7 @@ from typing import Any
 import bodies
 import obstore
 from arena import Arena, frozen
-from figures import Figure, abba, middle, ratios
+from figures import Figure, middle, ratios, turns
 from material import digests_in
 from scenario import Options, Result
 
@@ -22,10 +22,10 @@ async def measure(arena: Arena, options: Options) -> Result:
     """From a ready hasher and one fact to its digests told; from rclone's start to its end."""
     fact, expected = await _store(arena, options.large)
     seconds: dict[str, list[float]] = {"ours": [], "rclone": []}
-    for pair in range(options.pairs):
-        for side in abba(pair, ("ours", "rclone")):
-            turn = _ours(arena, fact, expected) if side == "ours" else _rclone(arena, expected["md5"])
-            seconds[side].append(await turn)
+    for side, counts in turns(options.pairs, ("ours", "rclone")):
+        taken = await (_ours(arena, fact, expected) if side == "ours" else _rclone(arena, expected["md5"]))
+        if counts:
+            seconds[side].append(taken)
     figure = Figure.median(
         f"{options.large / (1 << 30):g} GiB, md5 + sha256 + blake3, over rclone md5sum (md5 alone)",
         "x the time",

@@ -1,4 +1,4 @@
-"""CPU seconds and memory of processes, their children included, from /proc."""
+"""CPU time and memory of processes, their children included, from /proc."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 @dataclass(slots=True)
 class CpuMeter:
-    """CPU seconds that processes use between `start` and `read`; children that ended meanwhile count by their parents."""
+    """CPU time that processes use between `start` and `read`; children that ended meanwhile count by their parents."""
 
     groups: dict[str, Sequence[Process]]
     _before: dict[str, float] = field(default_factory=dict)
@@ -20,8 +20,9 @@ class CpuMeter:
     def start(self) -> None:
         self._before = {name: _cpu(processes) for name, processes in self.groups.items()}
 
-    def read(self) -> dict[str, float]:
-        return {name: round(_cpu(processes) - self._before[name], 2) for name, processes in self.groups.items()}
+    def read(self, per: int) -> dict[str, float]:
+        """Return microseconds for each of `per` pieces of work, by group."""
+        return {name: (_cpu(processes) - self._before[name]) / per * 1e6 for name, processes in self.groups.items()}
 
 
 def _cpu(processes: Sequence[Process]) -> float:
