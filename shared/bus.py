@@ -24,6 +24,7 @@ from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from prometheus_client import REGISTRY as METRICS
 from pydantic import ValidationError
 
+from shared import tolerant
 from shared.errors import Rejected, one_line, outages, outages_where
 from shared.events import Event
 from shared.middleware.dead_letter import DeadLetter, DeadLetters
@@ -110,6 +111,7 @@ class Broker(KafkaBroker):
 
 def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | None = None) -> Broker:
     """Return the broker of `service`: acks from all, idempotent, no topic made by accident."""
+    tolerant.install()
     broker = Broker(
         settings.kafka_bootstrap.split(","),
         client_id=f"penstock-{service}",

@@ -118,7 +118,10 @@ class ObjectHashed(ObjectEvent):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The version and which digests: asking for more of them is another fact."""
+        """The version and which digests: asking for more of them is another fact.
+
+        Not the revision: a change that is told again after a crash may get another one.
+        """
         return (
             self.bucket,
             self.key,
@@ -126,7 +129,7 @@ class ObjectHashed(ObjectEvent):
             self.etag,
             self.size,
             *sorted(self.digests),
-            self.revision,
+            self.correlation_id,
         )
 
 

@@ -52,6 +52,7 @@ class Service:
         self._resources = resources
         self._running: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
+        self._serving: asyncio.Task[None] | None = None
         self.app = AsgiFastStream(
             self.broker,
             asgi_routes=self.health.routes(),
@@ -119,14 +120,20 @@ class Service:
                 raise PenstockError(f"no poll for {self.health.seconds_since_poll():.0f} s; the consumer is stuck")
 
     def stop(self) -> None:
-        """Ask for a shutdown that drains."""
+        """Ask for a shutdown that drains; one that still waits for its servers has nothing to drain."""
         self.server.should_exit = True
+        if self._serving is not None and not self.server.started:
+            self._serving.cancel()
 
     async def serve(self) -> int:
         """Run until told to stop; return the exit code."""
         started = time.monotonic()
-        await self.server.serve()
+        self._serving = asyncio.ensure_future(self.server.serve())
+        await asyncio.wait((self._serving,))
         log.info("service.stopped", seconds=round(time.monotonic() - started, 1))
+        if self._serving.cancelled():
+            return EX_SOFTWARE if self._failure else 0
+        self._serving.result()
         return EX_SOFTWARE if self._failure or not self.server.started else 0
 
 

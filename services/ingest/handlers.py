@@ -66,7 +66,10 @@ class Merger:
         """Merge a batch; with `last_word`, what is still in doubt is refused instead of kept."""
         owners = {id(notice): received for received in batch for notice in self._admitted(received)}
         admitted = [notice for received in batch for notice in received.event if id(notice) in owners]
-        outcome = await self._judge(admitted)
+        async with self.memory.telling():
+            outcome = await self._judge(admitted)
+            await self.bus.publish(outcome.facts)
+            await self.memory.remember(outcome)
         for notice in outcome.false:
             owners[id(notice)].reject(_not_removed(notice))
         if last_word:
@@ -75,8 +78,6 @@ class Merger:
         elif outcome.doubtful:
             doubted = [owners[id(notice)].record for notice in outcome.doubtful]
             await self.memory.doubt(doubted, self.settings.doubt_seconds)
-        await self.bus.publish(outcome.facts)
-        await self.memory.remember(outcome)
 
     def _admitted(self, received: Received[Notices]) -> list[ObjectChanged]:
         wanted = []

@@ -115,11 +115,12 @@ class Sweeper:
         """Tell what the bucket confirms; return how much that was."""
         if not notices:
             return 0
-        known, clock = await self.memory.recall(map(decisions.place_of, notices))
-        truths = await self.bucket.truths(notices)
-        outcome = decisions.judge(notices, known, truths, clock=clock)
-        await self.bus.publish(outcome.facts)
-        await self.memory.remember(outcome, sweep_id=lease.item.key)
+        async with self.memory.telling(alone=True):
+            known, clock = await self.memory.recall(map(decisions.place_of, notices))
+            truths = await self.bucket.truths(notices)
+            outcome = decisions.judge(notices, known, truths, clock=clock)
+            await self.bus.publish(outcome.facts)
+            await self.memory.remember(outcome, sweep_id=lease.item.key)
         for fact in outcome.facts:
             FOUND.labels(fact.change).inc()
             log.warning("sweep.found", change=fact.change, bucket=fact.bucket, key=fact.key)

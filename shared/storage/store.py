@@ -3,15 +3,14 @@
 Keys travel as they are, so none is altered. One GET brings bytes, metadata and the checksums that the store keeps.
 """
 
-import asyncio
 import base64
-import binascii
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final
 from urllib.parse import unquote_plus, urlsplit
@@ -31,12 +30,14 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 _NETWORK: Final = (aiohttp.ClientError, OSError, TimeoutError)
 _META: Final = "x-amz-meta-"
 _CHECKSUM: Final = "x-amz-checksum-"
-CHECKSUMS: Final = frozenset({"sha256", "sha1", "crc32", "crc32c", "crc64nvme"})
+_CHECKSUMS: Final = ("sha256", "sha1", "crc32", "crc32c", "crc64nvme")
 _ASK_CHECKSUMS: Final = {"x-amz-checksum-mode": "ENABLED"}
 _ERROR_CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
 _XML: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _ERROR_BYTES: Final = 4096
 _OK: Final = 300
+# objects are looked at in the order they came, and those of one second share a date
+_date = lru_cache(maxsize=256)(parsedate_to_datetime)
 
 
 @asynccontextmanager
@@ -48,7 +49,6 @@ async def open_store(settings: Settings) -> AsyncIterator[ObjectStore]:
         timeout=TIMEOUT,
         auto_decompress=False,
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-        read_bufsize=CHUNK,
     ) as session:
         yield S3(settings, session)
 
@@ -89,7 +89,7 @@ class S3:
         end: int | None = None,
         chunk_size: int = CHUNK,
     ) -> AsyncIterator[AsyncIterator[Buffer]]:
-        """Read bytes `start` to `end` in chunks of `chunk_size`, the last one excepted."""
+        """Read bytes `start` to `end`; a chunk exceeds `chunk_size` by up to 256 KiB, the last may be less."""
         if start < 0 or (end is not None and end <= start):
             raise ValueError(f"an empty range: {start} to {end}")
         span = {"range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
@@ -171,13 +171,17 @@ class S3:
 
     async def _chunks(self, ref: ObjectRef, response: aiohttp.ClientResponse, chunk_size: int) -> AsyncIterator[bytes]:
         with self._sorted("read", ref):
-            while True:
-                try:
-                    yield await response.content.readexactly(chunk_size)
-                except asyncio.IncompleteReadError as end:
-                    if end.partial:
-                        yield end.partial
-                    return
+            pieces: list[bytes] = []
+            held = 0
+            # `readexactly` copies every byte twice, and its memory goes back to the system with each chunk
+            async for piece, _ in response.content.iter_chunks():
+                pieces.append(piece)
+                held += len(piece)
+                if held >= chunk_size:
+                    chunk, pieces, held = b"".join(pieces), [], 0
+                    yield chunk
+            if pieces:
+                yield b"".join(pieces)
 
     @contextmanager
     def _sorted(self, action: str, ref: ObjectRef) -> Iterator[None]:
@@ -199,28 +203,28 @@ def _version(response: aiohttp.ClientResponse) -> str | None:
 
 def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
     headers = response.headers
-    own = ((name.lower(), value) for name, value in headers.items())
     return ObjectInfo(
         ref=ObjectRef(ref.bucket, ref.key, _version(response)),
         etag=headers["ETag"].strip('"'),
         size=int(headers["Content-Length"]),
-        last_modified=parsedate_to_datetime(headers["Last-Modified"]),
+        last_modified=_date(headers["Last-Modified"]),
         content_type=headers.get("Content-Type"),
-        metadata={name.removeprefix(_META): value for name, value in own if name.startswith(_META)},
+        metadata=_own_metadata(headers),
         checksums=_whole_checksums(headers),
     )
+
+
+def _own_metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    named = ((name.lower(), value) for name, value in headers.items())
+    return {name.removeprefix(_META): value for name, value in named if name.startswith(_META)}
 
 
 def _whole_checksums(headers: Mapping[str, str]) -> dict[str, str]:
     """Give in hex the checksums that cover the object's bytes; one over checksums of parts ends in `-N`."""
     if headers.get(f"{_CHECKSUM}type") == "COMPOSITE":
         return {}
-    told = ((name.lower().removeprefix(_CHECKSUM), value) for name, value in headers.items())
-    return {
-        name: binascii.hexlify(base64.b64decode(value)).decode()
-        for name, value in told
-        if name in CHECKSUMS and "-" not in value
-    }
+    told = ((name, headers.get(f"{_CHECKSUM}{name}")) for name in _CHECKSUMS)
+    return {name: base64.b64decode(value).hex() for name, value in told if value and "-" not in value}
 
 
 def _page(bucket: str, body: bytes) -> tuple[list[ObjectInfo], str | None]:

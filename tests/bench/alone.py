@@ -38,7 +38,9 @@ async def measure(arena: Arena, options: Options) -> Result:
     return Result([figure], runs={"events_per_second": rates, "cpu_us_per_event": cpu})
 
 
-async def _run(arena: Arena, ingest: Sequence[Any], notices: Sequence[Any], objects: int) -> tuple[float, dict[str, float]]:
+async def _run(
+    arena: Arena, ingest: Sequence[Any], notices: Sequence[Any], objects: int
+) -> tuple[float, dict[str, float]]:
     await arena.forget("ingest.objects")
     before = await arena.ends(OBJECTS_CHANGED)
     cpu = CpuMeter({"ingest": ingest, **{one.name: [one] for one in arena.servers("minio", "kafka", "postgres")}})

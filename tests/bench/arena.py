@@ -42,8 +42,7 @@ class TooSlow(PenstockError):  # noqa: N818 - what happened
 @asynccontextmanager
 async def open_arena() -> AsyncIterator["Arena"]:
     """Start the servers, set them up, and remove everything afterwards."""
-    state = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
-    state.chmod(0o711)  # Postgres runs as a user of its own
+    state = _state_folder()
     tools = Installer(state, print).install()
     stack = Stack.native(dotenv.fresh(CHECKOUT, _moved(state), services.found()), tools)
     try:
@@ -60,13 +59,27 @@ async def open_arena() -> AsyncIterator["Arena"]:
         shutil.rmtree(state, ignore_errors=True)
 
 
+def _state_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
+    folder.chmod(0o711)  # Postgres runs as a user of its own
+    return folder
+
+
 def free_ports(count: int) -> list[int]:
     """Ports beside those that tests pick from, so that neither disturbs the other."""
     return list(itertools.islice(filter(ports.is_free, random.sample(PORTS, len(PORTS))), count))
 
 
 def _moved(state: Path) -> dict[str, str]:
-    names = ("S3_PORT", "S3_CONSOLE_PORT", "KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "POSTGRES_PORT", "HTTP_PORT", "HEALTH_PORT_BASE")
+    names = (
+        "S3_PORT",
+        "S3_CONSOLE_PORT",
+        "KAFKA_PORT",
+        "KAFKA_CONTROLLER_PORT",
+        "POSTGRES_PORT",
+        "HTTP_PORT",
+        "HEALTH_PORT_BASE",
+    )
     free = dict(zip(names, free_ports(len(names)), strict=True))
     return {"PENSTOCK_STATE_DIR": str(state), **{f"PENSTOCK_{name}": str(port) for name, port in free.items()}}
 
@@ -104,7 +117,8 @@ class Arena:
     async def ends(self, *topics: Topic) -> Positions:
         """Return the end offset of every partition."""
         parts = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
-        return await self._reader.end_offsets(parts)
+        ends: Positions = await self._reader.end_offsets(parts)
+        return ends
 
     async def grown(self, start: Positions, by: int) -> float:
         """Wait until `by` records came since `start`; return the moment (of `time.perf_counter`)."""
@@ -130,11 +144,15 @@ class Arena:
 
     async def copy(self, records: Sequence[Any]) -> None:
         """Put the same bytes, keys and headers on the same partitions again."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.env["PENSTOCK_KAFKA_BOOTSTRAP"], acks="all", max_request_size=4 << 20)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.env["PENSTOCK_KAFKA_BOOTSTRAP"], acks="all", max_request_size=4 << 20
+        )
         await producer.start()
         try:
             for one in records:
-                await producer.send(one.topic, one.value, key=one.key, headers=list(one.headers), partition=one.partition)
+                await producer.send(
+                    one.topic, one.value, key=one.key, headers=list(one.headers), partition=one.partition
+                )
         finally:
             await producer.stop()
 

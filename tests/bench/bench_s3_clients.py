@@ -1,6 +1,6 @@
 """What an object costs through each S3 client: our own store, aiobotocore and obstore, in turns.
 
-    python tests/bench/bench_s3_clients.py [--rounds 6] [--ends 30]
+    python tests/bench/bench_s3_clients.py [--rounds 6] [--ends 60]
 
 Uses the object store of the PENSTOCK_* environment and a bucket of its own, which it removes. Each client lives in a
 process of its own, so that CPU (all threads) and memory are its alone; a round asks all three the same, and six rounds
@@ -167,11 +167,6 @@ async def drain(client: Client) -> float:
     return size / 1e6
 
 
-async def one(client: Client) -> float:
-    await client.head()
-    return 1
-
-
 OPERATIONS: dict[str, tuple[str, Callable[[Client], Awaitable[float]]]] = {
     "HEAD": ("request", heads),
     "GET 4 KiB": ("request", gets),
@@ -201,12 +196,18 @@ async def serve(name: str, bucket: str) -> None:
     async with CLIENTS[name](bucket, Settings()) as client:
         print(json.dumps({"before": before, "opened": resident()}), flush=True)
         while operation := (await asyncio.to_thread(sys.stdin.readline)).strip():
-            run = await timed((OPERATIONS[operation][1] if operation in OPERATIONS else one)(client))
+            run = await timed(OPERATIONS[operation][1](client))
             print(json.dumps({**run, "resident": resident()}), flush=True)
 
 
-def command(name: str, bucket: str) -> list[str]:
-    return [sys.executable, __file__, "--serve", name, "--bucket", bucket]
+def command(role: str, name: str, bucket: str) -> list[str]:
+    return [sys.executable, __file__, f"--{role}", name, "--bucket", bucket]
+
+
+async def once(name: str, bucket: str) -> None:
+    """Be a process that ends right after a request."""
+    async with CLIENTS[name](bucket, Settings()) as client:
+        await client.get()
 
 
 class Process:
@@ -214,7 +215,7 @@ class Process:
 
     def __init__(self, name: str, bucket: str) -> None:
         self._popen = subprocess.Popen(
-            command(name, bucket), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            command("serve", name, bucket), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         self.memory = self._told()
 
@@ -236,10 +237,7 @@ class Process:
 
 def aborted(name: str, bucket: str, ends: int) -> int:
     """Count the processes that a signal ended, of those that make one request and return."""
-    runs = (
-        subprocess.run(command(name, bucket), input="once\n", capture_output=True, text=True, check=False)
-        for _ in range(ends)
-    )
+    runs = (subprocess.run(command("once", name, bucket), capture_output=True, check=False) for _ in range(ends))
     return sum(run.returncode < 0 for run in runs)
 
 
@@ -292,12 +290,12 @@ def alternate(processes: Mapping[str, Process], operation: str, rounds: int) -> 
 def spread(values: Sequence[float]) -> str:
     """Write the median, and the range around it."""
     middle, low, high = (f"{rounded(value):,g}" for value in (statistics.median(values), min(values), max(values)))
-    return f"{middle} ({low}-{high})"
+    return f"{middle} ({low} to {high})"
 
 
 def rows(operation: str, runs: Mapping[str, Sequence[Run]]) -> Iterator[str]:
     unit = OPERATIONS[operation][0]
-    for figure, what in (("rate", f"{unit}s/s"), ("cpu", f"CPU us per {unit}")):
+    for figure, what in (("rate", f"{unit}/s"), ("cpu", f"CPU us per {unit}")):
         taken = {name: [run[figure] for run in runs[name]] for name in CLIENTS}
         others = [spread(ratios(taken[name], taken["ours"])) for name in CLIENTS if name != "ours"]
         yield f"| {operation}, {what} | {' | '.join([*map(spread, taken.values()), *others])} |"
@@ -317,16 +315,22 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--ends", type=int, default=30)
+    parser.add_argument("--ends", type=int, default=60)
     parser.add_argument("--serve", choices=CLIENTS, help=argparse.SUPPRESS)
+    parser.add_argument("--once", choices=CLIENTS, help=argparse.SUPPRESS)
     parser.add_argument("--bucket", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         uvloop.run(serve(given.serve, given.bucket))
         return
+    if given.once:
+        asyncio.run(once(given.once, given.bucket))  # uvloop takes longer to end, and so hides the race
+        return
     before = os.getloadavg()[0]
     found = uvloop.run(measure(given.rounds, given.ends))
-    print(f"{given.rounds} rounds, {given.ends} ends, load {before:.1f} before and {os.getloadavg()[0]:.1f} after\n")
+    print(
+        f"{given.rounds} rounds, {given.ends} ends each, load {before:.1f} before and {os.getloadavg()[0]:.1f} after\n"
+    )
     print("\n".join(table(found)))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import blake3
 
@@ -24,7 +25,11 @@ def expected(name: str, size: int) -> dict[str, str]:
 
 
 def digests_of(chunks: Iterable[bytes]) -> dict[str, str]:
-    states = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256(), "blake3": blake3.blake3()}
+    states: dict[str, Any] = {
+        "md5": hashlib.md5(usedforsecurity=False),
+        "sha256": hashlib.sha256(),
+        "blake3": blake3.blake3(),
+    }
     for chunk in chunks:
         for state in states.values():
             state.update(chunk)
@@ -42,4 +47,6 @@ def check(found: Mapping[str, Mapping[str, str]], wanted: Iterable[str], size: i
     """Stop the run unless exactly the `wanted` objects are there with hashlib's own digests."""
     wrong = [name for name in wanted if found.get(name) != expected(name, size)]
     if wrong:
-        raise AssertionError(f"{len(wrong)} objects lack their digests or have wrong ones, such as {wrong[0]}: {found.get(wrong[0])}")
+        raise AssertionError(
+            f"{len(wrong)} objects lack their digests or have wrong ones, such as {wrong[0]}: {found.get(wrong[0])}"
+        )

@@ -28,7 +28,9 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        return (self.at_least is None or self.value >= self.at_least) and (self.at_most is None or self.value <= self.at_most)
+        return (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "met": self.met}
@@ -36,7 +38,7 @@ class Figure:
 
 def rounded(number: float) -> float:
     """Three digits, or whole numbers where there are more."""
-    return float(f"{number:.3g}") if abs(number) < 1000 else round(number)  # noqa: PLR2004
+    return float(f"{number:.3g}") if abs(number) < 1000 else round(number)
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:

@@ -1,7 +1,6 @@
 """One large object: md5, sha256 and blake3 by the hasher against md5 alone by rclone."""
 
 import asyncio
-import shutil
 import time
 from typing import Any
 
@@ -73,9 +72,11 @@ async def _rclone(arena: Arena, md5: str) -> float:
         "SECRET_ACCESS_KEY": arena.env["PENSTOCK_S3_SECRET_KEY"],
     }
     env = {**base_env(), **{f"RCLONE_CONFIG_BENCH_{name}": value for name, value in remote.items()}}
-    command = (shutil.which("rclone"), "md5sum", "--download", f"bench:{bodies.BUCKET}/{NAME}")
+    command = ("rclone", "md5sum", "--download", f"bench:{bodies.BUCKET}/{NAME}")
     started = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
     told, _ = await process.communicate()
     seconds = time.perf_counter() - started
     assert told.split()[0].decode() == md5

@@ -5,6 +5,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import bodies
 import obstore
@@ -36,7 +37,15 @@ async def measure(arena: Arena, options: Options) -> Result:
     percentiles = {name: _percentiles(samples) for name, samples in taken.items()}
     beside = {"ms (p50, p95)": percentiles}
     figures = [
-        Figure(f"PUT to objects.hashed.v1 over the PUT alone, idle, {name}", "ms", value, rounded(min(over)), rounded(max(over)), at_most=goal, beside=beside)
+        Figure(
+            f"PUT to objects.hashed.v1 over the PUT alone, idle, {name}",
+            "ms",
+            value,
+            rounded(min(over)),
+            rounded(max(over)),
+            at_most=goal,
+            beside=beside,
+        )
         for name, goal, value in zip(("p50", "p95"), (25.0, 60.0), _percentiles(over), strict=True)
     ]
     return Result(figures, runs={name: [rounded(one) for one in samples] for name, samples in taken.items()})
@@ -45,6 +54,10 @@ async def measure(arena: Arena, options: Options) -> Result:
 def _percentiles(samples: Sequence[float]) -> tuple[float, float]:
     cuts = statistics.quantiles(samples, n=20, method="inclusive")
     return rounded(cuts[9]), rounded(cuts[18])
+
+
+def _note(samples: list[float], started: float, _answered: object) -> None:
+    samples.append((time.perf_counter() - started) * 1e3)
 
 
 async def _sample(arena: Arena, consumer: AIOKafkaConsumer, count: int, prefix: str) -> dict[str, list[float]]:
@@ -59,7 +72,7 @@ async def _sample(arena: Arena, consumer: AIOKafkaConsumer, count: int, prefix: 
         taken["put_without_rules"].append((time.perf_counter() - started) * 1e3)
         started = time.perf_counter()
         answered = asyncio.ensure_future(obstore.put_async(watched, name, body, use_multipart=False))
-        answered.add_done_callback(lambda _, since=started: taken["put"].append((time.perf_counter() - since) * 1e3))
+        answered.add_done_callback(partial(_note, taken["put"], started))
         while (await consumer.getone()).key != f"{bodies.BUCKET}/{name}".encode():
             pass
         taken["told"].append((time.perf_counter() - started) * 1e3)

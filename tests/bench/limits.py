@@ -33,9 +33,16 @@ async def measure(arena: Arena, options: Options) -> Result:
         rates["md5"].append(_md5_rate())
         rates["put"].append(len(names) / await arena.put_all(names, bucket=BUCKET))
         rates["get"].append(len(names) / await _timed(lambda: in_flight(names, get)))
-        rates["head"].append(len(names) / await _timed(lambda: in_flight(names, lambda one: obstore.head_async(store, one))))
+        rates["head"].append(
+            len(names) / await _timed(lambda: in_flight(names, lambda one: obstore.head_async(store, one)))
+        )
         rates["read"].append(LARGE / 1e6 / await _timed(drain))
-    return Result(limits={name: {"what": what, "unit": unit, "rate": middle(rates[name])} for name, (what, unit) in LIMITS.items()}, runs=rates)
+    return Result(
+        limits={
+            name: {"what": what, "unit": unit, "rate": middle(rates[name])} for name, (what, unit) in LIMITS.items()
+        },
+        runs=rates,
+    )
 
 
 LIMITS = {

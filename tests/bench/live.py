@@ -17,10 +17,12 @@ async def measure(arena: Arena, options: Options) -> Result:
     """The rate from the first PUT to the last digest, over the rate of the same PUTs with nobody behind the rules."""
     rates: dict[str, list[float]] = {"accepted": [], "hashed": []}
     cpu: dict[str, list[dict[str, float]]] = {"accepted": [], "hashed": []}
+    kept_up: list[float] = []
     for number, (side, counts) in enumerate(turns(options.pairs, ("accepted", "hashed"))):
         names = bodies.names(f"live-{number}", options.objects)
-        seconds, used = await (_store(arena, names) if side == "accepted" else _hash(arena, names))
+        seconds, used, kept = await (_store(arena, names) if side == "accepted" else _hash(arena, names))
         if counts:
+            kept_up += kept
             rates[side].append(len(names) / seconds)
             cpu[side].append(used)
     figure = Figure.median(
@@ -32,23 +34,24 @@ async def measure(arena: Arena, options: Options) -> Result:
         limit="put",
         beside={
             "objects/s": {side: middle(runs) for side, runs in rates.items()},
+            "hashed over accepted in the same run": middle(kept_up),
             "CPU us an object": {side: middles(runs) for side, runs in cpu.items()},
         },
     )
-    return Result([figure], runs={"objects_per_second": rates, "cpu_us_per_object": cpu})
+    return Result([figure], runs={"objects_per_second": rates, "kept_up": kept_up, "cpu_us_per_object": cpu})
 
 
-async def _store(arena: Arena, names: Sequence[str]) -> tuple[float, dict[str, float]]:
+async def _store(arena: Arena, names: Sequence[str]) -> tuple[float, dict[str, float], list[float]]:
     safe = await arena.ends(MINIO_SAFE)
     cpu = CpuMeter({one.name: [one] for one in arena.servers("minio", "kafka")})
     cpu.start()
     seconds = await arena.put_all(names)
     used = cpu.read(per=len(names))
     await arena.grown(safe, len(names))  # the next run begins with an empty queue
-    return seconds, used
+    return seconds, used, []
 
 
-async def _hash(arena: Arena, names: Sequence[str]) -> tuple[float, dict[str, float]]:
+async def _hash(arena: Arena, names: Sequence[str]) -> tuple[float, dict[str, float], list[float]]:
     with arena.running("ingest", PENSTOCK_SWEEP_AT_START="false") as ingest, arena.running("hasher") as hasher:
         await arena.caught_up("ingest", MINIO_LIVE, MINIO_SAFE)
         await arena.caught_up("hasher", OBJECTS_CHANGED)
@@ -60,4 +63,4 @@ async def _hash(arena: Arena, names: Sequence[str]) -> tuple[float, dict[str, fl
         used = cpu.read(per=len(names))
         bodies.check(digests_in(await arena.records(before)), names, bodies.SMALL)
         await arena.grown(safe, len(names))
-    return seconds, used
+    return seconds, used, [putting / seconds]

@@ -68,7 +68,7 @@ class Peer:
     def collect(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return digests by name."""
         stored = self.results.mget([f"celery-task-meta-{one}" for one in ids])
-        return {name: json.loads(text)["result"] for name, text in zip(names, stored, strict=True)}
+        return {name: json.loads(text or b"{}").get("result") for name, text in zip(names, stored, strict=True)}
 
 
 @contextmanager
@@ -80,7 +80,19 @@ def celery_workers(arena: Arena, address: str, count: int) -> Iterator[Peer]:
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
     program = Program(
         name="celery",
-        command=(sys.executable, "-m", "celery", "-A", "peer_celery", "worker", "-c", str(count), "--pool", "prefork", *quiet),
+        command=(
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "peer_celery",
+            "worker",
+            "-c",
+            str(count),
+            "--pool",
+            "prefork",
+            *quiet,
+        ),
         env={**base_env(), "PYTHONPATH": str(Path(__file__).parent), "PEER_REDIS_URL": address, **_s3_env(arena)},
         check=partial(_answers, lambda: app.control.ping(timeout=0.5)),
     )
@@ -89,4 +101,6 @@ def celery_workers(arena: Arena, address: str, count: int) -> Iterator[Peer]:
 
 
 def _s3_env(arena: Arena) -> dict[str, str]:
-    return {name: arena.env[name] for name in ("PENSTOCK_S3_ENDPOINT", "PENSTOCK_S3_ACCESS_KEY", "PENSTOCK_S3_SECRET_KEY")}
+    return {
+        name: arena.env[name] for name in ("PENSTOCK_S3_ENDPOINT", "PENSTOCK_S3_ACCESS_KEY", "PENSTOCK_S3_SECRET_KEY")
+    }

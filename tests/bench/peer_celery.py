@@ -15,13 +15,13 @@ from botocore.config import Config
 from celery import Celery
 from celery.signals import worker_process_init
 
-DIGESTS = {"md5": hashlib.md5, "sha256": hashlib.sha256, "blake3": blake3.blake3}
+DIGESTS: dict[str, Any] = {"md5": hashlib.md5, "sha256": hashlib.sha256, "blake3": blake3.blake3}
 
 app = Celery("peer", broker=f"{os.environ['PEER_REDIS_URL']}/0", backend=f"{os.environ['PEER_REDIS_URL']}/1")
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    worker_prefetch_multiplier=int(os.environ.get("PEER_PREFETCH", "64")),
+    worker_prefetch_multiplier=int(os.environ.get("PEER_PREFETCH", "16")),
     task_serializer="json",
     result_serializer="json",
     accept_content=["json"],

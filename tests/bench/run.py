@@ -1,8 +1,8 @@
 """Measure Penstock beside its peers, on real servers: `python tests/bench/run.py`.
 
-    --only backlog,latency   some scenarios alone; the others keep their place in the results
-    --pairs 2                fewer runs
-    --out /tmp/trial         benchmarks.json and benchmarks.md elsewhere than docs
+--only backlog,latency   some scenarios alone; the others keep their place in the results
+--pairs 2                fewer runs
+--out /tmp/trial         benchmarks.json and benchmarks.md elsewhere than docs
 """
 
 import argparse
@@ -15,8 +15,7 @@ from typing import Any
 
 import uvloop
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import alone
 import backlog
@@ -29,6 +28,8 @@ import resident
 import table
 from arena import Arena, open_arena
 from scenario import CORES, Options
+
+from deploy.native.install import CHECKOUT
 
 SCENARIOS = {
     "backlog": backlog,
@@ -87,10 +88,11 @@ async def _measure(names: Sequence[str], options: Options, out: Path) -> None:
 
 def _tell(result: dict[str, Any]) -> None:
     for one in result["figures"]:
-        verdict = "met   " if one["met"] else "MISSED"
-        print(f"{verdict} {one['name']}: {one['value']} {one['unit']} ({one['low']} to {one['high']}) {one['beside'] or ''}")
+        verdict = "met" if one["met"] else "MISSED"
+        spread = f"{one['low']} to {one['high']}"
+        print(f"{verdict:<7}{one['name']}: {one['value']} {one['unit']} ({spread}) {one['beside'] or ''}")
     for one in result["limits"].values():
-        print(f"       {one['what']}: {one['rate']} {one['unit']}")
+        print(f"{'':<7}{one['what']}: {one['rate']} {one['unit']}")
 
 
 def _keep(out: Path, arena: Arena, name: str, result: dict[str, Any]) -> None:
@@ -99,7 +101,10 @@ def _keep(out: Path, arena: Arena, name: str, result: dict[str, Any]) -> None:
     file = out / "benchmarks.json"
     found = json.loads(file.read_text()) if file.exists() else {"scenarios": {}}
     merged = {**found["scenarios"], name: result}
-    found = {"machine": machine.describe(arena.tools), "scenarios": {one: merged[one] for one in SCENARIOS if one in merged}}
+    found = {
+        "machine": machine.describe(arena.tools),
+        "scenarios": {one: merged[one] for one in SCENARIOS if one in merged},
+    }
     file.write_text(json.dumps(found, indent=1) + "\n")
     (out / "benchmarks.md").write_text(table.render(found))
 

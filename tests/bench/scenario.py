@@ -29,4 +29,8 @@ class Result:
     runs: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        return {"figures": [one.as_json() for one in self.figures], "limits": dict(self.limits), "runs": dict(self.runs)}
+        return {
+            "figures": [one.as_json() for one in self.figures],
+            "limits": dict(self.limits),
+            "runs": dict(self.runs),
+        }

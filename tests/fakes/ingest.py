@@ -1,6 +1,7 @@
 """Ingest's outside in memory, and ingest wired to it."""
 
 import json
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote_plus
@@ -29,6 +30,10 @@ class FakeMemory:
         self.clock = 1_000
         self.forgets = False
         """While set, nothing told is remembered: the process died in between."""
+
+    @asynccontextmanager
+    async def telling(self, *, alone=False):  # noqa: ARG002
+        yield
 
     async def recall(self, places):
         self.clock += 1_000

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.native.servers import NAMES
 from tests.support.oracle import Oracle
-from tests.support.world import World
+from tests.support.world import World, opened
 
 SETTINGS = {"ingest": {"doubt_seconds": 3, "sweep_interval": 0, "sweep_at_start": False}}
 """No sweep but those that a test asks for, or nobody knew what the lanes are worth."""
@@ -14,13 +13,8 @@ SETTINGS = {"ingest": {"doubt_seconds": 3, "sweep_interval": 0, "sweep_at_start"
 
 @pytest.fixture
 def world(stack) -> Iterator[World]:
-    for server in NAMES:  # an earlier test may have failed in the middle of its fault
-        stack.start(server)
-    world = World(stack, SETTINGS)
-    world.serve("ingest")
-    world.serve("hasher")
-    yield world
-    world.close()
+    with opened(stack, SETTINGS) as world:
+        yield world
 
 
 @pytest.fixture

@@ -53,7 +53,9 @@ def test_created_and_deleted_in_every_order(world, oracle, ends_stored):
             if ends_stored:
                 world.put(name, f"last {name}".encode())
         events = [_events(world, name, len(orders[0])) for name in names]
-        until(lambda: all(len(_lane(world, MINIO_SAFE.name, name)) == len(orders[0]) for name in names), 60, "safe lane")
+        until(
+            lambda: all(len(_lane(world, MINIO_SAFE.name, name)) == len(orders[0]) for name in names), 60, "safe lane"
+        )
         world.kafka.skip("ingest", MINIO_LIVE.name, MINIO_SAFE.name)
     for step in range(len(orders[0])):
         live = [(MINIO_LIVE.name, mine[order[step]]) for mine, order in zip(events, orders, strict=True)]

@@ -21,7 +21,15 @@ GARBAGE = {
 }
 SPECIAL = {
     MINIO_LIVE.name: {
-        "NUL": {"Records": [{"eventName": "s3:ObjectCreated:Put", "eventTime": "2026-01-01T00:00:00Z", "s3": {"bucket": {"name": "inbox"}, "object": {"key": "a%00b", "size": 1, "eTag": "e"}}}]},
+        "NUL": {
+            "Records": [
+                {
+                    "eventName": "s3:ObjectCreated:Put",
+                    "eventTime": "2026-01-01T00:00:00Z",
+                    "s3": {"bucket": {"name": "inbox"}, "object": {"key": "a%00b", "size": 1, "eTag": "e"}},
+                }
+            ]
+        },
         "wrong types": {"Records": [{"eventName": 7, "eventTime": [], "s3": "s3"}]},
     },
     OBJECTS_CHANGED.name: {

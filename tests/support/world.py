@@ -17,6 +17,7 @@ from blake3 import blake3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from deploy.native.servers import NAMES
 from deploy.native.stack import Stack
 from shared.events import SweepRequested
 from tests.support.database import Database
@@ -60,7 +61,7 @@ class World:
     def __post_init__(self) -> None:
         env = self.stack.env
         self.kafka, self.database = Kafka(env["PENSTOCK_KAFKA_BOOTSTRAP"]), Database(env["PENSTOCK_POSTGRES_DSN"])
-        self.s3: Any = boto3.client(
+        self.s3: Any = boto3.client(  # type: ignore[no-untyped-call]
             "s3",
             endpoint_url=env["PENSTOCK_S3_ENDPOINT"],
             aws_access_key_id=env["PENSTOCK_S3_ACCESS_KEY"],
@@ -124,7 +125,7 @@ class World:
     def facts(self, topic: str, name: str = "", *, bucket: str = "inbox") -> list[Any]:
         """Return the facts of `topic` about one object, or about all under the prefix."""
         record_key = f"{bucket}/{self.prefix}{name}".encode()
-        mine = (record_key.__eq__ if name else lambda key: (key or b"").startswith(record_key))
+        mine = record_key.__eq__ if name else lambda key: (key or b"").startswith(record_key)
         return [fact for fact in self.kafka.read(topic) if mine(fact.key)]
 
     def sweep(self, *, within: float = 60) -> Any:
@@ -173,6 +174,32 @@ class World:
             yield acknowledged
         finally:
             thread.join()
+
+
+@contextlib.contextmanager
+def opened(stack: Stack, settings: Mapping[str, Mapping[str, object]]) -> Iterator[World]:
+    """Give a world in which all servers, ingest and hasher run, whatever an earlier test has left behind."""
+    for server in NAMES:
+        stack.start(server)
+    world = World(stack, settings)
+    world.serve("ingest")
+    world.serve("hasher")
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@contextlib.contextmanager
+def rules_removed(world: World, bucket: str) -> Iterator[None]:
+    """Let nobody be told of what happens in `bucket`."""
+    rules = world.s3.get_bucket_notification_configuration(Bucket=bucket)
+    kept = {name: value for name, value in rules.items() if name != "ResponseMetadata"}
+    world.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    try:
+        yield
+    finally:
+        world.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=kept)
 
 
 _MARK = "PENSTOCK_TEST_SETTINGS"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.core.decisions import Known, Truth, Verdict, decide, is_told, judge, order, replaces
+from services.ingest.core.decisions import Known, Truth, Verdict, after, decide, is_told, judge, order, replaces
 from shared.events import ObjectChanged
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -125,6 +125,11 @@ def test_the_bucket_settles_what_memory_does_not(mine, notice, there, verdict):
 )
 def test_removing_an_old_version_leaves_its_key_as_it_is(mine, notice, does):
     assert replaces(mine, notice) is does
+
+
+@pytest.mark.parametrize("sequencer", [None, "4", "5"])
+def test_what_is_known_keeps_its_highest_sequencer(sequencer):
+    assert after(known(sequencer="5"), removed(sequencer)).sequencer == "5"
 
 
 def test_a_batch_is_judged_oldest_first_and_revisions_rise():

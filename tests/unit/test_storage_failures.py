@@ -1,7 +1,7 @@
 import pytest
 from pydantic import SecretStr
 
-from shared.errors import Kind, Outage, Rejected, kind_of
+from shared.errors import Kind, Rejected, kind_of
 from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded
 from shared.storage.failures import Failure, require_credentials
@@ -88,12 +88,16 @@ def test_a_reference_says_its_name_without_what_a_terminal_would_obey():
 
 
 def test_checksums_are_hex_and_cover_the_object():
-    told = {"x-amz-checksum-sha256": "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=", "x-amz-checksum-type": "FULL_OBJECT"}
+    told = {
+        "x-amz-checksum-sha256": "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
+        "x-amz-checksum-type": "FULL_OBJECT",
+    }
     assert _whole_checksums(told) == {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
 
 
 @pytest.mark.parametrize(
-    "told", [{"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc32": "AAAAAA=="}, {"x-amz-checksum-sha1": "eHg=-2"}]
+    "told",
+    [{"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc32": "AAAAAA=="}, {"x-amz-checksum-sha1": "eHg=-2"}],
 )
 def test_checksums_of_parts_are_left_out(told):
     assert _whole_checksums(told) == {}

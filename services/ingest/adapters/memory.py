@@ -1,6 +1,7 @@
 """What ingest remembers, in Postgres."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -17,6 +18,17 @@ class Memory:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    @asynccontextmanager
+    async def telling(self, *, alone: bool = False) -> AsyncIterator[None]:
+        """Hold the leave to tell, from recalling to remembering: lanes hold it together, a sweep alone.
+
+        A sweep and a lane that both find a version unknown would tell it under two ids.
+        """
+        lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"SELECT {lock}(hashtextextended('ingest.telling', 0))")
+            yield
 
     async def recall(self, places: Iterable[Place]) -> tuple[dict[Place, Known], int]:
         """Return what is known of `places`, and the database clock in microseconds."""

@@ -1,0 +1,16 @@
+"""A service stops when told to, whatever it waits for."""
+
+import asyncio
+
+from services import catalogue
+
+NOBODY = "127.0.0.1:1"
+"""A port at which nothing listens."""
+
+
+async def test_a_service_that_still_waits_for_kafka_stops_at_once():
+    service = catalogue.build("hasher", kafka_bootstrap=NOBODY, health_port=0)
+    serving = asyncio.create_task(service.serve())
+    await asyncio.sleep(0)  # it begins
+    service.stop()
+    assert await asyncio.wait_for(serving, 10) == 0
