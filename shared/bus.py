@@ -7,6 +7,7 @@ handler returns is published and acknowledged by all replicas; only then is the 
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -122,7 +123,8 @@ def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | Non
         max_request_size=MAX_REQUEST_BYTES,
         graceful_timeout=settings.shutdown_grace / 2,
         apply_types=False,
-        logger=None,
+        # its own lines, such as a consumer's errors; what level is worth one is decided in shared.logs
+        logger=logging.getLogger("faststream"),
     )
     letters, policy = DeadLetters(broker, service), policy or RetryPolicy()
     for middleware in (

@@ -78,8 +78,10 @@ class ObjectStore(Protocol):
         A body that breaks off in the middle is an Outage: what was read so far is not the object.
         """
 
-    async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
-        """Read a whole object in one request; the caller knows that it is small."""
+    async def read(
+        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None
+    ) -> tuple[ObjectInfo, bytes]:
+        """Read a whole object in one request; one of more than `limit` bytes is Rejected before its body is read."""
 
     def list(self, bucket: str, *, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         """List current objects in key order, in pages of up to 1,000, without content type and metadata."""

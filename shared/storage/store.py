@@ -19,6 +19,7 @@ import aiohttp
 from typing_extensions import Buffer
 from yarl import URL
 
+from shared.errors import Rejected
 from shared.settings import Settings
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.objects import CHUNK, ObjectInfo, ObjectRef, ObjectStore
@@ -72,12 +73,17 @@ class S3:
             async with self._request("look at", "GET", ref, headers=_ASK_CHECKSUMS) as response:
                 return _info(ref, response)
 
-    async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+    async def read(
+        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None
+    ) -> tuple[ObjectInfo, bytes]:
         """Read a whole small object, checksums included."""
         with self._sorted("read", ref):
             headers = {**_ASK_CHECKSUMS, **_condition(etag)}
             async with self._request("read", "GET", ref, headers=headers) as response:
-                return _info(ref, response), await response.read()
+                info = _info(ref, response)
+                if limit is not None and info.size > limit:
+                    raise Rejected("SIZE_DIFFERS", f"{ref} has {info.size} bytes, and not {limit} as was announced")
+                return info, await response.read()
 
     @asynccontextmanager
     async def stream(

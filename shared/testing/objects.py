@@ -44,9 +44,13 @@ class MemoryStore:
         found = self._find(ref)
         return replace(found.info, checksums=found.checksums)
 
-    async def read(self, ref: ObjectRef, *, etag: str | None = None) -> tuple[ObjectInfo, bytes]:
+    async def read(
+        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None
+    ) -> tuple[ObjectInfo, bytes]:
         """Read a whole object."""
         found = self._find(ref, etag)
+        if limit is not None and found.info.size > limit:
+            raise Rejected("SIZE_DIFFERS", f"{ref} has {found.info.size} bytes, and not {limit} as was announced")
         self.reads += 1
         return replace(found.info, checksums=found.checksums), found.body
 

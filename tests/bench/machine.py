@@ -53,7 +53,8 @@ def describe(tools: Tools) -> dict[str, str]:
 
 def commit() -> str:
     """Name the measured tree; a `+` says that it held changes beyond the commit."""
-    return _first_line("git", "-C", str(CHECKOUT), "describe", "--always", "--dirty=+")
+    command = ("git", "-C", str(CHECKOUT), "describe", "--always", "--dirty=+")
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "no commit"
 
 
 def load() -> float:

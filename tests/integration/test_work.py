@@ -83,17 +83,13 @@ def counted(queue, **wanted):
 
 
 async def effects(pool, name):
-    rows = await pool.fetch(
-        "select key, attempt, at from work_test.effects where queue = $1 order by at", name
-    )
+    rows = await pool.fetch("select key, attempt, at from work_test.effects where queue = $1 order by at", name)
     return [(row["key"], row["attempt"]) for row in rows]
 
 
 @asynccontextmanager
 async def working(queue, handle, *, retries=None, concurrency=4, grace=5.0, **more):
-    worker = Worker(
-        queue, handle, concurrency=concurrency, retries=retries or RetryPolicy(), grace=grace, **more
-    )
+    worker = Worker(queue, handle, concurrency=concurrency, retries=retries or RetryPolicy(), grace=grace, **more)
     running = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -278,9 +274,7 @@ async def test_a_cancelled_worker_drains_too(queue):
         await asyncio.sleep(60)
 
     await queue.add("k", {})
-    running = asyncio.create_task(
-        Worker(queue, handle, concurrency=1, retries=RetryPolicy(), grace=0.1).run()
-    )
+    running = asyncio.create_task(Worker(queue, handle, concurrency=1, retries=RetryPolicy(), grace=0.1).run())
     await started.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -425,9 +419,7 @@ async def _survived(condition):
 
 
 STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["claim", "heartbeat", "expire", "complete", "fail", "release"]), st.integers(0, 2)
-    ),
+    st.tuples(st.sampled_from(["claim", "heartbeat", "expire", "complete", "fail", "release"]), st.integers(0, 2)),
     max_size=25,
 )
 

@@ -69,7 +69,7 @@ class Objects:
             log.debug("object.gone_before_delete", bucket=change.bucket, key=change.key)
 
     async def _read(self, task: Task) -> Row:
-        info, body = await self._store.read(_ref(task.change), etag=task.change.etag)
+        info, body = await self._store.read(_ref(task.change), etag=task.change.etag, limit=task.size)
         _refuse_other_size(task, len(body))
         declared = self._declared(task, info)
         digests = await digesting.digest_small(body, _all(task, declared))
