@@ -25,6 +25,7 @@ from shared.topics import MINIO_LIVE, MINIO_SAFE
 Env = Mapping[str, str]
 
 NAMES: Final = ("kafka", "minio", "postgres")
+SMALL_CORES: Final = 2
 
 KAFKA_SETTINGS: Final = """\
 process.roles=broker,controller
@@ -88,7 +89,9 @@ def kafka(env: Env, tools: Tools, home: Path) -> Program:
             name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a", 1)
             _run(*java, "kafka.tools.StorageTool", "format", "-t", name, "-c", str(settings))
 
-    heap = ("-Xmx512m", "-Xms128m", "-XX:+ExitOnOutOfMemoryError")
+    # the second compiler would keep a small machine's core busy for the first minute after every start
+    light = ("-XX:TieredStopAtLevel=1",) if (os.cpu_count() or 1) <= SMALL_CORES else ()
+    heap = ("-Xmx512m", "-Xms128m", "-XX:+ExitOnOutOfMemoryError", *light)
     log = tuple(
         f"-Dorg.slf4j.simpleLogger.{name}"
         for name in ("showDateTime=true", "dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX")

@@ -10,6 +10,8 @@ from typing_extensions import Buffer
 
 from shared.errors import PenstockError
 
+PAGE = 1000
+"""Objects in a page of a listing, the most that S3 gives."""
 CHUNK = 1 << 20
 """Bytes: large enough that a digest thread is busy, small enough to hold many."""
 
@@ -83,8 +85,10 @@ class ObjectStore(Protocol):
     ) -> tuple[ObjectInfo, bytes]:
         """Read a whole object in one request; one of more than `limit` bytes is Rejected before its body is read."""
 
-    def list(self, bucket: str, *, prefix: str = "", start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
-        """List current objects in key order, in pages of up to 1,000, without content type and metadata."""
+    def list(
+        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """List current objects in key order, in pages of up to `page_size`, without content type and metadata."""
 
     async def put(
         self,

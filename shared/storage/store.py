@@ -1,4 +1,4 @@
-"""The store that services use: plain S3 over one HTTP session, half the CPU of any client library (docs/adr/0001).
+"""The store that services use: plain S3 over one HTTP session; why no client library: docs/adr/0001.
 
 Keys travel as they are, so none is altered. One GET brings bytes, metadata and the checksums that the store keeps.
 """
@@ -22,7 +22,7 @@ from yarl import URL
 from shared.errors import Rejected
 from shared.settings import Settings
 from shared.storage.failures import Failure, require_credentials
-from shared.storage.objects import CHUNK, ObjectInfo, ObjectRef, ObjectStore
+from shared.storage.objects import CHUNK, PAGE, ObjectInfo, ObjectRef, ObjectStore
 from shared.storage.signing import Signer, path_of, query_of
 
 CONNECTIONS: Final = 128
@@ -106,11 +106,12 @@ class S3:
             yield self._chunks(ref, response, chunk_size)
 
     async def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = ""
+        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
-        """List in key order, in pages of up to 1,000."""
+        """List in key order, in pages of up to `page_size`."""
         ref = ObjectRef(bucket, "")
         asked = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": start_after}
+        asked["max-keys"] = str(page_size)
         token: str | None = ""
         while token is not None:
             with self._sorted("list", ref):

@@ -11,9 +11,7 @@ from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
-from shared.storage.objects import CHUNK
-
-PAGE = 1000
+from shared.storage.objects import CHUNK, PAGE
 
 
 @dataclass(slots=True)
@@ -69,14 +67,14 @@ class MemoryStore:
         yield _chunks(body[start:end], chunk_size)
 
     async def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = ""
+        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List in key order, in pages."""
         current = (versions[-1] for _, versions in sorted(self._bucket(bucket).items(), key=_key_bytes) if versions)
         infos = [_listed(one.info) for one in current if one is not None]
         wanted = [one for one in infos if one.ref.key.startswith(prefix) and one.ref.key > start_after]
-        for at in range(0, len(wanted), PAGE):
-            yield wanted[at : at + PAGE]
+        for at in range(0, len(wanted), page_size):
+            yield wanted[at : at + page_size]
 
     async def put(
         self,

@@ -86,9 +86,9 @@ async def test_an_object_that_comes_late_is_waited_for(late_hasher, monkeypatch)
     stored = await late_hasher.put("a")
     read, looks = late_hasher.store.read, []
 
-    async def late(ref, *, etag=None):
+    async def late(ref, **asked):
         looks.append(ref)
-        return await read(ref if len(looks) > 1 else ObjectRef("inbox", "not yet"), etag=etag)
+        return await read(ref if len(looks) > 1 else ObjectRef("inbox", "not yet"), **asked)
 
     monkeypatch.setattr(late_hasher.store, "read", late)
     monkeypatch.setattr("services.hasher.adapters.objects.LOOK_AGAIN_SECONDS", 0.0)
@@ -245,10 +245,10 @@ async def test_poison_is_one_dead_letter_and_its_neighbours_are_unharmed(hasher,
 async def test_a_failure_nobody_named_fails_its_own_object_alone(hasher, monkeypatch):
     read = hasher.store.read
 
-    async def choosy(ref, *, etag=None):
+    async def choosy(ref, **asked):
         if ref.key == "bad":
             raise ValueError("odd")
-        return await read(ref, etag=etag)
+        return await read(ref, **asked)
 
     monkeypatch.setattr(hasher.store, "read", choosy)
     await deliver(hasher, await hasher.put("bad"), await hasher.put("fine"))

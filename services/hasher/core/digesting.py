@@ -60,5 +60,17 @@ async def digest_stream(
 
 
 async def _drain(digest: Digest, queue: asyncio.Queue[Buffer | None]) -> None:
-    while (chunk := await queue.get()) is not None:
-        await asyncio.to_thread(digest.update, chunk)
+    while True:
+        waiting = [await queue.get()]
+        while not queue.empty():
+            waiting.append(queue.get_nowait())
+        await asyncio.to_thread(_update, digest, waiting)
+        if waiting[-1] is None:
+            return
+
+
+def _update(digest: Digest, chunks: Iterable[Buffer | None]) -> None:
+    """Take in all that waits in one go: every trip to a thread costs as much as digesting some kilobytes."""
+    for chunk in chunks:
+        if chunk is not None:
+            digest.update(chunk)
