@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 STUCK_CHECK_SECONDS = 10.0
 EX_SOFTWARE = 70
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ async def _run(loop: Callable[[], Awaitable[None]]) -> None:
 def run(*services: Service) -> int:
     """Run services in this process until SIGTERM or SIGINT; return the exit code."""
     first = services[0]
+    _keep_freed_memory()
     logs.configure(
         "+".join(one.name for one in services), level=first.settings.log_level, fmt=first.settings.log_format
     )
@@ -171,6 +175,17 @@ async def _serve_among(services: Sequence[Service], one: Service) -> int:
         return await one.serve()
     finally:
         _stop(services)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep up to 32 MiB that was freed: given back after each chunk of a stream, its pages fault in anew.
+
+    https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_TRIM_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_MMAP_THRESHOLD, 8 << 20)
 
 
 def _stop(services: Sequence[Service]) -> None:

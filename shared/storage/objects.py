@@ -36,7 +36,7 @@ class ObjectInfo:
 
     `etag` is without quotes, `size` in bytes, `last_modified` in UTC by the store's clock. `metadata` holds
     the uploader's own names, lower case, without `x-amz-meta-`. `checksums` is hex by algorithm (sha256,
-    sha1, crc32, crc32c, crc64nvme) over the whole object; `head(checksums=True)` alone fills it.
+    sha1, crc32, crc32c, crc64nvme) over the whole object, where its upload brought one; listings know none.
     """
 
     ref: ObjectRef

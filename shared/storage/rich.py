@@ -29,13 +29,6 @@ _CONFIG: Final = AioConfig(
     response_checksum_validation="when_required",
 )
 _NETWORK: Final = (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
-_CHECKSUMS: Final = {
-    "sha256": "ChecksumSHA256",
-    "sha1": "ChecksumSHA1",
-    "crc32": "ChecksumCRC32",
-    "crc32c": "ChecksumCRC32C",
-    "crc64nvme": "ChecksumCRC64NVME",
-}
 
 
 @asynccontextmanager

@@ -324,7 +324,7 @@ def main() -> None:
         uvloop.run(serve(given.serve, given.bucket))
         return
     if given.once:
-        asyncio.run(once(given.once, given.bucket))  # uvloop takes longer to end, and so hides the race
+        asyncio.run(once(given.once, given.bucket))  # under uvloop none was seen to abort
         return
     before = os.getloadavg()[0]
     found = uvloop.run(measure(given.rounds, given.ends))
