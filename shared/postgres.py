@@ -57,10 +57,15 @@ def _lost_connection(error: BaseException) -> bool:
 
     The first statement after the loss, a rollback among them, meets these words (asyncpg 0.32: connection.py
     `_check_open`, protocol.pyx `_check_state`, connresource.py, and pool.py, where the proxy loses its
-    connection).
+    connection). A statement that comes between the server's farewell and the end of the connection meets the
+    last ones (coreproto.pyx `_set_state`: 2 is PROTOCOL_ERROR_CONSUME).
     """
-    return isinstance(error, asyncpg.InterfaceError) and str(error).endswith(
-        ("connection is closed", "connection has been released back to the pool")
+    return isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)) and str(error).endswith(
+        (
+            "connection is closed",
+            "connection has been released back to the pool",
+            "another operation (2) is in progress",
+        )
     )
 
 
@@ -109,7 +114,12 @@ class _Door:
 
 
 def _session(name: str) -> dict[str, str]:
-    return {"application_name": f"penstock-{name}", "idle_in_transaction_session_timeout": "60s"}
+    return {
+        "application_name": f"penstock-{name}",
+        "idle_in_transaction_session_timeout": "60s",
+        # a killed process's statement ends with it, and its locks too
+        "client_connection_check_interval": "1s",
+    }
 
 
 async def _speak_json(connection: Connection) -> None:
@@ -197,7 +207,7 @@ async def _apply(connection: Connection, schema: str, files: dict[str, str]) -> 
     for name, text in files.items():
         checksum = hashlib.sha256(text.encode()).hexdigest()
         if name not in applied:
-            await connection.execute(text)
+            await _run(connection, schema, name, text)
             await connection.execute(
                 f"insert into {schema}.migrations (name, checksum) values ($1, $2)",  # noqa: S608
                 name,
@@ -206,3 +216,11 @@ async def _apply(connection: Connection, schema: str, files: dict[str, str]) -> 
             log.info("postgres.migrated", schema=schema, migration=name)
         elif applied[name] != checksum:
             raise MigrationChanged(schema, name)
+
+
+async def _run(connection: Connection, schema: str, name: str, text: str) -> None:
+    """Run one migration; what it lacks is its own fault and no outage, so nobody waits for it."""
+    try:
+        await connection.execute(text)
+    except (exceptions.UndefinedTableError, exceptions.InvalidSchemaNameError) as error:
+        raise PenstockError(f"migration {name} of schema {schema} fails: {one_line(error)}") from error

@@ -1,5 +1,6 @@
 """Ports on this machine: free ones, taken ones, and who holds them."""
 
+import contextlib
 import itertools
 import random
 import socket
@@ -33,7 +34,8 @@ def holder(port: int) -> str:
     """Say who listens on `port`: process id and command, as far as we may see."""
     for one in psutil.net_connections("tcp"):
         if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
-            return f"process {one.pid} ({' '.join(psutil.Process(one.pid).cmdline())[:120]})"
+            with contextlib.suppress(psutil.Error):  # it is leaving
+                return f"process {one.pid} ({' '.join(psutil.Process(one.pid).cmdline())[:120]})"
     return "a process of another user"
 
 

@@ -25,6 +25,7 @@ TAG: Final = "PENSTOCK_STACK"
 
 LOG_LIMIT_BYTES: Final = 10 << 20
 TICK_SECONDS: Final = 0.1
+LEAVING_SECONDS: Final = 5.0
 GRACE_UNREADY: Final = 3.0
 """For a program that holds nothing yet; Kafka, asked while it starts, takes half a minute."""
 
@@ -186,6 +187,13 @@ class Process:
         if self._popen is not None:
             self._signal_group(signal.SIGKILL)
             self._popen.wait()
+            self._wait_for_ports()
+
+    def _wait_for_ports(self) -> None:
+        """Wait a moment for children that outlive their parent: PostgreSQL's are in sessions of their own."""
+        deadline = time.monotonic() + LEAVING_SECONDS
+        while time.monotonic() < deadline and not all(map(ports.is_free, self.program.ports.values())):
+            time.sleep(TICK_SECONDS)
 
     def pause(self) -> None:
         """Freeze the whole group, as a host that hangs."""

@@ -116,7 +116,7 @@ def test_a_delay_shows_what_waiting_looks_like(world):
 
 
 def test_a_large_object_tells_its_progress(world):
-    body = world.prefix.encode().ljust(1 << 10) * (128 << 10)
+    body = world.prefix.encode().ljust(1 << 10) * (512 << 10)
     world.put("large", body, Metadata={"penstock-digests": SLOW})
     seen = []
 

@@ -110,6 +110,12 @@ async def test_a_broken_migration_changes_nothing_and_is_not_waited_for(dsn, poo
     assert await pool.fetchval("select to_regclass($1)", f"{schema}.things") is None
 
 
+async def test_a_migration_that_lacks_a_table_is_not_waited_for(dsn, schema, folder):
+    (folder / "0003.broken.sql").write_text("select * from nowhere.nothing")
+    with pytest.raises(PenstockError, match=r"migration 0003\.broken\.sql .* fails: UndefinedTableError"):
+        await migrate(dsn, schema, schema)
+
+
 async def test_a_folder_without_migrations_is_a_mistake(dsn, schema, folder):
     for file in folder.iterdir():
         file.unlink()

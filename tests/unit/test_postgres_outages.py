@@ -20,6 +20,7 @@ OUTAGES = [
     asyncpg.InterfaceError("connection is closed"),
     asyncpg.InterfaceError("cannot call Transaction.__aexit__(): the underlying connection is closed"),
     asyncpg.InterfaceError("cannot call Connection.execute(): connection has been released back to the pool"),
+    asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
 ]
 FAULTS = [
     exceptions.QueryCanceledError("canceling statement due to statement timeout"),
