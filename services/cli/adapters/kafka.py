@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from services.cli.adapters.trouble import reaching, within
 from services.cli.settings import CliSettings
+from shared import tolerant
 from shared.errors import Rejected
 from shared.events import Event
 from shared.middleware.envelope import headers_for
@@ -63,6 +64,7 @@ async def open_admin(settings: CliSettings, seconds: float = SECONDS) -> AsyncIt
 @asynccontextmanager
 async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
     """Open a consumer without a group: it moves nobody's offsets and balances nobody's partitions."""
+    tolerant.install()
     reader: Any = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap,
         client_id=CLIENT,
