@@ -35,6 +35,7 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
             (
                 worker.run,
                 sweeper.schedule,
+                sweeper.sweep_after_outages,
                 workers.Doubts(memory, merger, bus).settle,
                 partial(workers.apply_rules, settings),
             ),

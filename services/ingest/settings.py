@@ -10,7 +10,9 @@ class IngestSettings(Settings):
 
     health_port: int = Field(8081, description="Port of probes and metrics; 0 takes a free one.")
     sweep_interval: float = Field(
-        900.0, ge=0, description="Seconds between sweeps; 0 sweeps only at start and on demand."
+        900.0,
+        ge=0,
+        description="Seconds between sweeps, beside one after each outage of the store; 0: neither.",
     )
     sweep_at_start: bool = Field(default=True, description="Compare buckets with memory once at every start.")
     sweep_grace: float = Field(

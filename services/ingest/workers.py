@@ -19,7 +19,7 @@ from shared.bus import Bus, Received
 from shared.errors import Kind, Rejected, kind_of, one_line
 from shared.events import ObjectChanged, SweepCompleted
 from shared.middleware.records import Record
-from shared.patience import wait_out
+from shared.patience import is_outage, wait_out
 from shared.work import Lease, WorkQueue
 
 log = structlog.get_logger()
@@ -29,6 +29,10 @@ FOUND = Counter(
 )
 KNOWN_PER_STEP = 1000
 DOUBTS_EVERY = 2.0
+WATCH_EVERY = 2.0
+FIRST_MOMENTS = 10.0
+"""Seconds after its return in which MinIO was seen to acknowledge objects without telling anybody."""
+NOBODYS_KEY = ".penstock/are-you-there"
 START_SLOT = 60.0
 
 
@@ -141,6 +145,26 @@ class Sweeper:
         while self.settings.sweep_interval:
             await asyncio.sleep(self.settings.sweep_interval - time.time() % self.settings.sweep_interval)
             await self._add("scheduled", self.settings.sweep_interval, grace=self.settings.sweep_grace)
+
+    async def sweep_after_outages(self) -> None:
+        """Sweep once the object store is back: what it takes in its first moments may reach no lane."""
+        while self.settings.sweep_interval:
+            await asyncio.sleep(WATCH_EVERY)
+            if await self._is_away():
+                await wait_out(self._ask, event="store.away")
+                log.info("store.back")
+                await asyncio.sleep(self.settings.sweep_grace + FIRST_MOMENTS)
+                await self._add("returned", START_SLOT, grace=self.settings.sweep_grace)
+
+    async def _is_away(self) -> bool:
+        try:
+            await self._ask()
+        except Exception as error:  # noqa: BLE001 - whatever else it answers, it answers
+            return is_outage(error)
+        return False
+
+    async def _ask(self) -> None:
+        await self.bucket.describe(self.settings.input_buckets[0], [NOBODYS_KEY])
 
     async def _add(self, why: str, slot: float, *, grace: float) -> None:
         name = f"{why}-{int(time.time() // slot)}"

@@ -1,9 +1,13 @@
 """Notifications in, facts out: each change told once, what is false or foul put aside, neighbours unharmed."""
 
+import asyncio
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from services.ingest import workers
 from shared.errors import Outage
 from shared.events import ObjectChanged, SweepCompleted, SweepRequested
 from shared.storage import ObjectRef
@@ -281,3 +285,27 @@ async def test_the_current_object_is_asked_for_once_a_key(ingest):
     first, second = await ingest.put("a", b"1"), await ingest.put("a", b"2")
     await ingest.wired.deliver(lane(first), lane(second), lane(first, topic=MINIO_SAFE))
     assert asked == [ObjectRef("inbox", "a")]
+
+
+async def test_a_store_that_was_away_is_swept_once_it_is_back(ingest, monkeypatch):
+    for name in ("WATCH_EVERY", "FIRST_MOMENTS"):
+        monkeypatch.setattr(workers, name, 0.0)
+    silences, asked_for = [Outage("away")] * 2, asyncio.Event()
+
+    async def describe(_bucket, _keys):
+        if silences:
+            raise silences.pop()
+        return []
+
+    async def add(name, payload):
+        assert (name.partition("-")[0], payload["buckets"], silences) == ("returned", [], [])
+        asked_for.set()
+
+    settings = ingest.settings.model_copy(update={"sweep_interval": 1, "sweep_grace": 0})
+    bucket, queue = SimpleNamespace(describe=describe), SimpleNamespace(add=add)
+    watching = asyncio.create_task(
+        replace(ingest.sweeper, settings=settings, bucket=bucket, queue=queue).sweep_after_outages()
+    )
+    async with asyncio.timeout(10):
+        await asked_for.wait()
+    watching.cancel()

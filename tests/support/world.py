@@ -125,8 +125,8 @@ class World:
     def facts(self, topic: str, name: str = "", *, bucket: str = "inbox") -> list[Any]:
         """Return the facts of `topic` about one object, or about all under the prefix."""
         record_key = f"{bucket}/{self.prefix}{name}".encode()
-        mine = record_key.__eq__ if name else lambda key: (key or b"").startswith(record_key)
-        return [fact for fact in self.kafka.read(topic) if mine(fact.key)]
+        keyed = [(fact.key or b"", fact) for fact in self.kafka.read(topic)]
+        return [fact for key, fact in keyed if key == record_key or (not name and key.startswith(record_key))]
 
     def sweep(self, *, within: float = 60) -> Any:
         """Ask for a sweep of the prefix and return its row of `api.sweeps` once it is done."""
