@@ -133,17 +133,10 @@ class ObjectHashed(ObjectEvent):
         )
 
 
-class SweepRequested(Event):
-    """Compare these buckets with what is known, now."""
-
-    topic = topics.SWEEPS_REQUESTED
+class SweepEvent(Event):
+    """An event about one sweep."""
 
     sweep_id: str
-    buckets: tuple[str, ...] = Field(default=(), description="Empty: every input bucket.")
-    prefix: str = ""
-    retell: bool = Field(
-        default=False, description="Tell also what is known, for a service that is new or has lost its rows."
-    )
 
     @property
     def record_key(self) -> str:
@@ -156,12 +149,23 @@ class SweepRequested(Event):
         return (self.sweep_id,)
 
 
-class SweepCompleted(Event):
+class SweepRequested(SweepEvent):
+    """Compare these buckets with what is known, now."""
+
+    topic = topics.SWEEPS_REQUESTED
+
+    buckets: tuple[str, ...] = Field(default=(), description="Empty: every input bucket.")
+    prefix: str = ""
+    retell: bool = Field(
+        default=False, description="Tell also what is known, for a service that is new or has lost its rows."
+    )
+
+
+class SweepCompleted(SweepEvent):
     """What a sweep found: `missed` and `vanished` are notifications that were lost or are late."""
 
     topic = topics.SWEEPS_COMPLETED
 
-    sweep_id: str
     buckets: tuple[str, ...]
     prefix: str = ""
     listed: int = Field(description="Objects in the listing.")
@@ -169,16 +173,6 @@ class SweepCompleted(Event):
     vanished: int = Field(description="Known, but gone from the bucket.")
     retold: int = Field(default=0, description="Known and told again because that was asked for.")
     seconds: float
-
-    @property
-    def record_key(self) -> str:
-        """The sweep."""
-        return self.sweep_id
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """The sweep."""
-        return (self.sweep_id,)
 
 
 class DeadLetterSettled(Event):
