@@ -153,7 +153,8 @@ async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8) -> Async
 
 async def _close(pool: Pool) -> None:
     with suppress(Exception):
-        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await pool.close()
     pool.terminate()
 
 

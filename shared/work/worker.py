@@ -100,8 +100,10 @@ class Worker:
             while not self._stopping.is_set():
                 self._wake.clear()
                 pause = await self._patiently(self._fill)
+                # not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the wake
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
         finally:
             listening.cancel()
             await self._drain()
@@ -204,7 +206,8 @@ class Worker:
             left = [task for task in self._held if task.cancel()]
             await asyncio.gather(*left, return_exceptions=True)
             with _outages_passing():
-                released = await asyncio.wait_for(self._queue.release_all(self.name), RELEASE_SECONDS)
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    released = await self._queue.release_all(self.name)
                 log.info("work.drained", released=released)
 
 
