@@ -16,6 +16,7 @@ even when that is killed. `stack` is the same after `setup()`. PENSTOCK_KEEP_STA
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ import pytest
 from deploy.native import container, dotenv, ports, services
 from deploy.native.install import CHECKOUT, Installer
 from deploy.native.stack import Stack
+
+# a run in the background inherits that Ctrl-C is ignored, and so would every program that a test interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def moved(state_dir: Path) -> dict[str, str]:
