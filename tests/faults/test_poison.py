@@ -54,7 +54,12 @@ def test_ten_kinds_of_poison(world, oracle, topic):
     oracle.over()
     oracle.judge(letters=LETTERS[topic])
     service = {MINIO_LIVE.name: "ingest", OBJECTS_CHANGED.name: "hasher"}[topic]
-    letters = {letter.key.decode(): letter for letter in world.kafka.read(f"{topic}.{service}.dlq")}
+    buried = (
+        (str(letter.key, errors="replace"), letter)
+        for letter in world.kafka.read(f"{topic}.{service}.dlq")
+        if letter.key
+    )
+    letters = {key: letter for key, letter in buried if key in records}  # others' letters stand there too
     assert set(letters) == set(records)
     for kind, letter in letters.items():
         assert letter.value == records[kind][0], kind
