@@ -12,3 +12,27 @@ def records_of(msg: Any) -> Sequence[Record]:
     """Return the raw records of a FastStream message; a single one counts as a batch of one."""
     raw = msg.raw_message
     return raw if isinstance(raw, Sequence) else (raw,)
+
+
+def stored_record(  # noqa: PLR0913, PLR0917 - these are the parts of a record
+    topic: str,
+    partition: int,
+    offset: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]] = (),
+) -> Record:
+    """Return a record that was kept elsewhere as a consumer would hand it out."""
+    return ConsumerRecord(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=0,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key or b""),
+        serialized_value_size=len(value or b""),
+        headers=tuple(headers),
+    )

@@ -10,14 +10,13 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
-from aiokafka import ConsumerRecord
 from faststream import BaseMiddleware
 from faststream.kafka import TestKafkaBroker
 from faststream.kafka.response import KafkaPublishCommand
 
 from shared.bus import Broker, Bus, Router, create_broker
 from shared.events import Event
-from shared.middleware.records import Record
+from shared.middleware.records import Record, stored_record
 from shared.settings import Settings
 
 EventT = TypeVar("EventT", bound=Event)
@@ -105,19 +104,7 @@ def record(
     topic: str, value: bytes | None, *, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
 ) -> Record:
     """Return a record as a consumer would get it, each at an offset of its own."""
-    return ConsumerRecord(
-        topic=topic,
-        partition=0,
-        offset=next(_offsets),
-        timestamp=0,
-        timestamp_type=0,
-        key=key,
-        value=value,
-        checksum=None,
-        serialized_key_size=len(key or b""),
-        serialized_value_size=len(value or b""),
-        headers=tuple(headers),
-    )
+    return stored_record(topic, 0, next(_offsets), key, value, headers)
 
 
 def record_of(event: Event) -> Record:

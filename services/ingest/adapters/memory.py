@@ -5,11 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from aiokafka import ConsumerRecord
 
 from services.ingest.core.decisions import Known, Outcome, Place
 from shared.events import ObjectChanged, SweepCompleted
-from shared.middleware.records import Record
+from shared.middleware.records import Record, stored_record
 from shared.postgres import Pool
 
 
@@ -68,7 +67,7 @@ class Memory:
             "WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1",
             limit,
         )
-        return [_record(*row) for row in rows]
+        return [stored_record(*row) for row in rows]
 
     async def settle(self, record: Record) -> None:
         """Forget a doubt that was decided."""
@@ -99,22 +98,6 @@ class Memory:
             done.missed,
             done.vanished,
         )
-
-
-def _record(topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None) -> Record:
-    return ConsumerRecord(
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        timestamp=0,
-        timestamp_type=0,
-        key=key,
-        value=value,
-        checksum=None,
-        serialized_key_size=len(key or b""),
-        serialized_value_size=len(value or b""),
-        headers=(),
-    )
 
 
 def _known(row: asyncpg.Record) -> Known:
