@@ -31,7 +31,7 @@ from shared.events import Event
 from shared.middleware.dead_letter import DeadLetter, DeadLetters
 from shared.middleware.envelope import Envelope
 from shared.middleware.log_context import LogContext
-from shared.middleware.records import Record, records_of
+from shared.middleware.records import Record, records_of, stored_record
 from shared.middleware.retry import Retry, RetryPolicy
 from shared.settings import Settings
 from shared.topics import Topic
@@ -67,9 +67,9 @@ class Received(Generic[EventT]):
 
     event: EventT
     record: Record
-    refusal: Rejected | None = None
+    refusal: Exception | None = None
 
-    def reject(self, error: Rejected) -> None:
+    def reject(self, error: Exception) -> None:
         """Send this record, and no other, to the dead letters once the batch is done."""
         self.refusal = error
 
@@ -172,6 +172,11 @@ class Bus:
     async def bury(self, record: Record, error: BaseException) -> None:
         """Put `record` among the dead letters."""
         await self._letters.bury(record, error)
+
+    async def bury_event(self, event: Event, error: BaseException) -> None:
+        """Put among the dead letters an event whose own record was committed when it became leased work."""
+        topic, body = type(event).topic.name, event.model_dump_json().encode()
+        await self.bury(stored_record(topic, -1, -1, event.record_key.encode("utf-8", "surrogateescape"), body), error)
 
 
 def decode_event(kind: type[Event]) -> Decode[Event]:

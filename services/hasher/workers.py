@@ -8,7 +8,6 @@ from services.hasher.core import verdicts
 from services.hasher.core.verdicts import Row, Task
 from services.hasher.handlers import Hashing
 from shared.bus import Bus
-from shared.errors import one_line
 from shared.events import ObjectChanged
 from shared.work import Item, Lease
 
@@ -37,9 +36,10 @@ class LargeObjects:
         return await self.hashing.objects.digest_large(task, Progress(lease, task.size).report)
 
     async def give_up(self, item: Item, error: Exception) -> None:
-        """Say in the ledger that an object could not be digested."""
+        """Say that an object could not be digested: in the ledger, and by a dead letter."""
         change = ObjectChanged.model_validate(item.payload)
-        await self.hashing.conclude([Row(change, "failed", error=one_line(error))])
+        await self.hashing.conclude([Row(change, "failed", failure=error)])
+        await self.bus.bury_event(change, error)
 
 
 @dataclass(slots=True)

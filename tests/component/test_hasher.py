@@ -7,7 +7,7 @@ import pytest
 from services.hasher.app import build_app
 from services.hasher.settings import HasherSettings
 from shared.errors import Kind, Rejected, kind_of
-from shared.events import ObjectHashed
+from shared.events import ObjectChanged, ObjectHashed
 from shared.storage import ObjectRef
 from shared.testing.bus import record, record_of
 from shared.topics import OBJECTS_CHANGED
@@ -106,7 +106,7 @@ async def test_a_digest_nobody_knows_is_a_failed_row_and_a_dead_letter(hasher):
     odd = await hasher.put("odd", metadata={"penstock-digests": "md5 rot13"})
     await deliver(hasher, odd, await hasher.put("fine"))
     assert hasher.ledger["odd"].status == "failed"
-    assert "rot13" in hasher.ledger["odd"].error
+    assert "rot13" in str(hasher.ledger["odd"].failure)
     assert hasher.tape.codes() == ["UNKNOWN_DIGEST"]
     assert [one.key for one in facts(hasher)] == ["fine"]
 
@@ -180,7 +180,11 @@ async def test_large_work_that_was_given_up_says_why(large_hasher):
     (item,) = await large_hasher.queue.claim("worker")
     await large_hasher.large.give_up(item, ValueError("disk is odd"))
     row = large_hasher.ledger["a"]
-    assert (row.status, row.error) == ("failed", "ValueError: disk is odd")
+    assert (row.status, str(row.failure)) == ("failed", "disk is odd")
+    (letter,) = large_hasher.tape.letters()
+    assert letter.topic == "objects.changed.v1.hasher.dlq"
+    assert letter.headers["dlq_reason"] == "ValueError: disk is odd"
+    assert ObjectChanged.model_validate_json(letter.body) == row.change
 
 
 async def test_a_delay_makes_everything_work(delayed_hasher):
@@ -252,7 +256,8 @@ async def test_a_failure_nobody_named_fails_its_own_object_alone(hasher, monkeyp
 
     monkeypatch.setattr(hasher.store, "read", choosy)
     await deliver(hasher, await hasher.put("bad"), await hasher.put("fine"))
-    assert (hasher.ledger["bad"].status, hasher.ledger["bad"].error) == ("failed", "ValueError: odd")
+    assert (hasher.ledger["bad"].status, str(hasher.ledger["bad"].failure)) == ("failed", "odd")
+    assert hasher.tape.codes() == ["ValueError"]
     assert [one.key for one in facts(hasher)] == ["fine"]
 
 

@@ -3,11 +3,18 @@
 import asyncio
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from minio import Minio
 
+from deploy.native.install import Installer
 from shared.settings import Settings
 from shared.storage.rich import open_client
 from shared.topics import OBJECTS_HASHED
@@ -57,7 +64,50 @@ def by_aiobotocore(world, key):
     asyncio.run(put())
 
 
-@pytest.mark.parametrize("put", [by_boto3, by_minio, by_aiobotocore])
+def by_aws(world, key):
+    program = (sys.executable, "-m", "awscli", "--endpoint-url", world.stack.env["PENSTOCK_S3_ENDPOINT"])
+    run(world, *program, "s3", "cp", "-", f"s3://inbox/{key}", PYTHONPATH=str(tools().wheel("awscli==1.45.11")))
+
+
+def by_rclone(world, key):
+    program = shutil.which("rclone") or str(tools().go_program("github.com/rclone/rclone", "v1.71.2"))
+    remote = {
+        "TYPE": "s3",
+        "PROVIDER": "Minio",
+        "ENV_AUTH": "true",
+        "ENDPOINT": world.stack.env["PENSTOCK_S3_ENDPOINT"],
+    }
+    config = {f"RCLONE_CONFIG_PENSTOCK_{name}": value for name, value in remote.items()}
+    run(world, program, "rcat", f"penstock:inbox/{key}", RCLONE_CONFIG="/dev/null", **config)
+
+
+def by_mc(world, key):
+    # not what the path calls so: that may be Midnight Commander
+    program = tools().go_program("github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9")
+    env, address = world.stack.env, urlsplit(world.stack.env["PENSTOCK_S3_ENDPOINT"])
+    user = f"{env['PENSTOCK_S3_ACCESS_KEY']}:{env['PENSTOCK_S3_SECRET_KEY']}"
+    host = address._replace(netloc=f"{user}@{address.netloc}").geturl()
+    folder = str(world.stack.state_dir / "mc")
+    run(world, str(program), "--config-dir", folder, "pipe", f"penstock/inbox/{key}", MC_HOST_penstock=host)
+
+
+def tools():
+    return Installer(Path(tempfile.gettempdir()), print)
+
+
+def run(world, *command, **env):
+    """Give a client the operator's keys and the body on its standard input."""
+    keys = {
+        "AWS_ACCESS_KEY_ID": world.stack.env["PENSTOCK_S3_ACCESS_KEY"],
+        "AWS_SECRET_ACCESS_KEY": world.stack.env["PENSTOCK_S3_SECRET_KEY"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "PATH": os.environ["PATH"],
+    }
+    subprocess.run(command, input=BODY, env=keys | env, check=True, timeout=120, capture_output=True)
+
+
+@pytest.mark.timeout(900)  # the first time, clients are built from their sources
+@pytest.mark.parametrize("put", [by_boto3, by_minio, by_aiobotocore, by_aws, by_rclone, by_mc])
 def test_a_dropped_object_is_hashed(world, put):
     name = f"{put.__name__}/{NAME}"
     put(world, world.prefix + name)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from services.hasher.core.verdicts import Place, Remembered, Row, place_of
+from shared.errors import one_line
 from shared.events import ObjectChanged
 from shared.postgres import Connection, Pool
 
@@ -65,7 +66,7 @@ def _columns(row: Row) -> dict[str, Any]:
         "status": row.status,
         "verification": row.verification,
         "mismatched": list(row.mismatched),
-        "error": row.error,
+        "error": row.failure and one_line(row.failure),
         "revision": row.change.revision,
         "correlation_id": row.change.correlation_id,
         "kept": row.kept,

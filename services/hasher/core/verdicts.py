@@ -82,7 +82,8 @@ class Row:
     digests: Mapping[str, str] = field(default_factory=dict)
     verification: Literal["verified", "mismatch"] | None = None
     mismatched: tuple[str, ...] = ()
-    error: str | None = None
+    failure: Exception | None = None
+    """Why it failed; its fact becomes a dead letter."""
     kept: bool = False
     """It stays although its object goes, because the hasher itself removed the object."""
 
