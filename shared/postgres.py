@@ -127,8 +127,8 @@ async def _speak_json(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8) -> AsyncIterator[Pool]:
-    """Give a pool of at most `max_size` connections, once Postgres answers; jsonb is Python values.
+async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8, wait: bool = True) -> AsyncIterator[Pool]:
+    """Give a pool of at most `max_size` connections, once Postgres answers or at once; jsonb is Python values.
 
     A statement is given up after `COMMAND_SECONDS`, and a transaction left open and idle for a minute is
     ended by the server, so that a stopped process holds no locks.
@@ -145,7 +145,8 @@ async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8) -> Async
     )
     await pool
     try:
-        await wait_out(lambda: pool.execute("select 1"))
+        if wait:
+            await wait_out(lambda: pool.execute("select 1"))
         yield pool
     finally:
         await _close(pool)

@@ -40,12 +40,23 @@ class Resources:
 
 
 OpenResources = Callable[[Bus], AbstractAsyncContextManager[Resources]]
+OpenFront = Callable[[Bus], AbstractAsyncContextManager[None]]
+
+
+@contextlib.asynccontextmanager
+async def _no_front(_bus: Bus) -> AsyncIterator[None]:
+    yield
 
 
 class Service:
-    """A service, wired but not connected; `run` connects it and returns when it was told to stop."""
+    """A service, wired but not connected; `run` connects it and returns when it was told to stop.
 
-    def __init__(self, settings: Settings, router: Router, resources: OpenResources) -> None:
+    `front` is what others reach it by beside the bus: it opens before Kafka and Postgres answer, and closes last.
+    """
+
+    def __init__(
+        self, settings: Settings, router: Router, resources: OpenResources, front: OpenFront = _no_front
+    ) -> None:
         self.name = router.service
         self.settings = settings
         self.broker: Broker = create_broker(settings, self.name)
@@ -53,6 +64,7 @@ class Service:
         self.health = Health(self.name, self.broker.consumers)
         self._router = router
         self._resources = resources
+        self._front = front
         self._running: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -81,8 +93,8 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
-        await wait_out(lambda: wait_for_kafka(self.settings))
-        async with self._resources(Bus(self.broker, self.name)) as opened:
+        bus = Bus(self.broker, self.name)
+        async with self._front(bus), self._connected(bus) as opened:
             self._router.provided.update(opened.arguments)
             self._loops = opened.loops
             try:
@@ -91,6 +103,12 @@ class Service:
                 if not self.server.should_exit:
                     self._fail(PenstockError("the broker could not be started"))
                 await self._stop_loops()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, bus: Bus) -> AsyncIterator[Resources]:
+        await wait_out(lambda: wait_for_kafka(self.settings))
+        async with self._resources(bus) as opened:
+            yield opened
 
     async def _start_loops(self) -> None:
         for loop in (self.health.watch_loop, self._watch_progress, *self._loops):

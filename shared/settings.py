@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     output_buckets: Words = Field(
         ("processed-data", "results"), description="Buckets that Penstock writes; they may not be inputs too."
     )
+    staging_bucket: str = Field(
+        "uploads", description="Bucket of what is not whole yet: uploads in pieces, sets that wait to replace another."
+    )
     state_dir: Path = Field(Path(".state"), description="Where a service may keep files that it can make again.")
     health_host: str = Field("127.0.0.1", description="Where probes and metrics answer.")
     health_port: int = Field(0, description="Their port; 0 takes a free one.")
@@ -45,9 +48,14 @@ class Settings(BaseSettings):
         15.0, gt=0, description="Seconds for a service to finish what it holds: half for work, half for records."
     )
 
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Every bucket that has to exist."""
+        return (*self.input_buckets, *self.output_buckets, self.staging_bucket)
+
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a loop: an output that is an input would feed itself for ever."""
-        if both := set(self.input_buckets) & set(self.output_buckets):
+        if both := set(self.input_buckets) & {*self.output_buckets, self.staging_bucket}:
             names = ", ".join(sorted(both))
             msg = (
                 f"bucket {names} is both input and output, so its results would come back as new objects for ever; "

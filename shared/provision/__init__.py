@@ -24,7 +24,7 @@ async def provision(settings: Settings, secrets: Mapping[str, SecretStr]) -> lis
     """
     return [
         *await ensure_topics(settings.kafka_bootstrap, all_topics()),
-        *await ensure_buckets(settings, (*settings.input_buckets, *settings.output_buckets)),
+        *await ensure_buckets(settings, settings.buckets),
         *await ensure_users(settings, secrets),
         *await ensure_rules(settings, settings.input_buckets),
     ]

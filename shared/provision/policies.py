@@ -12,12 +12,17 @@ class Grant:
     """Leave to do `actions` on the buckets, or on the objects in them, of one side."""
 
     on: Literal["buckets", "objects"]
-    side: Literal["input", "output", "any"]
+    side: Literal["input", "output", "staging", "any"]
     actions: tuple[str, ...]
 
     def statement(self, settings: Settings) -> dict[str, Any]:
         """Write it as a statement of an S3 policy."""
-        buckets = {"input": settings.input_buckets, "output": settings.output_buckets, "any": ("*",)}[self.side]
+        buckets = {
+            "input": settings.input_buckets,
+            "output": settings.output_buckets,
+            "staging": (settings.staging_bucket,),
+            "any": ("*",),
+        }[self.side]
         tail = "/*" if self.on == "objects" else ""
         return {
             "Effect": "Allow",
@@ -31,6 +36,12 @@ _READ: Final = (
     Grant("buckets", "input", ("s3:ListBucket",)),
     Grant("objects", "input", ("s3:GetObject", "s3:GetObjectVersion")),
 )
+_CHANGE: Final = (
+    "s3:PutObject",
+    "s3:DeleteObject",
+    "s3:AbortMultipartUpload",
+    "s3:ListMultipartUploadParts",
+)
 POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
     "ingest": (
         *_READ,
@@ -40,6 +51,15 @@ POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
         *_READ,
         # its DELETE_FILE setting
         Grant("objects", "input", ("s3:DeleteObject", "s3:DeleteObjectVersion")),
+    ),
+    "ingress": (
+        *_READ,
+        Grant("buckets", "output", ("s3:ListBucket",)),
+        Grant("objects", "output", ("s3:GetObject", "s3:GetObjectVersion")),
+        Grant("objects", "input", _CHANGE),
+        Grant("buckets", "input", ("s3:ListBucketMultipartUploads",)),
+        Grant("buckets", "staging", ("s3:ListBucket", "s3:ListBucketMultipartUploads")),
+        Grant("objects", "staging", ("s3:GetObject", *_CHANGE)),
     ),
 }
 """By service; the S3 user is `penstock-<service>`."""

@@ -3,7 +3,24 @@
 `open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
 """
 
-from shared.storage.objects import PAGE, ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
+from shared.storage.objects import (
+    PAGE,
+    ObjectGone,
+    ObjectInfo,
+    ObjectRef,
+    ObjectStore,
+    ObjectSuperseded,
+    ObjectWriter,
+)
 from shared.storage.store import open_store
 
-__all__ = ["PAGE", "ObjectGone", "ObjectInfo", "ObjectRef", "ObjectStore", "ObjectSuperseded", "open_store"]
+__all__ = [
+    "PAGE",
+    "ObjectGone",
+    "ObjectInfo",
+    "ObjectRef",
+    "ObjectStore",
+    "ObjectSuperseded",
+    "ObjectWriter",
+    "open_store",
+]

@@ -15,6 +15,9 @@ PAGE = 1000
 CHUNK = 1 << 20
 """Bytes: large enough that a digest thread is busy, small enough to hold many."""
 
+LIMIT = 10_000 * (5 << 20)
+"""Bytes that are written in the smallest parts S3 takes; whoever allows more pays with larger ones, in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
@@ -51,9 +54,30 @@ class ObjectInfo:
 class ObjectGone(PenstockError):  # noqa: N818 - a finding about the object, not a failure of ours
     """The object or this version is not there (any more)."""
 
+    code = "NOT_FOUND"
+
 
 class ObjectSuperseded(PenstockError):  # noqa: N818 - see ObjectGone
     """The object was overwritten since its etag was noted: a newer event does the work."""
+
+    code = "SUPERSEDED"
+
+
+class ObjectWriter(Protocol):
+    """One object on its way."""
+
+    info: ObjectInfo
+    """What was stored; there once the block has ended."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+
+    async def write(self, chunk: Buffer) -> None:
+        """Take the next bytes; waits while the store is slower than their source.
+
+        Raises Rejected (TOO_LARGE) past the limit.
+        """
 
 
 class ObjectStore(Protocol):
@@ -99,6 +123,23 @@ class ObjectStore(Protocol):
         content_type: str | None = None,
     ) -> ObjectInfo:
         """Store a small output in one request; `last_modified` of the answer is this machine's clock."""
+
+    def write(
+        self,
+        ref: ObjectRef,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        limit: int = LIMIT,
+        if_match: str | None = None,
+    ) -> AbstractAsyncContextManager["ObjectWriter"]:
+        """Write an object of unknown size up to `limit` bytes; it appears whole when the block ends well, else not.
+
+        With `if_match`, only in place of the version with that etag; another one is ObjectSuperseded.
+        """
+
+    async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
+        """Copy an object of up to 5 GiB inside the store, with what is known of it."""
 
     async def delete(self, ref: ObjectRef) -> None:
         """Remove an object, or one version; removing what is not there is no error."""

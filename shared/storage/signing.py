@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+UNSIGNED = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
@@ -38,21 +39,47 @@ class Signer:
     _key: bytes = field(default=b"", repr=False)
 
     def sign(  # noqa: PLR0913, PLR0917 - these are the parts of a request
-        self, method: str, host: str, path: str, query: str, headers: Mapping[str, str], body: bytes = b""
+        self, method: str, host: str, path: str, query: str, headers: Mapping[str, str], body: bytes | None = b""
     ) -> dict[str, str]:
-        """Return the headers to send: `headers` (names in lower case), the time, the body's hash and the signature."""
+        """Return the headers to send: `headers` (names in lower case), the time, the body's hash and the signature.
+
+        None is a body that streams, whose hash nobody knows before it has left: its own checksum protects it.
+        """
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        hashed = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
+        hashed = UNSIGNED if body is None else hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
         signed = {**headers, "host": host, "x-amz-content-sha256": hashed, "x-amz-date": time}
         names = sorted(signed)
         listed = ";".join(names)
         lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names)
-        request = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{hashed}"
-        scope = f"{time[:8]}/{self.region}/s3/aws4_request"
-        text = f"{_ALGORITHM}\n{time}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        signature = hmac.digest(self._key_of(time[:8]), text.encode(), "sha256").hex()
-        credential = f"{_ALGORITHM} Credential={self.access_key}/{scope}"
+        signature = self._signature(time, f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{hashed}")
+        credential = f"{_ALGORITHM} Credential={self.access_key}/{self._scope(time)}"
         return {**signed, "authorization": f"{credential},SignedHeaders={listed},Signature={signature}"}
+
+    def presign(self, method: str, host: str, path: str, query: Mapping[str, str], *, seconds: int) -> str:
+        """Return the query that lets anybody send this one request, for so many seconds.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+        """
+        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        asked = query_of(
+            {
+                **query,
+                "X-Amz-Algorithm": _ALGORITHM,
+                "X-Amz-Credential": f"{self.access_key}/{self._scope(time)}",
+                "X-Amz-Date": time,
+                "X-Amz-Expires": str(seconds),
+                "X-Amz-SignedHeaders": "host",
+            }
+        )
+        signature = self._signature(time, f"{method}\n{path}\n{asked}\nhost:{host}\n\nhost\n{UNSIGNED}")
+        return f"{asked}&X-Amz-Signature={signature}"
+
+    def _scope(self, time: str) -> str:
+        return f"{time[:8]}/{self.region}/s3/aws4_request"
+
+    def _signature(self, time: str, request: str) -> str:
+        text = f"{_ALGORITHM}\n{time}\n{self._scope(time)}\n{hashlib.sha256(request.encode()).hexdigest()}"
+        return hmac.digest(self._key_of(time[:8]), text.encode(), "sha256").hex()
 
     def _key_of(self, day: str) -> bytes:
         if self._day != day:

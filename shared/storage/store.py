@@ -3,10 +3,11 @@
 Keys travel as they are, so none is altered. One GET brings bytes, metadata and the checksums that the store keeps.
 """
 
+import asyncio
 import base64
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,8 +23,11 @@ from yarl import URL
 from shared.errors import Rejected
 from shared.settings import Settings
 from shared.storage.failures import Failure, require_credentials
-from shared.storage.objects import CHUNK, PAGE, ObjectInfo, ObjectRef, ObjectStore
+from shared.storage.journal import OpenUploads
+from shared.storage.multipart import MultipartUploads, error_in
+from shared.storage.objects import CHUNK, LIMIT, PAGE, ObjectInfo, ObjectRef
 from shared.storage.signing import Signer, path_of, query_of
+from shared.storage.writer import Writer
 
 CONNECTIONS: Final = 128
 TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
@@ -42,22 +46,28 @@ _date = lru_cache(maxsize=256)(parsedate_to_datetime)
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[ObjectStore]:
+async def open_store(settings: Settings) -> AsyncIterator["S3"]:
     """Open the object store of `settings`; no request is sent before the first operation."""
     require_credentials(settings)
+    journal = OpenUploads(settings.state_dir)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS),
         timeout=TIMEOUT,
         auto_decompress=False,
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
     ) as session:
-        yield S3(settings, session)
+        try:
+            yield S3(settings, session, journal)
+        finally:
+            journal.close()
 
 
 class S3:
     """An ObjectStore over signed HTTP requests."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, journal: OpenUploads) -> None:
+        self.uploads = MultipartUploads(self)
+        self._journal = journal
         self._settings = settings
         self._session = session
         self._host = urlsplit(settings.s3_endpoint).netloc
@@ -129,24 +139,80 @@ class S3:
         content_type: str | None = None,
     ) -> ObjectInfo:
         """Store a small output."""
-        own = {f"{_META}{name}": value for name, value in (metadata or {}).items()}
-        headers = own | ({"content-type": content_type} if content_type else {})
-        with self._sorted("write", ref):
-            async with self._request("write", "PUT", ref, headers=headers, body=body) as response:
-                return ObjectInfo(
-                    ref=ObjectRef(ref.bucket, ref.key, _version(response)),
-                    etag=response.headers["ETag"].strip('"'),
-                    size=len(body),
-                    last_modified=datetime.now(UTC),
-                    content_type=content_type,
-                    metadata=dict(metadata or {}),
-                )
+        return await self.put_headed(ref, body, _headers(metadata, content_type))
+
+    async def put_headed(self, ref: ObjectRef, body: bytes, headers: Mapping[str, str]) -> ObjectInfo:
+        """Store a small output with these headers, names in lower case."""
+        answer, _ = await self.ask("write", "PUT", ref, headers=headers, body=body)
+        return self.stored(ref, answer, answer["ETag"], len(body), headers)
+
+    @staticmethod
+    def stored(
+        ref: ObjectRef, answer: Mapping[str, str], etag: str, size: int, headers: Mapping[str, str]
+    ) -> ObjectInfo:
+        """Describe what was stored just now with these headers; its time is this machine's clock."""
+        return ObjectInfo(
+            ref=ObjectRef(ref.bucket, ref.key, _version(answer)),
+            etag=etag.strip('"'),
+            size=size,
+            last_modified=datetime.now(UTC),
+            content_type=headers.get("content-type"),
+            metadata=_own_metadata(headers),
+        )
+
+    @asynccontextmanager
+    async def write(
+        self,
+        ref: ObjectRef,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        limit: int = LIMIT,
+        if_match: str | None = None,
+    ) -> AsyncIterator[Writer]:
+        """Write an object of unknown size, whole or not at all."""
+        headers = {**_headers(metadata, content_type), **_condition(if_match)}
+        writer = Writer(self, ref, headers=headers, limit=limit, journal=self._journal)
+        try:
+            yield writer
+            await writer.finish()
+        except BaseException:
+            # whoever is cancelled is not spared the tidying
+            await asyncio.shield(writer.abort())
+            raise
+
+    async def ask(self, action: str, method: str, ref: ObjectRef, **sent: Any) -> tuple[Mapping[str, str], bytes]:
+        """Send one request; return the headers and the body of its answer."""
+        with self._sorted(action, ref):
+            async with self._request(action, method, ref, **sent) as response:
+                body = await response.read()
+                # a request that takes long answers 200 at once, and says its error in the body
+                if code := error_in(body):
+                    raise Failure(action, ref, 500, code).meaning(self._settings)
+                return response.headers, body
+
+    async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
+        """Copy an object of up to 5 GiB inside the store, with what is known of it."""
+        await self.ask("copy", "PUT", ref, headers={"x-amz-copy-source": path_of(source.bucket, source.key)})
+
+    def presign(self, method: str, ref: ObjectRef, query: Mapping[str, str], *, seconds: int) -> str:
+        """Return an address by which anybody may send this one request for so many seconds."""
+        path = path_of(ref.bucket, ref.key)
+        signed = self._signer.presign(method, self._host, path, query, seconds=seconds)
+        return f"{self._settings.s3_endpoint.rstrip('/')}{path}?{signed}"
+
+    async def abort_abandoned(self) -> int:
+        """Remove the parts that killed processes of this state folder left; say how many uploads there were."""
+        removed = 0
+        for path, left in self._journal.abandoned():
+            for one in left:
+                removed += await self.uploads.abort_abandoned(one)
+            path.unlink(missing_ok=True)
+        return removed
 
     async def delete(self, ref: ObjectRef) -> None:
         """Remove an object or a version."""
-        with self._sorted("delete", ref):
-            async with self._request("delete", "DELETE", ref):
-                return
+        await self.ask("delete", "DELETE", ref)
 
     def _send(
         self,
@@ -155,14 +221,19 @@ class S3:
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        body: bytes | AsyncIterable[bytes] = b"",
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         version = {"versionId": ref.version_id} if ref.version_id else {}
         path, asked = path_of(ref.bucket, ref.key), query_of({**(query or {}), **version})
-        signed = self._signer.sign(method, self._host, path, asked, headers or {}, body)
+        known = body if isinstance(body, bytes) else None
+        signed = self._signer.sign(method, self._host, path, asked, headers or {}, known)
         url = URL(f"{self._settings.s3_endpoint.rstrip('/')}{path}{'?' if asked else ''}{asked}", encoded=True)
         return self._session.request(
-            method, url, headers=signed, data=BytesIO(body) if body else None, allow_redirects=False
+            method,
+            url,
+            headers=signed,
+            data=body if known is None else BytesIO(known) if known else None,
+            allow_redirects=False,
         )
 
     @asynccontextmanager
@@ -199,19 +270,24 @@ class S3:
             raise Failure(action, ref, None, detail=reason).meaning(self._settings) from error
 
 
+def _headers(metadata: Mapping[str, str] | None, content_type: str | None) -> dict[str, str]:
+    own = {f"{_META}{name}": value for name, value in (metadata or {}).items()}
+    return own | ({"content-type": content_type} if content_type else {})
+
+
 def _condition(etag: str | None) -> dict[str, str]:
     return {"if-match": f'"{etag}"'} if etag else {}
 
 
-def _version(response: aiohttp.ClientResponse) -> str | None:
-    told = response.headers.get("x-amz-version-id")
+def _version(headers: Mapping[str, str]) -> str | None:
+    told = headers.get("x-amz-version-id")
     return None if told == "null" else told
 
 
 def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
     headers = response.headers
     return ObjectInfo(
-        ref=ObjectRef(ref.bucket, ref.key, _version(response)),
+        ref=ObjectRef(ref.bucket, ref.key, _version(response.headers)),
         etag=headers["ETag"].strip('"'),
         size=int(headers["Content-Length"]),
         last_modified=_date(headers["Last-Modified"]),

@@ -11,7 +11,7 @@ from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
-from shared.storage.objects import CHUNK, PAGE
+from shared.storage.objects import CHUNK, LIMIT, PAGE
 
 
 @dataclass(slots=True)
@@ -99,6 +99,28 @@ class MemoryStore:
         self._add(ref, _Version(info, body, kept))
         return info
 
+    @asynccontextmanager
+    async def write(
+        self,
+        ref: ObjectRef,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        limit: int = LIMIT,
+        if_match: str | None = None,
+    ) -> AsyncIterator["_MemoryWriter"]:
+        """Write an object, whole or not at all."""
+        writer = _MemoryWriter(ref, limit)
+        yield writer
+        if if_match is not None:
+            self._find(ref, if_match)
+        writer.info = await self.put(ref, bytes(writer.body), metadata=metadata, content_type=content_type)
+
+    async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
+        """Copy an object."""
+        found = self._find(source)
+        await self.put(ref, found.body, metadata=found.info.metadata, content_type=found.info.content_type)
+
     async def delete(self, ref: ObjectRef) -> None:
         """Remove an object or a version."""
         versions = self._bucket(ref.bucket).get(ref.key, [])
@@ -129,6 +151,23 @@ class MemoryStore:
         if name not in self._buckets:
             raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {name}")
         return self._buckets[name]
+
+
+class _MemoryWriter:
+    def __init__(self, ref: ObjectRef, limit: int) -> None:
+        self.info: ObjectInfo
+        self.body = bytearray()
+        self._ref = ref
+        self._limit = limit
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
+    async def write(self, chunk: Buffer) -> None:
+        self.body += chunk
+        if self.size > self._limit:
+            raise Rejected("TOO_LARGE", f"{self._ref} is larger than the {self._limit} bytes that are allowed")
 
 
 async def _chunks(body: bytes, size: int) -> AsyncIterator[Buffer]:

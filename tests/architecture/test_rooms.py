@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 FOLDER = Path(catalogue.FOLDER)
 ROOMS = {"__init__", "__main__", "app", "handlers", "core", "adapters", "settings"}
-MORE_ROOMS = {"workers", "migrations"}
+MORE_ROOMS = {"workers", "migrations"} | {"doors", "routes", "static", "templates"}  # the latter of the HTTP door
 NAMES = catalogue.names()
 
 

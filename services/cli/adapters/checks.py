@@ -129,7 +129,7 @@ async def buckets(settings: CliSettings) -> list[Finding]:
     """See that every bucket is there."""
     async with within(SECONDS, s3.name_of(settings)), s3.open_s3(settings, attempts=1) as client:
         there = [one["Name"] for one in (await client.list_buckets())["Buckets"]]
-    return [findings.buckets((*settings.input_buckets, *settings.output_buckets), there)]
+    return [findings.buckets(settings.buckets, there)]
 
 
 async def rules(settings: CliSettings) -> list[Finding]:

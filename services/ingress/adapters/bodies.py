@@ -1,0 +1,126 @@
+"""Request bodies as they arrive: bounded in size and in time, and forms part by part, without a spool file."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from services.ingress.settings import IngressSettings
+from shared.errors import Rejected
+
+MAX_FIELD_BYTES: Final = 64 << 10
+MAX_HEADER_BYTES: Final = 8 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a form whose bytes come next; `filename` is as the client sent it, folders included."""
+
+    field: str
+    filename: str
+    content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A plain field of a form."""
+
+    name: str
+    value: str
+
+
+class Body:
+    """The body of one request."""
+
+    def __init__(self, request: Request, settings: IngressSettings) -> None:
+        """Look at the headers alone.
+
+        Raises Rejected: LENGTH_REQUIRED, TOO_LARGE.
+        """
+        self._request = request
+        self._settings = settings
+        self.length = _length(request, settings.max_upload_bytes)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the bytes as they come.
+
+        Raises Rejected: STALLED when nothing comes for too long, BROKEN_BODY when the client goes away.
+        """
+        stream, received = aiter(self._request.stream()), 0
+        while received < self.length:
+            try:
+                async with asyncio.timeout(self._settings.stall_seconds):
+                    chunk = await anext(stream)
+            except TimeoutError:
+                waited = self._settings.stall_seconds
+                raise Rejected("STALLED", f"nothing came for {waited:g} s: send the body without pauses") from None
+            except (ClientDisconnect, StopAsyncIteration):
+                raise Rejected("BROKEN_BODY", f"the body ended after {received} of {self.length} bytes") from None
+            received += len(chunk)
+            if chunk:
+                yield chunk
+
+    async def form(self) -> AsyncIterator[File | Field | bytes]:
+        """Give a form part by part: a `Field`, or a `File` followed by its bytes.
+
+        Raises Rejected: NO_FORM when the body is none, BROKEN_BODY when it is a bad one, TOO_LARGE for a long field.
+        """
+        kind, options = parse_options_header(self._request.headers.get("content-type", ""))
+        if kind != "multipart/form-data" or not options.get("boundary"):
+            raise Rejected("NO_FORM", "the body is no form: send multipart/form-data with a boundary, as curl -F does")
+        try:
+            with PushMultipartParser(
+                options["boundary"],
+                content_length=self.length,
+                max_header_size=MAX_HEADER_BYTES,
+                max_segment_count=self._settings.max_form_parts,
+            ) as parser:
+                reader = _FormReader(parser)
+                async for chunk in self.chunks():
+                    for part in reader.read(chunk):
+                        yield part
+        except MultipartError as error:
+            raise Rejected("BROKEN_BODY", f"the form cannot be read: {error}") from None
+
+
+class _FormReader:
+    """Turns a parser's events into parts; the value of a plain field is gathered, a file's bytes are passed on."""
+
+    def __init__(self, parser: PushMultipartParser) -> None:
+        self._parser = parser
+        self._field: str | None = None
+        self._value = bytearray()
+
+    def read(self, chunk: bytes) -> Iterator[File | Field | bytes]:
+        """Give the parts that end or go on in `chunk`."""
+        for event in self._parser.parse(chunk):
+            if isinstance(event, MultipartSegment):
+                self._field, self._value = event.name if event.filename is None else None, bytearray()
+                if event.filename is not None:
+                    yield File(event.name or "", event.filename, event.content_type)
+            elif event is None:
+                if self._field is not None:
+                    yield Field(self._field, self._value.decode("utf-8", "replace"))
+            elif self._field is None:
+                yield bytes(event)
+            else:
+                self._gather(event)
+
+    def _gather(self, piece: bytes | bytearray) -> None:
+        self._value += piece
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise Rejected("TOO_LARGE", f"the field {self._field!r} has more than {MAX_FIELD_BYTES} bytes: send a file")
+
+
+def _length(request: Request, limit: int) -> int:
+    text = request.headers.get("content-length", "")
+    if not text.isascii() or not text.isdigit():
+        raise Rejected("LENGTH_REQUIRED", "the request has no Content-Length: say how many bytes come")
+    if int(text) > limit:
+        raise Rejected(
+            "TOO_LARGE", f"the request has {text} bytes, and {limit} are allowed (PENSTOCK_MAX_UPLOAD_BYTES)"
+        )
+    return int(text)

@@ -1,0 +1,49 @@
+"""The HTTP server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from services.ingress.settings import IngressSettings
+from shared.errors import PenstockError
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn as a part of a service: signals are the service's."""
+
+    def __init__(self, app: ASGIApp, settings: IngressSettings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.http_host,
+                port=settings.http_port,
+                http="httptools",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=max(1, int(settings.shutdown_grace / 2)),
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the service."""
+        yield
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve inside the block; what is under way when it ends is finished within the grace."""
+        serving = asyncio.ensure_future(self.serve())
+        try:
+            while not self.started:
+                if serving.done():
+                    raise PenstockError(f"HTTP cannot be served on {self.config.host}:{self.config.port}")
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            self.should_exit = True
+            await asyncio.wait((serving,))

@@ -1,0 +1,27 @@
+"""Names that come from outside: which of them may become keys."""
+
+import unicodedata
+from typing import Final
+
+from shared.errors import Rejected
+
+MAX_KEY_BYTES: Final = 1024
+_REFUSED_CATEGORIES: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Control and format characters (NUL, newline, U+202E among them), surrogates, line separators."""
+
+
+def safe_key(text: str) -> str:
+    """Return `text` unaltered when it can be an object's key; raises Rejected with the reason.
+
+    A key is a path below its bucket: no `.` or `..`, no empty step, no root, no drive, nothing a terminal obeys.
+    """
+    shown = text.encode("unicode_escape").decode()[:80]
+    if not text or text.endswith("/"):
+        raise Rejected("NAME_EMPTY", f"the name {shown!r} is empty: give the file a name")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        raise Rejected("KEY_TOO_LONG", f"the name {shown}... has more than {MAX_KEY_BYTES} bytes: shorten it")
+    if odd := next((c for c in text if unicodedata.category(c) in _REFUSED_CATEGORIES), None):
+        raise Rejected("KEY_UNSAFE", f"the name {shown} holds U+{ord(odd):04X}, which cannot be seen: rename it")
+    if any(step in {"", ".", ".."} for step in text.replace("\\", "/").split("/")):
+        raise Rejected("KEY_UNSAFE", f"the name {shown} leads out of its place: no absolute path, no . and no ..")
+    return text

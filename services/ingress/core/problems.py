@@ -1,0 +1,73 @@
+"""What goes wrong, as RFC 9457 tells it: thing, reason and mend in `detail`, a stable `code`."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from shared.errors import Kind, PenstockError, kind_of, one_line
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_SECONDS: Final = 5
+
+STATUS: Final[Mapping[str, HTTPStatus]] = {
+    "NO_TOKEN": HTTPStatus.UNAUTHORIZED,
+    "BAD_TOKEN": HTTPStatus.UNAUTHORIZED,
+    "WRONG_SCOPE": HTTPStatus.FORBIDDEN,
+    "CROSS_SITE": HTTPStatus.FORBIDDEN,
+    "ACCESS_DENIED": HTTPStatus.FORBIDDEN,
+    "NOT_FOUND": HTTPStatus.NOT_FOUND,
+    "NO_SUCH_BUCKET": HTTPStatus.NOT_FOUND,
+    "STALLED": HTTPStatus.REQUEST_TIMEOUT,
+    "LENGTH_REQUIRED": HTTPStatus.LENGTH_REQUIRED,
+    "SUPERSEDED": HTTPStatus.PRECONDITION_FAILED,
+    "TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "NO_FORM": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "RANGE_PAST_END": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    "TOO_MANY_REQUESTS": HTTPStatus.TOO_MANY_REQUESTS,
+    "BROKEN_BODY": HTTPStatus.BAD_REQUEST,
+    "DISK_FULL": HTTPStatus.INSUFFICIENT_STORAGE,
+}
+"""By the code of an error that has one; any other is 422."""
+
+
+class Problem(PenstockError):  # noqa: N818 - RFC 9457's own word
+    """A refusal whose answer needs more than its code: headers, or further members of the body."""
+
+    def __init__(
+        self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, more: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.headers = dict(headers or {})
+        self.more = dict(more or {})
+
+
+def status_of(error: BaseException) -> HTTPStatus:
+    """Return the HTTP status that tells `error`."""
+    if isinstance(error, PenstockError) and (code := getattr(error, "code", None)):
+        return STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return HTTPStatus.SERVICE_UNAVAILABLE if kind_of(error) is Kind.OUTAGE else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def body_of(error: BaseException) -> dict[str, Any]:
+    """Return the problem document; of what nobody has named it tells nothing but that it happened."""
+    status = status_of(error)
+    code = getattr(error, "code", None) or status.phrase.upper().replace(" ", "_")
+    unknown = status is HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = "an error nobody has named; the log of the ingress has it" if unknown else one_line(error)
+    more = error.more if isinstance(error, Problem) else {}
+    return {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+        "code": code,
+        **more,
+    }
+
+
+def headers_of(error: BaseException) -> dict[str, str]:
+    """Return the headers that go with a problem."""
+    own = error.headers if isinstance(error, Problem) else {}
+    waits = status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE
+    return {**({"retry-after": str(RETRY_SECONDS)} if waits else {}), **own}

@@ -1,0 +1,5 @@
+"""Facts in, the timeline out."""
+
+from shared.bus import Router
+
+router = Router("ingress")

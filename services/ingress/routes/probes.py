@@ -1,0 +1,19 @@
+"""Whether the ingress lives, and its metrics; open to everybody."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+router = APIRouter(tags=["probes"])
+
+
+@router.get("/health")
+@router.get("/health/live")
+async def health() -> dict[str, str]:
+    """Say that HTTP is served."""
+    return {"status": "alive"}
+
+
+@router.get("/metrics")
+async def metrics() -> Response:
+    """Return everything that is counted, as Prometheus reads it."""
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

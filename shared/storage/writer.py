@@ -1,0 +1,166 @@
+"""Writing an object of any size whose length nobody knows yet, in bounded memory, whole or not at all.
+
+What fits into one part is one PUT. Anything longer is a multipart upload: a part is sent as soon as it is full, while
+the next one fills, and its bytes are let go as they leave. So a writer holds about one part, however fast its source.
+The object appears when the block ends well. When it does not, the parts are removed; of a process that was killed,
+`OpenUploads.abort_abandoned` removes them later.
+"""
+
+import asyncio
+import base64
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from awscrt import checksums
+from typing_extensions import Buffer
+
+from shared.errors import PenstockError, Rejected, one_line
+from shared.storage.journal import OpenUploads
+from shared.storage.multipart import CRC64, MAX_PARTS, PART, Part
+from shared.storage.objects import ObjectInfo, ObjectRef
+
+if TYPE_CHECKING:
+    from shared.storage.store import S3
+
+log = structlog.get_logger()
+
+ABORT_SECONDS: Final = 10.0
+
+
+class Writer:
+    """One object on its way; `info` says what was stored once the block has ended."""
+
+    def __init__(
+        self, store: "S3", ref: ObjectRef, *, headers: Mapping[str, str], limit: int, journal: OpenUploads
+    ) -> None:
+        self.info: ObjectInfo
+        self.size = 0
+        self._store = store
+        self._uploads = store.uploads
+        self._ref = ref
+        self._headers = dict(headers)
+        self._part_bytes = max(PART, -(-limit // MAX_PARTS))
+        self._limit = limit
+        self._journal = journal
+        self._filling: deque[bytes] = deque()
+        self._filled = 0
+        self._unsent = 0
+        self._room = asyncio.Event()
+        self._crc = 0
+        self._parts: list[Part] = []
+        self._upload_id = ""
+        self._entry = ""
+        self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes taken and not yet sent."""
+        return self._filled + self._unsent
+
+    async def write(self, chunk: Buffer) -> None:
+        """Take the next bytes; waits while the store is slower than their source.
+
+        Raises Rejected (TOO_LARGE) past the limit, and whatever sending a part met.
+        """
+        piece = bytes(chunk)
+        self.size += len(piece)
+        if self.size > self._limit:
+            raise Rejected("TOO_LARGE", f"{self._ref} is larger than the {self._limit} bytes that are allowed")
+        self._crc = checksums.crc64nvme(piece, self._crc)
+        self._filling.append(piece)
+        self._filled += len(piece)
+        if self._filled >= self._part_bytes:
+            await self._send_part()
+        while self._sending is not None and not self._sending.done() and self.held > self._part_bytes:
+            self._room.clear()
+            await self._room.wait()
+
+    async def finish(self) -> None:
+        """Store what was written; returns when the object is there."""
+        if not self._upload_id and self._sending is None:
+            headers = {**self._headers, CRC64: _base64(self._crc)}
+            self.info = await self._store.put_headed(self._ref, b"".join(self._filling), headers)
+            return
+        if self._filling:
+            await self._send_part()
+        await self._settle()
+        conditions = {name: value for name, value in self._headers.items() if name.startswith("if-")}
+        checksum = {CRC64: _base64(self._crc), "x-amz-checksum-type": "FULL_OBJECT"}
+        self.info = await self._uploads.complete(
+            self._ref, self._upload_id, self._parts, headers={**conditions, **checksum}, begun_with=self._headers
+        )
+        self._journal.closed(self._entry)
+
+    async def abort(self) -> None:
+        """Remove what was sent; a store that is away keeps it until the journal's next look."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait((self._sending,))
+        if not self._entry:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ABORT_SECONDS):
+                try:
+                    if self._upload_id:
+                        await self._uploads.abort(self._ref, self._upload_id)
+                    self._journal.closed(self._entry)
+                except PenstockError as error:
+                    log.warning("upload.left_open", bucket=self._ref.bucket, key=self._ref.key, reason=one_line(error))
+
+    async def _send_part(self) -> None:
+        """Begin to send what has gathered, once the part before it is safe."""
+        await self._settle()
+        if not self._upload_id:
+            await self._begin()
+        pieces, size = self._filling, self._filled
+        self._filling, self._filled, self._unsent = deque(), 0, size
+        self._sending = asyncio.create_task(self._send(pieces, size))
+        self._sending.add_done_callback(lambda _: self._room.set())
+
+    async def _begin(self) -> None:
+        self._entry = self._journal.opening(self._ref)
+        declared = {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
+        self._upload_id = await self._uploads.begin(self._ref, {**self._headers, **declared})
+        self._journal.opened(self._entry, self._upload_id)
+
+    async def _send(self, pieces: deque[bytes], size: int) -> None:
+        crc = 0
+        for piece in pieces:
+            crc = checksums.crc64nvme(piece, crc)
+        number, body = len(self._parts) + 1, _Once(self._leaving(pieces))
+        self._parts.append(
+            await self._uploads.send(self._ref, self._upload_id, number, body, size=size, checksum=_base64(crc))
+        )
+
+    async def _leaving(self, pieces: deque[bytes]) -> AsyncIterator[bytes]:
+        """Let go of every piece as it leaves, so that the next part may fill the room."""
+        while pieces:
+            piece = pieces.popleft()
+            yield piece
+            self._unsent -= len(piece)
+            self._room.set()
+
+    async def _settle(self) -> None:
+        """Wait for the part on its way; what it met is raised here."""
+        if self._sending is not None:
+            await self._sending
+
+
+class _Once:
+    """A body that can be sent once: what has left is gone, and sending it again would send less."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces: AsyncIterator[bytes] | None = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces, self._pieces = self._pieces, None
+        if pieces is None:
+            raise ConnectionResetError("the connection was lost while a part was sent")
+        return pieces
+
+
+def _base64(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(8, "big")).decode()

@@ -1,0 +1,63 @@
+"""Raw objects over HTTP, on a store in memory."""
+
+import pytest
+
+from shared.storage import ObjectRef
+from tests.fakes.ingress import Front
+
+
+@pytest.fixture
+def front():
+    return Front()
+
+
+async def test_a_body_becomes_an_object_with_its_metadata(front):
+    async with front.client() as client:
+        headers = {"content-type": "text/plain", "x-amz-meta-Origin": "here"}
+        answer = await client.put("/objects/inbox/a%20b/c.txt", content=b"hello", headers=headers)
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "bucket": "inbox",
+        "key": "a b/c.txt",
+        "etag": "5d41402abc4b2a76b9719d911017c592",
+        "size": 5,
+    }
+    info, body = await front.store.read(ObjectRef("inbox", "a b/c.txt"))
+    assert (body, info.content_type, info.metadata) == (b"hello", "text/plain", {"origin": "here"})
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/objects/inbox/a//b", 422, "KEY_UNSAFE"),
+        ("/objects/inbox/..%2F..%2Fetc/passwd", 422, "KEY_UNSAFE"),
+        ("/objects/inbox/a%00b", 422, "KEY_UNSAFE"),
+        ("/objects/inbox/a%0Ab", 404, "NOT_FOUND"),
+        ("/objects/inbox/%E2%80%AEgpj.exe", 422, "KEY_UNSAFE"),
+        ("/objects/inbox/" + "x" * 1100, 422, "KEY_TOO_LONG"),
+        ("/objects/inbox/", 422, "NAME_EMPTY"),
+        ("/objects/nowhere/a", 404, "NO_SUCH_BUCKET"),
+        ("/objects/results/a", 404, "NO_SUCH_BUCKET"),
+    ],
+)
+async def test_a_place_that_is_none_is_refused_and_nothing_stored(front, path, status, code):
+    async with front.client() as client:
+        answer = await client.put(path, content=b"hello")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [page async for page in front.store.list("inbox")] == []
+
+
+@pytest.mark.parametrize(("token", "code"), [(None, "NO_TOKEN"), ("wrong", "BAD_TOKEN")])
+async def test_without_a_token_nobody_comes_in(front, token, code):
+    async with front.client(token) as client:
+        answer = await client.put("/objects/inbox/a", content=b"hello")
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_store_that_is_away_is_said_and_when_to_come_again(front):
+    front.store.is_away = True
+    async with front.client() as client:
+        answer = await client.put("/objects/inbox/a", content=b"hello")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -1,0 +1,20 @@
+"""The ingress of a running stack, and a client of it."""
+
+from typing import Any
+
+import httpx
+
+from tests.support.world import World
+
+
+def serve(world: World, **settings: object) -> str:
+    """Let the ingress run with exactly these settings; return its address."""
+    world.serve("ingress", **settings)
+    return str(world.stack.env["PENSTOCK_HTTP_URL"])
+
+
+def client(world: World, token: str | None = "", **options: Any) -> httpx.Client:
+    """Return a client of the ingress: as the operator, with another token, or (None) with none."""
+    secret = world.stack.env["PENSTOCK_TOKEN"] if token == "" else token
+    headers = {"authorization": f"Bearer {secret}"} if secret else {}
+    return httpx.Client(base_url=world.stack.env["PENSTOCK_HTTP_URL"], headers=headers, timeout=30, **options)
