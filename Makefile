@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 # Docker where its daemon answers, else native processes; PENSTOCK_NATIVE=1 never asks for Docker
 DOCKER = $(shell [ -z "$$PENSTOCK_NATIVE" ] && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo yes)
 STACK = $(PYTHON) -m deploy.$(if $(DOCKER),compose,native)
-.PHONY: help demo up down status logs test check bench asyncapi clean install
+.PHONY: help demo up down status logs test check bench heavy asyncapi openapi clean install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,9 +38,15 @@ check: .venv/synced ## the gate: style, types, contracts, repeated code, generat
 bench: install ## measure against the peer and the machine's limits; writes docs/benchmarks.md
 	@$(PYTHON) tests/bench/run.py
 
+heavy: install ## thousands of files through the digest API; every digest must come and be right
+	@$(PYTHON) tests/bench/heavy.py
+
 asyncapi: .venv/synced ## write the event document and the settings tables anew from the code
 	@$(PYTHON) -m services.asyncapi
 	@$(PYTHON) -m deploy.settings_table
+
+openapi: .venv/synced ## write the API's document anew from the code
+	@$(PYTHON) -m services.openapi
 
 clean: .venv/synced ## stop the stack and delete its data and every cache of the tools; .env stays
 	@$(STACK) clean

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from deploy.native import dotenv, services
+from deploy.native import dotenv, services, web
 from deploy.native.install import CHECKOUT
 from deploy.native.supervisor import say, urls
 
@@ -32,6 +32,7 @@ def main() -> int:
     if word == "up" and code == 0:
         for name, url in urls(env).items():
             say(f"  {name:<9}{url}")
+        say(f"  {'web':<9}{web.entrance(env)}")
     return code
 
 

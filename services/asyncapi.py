@@ -9,6 +9,7 @@ import yaml
 from faststream.specification import AsyncAPI
 
 from services import catalogue
+from services.generated import write_or_check
 from shared.service import VERSION
 
 DOCUMENT: Final = Path(__file__).parents[1] / "deploy" / "asyncapi.yaml"
@@ -52,14 +53,7 @@ def _sort(found: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the document, or with `--check` only compare it; return the exit code, 1 for a stale one."""
-    fresh = document()
-    if "--check" not in arguments:
-        DOCUMENT.write_text(fresh)
-        return 0
-    if DOCUMENT.is_file() and DOCUMENT.read_text() == fresh:
-        return 0
-    print(f"{DOCUMENT.name} is stale: run `python -m services.asyncapi`", file=sys.stderr)  # noqa: T201
-    return 1
+    return write_or_check(DOCUMENT, document(), "python -m services.asyncapi", arguments)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from shared.middleware.dead_letter import DeadLetter, DeadLetters
 from shared.middleware.envelope import Envelope
 from shared.middleware.log_context import LogContext
 from shared.middleware.records import Record, records_of, stored_record
-from shared.middleware.retry import Retry, RetryPolicy
+from shared.middleware.retry import RecordRetries, Retry
 from shared.settings import Settings
 from shared.topics import Topic
 from shared.tracing import tracing
@@ -119,7 +119,7 @@ class Broker(KafkaBroker):
         return self.config.broker_config.builder
 
 
-def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | None = None) -> Broker:
+def create_broker(settings: Settings, service: str, *, policy: RecordRetries | None = None) -> Broker:
     """Return the broker of `service`: acks from all, idempotent, no topic made by accident."""
     tolerant.install()
     broker = Broker(
@@ -135,7 +135,7 @@ def create_broker(settings: Settings, service: str, *, policy: RetryPolicy | Non
         # its own lines, such as a consumer's errors; what level is worth one is decided in shared.logs
         logger=logging.getLogger("faststream"),
     )
-    letters, policy = DeadLetters(broker, service), policy or RetryPolicy()
+    letters, policy = DeadLetters(broker, service), policy or RecordRetries()
     for middleware in (
         KafkaPrometheusMiddleware(registry=METRICS, app_name=f"penstock-{service}"),
         *tracing(settings, service),

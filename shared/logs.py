@@ -9,7 +9,17 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _SECRET_WORDS = ("password", "secret", "token", "authorization", "credential")
-_NOISY = ("aiokafka", "aiobotocore", "botocore", "uvicorn", "uvicorn.error", "asyncio", "faststream")
+_NOISY = (
+    "aiokafka",
+    "aiobotocore",
+    "asyncio",
+    "botocore",
+    "faststream",
+    "httpcore",
+    "httpx",
+    "uvicorn",
+    "uvicorn.error",
+)
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold DSNs and keys
 )

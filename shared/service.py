@@ -31,27 +31,31 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
+Loop = Callable[[], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a service opens at its start: arguments of its handlers by name, and loops that run beside them."""
 
     arguments: Mapping[str, Any]
-    loops: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    loops: Sequence[Loop] = field(default=())
 
 
 OpenResources = Callable[[Bus], AbstractAsyncContextManager[Resources]]
-OpenFront = Callable[[Bus], AbstractAsyncContextManager[None]]
+OpenFront = Callable[[Bus], AbstractAsyncContextManager[Sequence[Loop]]]
 
 
 @contextlib.asynccontextmanager
-async def _no_front(_bus: Bus) -> AsyncIterator[None]:
-    yield
+async def _no_front(_bus: Bus) -> AsyncIterator[Sequence[Loop]]:
+    yield ()
 
 
 class Service:
     """A service, wired but not connected; `run` connects it and returns when it was told to stop.
 
-    `front` is what others reach it by beside the bus: it opens before Kafka and Postgres answer, and closes last.
+    `front` is what others reach it by beside the bus: it opens before Kafka and Postgres answer, closes last, and gives
+    loops that run as long as it is open.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Service:
             specification=AsyncAPI(title=f"Penstock {self.name}", version=VERSION),
             logger=None,
         )
-        self._loops: Sequence[Callable[[], Awaitable[None]]] = ()
+        self._loops: Sequence[Loop] = ()
         self.server = _Server(
             uvicorn.Config(
                 self.app,
@@ -94,14 +98,19 @@ class Service:
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         bus = Bus(self.broker, self.name)
-        async with self._front(bus), self._connected(bus) as opened:
-            self._router.provided.update(opened.arguments)
-            self._loops = opened.loops
+        async with self._front(bus) as beside:
+            self._run_beside(beside)
             try:
-                yield
+                async with self._connected(bus) as opened:
+                    self._router.provided.update(opened.arguments)
+                    self._loops = opened.loops
+                    try:
+                        yield
+                    finally:
+                        if not self.server.should_exit:
+                            self._fail(PenstockError("the broker could not be started"))
+                        await self._stop_loops()
             finally:
-                if not self.server.should_exit:
-                    self._fail(PenstockError("the broker could not be started"))
                 await self._stop_loops()
 
     @contextlib.asynccontextmanager
@@ -111,12 +120,15 @@ class Service:
             yield opened
 
     async def _start_loops(self) -> None:
-        for loop in (self.health.watch_loop, self._watch_progress, *self._loops):
+        self._run_beside((self.health.watch_loop, self._watch_progress, *self._loops))
+        self.health.started = True
+        log.info("service.started", health=f"http://{self.settings.health_host}:{self.settings.health_port}/health")
+
+    def _run_beside(self, loops: Sequence[Loop]) -> None:
+        for loop in loops:
             task: asyncio.Task[None] = asyncio.ensure_future(_run(loop))
             task.add_done_callback(self._note_end)
             self._running.append(task)
-        self.health.started = True
-        log.info("service.started", health=f"http://{self.settings.health_host}:{self.settings.health_port}/health")
 
     async def _stop_loops(self) -> None:
         for task in self._running:
@@ -165,7 +177,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(loop: Callable[[], Awaitable[None]]) -> None:
+async def _run(loop: Loop) -> None:
     await loop()
 
 

@@ -4,12 +4,14 @@ Partition counts are powers of the smallest useful parallelism; topics that are 
 notification lanes) have equal counts, so that one member of a group holds the same keys of both.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 LETTER_BYTES: Final = 4 << 20
+DEAD_LETTERS: Final = ".dlq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,22 @@ class Topic:
         limit = {"max.message.bytes": str(self.max_bytes)} if self.max_bytes else {}
         return {"retention.ms": str(self.retention_ms), "cleanup.policy": policy} | limit
 
+    @property
+    def is_dead_letters(self) -> bool:
+        """Whether this is where some service puts what it cannot use."""
+        return self.name.endswith(DEAD_LETTERS)
+
+    @property
+    def is_fact(self) -> bool:
+        """Whether its records say what has happened: neither a request, nor a notification as MinIO sends it."""
+        return not self.name.startswith("minio.") and ".requested." not in self.name
+
     def dead_letters(self, service: str) -> "Topic":
         """Where `service` puts records of this topic that it cannot use; kept long enough for a holiday.
 
         The largest record that fits its own topic fits here together with the reason.
         """
-        name = f"{self.name}.{service}.dlq"
+        name = f"{self.name}.{service}{DEAD_LETTERS}"
         return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=LETTER_BYTES)
 
 
@@ -60,14 +72,31 @@ TOPICS: Final = (
     DEAD_LETTERS_SETTLED,
 )
 
-CONSUMERS: Final = {
+_DOING: Final[Mapping[str, tuple[Topic, ...]]] = {
     "ingest": (MINIO_LIVE, MINIO_SAFE, SWEEPS_REQUESTED),
     "hasher": (OBJECTS_CHANGED,),
 }
-"""Who reads what: from this come the consumer groups and the dead letter topics."""
+"""Who reads what, to do something about it."""
+
+
+def letters_of(consumers: Mapping[str, tuple[Topic, ...]]) -> tuple[Topic, ...]:
+    """Return where `consumers` put what they cannot use; a dead letter that cannot be used is put nowhere again."""
+    return tuple(
+        topic.dead_letters(service)
+        for service, read in consumers.items()
+        for topic in read
+        if not topic.is_dead_letters
+    )
+
+
+CONSUMERS: Final[Mapping[str, tuple[Topic, ...]]] = {
+    **_DOING,
+    "ingress": (*(topic for topic in TOPICS if topic.is_fact), *letters_of(_DOING)),
+}
+"""Who reads what: from this come the consumer groups and the dead letter topics. The ingress shows every fact and every
+dead letter, those of a service that is new too."""
 
 
 def all_topics() -> tuple[Topic, ...]:
     """Every topic that has to exist, dead letters included."""
-    dead = tuple(topic.dead_letters(service) for service, read in CONSUMERS.items() for topic in read)
-    return TOPICS + dead
+    return TOPICS + letters_of(CONSUMERS)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.native import dotenv, record, services, signals
+from deploy.native import dotenv, record, services, signals, web
 from deploy.native.install import CHECKOUT, Installer
 from deploy.native.process import clear_orphans, start_ticks
 from deploy.native.supervisor import READY, Supervisor, say, urls
@@ -86,6 +86,7 @@ def _greet(env: Env, now: Mapping[str, Any]) -> int:
     lame = [one["name"] for one in now["processes"] if one["state"] != "running"]
     for name, url in now["urls"].items():
         say(f"  {name:<9}{url}")
+    say(f"  {'web':<9}{web.entrance(env)}")
     if now["urls"] != urls(env):
         say("the stack runs with other ports than those asked for; `make down` first to move it")
     if lame:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ JAVA_OLDEST: Final = 17
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 POM: Final = Path(__file__).with_name("pom.xml")
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 DEBIAN_POSTGRES: Final = Path("/usr/lib/postgresql")
 NO_MAIN_CLUSTER: Final = Path("/etc/postgresql-common/createcluster.d/penstock.conf")
 
@@ -72,6 +73,22 @@ class Installer:
             jars, minio = self._kafka_jars(), self._minio()
         return Tools(java, jars, minio, postgres)
 
+    def browser(self) -> Path:
+        """Return Chromium, or what is built on it; only the tests of the pages need one.
+
+        Raises:
+            Missing: it has to be installed by hand.
+            deploy.native.process.Failed: apt failed.
+
+        """
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            if _browser() is None and _may_install():
+                self._apt_install([BROWSERS[0]])
+        if found := _browser():
+            return found
+        raise Missing(f"the tests of the pages need a browser: sudo apt-get install {BROWSERS[0]}")
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with (self.cache / "lock").open("w") as lock:
@@ -83,13 +100,13 @@ class Installer:
             yield
 
     def _install_packages(self) -> None:
-        """Install by apt what is missing, where that needs nobody's leave: as root on Debian."""
-        packages = list(self._missing_packages())
-        if not packages or os.geteuid() != 0 or not shutil.which("apt-get"):
-            return
+        if (packages := list(self._missing_packages())) and _may_install():
+            NO_MAIN_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+            NO_MAIN_CLUSTER.write_text("create_main_cluster = false\n")  # Debian's own would take port 5432
+            self._apt_install(packages)
+
+    def _apt_install(self, packages: Sequence[str]) -> None:
         self._say(f"installing {' '.join(packages)} by apt")
-        NO_MAIN_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
-        NO_MAIN_CLUSTER.write_text("create_main_cluster = false\n")  # Debian's own would take port 5432
         apt = (
             "env",
             "DEBIAN_FRONTEND=noninteractive",
@@ -200,6 +217,15 @@ class Installer:
             process.wait_done(lambda: self._say(f"  still at it ({time.monotonic() - started:.0f} s): {process.log}"))
         finally:
             process.kill()
+
+
+def _may_install() -> bool:
+    """Tell whether apt installs without anybody's leave: as root on Debian."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _browser() -> Path | None:
+    return next((Path(found) for name in BROWSERS if (found := shutil.which(name))), None)
 
 
 def _java() -> Path | None:

@@ -141,6 +141,7 @@ def minio_env(env: Env, *, queue_dir: Path) -> dict[str, str]:
         "MINIO_ROOT_USER": env["PENSTOCK_S3_ACCESS_KEY"],
         "MINIO_ROOT_PASSWORD": env["PENSTOCK_S3_SECRET_KEY"],
         "MINIO_API_SYNC_EVENTS": env.get("PENSTOCK_SYNC_EVENTS", "on"),
+        "MINIO_API_STALE_UPLOADS_EXPIRY": "192h",  # longer than PENSTOCK_TUS_EXPIRE_DAYS, or a day would end them
         "MINIO_NOTIFY_KAFKA_QUEUE_DIR_SAFE": str(queue_dir),
         "MINIO_NOTIFY_KAFKA_QUEUE_LIMIT_SAFE": "1000000",
         "MINIO_UPDATE": "off",

@@ -118,10 +118,12 @@ class Stack:
         return self.processes[name]
 
     def _health_port(self, name: str) -> int:
-        """Return the port a process had, else the first free one from the base on."""
-        if name in self._health_ports:
-            return self._health_ports[name]
+        """Return the port a process had, unless somebody has taken it since; else the first free one from the base."""
+        had = self._health_ports.get(name)
+        if had is not None and ports.is_free(had):
+            return had
         base = int(self.env["PENSTOCK_HEALTH_PORT_BASE"])
         given = set(self._health_ports.values())
         port = next(port for port in range(base, base + 1000) if port not in given and ports.is_free(port))
-        return self._health_ports.setdefault(name, port)
+        self._health_ports[name] = port
+        return port

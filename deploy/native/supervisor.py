@@ -185,6 +185,7 @@ def urls(env: Mapping[str, str]) -> dict[str, str]:
     """Return where a user finds the stack; without secrets."""
     console = f"http://127.0.0.1:{env['PENSTOCK_S3_CONSOLE_PORT']}"
     return {
+        "HTTP": env["PENSTOCK_HTTP_URL"],
         "S3": env["PENSTOCK_S3_ENDPOINT"],
         "console": console,
         "Kafka": env["PENSTOCK_KAFKA_BOOTSTRAP"],

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "doctor": "Check the whole stack; name each fault and its mend.",
     "sweep": "Compare the buckets with what is known, now.",
     "setup": "Make topics, buckets, rules and users, once.",
+    "login": "Print a link that logs one browser in, once.",
 }
 DEAD_LETTERS: Final = {
     "list": "List what waits, grouped by cause.",
@@ -34,6 +35,16 @@ DEAD_LETTERS: Final = {
     "replay": "Send dead letters back to where they came from.",
     "discard": "Settle dead letters without sending them anywhere.",
 }
+TOKENS: Final = {
+    "create": "Make a token and print it, this once.",
+    "list": "List the tokens that hold.",
+    "revoke": "Revoke a token at once.",
+}
+GROUPS: Final = {
+    "dlq": ("List, show, replay or discard dead letters.", "letters", DEAD_LETTERS),
+    "token": ("Make, list or revoke the tokens of the ingress.", "token", TOKENS),
+}
+"""Commands of two words: what they are about, and the noun of their functions."""
 GOES_ON: Final = {
     "put": "what was stored stays; give the same command again to go on where it stopped",
     "digest": "the digest is made without it",
@@ -43,6 +54,8 @@ GOES_ON: Final = {
     "sweep": "the sweep goes on in ingest; its result will be in penstock status",
     "dlq": "what was settled so far stays settled; the rest waits",
     "setup": "every step can be repeated; give the same command again",
+    "login": "a link that was made is good for 15 minutes",
+    "token": "what the ingress was asked for may have been done; see penstock token list",
 }
 """What happens without the console once it is interrupted."""
 
@@ -68,11 +81,12 @@ def build_app(asked: Sequence[str] = ()) -> App:
     for name, line in COMMANDS.items():
         module = f"services.cli.commands.{name}:{name}"
         app.command(module, name=name, help=None if name in asked else line)
-    dead_letters = App(name="dlq", help="List, show, replay or discard dead letters.")
-    for name, line in DEAD_LETTERS.items():
-        module = f"services.cli.commands.dlq_{name}:{name}_letters"
-        dead_letters.command(module, name=name, help=None if name in asked else line)
-    app.command(dead_letters)
+    for word, (about, noun, commands) in GROUPS.items():
+        group = App(name=word, help=about)
+        for name, line in commands.items():
+            module = f"services.cli.commands.{word}_{name}:{name}_{noun}"
+            group.command(module, name=name, help=None if name in asked else line)
+        app.command(group)
     app.register_install_completion_command(help="Install shell completion for bash, zsh or fish.")
     return app
 

@@ -16,6 +16,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class CliSettings(Settings):
     """What every service needs, and what only the console uses."""
 
+    http_url: str = Field("http://127.0.0.1:8080", description="Where the ingress answers.")
+    token: SecretStr = Field(SecretStr(""), description="What the console sends to the ingress.")
     user_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="Secrets of the services' own S3 users, by service; used by set-up only.",

@@ -7,9 +7,9 @@ from functools import partial
 from services.hasher import handlers, workers
 from services.hasher.adapters.ledger import DigestLedger
 from services.hasher.adapters.objects import Objects
-from services.hasher.core import algorithms
 from services.hasher.settings import HasherSettings
 from shared.bus import Bus
+from shared.digests import known
 from shared.postgres import migrate, open_pool
 from shared.service import Resources, Service
 from shared.storage import open_store
@@ -18,7 +18,7 @@ from shared.work import MIGRATIONS, RetryPolicy, Worker, WorkQueue
 
 def build_app(settings: HasherSettings) -> Service:
     """Wire the hasher; nothing connects before it runs. A digest in the settings that nobody knows is refused here."""
-    algorithms.known(settings.hasher_digests)
+    known(settings.hasher_digests)
     return Service(settings, handlers.router, partial(_open, settings))
 
 

@@ -15,7 +15,7 @@ from services.hasher.settings import HasherSettings
 from shared.bus import Received, Router
 from shared.errors import Kind, Rejected, kind_of
 from shared.events import ObjectChanged, ObjectHashed
-from shared.middleware.retry import RetryPolicy
+from shared.middleware.retry import RecordRetries
 from shared.work import WorkQueue
 
 log = structlog.get_logger()
@@ -115,7 +115,7 @@ class Hashing:
 
     async def _digest_again(self, task: Task) -> Row:
         try:
-            async for attempt in RetryPolicy().unknowns():
+            async for attempt in RecordRetries().unknowns():
                 with attempt:
                     return await self.objects.digest_small(task)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from shared.digests import DEFAULTS
 from shared.settings import Settings, Words
 
 
@@ -10,7 +11,7 @@ class HasherSettings(Settings):
 
     health_port: int = Field(8082, description="Port of probes and metrics; 0 takes a free one.")
     hasher_digests: Words = Field(
-        ("md5", "sha256", "blake3"),
+        DEFAULTS,
         description="Digests of every object; metadata penstock-digests asks for others.",
     )
     hasher_large_bytes: int = Field(

@@ -1,29 +1,50 @@
 """The ingress, wired: a service like every other, and the HTTP application in front of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import structlog
 from fastapi import FastAPI
 
-from services.ingress import handlers, routes
+from services.ingress import handlers, routes, workers
+from services.ingress.adapters import rebuilding
+from services.ingress.adapters.assets import PATH, Assets
+from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
+from services.ingress.adapters.downloads import Downloads
+from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.feed import Feed
+from services.ingress.adapters.groups import Groups
+from services.ingress.adapters.parts import PartUploads
+from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.server import HttpServer
+from services.ingress.adapters.token_table import TokenTable
 from services.ingress.adapters.tokens import Tokens
+from services.ingress.adapters.tus import TusUploads
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.adapters.views import Views
+from services.ingress.adapters.webhook_table import WebhookTable
+from services.ingress.core.rates import Rates
+from services.ingress.core.sessions import Sessions
 from services.ingress.doors import Doors
 from services.ingress.routes import answers
+from services.ingress.routes.document import Application
+from services.ingress.routes.gate import Gate
+from services.ingress.routes.headers import SecurityHeaders
+from services.ingress.routes.metrics import Metrics
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
 from shared.patience import wait_out
 from shared.postgres import migrate, open_pool
-from shared.service import VERSION, Resources, Service
+from shared.service import VERSION, Loop, Resources, Service
 from shared.storage.store import S3, open_store
 
 log = structlog.get_logger()
+
+TIDY_SECONDS = 15.0
 
 
 def build_app(settings: IngressSettings) -> Service:
@@ -33,49 +54,84 @@ def build_app(settings: IngressSettings) -> Service:
 
 def build_http() -> FastAPI:
     """Return the HTTP application; `state.doors` is what its routes reach."""
-    app = FastAPI(title="Penstock", version=VERSION, docs_url=None, redoc_url=None)
+    app = Application(title="Penstock", version=VERSION, docs_url=None, redoc_url=None)
     answers.install(app)
+    app.add_middleware(Gate)
+    app.add_middleware(Metrics)
+    app.add_middleware(SecurityHeaders)
     for router in routes.found():
         app.include_router(router)
+    app.mount(PATH, Assets())
+    app.state.navigation = routes.navigation()
     return app
 
 
+def sessions_of(settings: IngressSettings) -> Sessions:
+    """Return what signs the sessions of browsers."""
+    return Sessions(settings.key_bytes, settings.token.get_secret_value(), is_https=settings.is_https)
+
+
 @asynccontextmanager
-async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[None]:
+async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[Loop]]:
     """Serve HTTP while Kafka and Postgres may still be away: what needs them says so, and uploads need neither."""
     settings.require_secrets()
     async with (
         open_pool(settings.postgres_dsn, service="ingress", wait=False) as pool,
         open_store(settings) as store,
     ):
-        app = build_http()
+        app, tokens, tus = build_http(), Tokens(settings, TokenTable(pool)), TusUploads(store, settings)
+        uploads, parts = Uploads(store, Disk(settings), settings), PartUploads(store, settings)
+        replacements = Replacements(store, uploads, settings.staging_bucket)
+        facts, hooks, sender = FactTable(pool), WebhookTable(pool), Sender(settings)
+        feed = Feed(facts, most=settings.events_streams)
         app.state.doors = Doors(
             settings=settings,
             store=store,
             pool=pool,
             bus=bus,
-            uploads=Uploads(store, Disk(settings), settings),
-            tokens=Tokens(settings),
+            uploads=uploads,
+            downloads=Downloads(store, settings),
+            replacements=replacements,
+            tus=tus,
+            parts=parts,
+            tokens=tokens,
+            sessions=sessions_of(settings),
+            rates=Rates(),
             views=Views(pool),
+            groups=Groups(settings),
+            facts=facts,
+            feed=feed,
+            webhooks=hooks,
+            sender=sender,
         )
-        beside = [asyncio.create_task(job) for job in (_remove_abandoned(store),)]
-        try:
-            async with HttpServer(app, settings).serving():
-                yield
-        finally:
-            for job in beside:
-                job.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+        async with HttpServer(app, settings).serving():
+            try:
+                yield (
+                    partial(_remove_abandoned, store),
+                    tokens.keep_fresh,
+                    tus.keep_tidy,
+                    parts.keep_tidy,
+                    replacements.keep_finished,
+                    partial(feed.listen, settings.postgres_dsn),
+                    partial(workers.forget_old, facts, timedelta(days=settings.facts_kept_days)),
+                    workers.Deliverer(hooks, feed, sender, settings).run,
+                )
+            finally:
+                feed.close()
 
 
 @asynccontextmanager
 async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources]:
     await migrate(settings.postgres_dsn, "ingress", "services.ingress.migrations")
-    yield Resources({})
+    async with open_pool(settings.postgres_dsn, service="ingress-facts", max_size=2) as pool:
+        topics = [topic.name for one in handlers.router.subscriptions for topic in one.topics]
+        await wait_out(lambda: rebuilding.rebuild_lost(pool, settings.kafka_bootstrap, handlers.router.service, topics))
+        yield Resources({"facts": FactTable(pool)})
 
 
 async def _remove_abandoned(store: S3) -> None:
-    """Remove what a killed ingress had begun and never ended."""
-    removed = await wait_out(store.abort_abandoned)
-    if removed:
-        log.info("uploads.removed", uploads=removed)
+    """Remove, now and then, what a killed ingress had begun, and what could not be removed while the store was away."""
+    while True:
+        if removed := await wait_out(store.abort_abandoned):
+            log.info("uploads.removed", uploads=removed)
+        await asyncio.sleep(TIDY_SECONDS)

@@ -4,9 +4,20 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from services.ingress.adapters.deliveries import Sender
+from services.ingress.adapters.downloads import Downloads
+from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.feed import Feed
+from services.ingress.adapters.groups import Groups
+from services.ingress.adapters.parts import PartUploads
+from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.tokens import Tokens
+from services.ingress.adapters.tus import TusUploads
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.adapters.views import Views
+from services.ingress.adapters.webhook_table import WebhookTable
+from services.ingress.core.rates import Rates
+from services.ingress.core.sessions import Sessions
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
 from shared.postgres import Pool
@@ -22,8 +33,19 @@ class Doors:
     pool: Pool
     bus: Bus
     uploads: Uploads
+    downloads: Downloads
+    replacements: Replacements
+    tus: TusUploads
+    parts: PartUploads
     tokens: Tokens
+    sessions: Sessions
+    rates: Rates
     views: Views
+    groups: Groups
+    facts: FactTable
+    feed: Feed
+    webhooks: WebhookTable
+    sender: Sender
 
 
 def doors(connection: HTTPConnection) -> Doors:

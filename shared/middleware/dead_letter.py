@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from shared.errors import Kind, Outage, Rejected, kind_of, one_line
 from shared.middleware.records import Record, records_of
-from shared.middleware.retry import RetryPolicy
+from shared.middleware.retry import RecordRetries
 
 log = structlog.get_logger()
 
@@ -86,7 +86,7 @@ class DeadLetters:
 class DeadLetter(BaseMiddleware[Any, Any]):
     """Buries the record that the rest of the chain gave up on."""
 
-    def __init__(self, msg: Any, /, *, letters: DeadLetters, policy: RetryPolicy, **kwargs: Any) -> None:
+    def __init__(self, msg: Any, /, *, letters: DeadLetters, policy: RecordRetries, **kwargs: Any) -> None:
         super().__init__(msg, **kwargs)
         self._letters = letters
         self._policy = policy

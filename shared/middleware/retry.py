@@ -11,7 +11,7 @@ from shared.errors import Kind, kind_of
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RecordRetries:
     """How long to wait between tries, in seconds.
 
     An outage is waited out for `patience` seconds and then given back to the broker, which hands the same records
@@ -47,7 +47,7 @@ class RetryPolicy:
 class Retry(BaseMiddleware[Any, Any]):
     """Runs the rest of the chain again while the other side is away; handlers are safe to repeat."""
 
-    def __init__(self, msg: Any, /, *, policy: RetryPolicy, **kwargs: Any) -> None:
+    def __init__(self, msg: Any, /, *, policy: RecordRetries, **kwargs: Any) -> None:
         super().__init__(msg, **kwargs)
         self._policy = policy
 

@@ -7,16 +7,21 @@ goes in before an upload is begun, one when its id is known, one when it has end
 import fcntl
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
 from shared.storage.objects import ObjectRef
 
 FOLDER: Final = "uploads"
+KEPT_BYTES: Final = 64 << 10
+"""A journal without open entries is begun anew past this."""
+
+_Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +39,31 @@ class OpenUploads:
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / FOLDER
         self._file: IO[str] | None = None
+        self._open: dict[str, _Entry] = {}
+        self._left: set[str] = set()
 
     def opening(self, ref: ObjectRef) -> str:
         """Note an upload that is about to begin; return the name of its entry."""
         entry = uuid.uuid4().hex
-        at = datetime.now(UTC).isoformat()
-        self._note({"entry": entry, "bucket": ref.bucket, "key": ref.key, "begun_at": at})
+        self._note(entry, {"bucket": ref.bucket, "key": ref.key, "begun_at": datetime.now(UTC).isoformat()})
         return entry
 
     def opened(self, entry: str, upload_id: str) -> None:
         """Note the id that the store gave it."""
-        self._note({"entry": entry, "upload_id": upload_id})
+        self._note(entry, {"upload_id": upload_id})
+
+    def left(self, entry: str) -> None:
+        """Leave an upload that could not be removed to whoever next looks for abandoned ones."""
+        self._left.add(entry)
 
     def closed(self, entry: str) -> None:
         """Note that nothing of it is left."""
-        self._note({"entry": entry, "closed": True})
+        self._note(entry, {"closed": True})
+        self._left.discard(entry)
+        del self._open[entry]
+        if self._file is not None and not self._open and self._file.tell() > KEPT_BYTES:
+            self._file.seek(0)
+            self._file.truncate()
 
     def close(self) -> None:
         """Let go of the file; it is removed by whoever next finds all its entries closed."""
@@ -56,36 +71,36 @@ class OpenUploads:
             self._file.close()
             self._file = None
 
-    def abandoned(self) -> Iterator[tuple[Path, list[Abandoned]]]:
-        """Give each dead process's file with the uploads it left; the caller removes the file when they are gone."""
+    def abandoned(self) -> Iterator[tuple[list[Abandoned], Callable[[], None]]]:
+        """Give what this process left, and what each dead one did, with what to call once it is removed."""
+        for entry in tuple(self._left):
+            yield [_abandoned(self._open[entry])], partial(self.closed, entry)
         for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else ():
             with suppress(OSError), path.open("r+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield path, _open_entries(file)
+                yield _still_open(file), partial(path.unlink, missing_ok=True)
 
-    def _note(self, line: dict[str, Any]) -> None:
+    def _note(self, entry: str, said: dict[str, Any]) -> None:
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{uuid.uuid4().hex}.new"
             self._file = path.open("w")
             fcntl.flock(self._file, fcntl.LOCK_EX)
             path.rename(path.with_suffix(".jsonl"))  # under its name it is never without its lock
-        self._file.write(json.dumps(line) + "\n")
+        self._open.setdefault(entry, {}).update(said)
+        self._file.write(json.dumps({"entry": entry, **said}) + "\n")
         self._file.flush()
 
 
-def _open_entries(file: IO[str]) -> list[Abandoned]:
-    entries: dict[str, dict[str, Any]] = {}
+def _still_open(file: IO[str]) -> list[Abandoned]:
+    entries: dict[str, _Entry] = {}
     for text in file:
         with suppress(ValueError):  # the last line of a process that was killed in the middle of it
             line = json.loads(text)
             entries.setdefault(line["entry"], {}).update(line)
-    return [
-        Abandoned(
-            ObjectRef(one["bucket"], one["key"]),
-            one.get("upload_id", ""),
-            datetime.fromisoformat(one["begun_at"]),
-        )
-        for one in entries.values()
-        if not one.get("closed")
-    ]
+    return [_abandoned(one) for one in entries.values() if not one.get("closed")]
+
+
+def _abandoned(entry: _Entry) -> Abandoned:
+    ref = ObjectRef(entry["bucket"], entry["key"])
+    return Abandoned(ref, entry.get("upload_id", ""), datetime.fromisoformat(entry["begun_at"]))

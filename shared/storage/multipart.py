@@ -78,7 +78,12 @@ class MultipartUploads:
             _, answer = await self._store.ask("list parts of", "GET", ref, query=query)
             root = ET.fromstring(answer)  # noqa: S314 - our own object store wrote it
             found += [
-                Part(int(_text(one, "PartNumber")), _text(one, "ETag"), int(_text(one, "Size")))
+                Part(
+                    int(_text(one, "PartNumber")),
+                    _text(one, "ETag"),
+                    int(_text(one, "Size")),
+                    _text(one, "ChecksumCRC64NVME"),
+                )
                 for one in root.iterfind(f"{_XML}Part")
             ]
             if root.findtext(f"{_XML}IsTruncated") != "true":

@@ -181,6 +181,19 @@ class S3:
             await asyncio.shield(writer.abort())
             raise
 
+    @asynccontextmanager
+    async def begun(self, ref: ObjectRef, headers: Mapping[str, str]) -> AsyncIterator[str]:
+        """Begin an upload that will outlive this process, and give its id; when the block fails, the upload goes."""
+        entry = self._journal.opening(ref)
+        try:
+            upload_id = await self.uploads.begin(ref, headers)
+            self._journal.opened(entry, upload_id)
+            yield upload_id
+        except BaseException:
+            self._journal.left(entry)
+            raise
+        self._journal.closed(entry)
+
     async def ask(self, action: str, method: str, ref: ObjectRef, **sent: Any) -> tuple[Mapping[str, str], bytes]:
         """Send one request; return the headers and the body of its answer."""
         with self._sorted(action, ref):
@@ -195,19 +208,24 @@ class S3:
         """Copy an object of up to 5 GiB inside the store, with what is known of it."""
         await self.ask("copy", "PUT", ref, headers={"x-amz-copy-source": path_of(source.bucket, source.key)})
 
-    def presign(self, method: str, ref: ObjectRef, query: Mapping[str, str], *, seconds: int) -> str:
-        """Return an address by which anybody may send this one request for so many seconds."""
-        path = path_of(ref.bucket, ref.key)
-        signed = self._signer.presign(method, self._host, path, query, seconds=seconds)
-        return f"{self._settings.s3_endpoint.rstrip('/')}{path}?{signed}"
+    def presign(
+        self, method: str, ref: ObjectRef, query: Mapping[str, str], *, seconds: int, endpoint: str = ""
+    ) -> str:
+        """Return an address by which anybody may send this one request for so many seconds.
+
+        `endpoint` is where they reach the store, where that is another address than ours.
+        """
+        base, path = (endpoint or self._settings.s3_endpoint).rstrip("/"), path_of(ref.bucket, ref.key)
+        signed = self._signer.presign(method, urlsplit(base).netloc, path, query, seconds=seconds)
+        return f"{base}{path}?{signed}"
 
     async def abort_abandoned(self) -> int:
-        """Remove the parts that killed processes of this state folder left; say how many uploads there were."""
+        """Remove what this process could not, and what killed ones of this state folder left; count the uploads."""
         removed = 0
-        for path, left in self._journal.abandoned():
+        for left, forget in self._journal.abandoned():
             for one in left:
                 removed += await self.uploads.abort_abandoned(one)
-            path.unlink(missing_ok=True)
+            forget()
         return removed
 
     async def delete(self, ref: ObjectRef) -> None:

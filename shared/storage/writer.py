@@ -10,7 +10,6 @@ import asyncio
 import base64
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -100,15 +99,16 @@ class Writer:
             self._sending.cancel()
             await asyncio.wait((self._sending,))
         if not self._entry:
-            return
-        with suppress(TimeoutError):
+            return None
+        if not self._upload_id:  # asked for, and nobody knows whether it was begun
+            return self._journal.left(self._entry)
+        try:
             async with asyncio.timeout(ABORT_SECONDS):
-                try:
-                    if self._upload_id:
-                        await self._uploads.abort(self._ref, self._upload_id)
-                    self._journal.closed(self._entry)
-                except PenstockError as error:
-                    log.warning("upload.left_open", bucket=self._ref.bucket, key=self._ref.key, reason=one_line(error))
+                await self._uploads.abort(self._ref, self._upload_id)
+            self._journal.closed(self._entry)
+        except (PenstockError, TimeoutError) as error:
+            self._journal.left(self._entry)
+            log.warning("upload.left_open", bucket=self._ref.bucket, key=self._ref.key, reason=one_line(error))
 
     async def _send_part(self) -> None:
         """Begin to send what has gathered, once the part before it is safe."""

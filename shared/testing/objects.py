@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
+from urllib.parse import urlencode
 
 from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
 from shared.storage.objects import CHUNK, LIMIT, PAGE
+from shared.testing.multipart import MemoryUploads
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class MemoryStore:
         """While set, every operation is an outage."""
         self.reads = 0
         """How often a body was asked for."""
+        self.uploads = MemoryUploads(self)
         self._versioned = versioned
         self._numbers = count(1)
         self._buckets: dict[str, _Keys] = {name: {} for name in buckets}
@@ -115,6 +118,32 @@ class MemoryStore:
         if if_match is not None:
             self._find(ref, if_match)
         writer.info = await self.put(ref, bytes(writer.body), metadata=metadata, content_type=content_type)
+
+    async def put_headed(self, ref: ObjectRef, body: bytes, headers: Mapping[str, str]) -> ObjectInfo:
+        """Store an object with these headers, names in lower case."""
+        prefix = "x-amz-meta-"
+        metadata = {name.removeprefix(prefix): text for name, text in headers.items() if name.startswith(prefix)}
+        return await self.put(ref, body, metadata=metadata, content_type=headers.get("content-type"))
+
+    @asynccontextmanager
+    async def begun(self, ref: ObjectRef, headers: Mapping[str, str]) -> AsyncIterator[str]:
+        """Begin an upload in parts; when the block fails, it goes."""
+        upload_id = await self.uploads.begin(ref, headers)
+        try:
+            yield upload_id
+        except BaseException:
+            await self.uploads.abort(ref, upload_id)
+            raise
+
+    def presign(
+        self, method: str, ref: ObjectRef, query: Mapping[str, str], *, seconds: int, endpoint: str = ""
+    ) -> str:
+        """Return an address that says what would be signed."""
+        return f"{endpoint}/{ref.bucket}/{ref.key}?{urlencode({**query, 'method': method, 'seconds': seconds})}"
+
+    def require(self, ref: ObjectRef) -> None:
+        """Raise what every operation on `ref` would: the store is away, or has no such bucket."""
+        self._bucket(ref.bucket)
 
     async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
         """Copy an object."""

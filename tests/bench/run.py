@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import alone
 import backlog
+import downloads
 import large
 import latency
 import limits
@@ -26,6 +27,7 @@ import live
 import machine
 import resident
 import table
+import uploads
 from arena import Arena, open_arena
 from scenario import CORES, Options
 
@@ -38,6 +40,8 @@ SCENARIOS = {
     "large": large,
     "alone": alone,
     "resident": resident,
+    "uploads": uploads,
+    "downloads": downloads,
     "limits": limits,
 }
 USUAL = Options()

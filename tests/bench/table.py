@@ -32,6 +32,12 @@ The clock runs until all of them are read, judged, told and committed.""",
     "resident": """\
 Resident memory as Linux counts it (VmRSS; VmHWM for the peak). The load: small objects, the largest that are read
 whole, and one large object, at once.""",
+    "uploads": """\
+Peer: FastAPI's `UploadFile` and boto3's `upload_fileobj` (tests/bench/peer_upload.py), the same bucket under the same
+rules; large files sent by curl, small ones 16 at a time; every object is read back and compared.""",
+    "downloads": """\
+curl from the ingress against curl from the store by a presigned address; requests for digests are timed from when they
+were due, so a late answer delays nobody else's clock.""",
     "limits": "What the machine gives at best; the fractions above are of these.",
 }
 

@@ -5,12 +5,22 @@ from types import SimpleNamespace
 
 import httpx
 
+from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
+from services.ingress.adapters.downloads import Downloads
+from services.ingress.adapters.feed import Feed
+from services.ingress.adapters.parts import PartUploads
+from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.tokens import Tokens
+from services.ingress.adapters.tus import TusUploads
 from services.ingress.adapters.uploads import Uploads
-from services.ingress.app import build_http
+from services.ingress.app import build_http, sessions_of
+from services.ingress.core.rates import Rates
 from services.ingress.settings import IngressSettings
 from shared.testing.objects import MemoryStore
+from tests.fakes.facts import MemoryFacts, MemoryWebhooks
+from tests.fakes.tokens import MemoryTokenTable
+from tests.fakes.views import MemoryGroups, MemoryViews
 
 TOKEN = "the-first-token"
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -27,13 +37,29 @@ class Front:
     settings: IngressSettings = field(default_factory=settings)
     store: MemoryStore = field(default_factory=lambda: MemoryStore("inbox", "src-data", "jobs", "runs", "uploads"))
 
+    table: MemoryTokenTable = field(default_factory=MemoryTokenTable)
+    facts: MemoryFacts = field(default_factory=MemoryFacts)
+
     def __post_init__(self):
         self.app = build_http()
+        uploads = Uploads(self.store, Disk(self.settings), self.settings)
         self.doors = SimpleNamespace(
             settings=self.settings,
             store=self.store,
-            uploads=Uploads(self.store, Disk(self.settings), self.settings),
-            tokens=Tokens(self.settings),
+            uploads=uploads,
+            downloads=Downloads(self.store, self.settings),
+            replacements=Replacements(self.store, uploads, self.settings.staging_bucket),
+            tus=TusUploads(self.store, self.settings),
+            parts=PartUploads(self.store, self.settings),
+            tokens=Tokens(self.settings, self.table),
+            sessions=sessions_of(self.settings),
+            rates=Rates(),
+            views=MemoryViews(),
+            groups=MemoryGroups(),
+            facts=self.facts,
+            feed=Feed(self.facts, most=self.settings.events_streams),
+            webhooks=MemoryWebhooks(),
+            sender=Sender(self.settings),
         )
         self.app.state.doors = self.doors
 
@@ -41,4 +67,4 @@ class Front:
         """Return a client that sends this token; None sends none."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://testserver", headers=headers)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers)

@@ -234,7 +234,7 @@ def test_status_tells_what_runs_and_what_waits(console):
         ("kafka", "minio", "postgres", "ingest", "hasher"), "running"
     )
     assert all({"name", "pid", "state", "restarts"} <= set(one) for one in found["processes"])
-    assert set(found["lag"]) == {"ingest", "hasher"}
+    assert set(found["lag"]) == {"ingest", "hasher", "ingress"}
     assert found["lag"]["hasher"].keys() == {"objects.changed.v1"}
     assert found["dead_letters"].keys() >= {LETTERS}
     assert found["errors"] == {}

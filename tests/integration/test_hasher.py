@@ -8,25 +8,12 @@ import pytest
 
 from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 from tests.support.waiting import until
-from tests.support.world import SAYS_NO, digests_of, opened
+from tests.support.world import SAYS_NO, digests_of
 
 pytestmark = pytest.mark.integration
 
 SETTINGS = {"ingest": {"doubt_seconds": 2, "sweep_interval": 0, "sweep_at_start": False}}
 SLOW = "md5,sha1,sha256,sha512,sha3_256,sha3_384,sha3_512,blake2b,blake2s,blake3"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stopped_at_the_end(stack):
-    yield
-    for name in ("ingest", "hasher"):
-        stack.stop(name)
-
-
-@pytest.fixture
-def world(stack):
-    with opened(stack, SETTINGS) as world:
-        yield world
 
 
 def digests(row):

@@ -9,7 +9,7 @@ import pytest
 from shared.topics import MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED
 from tests.support.oracle import Oracle
 from tests.support.waiting import until
-from tests.support.world import opened, rules_removed
+from tests.support.world import rules_removed
 
 pytestmark = pytest.mark.integration
 
@@ -27,19 +27,6 @@ ODD_KEYS = [
     "trailing/",
     "=cmd|'/c calc'!A1",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stopped_at_the_end(stack):
-    yield
-    for name in ("ingest", "hasher"):
-        stack.stop(name)
-
-
-@pytest.fixture
-def world(stack):
-    with opened(stack, SETTINGS) as world:
-        yield world
 
 
 def drained(world):

@@ -1,13 +1,14 @@
 """The stack without Docker does what the rest of the tests rely on."""
 
 import asyncio
+import socket
 
 import asyncpg
 import boto3
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from deploy.native import ready
+from deploy.native import ports, ready
 from deploy.native.process import NotReady
 from deploy.native.stack import Stack
 
@@ -57,3 +58,11 @@ def test_a_paused_server_stops_answering_until_it_is_resumed(servers, monkeypatc
         servers.processes["minio"].check()
     servers.resume("minio")
     servers.processes["minio"].check()
+
+
+def test_a_health_port_that_somebody_took_is_not_given_again(servers):
+    stack = Stack(servers.env, [])
+    first, second = stack._health_port("one"), stack._health_port("two")
+    assert (stack._health_port("one"), first == second) == (first, False)
+    with socket.create_server((ports.HOST, first)):
+        assert stack._health_port("one") not in {first, second}

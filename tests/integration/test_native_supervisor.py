@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import asyncpg
 import boto3
+import httpx
 import psutil
 import pytest
 
@@ -118,6 +120,20 @@ def test_up_is_idempotent_and_down_leaves_nothing(console):
     assert console.pids() == before
     assert console.run("down")[0] == 0
     assert console.remains() == []
+
+
+def test_up_prints_a_link_that_logs_one_browser_in(console):
+    output = console.run("up")[1]
+    (link,) = re.findall(r"^  web +(\S+)$", output, re.MULTILINE)
+    assert link.startswith(f"{console.variables['PENSTOCK_HTTP_URL']}/login?code=")
+    first, second = (httpx.Client() for _ in range(2))
+    with first, second:
+        assert first.get(link).status_code == 303
+        assert first.get(f"{console.variables['PENSTOCK_HTTP_URL']}/whoami").json()["name"] == "root"
+        assert second.get(link).status_code == 403
+    assert link not in (console.state / "logs" / "supervisor.log").read_text()
+    os.kill(console.pids()["ingress"], signal.SIGSTOP)
+    assert "penstock login" in console.run("up")[1]
 
 
 def test_a_dead_process_is_started_again(console):

@@ -18,20 +18,12 @@ from deploy.native.install import Installer
 from shared.settings import Settings
 from shared.storage.rich import open_client
 from shared.topics import OBJECTS_HASHED
-from tests.support.world import digests_of, opened
+from tests.support.world import digests_of
 
 pytestmark = pytest.mark.integration
 
 BODY = b"the same bytes, whoever brings them"
 NAME = "a b+c/ü.txt"
-
-
-@pytest.fixture(scope="module")
-def world(stack):
-    with opened(stack, {}) as world:
-        yield world
-    for name in ("ingest", "hasher"):
-        stack.stop(name)
 
 
 def by_boto3(world, key):

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from shared.errors import Rejected
 from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded, open_store
+from shared.storage.multipart import PART
 from shared.testing.objects import MemoryStore
 
 pytestmark = pytest.mark.integration
@@ -126,3 +127,43 @@ async def test_a_bucket_that_is_not_there_is_refused(place):
     store, _, _ = place
     with pytest.raises(Rejected, match="no-such-bucket"):
         await store.read(ObjectRef("no-such-bucket", "a"))
+
+
+async def test_an_upload_in_parts_is_an_object_once_it_is_completed(place):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "a b+é")
+    headers = {"content-type": "text/plain", "x-amz-meta-colour": "red"}
+    async with store.begun(ref, headers) as upload_id:
+        assert await store.uploads.parts(ref, upload_id) == []
+    bodies = bytes(PART), b"end"
+    sent = [
+        await store.uploads.send(ref, upload_id, number, body, size=len(body))
+        for number, body in enumerate((b"replaced", *bodies[1:]), 1)
+    ]
+    sent[0] = await store.uploads.send(ref, upload_id, 1, bodies[0], size=PART)
+    listed = await store.uploads.parts(ref, upload_id)
+    assert [(one.number, one.size) for one in listed] == [(1, PART), (2, 3)]
+    with pytest.raises(ObjectGone):
+        await store.head(ref)
+    await store.uploads.complete(ref, upload_id, listed)
+    info, body = await store.read(ref)
+    assert (body, info.content_type, info.metadata) == (b"".join(bodies), "text/plain", {"colour": "red"})
+    with pytest.raises(ObjectGone):
+        await store.uploads.parts(ref, upload_id)
+
+
+async def test_an_upload_that_is_aborted_leaves_nothing(place):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "a")
+    upload_id = await store.uploads.begin(ref, {})
+    await store.uploads.send(ref, upload_id, 1, b"x", size=1)
+    await store.uploads.abort(ref, upload_id)
+    await store.uploads.abort(ref, upload_id)
+    for attempt in (
+        store.uploads.parts(ref, upload_id),
+        store.uploads.complete(ref, upload_id, []),
+        store.uploads.send(ref, upload_id, 2, b"x", size=1),
+        store.head(ref),
+    ):
+        with pytest.raises((ObjectGone, Rejected)):
+            await attempt

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.world import World
+from tests.support.world import ANY_ETAG, World
 
 
 def serve(world: World, **settings: object) -> str:
@@ -18,3 +18,11 @@ def client(world: World, token: str | None = "", **options: Any) -> httpx.Client
     secret = world.stack.env["PENSTOCK_TOKEN"] if token == "" else token
     headers = {"authorization": f"Bearer {secret}"} if secret else {}
     return httpx.Client(base_url=world.stack.env["PENSTOCK_HTTP_URL"], headers=headers, timeout=30, **options)
+
+
+def put(world: World, through: httpx.Client, name: str, body: bytes, *, bucket: str = "inbox") -> httpx.Response:
+    """Store `body` under the world's prefix by way of the ingress; remembered before it is sent."""
+    key = world.prefix + name
+    world.bodies[bucket, key][ANY_ETAG] = body
+    world.tries[bucket, key, ANY_ETAG] += 1
+    return through.put(f"/objects/{bucket}/{key}", content=body)

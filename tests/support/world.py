@@ -26,6 +26,8 @@ from tests.support.waiting import until
 
 Place = tuple[str, str]
 DEFAULT_DIGESTS = ("md5", "sha256", "blake3")
+ANY_ETAG = ""
+"""Of a body whose etag its client does not know: the ingress cuts it into parts as it comes."""
 SAYS_NO = (BotoCoreError, ClientError)
 _CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=300, connect_timeout=5, read_timeout=120)
 

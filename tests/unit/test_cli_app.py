@@ -1,7 +1,7 @@
 import pytest
 
 from services.cli import app
-from services.cli.app import COMMANDS, DEAD_LETTERS, GOES_ON, run
+from services.cli.app import COMMANDS, GOES_ON, GROUPS, run
 from shared.errors import Outage
 
 
@@ -21,7 +21,10 @@ def fails_with(monkeypatch):
     return arrange
 
 
-@pytest.mark.parametrize("words", [[name] for name in COMMANDS] + [["dlq", name] for name in DEAD_LETTERS])
+EACH = [[name] for name in COMMANDS] + [[word, name] for word, (_, _, names) in GROUPS.items() for name in names]
+
+
+@pytest.mark.parametrize("words", EACH)
 def test_every_command_explains_itself_with_examples_and_speaks_json(words, capsys):
     assert run([*words, "--help"]) == 0
     text = capsys.readouterr().out
@@ -32,12 +35,12 @@ def test_every_command_explains_itself_with_examples_and_speaks_json(words, caps
 def test_the_overview_names_every_command_and_the_exit_codes(capsys):
     assert run([]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in (*COMMANDS, "dlq", "--install-completion"))
+    assert all(name in text for name in (*COMMANDS, *GROUPS, "--install-completion"))
     assert "3 pending" in " ".join(text.split())
 
 
 def test_every_command_says_what_goes_on_without_it():
-    assert set(GOES_ON) == {*COMMANDS, "dlq"}
+    assert set(GOES_ON) == {*COMMANDS, *GROUPS}
 
 
 @pytest.mark.parametrize(

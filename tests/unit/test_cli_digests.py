@@ -1,6 +1,6 @@
 import pytest
 
-from services.cli.core.digests import judge
+from services.cli.core.digests import judge, judge_told
 
 
 def row(status="succeeded", etag="now"):
@@ -43,3 +43,19 @@ def test_the_digests_outlive_the_object():
 def test_gone_is_unknown_unless_the_object_came_back():
     assert judge(row("gone"), known=None, stored=None).code == 4
     assert judge(row("gone"), known=None, stored="now").code == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (None, 4),
+        ({"object": None, "digests": []}, 4),
+        ({"object": {"state": "stored", "etag": "now"}, "digests": []}, 3),
+        ({"object": {"state": "stored", "etag": "now"}, "digests": [row()]}, 0),
+        ({"object": {"state": "stored", "etag": "now"}, "digests": [row(), row("failed", "before")]}, 0),
+        ({"object": {"state": "stored", "etag": "now"}, "digests": [row(etag="before")]}, 3),
+        ({"object": {"state": "removed", "etag": "now"}, "digests": [row()]}, 0),
+    ],
+)
+def test_what_an_ingress_tells_is_weighed_like_what_the_witnesses_say(told, code):
+    assert judge_told(told).code == code

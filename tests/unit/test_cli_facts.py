@@ -3,7 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.core.facts import Filter, decode, describe
+from services.cli.core.facts import Filter, decode, decode_told, describe
 
 HASHED = {"bucket": "inbox", "key": "a/b.txt", "size": 3, "digests": {"md5": "0" * 32}}
 
@@ -59,3 +59,17 @@ def test_filters_hold_together():
     assert not Filter(prefix="b/").lets(fact())
     assert not Filter(key="a/b").lets(fact())
     assert not Filter(types=("sweeps",)).lets(fact())
+
+
+TOLD = {"seq": 7, "at": "2026-01-01T00:00:00+00:00", "bucket": "inbox", "key": "a/b.txt", "error": None}
+
+
+def test_a_fact_that_an_ingress_tells_is_said_like_one_from_the_bus():
+    told = decode_told({**TOLD, "type": "objects.hashed.v1", "topic": "objects.hashed.v1", "body": HASHED})
+    assert describe(told) == describe(fact())
+
+
+def test_a_dead_letter_that_an_ingress_tells_has_its_reason():
+    letter = {"type": "dead-letters.buried.v1", "topic": "a.b.dlq", "error": "BAD: it is: bad", "body": None}
+    line = describe(decode_told({**TOLD, **letter}))
+    assert (line.word, line.subject, line.detail) == ("dead", "inbox/a/b.txt", "BAD: it is: bad")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.errors import Outage, Rejected
 from shared.middleware.dead_letter import HEADER_LIMIT, HEADERS_LIMIT, DeadLetter, DeadLetters, attempts_of, explain
 from shared.middleware.records import records_of
-from shared.middleware.retry import RetryPolicy
+from shared.middleware.retry import RecordRetries
 from shared.testing.bus import record
 
 WRONG = Rejected("WRONG", "no such column")
@@ -103,7 +103,7 @@ class Batch:
     async def run(self, count):
         records = tuple(record("t", b"%d" % nth) for nth in range(count))
         letters = DeadLetters(self.broker, "svc")
-        chain = DeadLetter(None, letters=letters, policy=RetryPolicy(), context=None)
+        chain = DeadLetter(None, letters=letters, policy=RecordRetries(), context=None)
         await chain.consume_scope(self._handle, SimpleNamespace(raw_message=records))
 
     async def _handle(self, msg):

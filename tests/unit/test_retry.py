@@ -3,7 +3,7 @@
 import pytest
 
 from shared.errors import Outage, Rejected
-from shared.middleware.retry import Retry, RetryPolicy
+from shared.middleware.retry import RecordRetries, Retry
 
 
 def failing(*errors):
@@ -19,7 +19,7 @@ def failing(*errors):
 
 
 def retry(**policy):
-    return Retry(None, policy=RetryPolicy(**policy), context=None)
+    return Retry(None, policy=RecordRetries(**policy), context=None)
 
 
 async def test_an_outage_is_waited_out(monkeypatch):
@@ -43,7 +43,7 @@ async def test_what_is_no_outage_goes_outward_at_once(error):
 async def test_the_unknown_is_tried_as_often_as_the_policy_says(monkeypatch):
     monkeypatch.setattr("asyncio.sleep", no_sleep)
     call = failing(*[ValueError("odd")] * 2)
-    async for attempt in RetryPolicy(unknown_attempts=3).unknowns():
+    async for attempt in RecordRetries(unknown_attempts=3).unknowns():
         with attempt:
             done = await call("msg")
     assert done == "done msg"

@@ -20,6 +20,7 @@ from services.cli.core import findings
 from services.cli.core.findings import FIX, START, Finding
 from services.cli.settings import CliSettings
 from shared.errors import Outage, PenstockError, Rejected, one_line
+from shared.lags import partitions_of
 from shared.provision import missing_rules
 from shared.provision.policies import POLICIES
 from shared.provision.users import user_name
@@ -122,7 +123,7 @@ async def topics(settings: CliSettings) -> list[Finding]:
     """See that every topic is there with its partitions."""
     wanted = {topic.name: topic.partitions for topic in all_topics()}
     async with kafka.open_admin(settings) as admin:
-        return [findings.topics(wanted, await kafka.partitions_of(admin, wanted))]
+        return [findings.topics(wanted, await partitions_of(admin, wanted))]
 
 
 async def buckets(settings: CliSettings) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from services.cli.settings import CliSettings
 from shared import tolerant
 from shared.errors import Rejected
 from shared.events import Event
+from shared.lags import partitions_of, places_of
 from shared.middleware.envelope import headers_for
 
 CLIENT = "penstock-cli"
@@ -110,13 +111,6 @@ async def publish(producer: Any, event: Event, *, source: str = "cli") -> None:
     await producer.send_and_wait(type(event).topic.name, body, key=event.record_key.encode(), headers=headers)
 
 
-async def partitions_of(admin: Any, topics: Iterable[str]) -> dict[str, int]:
-    """Return how many partitions each of `topics` has; a topic that is not there is left out."""
-    wanted = set(topics)
-    described = await admin.describe_topics()
-    return {one["topic"]: len(one["partitions"]) for one in described if one["topic"] in wanted}
-
-
 async def assign(settings: CliSettings, reader: Any, topics: Sequence[str]) -> list[TopicPartition]:
     """Give all partitions of `topics` to `reader`.
 
@@ -128,7 +122,7 @@ async def assign(settings: CliSettings, reader: Any, topics: Sequence[str]) -> l
         counts = await partitions_of(admin, topics)
     if missing := [topic for topic in topics if topic not in counts]:
         raise Rejected("NO_SUCH_TOPIC", f"topic {', '.join(missing)} does not exist; run `penstock setup`")
-    partitions = [TopicPartition(topic, number) for topic in topics for number in range(counts[topic])]
+    partitions = places_of(topics, counts)
     reader.assign(partitions)
     return partitions
 

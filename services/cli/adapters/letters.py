@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from services.cli.adapters.kafka import Record, assign, open_admin, partitions_of, publish, read_through
+from services.cli.adapters.kafka import Record, assign, open_admin, publish, read_through
 from services.cli.core.letters import Choice, Letter, Place, way_back
 from services.cli.settings import CliSettings
 from shared.events import DeadLetterSettled
+from shared.lags import partitions_of
 from shared.topics import DEAD_LETTERS_SETTLED
 
 SUFFIX = ".dlq"

@@ -42,6 +42,11 @@ class Manners:
     checksum: str = ""
     parallel: int = 8
 
+    async def declared(self, path: Path) -> dict[str, str]:
+        """Return the user metadata of a file, its digest among it where that is wanted."""
+        digests = {self.checksum: await asyncio.to_thread(files.digest, path, self.checksum)} if self.checksum else {}
+        return {**self.metadata, **digests}
+
 
 class Uploader:
     """Stores files in a bucket; `on_bytes` hears of bytes that are safe, resumed ones included."""
@@ -78,16 +83,13 @@ class Uploader:
         return stored is not None and stored.etag == etag
 
     async def _headers(self, path: Path) -> dict[str, Any]:
-        metadata = dict(self._manners.metadata)
-        if algorithm := self._manners.checksum:
-            metadata[algorithm] = await asyncio.to_thread(files.digest, path, algorithm)
-        return {"Metadata": metadata, "ContentType": self._manners.content_type(path)}
+        return {"Metadata": await self._manners.declared(path), "ContentType": self._manners.content_type(path)}
 
     async def _whole(self, path: Path, address: Address, stamp: Stamp) -> str:
         async with self._slots:
             headers = await self._headers(path)
             body = await asyncio.to_thread(files.read, path, 0, stamp.size)
-            _check_unchanged(path, stamp)
+            check_unchanged(path, stamp)
             answer = await self._client.put_object(Bucket=address.bucket, Key=address.key, Body=body, **headers)
         self._on_bytes(stamp.size)
         return str(answer["ETag"]).strip('"')
@@ -101,7 +103,7 @@ class Uploader:
             async with together() as group:
                 parts = list(cut(stamp.size, each))
                 sent = [group.create_task(self._part(path, part, where, there, room)) for part in parts]
-            _check_unchanged(path, stamp)
+            check_unchanged(path, stamp)
         except Rejected:
             await self._client.abort_multipart_upload(**where)
             raise
@@ -165,6 +167,7 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _check_unchanged(path: Path, stamp: Stamp) -> None:
+def check_unchanged(path: Path, stamp: Stamp) -> None:
+    """Raise Rejected when a file is no longer what its stamp says."""
     if files.stamp_of(path) != stamp:
         raise files.changed(path)

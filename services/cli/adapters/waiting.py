@@ -2,12 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from services.cli.adapters.views import digest_rows
 from services.cli.core.address import Address
 from services.cli.core.digests import Verdict, judge
 from services.cli.settings import CliSettings
+
+Ask = Callable[[Sequence[Address]], Awaitable[Mapping[Address, Mapping[str, Any]]]]
 
 FIRST_PAUSE = 0.05
 LAST_PAUSE = 1.0
@@ -15,9 +19,13 @@ PAGE = 1000
 
 
 async def wait_for_digests(
-    settings: CliSettings, etags: Mapping[Address, str], seconds: float
+    settings: CliSettings, etags: Mapping[Address, str], seconds: float, *, ask: Ask | None = None
 ) -> dict[Address, Verdict]:
-    """Return each object's verdict once none is pending or after `seconds`; other ETags do not count."""
+    """Return each object's verdict once none is pending or after `seconds`; other ETags do not count.
+
+    Rows come from the database, or from whoever `ask` asks.
+    """
+    ask = ask or partial(digest_rows, settings)
     deadline = time.monotonic() + seconds
     waiting = list(etags)
     verdicts: dict[Address, Verdict] = {}
@@ -25,7 +33,7 @@ async def wait_for_digests(
     while True:
         for start in range(0, len(waiting), PAGE):
             page = waiting[start : start + PAGE]
-            rows = await digest_rows(settings, page)
+            rows = await ask(page)
             verdicts |= {one: _judge(settings, one, rows.get(one), etags[one]) for one in page}
         waiting = [one for one in waiting if verdicts[one].code == 3]  # noqa: PLR2004 - pending
         if not waiting or time.monotonic() >= deadline:

@@ -1,11 +1,15 @@
 """`penstock digest`: what is known of one object."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 
+from services.cli.adapters.http import Ingress
 from services.cli.adapters.objects import look
 from services.cli.adapters.views import digest_rows, known_etag
 from services.cli.core.address import Address, parse_object
-from services.cli.core.digests import PENDING, Verdict, judge
+from services.cli.core.digests import PENDING, Verdict, judge, judge_told
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, emit, note
 from services.cli.verdicts import show_verdict, verdict_document
@@ -14,7 +18,7 @@ from shared.errors import Outage
 PAUSE_SECONDS = 0.2
 
 
-async def digest(address: str, *, wait: float = 0, json: Json = False) -> int:
+async def digest(address: str, *, wait: float = 0, url: str = "", json: Json = False) -> int:
     """Show the digests of one object.
 
     Exit codes: 0 done, 1 failed, 3 pending, 4 unknown.
@@ -22,6 +26,7 @@ async def digest(address: str, *, wait: float = 0, json: Json = False) -> int:
     For example:
         penstock digest s3://inbox/reports/report.pdf
         penstock digest s3://inbox/disk.img --wait 600
+        penstock digest s3://inbox/a.txt --url http://127.0.0.1:8080
         penstock digest s3://inbox/a.txt --json | jq -r .digests.sha256
 
     Parameters
@@ -30,11 +35,14 @@ async def digest(address: str, *, wait: float = 0, json: Json = False) -> int:
         The object, as s3://bucket/key.
     wait:
         Seconds to wait while it is pending.
+    url:
+        Ask the ingress at this address, with PENSTOCK_TOKEN, instead of bucket and database.
 
     """
     settings = load()
     wanted = parse_object(address)
-    verdict = await _settled(settings, wanted, wait)
+    async with _asking(settings, wanted, url) as ask:
+        verdict = await _settled(ask, wait)
     if json:
         emit(verdict_document(wanted, verdict))
     else:
@@ -42,11 +50,21 @@ async def digest(address: str, *, wait: float = 0, json: Json = False) -> int:
     return verdict.code
 
 
-async def _settled(settings: CliSettings, address: Address, seconds: float) -> Verdict:
+@asynccontextmanager
+async def _asking(settings: CliSettings, address: Address, url: str) -> AsyncIterator[Callable[[], Awaitable[Verdict]]]:
+    """Give the question to ask, of the witnesses themselves or of an ingress."""
+    if not url:
+        yield partial(_judged, settings, address)
+        return
+    async with Ingress.of(settings, url) as ingress:
+        yield partial(_judged_by, ingress, address, is_input=address.bucket in settings.input_buckets)
+
+
+async def _settled(ask: Callable[[], Awaitable[Verdict]], seconds: float) -> Verdict:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
-        verdict = await _judged(settings, address)
+        verdict = await ask()
         if verdict.code != PENDING or loop.time() >= deadline:
             return verdict
         await asyncio.sleep(PAUSE_SECONDS)
@@ -64,3 +82,7 @@ async def _judged(settings: CliSettings, address: Address) -> Verdict:
     row = (await digest_rows(settings, [address])).get(address)
     is_input = address.bucket in settings.input_buckets
     return judge(row, known=known, stored=stored or None, is_input=is_input)
+
+
+async def _judged_by(ingress: Ingress, address: Address, *, is_input: bool) -> Verdict:
+    return judge_told(await ingress.timeline(address, limit=1), is_input=is_input)

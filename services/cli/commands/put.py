@@ -3,20 +3,22 @@
 import asyncio
 import mimetypes
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from services.cli.adapters import s3
 from services.cli.adapters.files import LocalFile
+from services.cli.adapters.http import HttpUploader, Ingress
 from services.cli.adapters.journal import Journal
 from services.cli.adapters.objects import Stored
 from services.cli.adapters.plan import Plan, paths_of
 from services.cli.adapters.trouble import reaching
 from services.cli.adapters.upload import Manners, Uploader, together
-from services.cli.adapters.waiting import wait_for_digests
+from services.cli.adapters.waiting import Ask, wait_for_digests
 from services.cli.core.address import Address, checked
+from services.cli.core.digests import Verdict
 from services.cli.core.text import human_bytes, plural, visible
 from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
@@ -29,6 +31,11 @@ HOPELESS = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET"})
 
 LISTED = 20
 """Up to so many objects are named one by one on a terminal."""
+
+
+Advance = Callable[[int], object]
+Uploading = Callable[[Advance], AbstractAsyncContextManager[Uploader | HttpUploader]]
+"""Opens what stores files; it tells the bar of every byte."""
 
 
 @dataclass(slots=True)
@@ -62,6 +69,7 @@ async def put(  # noqa: PLR0913 - flags of the command
     content_type: str = "",
     as_key: bool = False,
     parallel: int = 8,
+    url: str = "",
     json: Json = False,
 ) -> int:
     """Store files or folders below a prefix: in parallel, large files in parts.
@@ -76,6 +84,7 @@ async def put(  # noqa: PLR0913 - flags of the command
         penstock put photos/ notes.txt s3://inbox/2026 --wait
         penstock put disk.img s3://inbox --checksum sha256 --wait --json
         penstock put a.csv s3://src-data/1000.csv --as-key
+        penstock put report.pdf s3://inbox --url http://127.0.0.1:8080
 
     Parameters
     ----------
@@ -97,6 +106,8 @@ async def put(  # noqa: PLR0913 - flags of the command
         The target is the key itself, of a single file.
     parallel:
         Requests in flight (8).
+    url:
+        Go through the ingress at this address, with PENSTOCK_TOKEN, instead of to the object store.
 
     """
     settings = load()
@@ -111,10 +122,13 @@ async def put(  # noqa: PLR0913 - flags of the command
     count, size = await asyncio.to_thread(plan.measure)
     words = [*plan.words(), checksum or "", digests, *meta]
     with Journal(settings.journal_dir, words) as journal:
-        outcome = await _store_all(settings, plan, journal, manners, (count, size))
+        uploading = _through(settings, url, manners) if url else _straight(settings, journal, manners)
+        outcome = await _store_all(uploading, plan, manners.parallel, (count, size))
         if not outcome.failed:
             journal.forget_all()
-    return await _report(settings, outcome, wait=wait, seconds=timeout, json=json)
+    async with _asking(settings, url) as ask:
+        verdicts = await _verdicts(settings, outcome, timeout, ask, json=json) if wait else {}
+    return _report(outcome, verdicts, wait=wait, json=json)
 
 
 def _metadata(meta: Sequence[str], digests: str) -> dict[str, str]:
@@ -124,25 +138,43 @@ def _metadata(meta: Sequence[str], digests: str) -> dict[str, str]:
     return {name.lower(): value for name, _, value in pairs} | ({"penstock-digests": digests} if digests else {})
 
 
-async def _store_all(
-    settings: CliSettings, plan: Plan, journal: Journal, manners: Manners, total: tuple[int, int]
-) -> Outcome:
+async def _store_all(uploading: Uploading, plan: Plan, parallel: int, total: tuple[int, int]) -> Outcome:
     outcome = Outcome()
-    if not journal.is_empty:
-        note("going on where an earlier run stopped")
-    async with (
-        _bar(total) as advance,
-        s3.open_s3(settings, connections=manners.parallel + 2, attempts=5) as client,
-    ):
-        uploader = Uploader(client, journal, manners, advance)
+    async with _bar(total) as advance, uploading(advance) as uploader:
         pairs = plan.pairs()
         async with together() as group:
-            for _ in range(manners.parallel):
+            for _ in range(parallel):
                 group.create_task(_work(pairs, uploader, outcome))
     return outcome
 
 
-async def _work(pairs: Iterator[tuple[LocalFile, Address]], uploader: Uploader, outcome: Outcome) -> None:
+def _straight(settings: CliSettings, journal: Journal, manners: Manners) -> Uploading:
+    """Store in the bucket itself, large files in parts that survive an interruption."""
+
+    @asynccontextmanager
+    async def uploading(advance: Advance) -> AsyncIterator[Uploader]:
+        if not journal.is_empty:
+            note("going on where an earlier run stopped")
+        async with s3.open_s3(settings, connections=manners.parallel + 2, attempts=5) as client:
+            yield Uploader(client, journal, manners, advance)
+
+    return uploading
+
+
+def _through(settings: CliSettings, url: str, manners: Manners) -> Uploading:
+    """Store through the ingress, each file in one request."""
+
+    @asynccontextmanager
+    async def uploading(advance: Advance) -> AsyncIterator[HttpUploader]:
+        async with Ingress.of(settings, url) as ingress:
+            yield HttpUploader(ingress, manners, advance)
+
+    return uploading
+
+
+async def _work(
+    pairs: Iterator[tuple[LocalFile, Address]], uploader: Uploader | HttpUploader, outcome: Outcome
+) -> None:
     """Take files until there are none; a refused file is noted, an outage ends all."""
     for file, address in pairs:
         try:
@@ -162,18 +194,33 @@ async def _bar(total: tuple[int, int]) -> AsyncIterator[Any]:
         yield lambda done: bar.advance(task, done)
 
 
-async def _report(settings: CliSettings, outcome: Outcome, *, wait: bool, seconds: float, json: bool) -> int:
-    verdicts = {}
+@asynccontextmanager
+async def _asking(settings: CliSettings, url: str) -> AsyncIterator[Ask | None]:
+    """Give whom to ask for digests: the database, or the ingress that stored the objects."""
+    if not url:
+        yield None
+        return
+    async with Ingress.of(settings, url) as ingress:
+        yield ingress.digest_rows
+
+
+async def _verdicts(
+    settings: CliSettings, outcome: Outcome, seconds: float, ask: Ask | None, *, json: bool
+) -> dict[Address, Verdict]:
     if not json:
-        _list(outcome, briefly=wait)
-    if wait:
-        etags = {address: one.etag for address, one in outcome.stored.items()}
-        with spinner(f"waiting for the digests of {plural(len(etags), 'object')}"):
-            verdicts = await wait_for_digests(settings, etags, seconds)
+        _list(outcome, briefly=True)
+    etags = {address: one.etag for address, one in outcome.stored.items()}
+    with spinner(f"waiting for the digests of {plural(len(etags), 'object')}"):
+        return await wait_for_digests(settings, etags, seconds, ask=ask)
+
+
+def _report(outcome: Outcome, verdicts: dict[Address, Verdict], *, wait: bool, json: bool) -> int:
     if json:
         emit(_document(outcome, verdicts))
-    else:
-        for address, verdict in verdicts.items():
+    elif not wait:
+        _list(outcome, briefly=False)
+    for address, verdict in verdicts.items():
+        if not json:
             show_verdict(address, verdict)
     return 1 if outcome.failed else worst(verdicts.values())
 

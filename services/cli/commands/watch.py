@@ -2,22 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json import loads
 from typing import Any
 
 from rich.text import Text
 
 from services.cli.adapters import kafka
+from services.cli.adapters.http import Ingress
 from services.cli.adapters.letters import topics_of
-from services.cli.core.facts import Fact, Filter, decode, describe
+from services.cli.core.facts import Fact, Filter, decode, decode_told, describe
 from services.cli.core.text import duration as length_of
 from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, console, emit, note
 from shared.errors import Rejected
 from shared.events import EVENTS
+from shared.lags import partitions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ async def watch(  # noqa: PLR0913 - flags of the command
     from_start: bool = False,
     count: int = 0,
     duration: str = "",
+    url: str = "",
     json: Json = False,
 ) -> int:
     """Follow the facts on the bus, live, dead letters included.
@@ -51,6 +55,7 @@ async def watch(  # noqa: PLR0913 - flags of the command
         penstock watch
         penstock watch --bucket inbox --prefix reports/ --type objects.hashed
         penstock watch --since 10m --json | jq -r .data.key
+        penstock watch --url http://127.0.0.1:8080 --bucket inbox
         penstock watch --from-start --key reports/report.pdf --duration 5s
 
     Parameters
@@ -73,13 +78,20 @@ async def watch(  # noqa: PLR0913 - flags of the command
         Stop after this many facts.
     duration:
         Stop after this long.
+    url:
+        Follow the ingress at this address, with PENSTOCK_TOKEN, instead of the topics; --json is as it tells facts.
 
     """
+    if url and (since or topic):
+        raise WrongUsage("watch: --since and --topic ask Kafka itself; leave them out, or --url")
     window = _window(since, from_start=from_start, count=count, length=duration)
     chosen = Filter(bucket=bucket, prefix=prefix, key=key, types=type)
     with suppress(TimeoutError):
         async with asyncio.timeout(window.seconds):
-            await _watch(load(), topic, chosen, window, json=json)
+            if url:
+                await _watch_ingress(load(), url, chosen, window, json=json)
+            else:
+                await _watch(load(), topic, chosen, window, json=json)
     return 0
 
 
@@ -92,6 +104,25 @@ async def _watch(settings: CliSettings, topics: Sequence[str], chosen: Filter, w
                 shown += 1
                 if shown == window.count:
                     return
+
+
+async def _watch_ingress(settings: CliSettings, url: str, chosen: Filter, window: Window, *, json: bool) -> None:
+    shown = 0
+    query = {"bucket": chosen.bucket, "prefix": chosen.prefix, "type": [f"{one}*" for one in chosen.types]}
+    if not window.from_start:
+        note("watching; Ctrl-C ends it")
+    async with (
+        Ingress.of(settings, url) as ingress,
+        aclosing(ingress.events(query, after="0" if window.from_start else "")) as events,
+    ):
+        async for event in events:
+            told = loads(event.data)
+            if chosen.key and told["key"] != chosen.key:
+                continue
+            emit(told, indent=None) if json else _show(decode_told(told))
+            shown += 1
+            if shown == window.count:
+                return
 
 
 def _window(since: str, *, from_start: bool, count: int, length: str) -> Window:
@@ -126,7 +157,7 @@ async def _facts(settings: CliSettings, reader: Any, topics: Sequence[str], wind
 
 async def _all_facts(settings: CliSettings) -> list[str]:
     async with kafka.open_admin(settings) as admin:
-        there = await kafka.partitions_of(admin, (kind.topic.name for kind in EVENTS))
+        there = await partitions_of(admin, (kind.topic.name for kind in EVENTS))
         if not there:
             raise Rejected("NOT_SET_UP", "watch: there is no topic of facts; run `penstock setup`")
         return [*there, *await topics_of(admin)]

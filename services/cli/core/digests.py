@@ -1,6 +1,6 @@
 """What is known of one object's digests, by three witnesses: the hasher, ingest and the bucket itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,6 +47,15 @@ def judge(row: Mapping[str, Any] | None, *, known: str | None, stored: str | Non
     if row is not None:
         return Verdict("pending", row, "it was overwritten; the digests of the new version are not made yet")
     return Verdict("pending", remark="" if known else "its notification has not arrived yet; `penstock sweep` finds it")
+
+
+def judge_told(told: Mapping[str, Any] | None, *, is_input: bool = True) -> Verdict:
+    """Weigh what the ingress tells of an object: what ingest saw last, and the rows of the hasher."""
+    seen: Mapping[str, Any] = (told and told["object"]) or {}
+    rows: Sequence[Mapping[str, Any]] = told["digests"] if told else ()
+    etag = seen.get("etag") if seen.get("state") == "stored" else None
+    row = next((one for one in reversed(rows) if one["etag"] == etag), rows[-1] if rows else None)
+    return judge(row, known=etag, stored=None, is_input=is_input)
 
 
 def _of_row(row: Mapping[str, Any], *, exists: bool) -> Verdict:

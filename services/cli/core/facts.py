@@ -61,6 +61,22 @@ def decode(  # noqa: PLR0913 - a record has these
     return Fact(topic, partition, offset, at, name, topic if topic.endswith(DEAD) else kind, texts, _body(value))
 
 
+def decode_told(told: Mapping[str, Any]) -> Fact:
+    """Read a fact as the ingress tells it; its number in the timeline stands for the offset."""
+    code, _, reason = str(told.get("error") or "").partition(": ")
+    body, bucket = told.get("body"), told.get("bucket")
+    return Fact(
+        topic=str(told.get("topic", "")),
+        partition=0,
+        offset=int(told.get("seq", 0)),
+        at=datetime.fromisoformat(str(told["at"])),
+        key=f"{bucket}/{told.get('key')}" if bucket else "",
+        type=str(told.get("type", "")),
+        headers={"dlq_code": code, "dlq_reason": reason} if reason else {},
+        data=body if isinstance(body, dict) else {"raw": str(body)},
+    )
+
+
 def _body(value: bytes | None) -> Mapping[str, Any]:
     try:
         body = json.loads(value or b"null")

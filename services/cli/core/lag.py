@@ -1,21 +1,10 @@
-"""How far readers are behind, and what waits unsettled, from offsets alone."""
+"""What waits unsettled, from offsets alone."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 Partition = tuple[str, int]
 """A topic and a partition's number."""
-
-
-def behind(
-    committed: Mapping[Partition, int], starts: Mapping[Partition, int], ends: Mapping[Partition, int]
-) -> dict[str, int]:
-    """Return records to read, by topic; without a commit, reading starts at the first record kept."""
-    lag: dict[str, int] = defaultdict(int)
-    for partition, end in ends.items():
-        start = starts[partition]
-        lag[partition[0]] += max(0, end - max(committed.get(partition, start), start))
-    return dict(lag)
 
 
 def unsettled(

@@ -1,7 +1,7 @@
-"""The digests that can be asked for, by name."""
+"""What makes each digest that can be asked for."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import blake3
@@ -9,7 +9,7 @@ import xxhash
 from awscrt import checksums
 from typing_extensions import Buffer
 
-from shared.errors import Rejected
+from shared.digests import HASHLIB
 
 
 class Digest(Protocol):
@@ -42,7 +42,7 @@ def _hashlib(name: str) -> Callable[[], Digest]:
 
 
 ALGORITHMS: Mapping[str, Callable[[], Digest]] = {
-    **{name.replace("-", "_"): _hashlib(name) for name in sorted(hashlib.algorithms_guaranteed) if "shake" not in name},
+    **{kept: _hashlib(name) for kept, name in HASHLIB.items()},
     "blake3": blake3.blake3,
     "crc32": lambda: _Crc(checksums.crc32, 8),
     "crc32c": lambda: _Crc(checksums.crc32c, 8),
@@ -50,22 +50,4 @@ ALGORITHMS: Mapping[str, Callable[[], Digest]] = {
     "xxh3": xxhash.xxh3_64,
     "xxh3_128": xxhash.xxh3_128,
 }
-"""Makers of digests; hashlib's shake digests have no length of their own and are left out."""
-
-
-def normal(name: str) -> str:
-    """Return the name by which a digest is kept: `SHA-256` and `sha256` are one."""
-    plain = name.strip().lower()
-    joined = plain.replace("-", "")
-    return joined if joined in ALGORITHMS else plain.replace("-", "_")
-
-
-def known(names: Iterable[str]) -> tuple[str, ...]:
-    """Return `names` as they are kept, each once; a name nobody knows is rejected together with those that are."""
-    wanted = tuple(dict.fromkeys(normal(name) for name in names if name.strip()))
-    if strange := [name for name in wanted if name not in ALGORITHMS]:
-        raise Rejected(
-            "UNKNOWN_DIGEST",
-            f"unknown digest {', '.join(strange)!a}; known are {', '.join(sorted(ALGORITHMS))}",
-        )
-    return wanted
+"""Makers of digests, one for each of `shared.digests.NAMES`."""

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.hasher.core.algorithms import ALGORITHMS, known, normal
+from services.hasher.core.algorithms import ALGORITHMS
+from shared.digests import ASKED, known, normal, words
 from shared.events import ObjectChanged, ObjectHashed
 
 Status = Literal["pending", "running", "succeeded", "failed", "superseded", "gone"]
 Place = tuple[str, str, str]
 """Bucket, key and version id, empty in a bucket without versions."""
-
-ASKED = "penstock-digests"
-"""The metadata entry that names other digests than the default ones."""
 
 
 def place_of(change: ObjectChanged) -> Place:
@@ -49,7 +47,7 @@ class Task:
 def task_of(change: ObjectChanged, defaults: Sequence[str]) -> Task:
     """Read what the uploader wants; raises Rejected for a digest that nobody knows."""
     asked = change.metadata.get(ASKED, "")
-    algorithms = known(asked.replace(",", " ").split()) or known(defaults)
+    algorithms = known(words(asked)) or known(defaults)
     return Task(change, algorithms, declared_in(change.metadata))
 
 

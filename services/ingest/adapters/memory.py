@@ -142,7 +142,9 @@ SELECT
 FROM jsonb_populate_recordset(NULL::ingest.objects, $1)
 ON CONFLICT (bucket, key) DO UPDATE SET
     state = excluded.state, version_id = excluded.version_id, etag = excluded.etag, size = excluded.size,
-    content_type = excluded.content_type, metadata = excluded.metadata, sequencer = excluded.sequencer,
+    content_type = excluded.content_type, sequencer = excluded.sequencer,
+    -- a removal tells none: whose the object was is still asked for
+    metadata = CASE excluded.state WHEN 'removed' THEN mine.metadata ELSE excluded.metadata END,
     revision = excluded.revision, seen_by = excluded.seen_by, sweep_id = excluded.sweep_id,
     correlation_id = excluded.correlation_id, occurred_at = excluded.occurred_at, updated_at = clock_timestamp()
 WHERE mine.revision < excluded.revision

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from services.ingress.settings import IngressSettings
@@ -82,6 +82,9 @@ class Body:
                 async for chunk in self.chunks():
                     for part in reader.read(chunk):
                         yield part
+        except ParserLimitReached as error:
+            parts = self._settings.max_form_parts
+            raise Rejected("TOO_LARGE", f"the form is too large: {error}; up to {parts} parts are allowed") from None
         except MultipartError as error:
             raise Rejected("BROKEN_BODY", f"the form cannot be read: {error}") from None
 
@@ -121,6 +124,7 @@ def _length(request: Request, limit: int) -> int:
         raise Rejected("LENGTH_REQUIRED", "the request has no Content-Length: say how many bytes come")
     if int(text) > limit:
         raise Rejected(
-            "TOO_LARGE", f"the request has {text} bytes, and {limit} are allowed (PENSTOCK_MAX_UPLOAD_BYTES)"
+            "TOO_LARGE",
+            f"the request has {text} bytes, and {limit} are allowed: send less, or raise PENSTOCK_MAX_UPLOAD_BYTES",
         )
     return int(text)

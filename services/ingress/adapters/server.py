@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from services.ingress.adapters.connections import Connection
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError
 
@@ -20,7 +23,8 @@ class HttpServer(uvicorn.Server):
                 app,
                 host=settings.http_host,
                 port=settings.http_port,
-                http="httptools",
+                http=cast("Any", partial(Connection, settings)),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",

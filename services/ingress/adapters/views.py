@@ -1,6 +1,22 @@
 """What the other services have recorded: the views of schema `api`, read and never written."""
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asyncpg import Record, UndefinedTableError
+
+from services.ingress.core.digests import folder_of
+from services.ingress.core.links import Upload
+from services.ingress.core.results import Recent
+from shared.errors import Outage
 from shared.postgres import Pool
+
+SECONDS: Final = 3.0
+"""How long a question may take, the wait for a connection included."""
+COUNTING_SECONDS: Final = 10.0
+LATEST: Final = 1000
+"""Facts that are looked through for what happened last, however many there are."""
 
 
 class Views:
@@ -8,3 +24,101 @@ class Views:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    async def upload(self, bucket: str, id: str) -> Upload | None:  # noqa: A002 - the clients' own word
+        """Return what is recorded of the upload `id`: one question, answered from three primary keys."""
+        folder = folder_of(id)
+        rows = await self._ask(_UPLOAD, bucket, folder, f"{folder[:-1]}0")
+        return Upload(id=id, **rows[0]) if rows else None
+
+    async def recent(self, places: Sequence[str], limit: int) -> list[Recent]:
+        """Return the objects that something happened to last, newest first, out of the latest facts alone."""
+        try:
+            return [Recent(**row) for row in await self._ask(_RECENT, list(places), limit, LATEST)]
+        except UndefinedTableError:  # a service that gives one of the views has never run
+            return []
+
+    async def counts(self, places: Sequence[str]) -> dict[str, Any]:
+        """Count what lies below `places`, `bucket/prefix` beginnings; without one, everything."""
+        digests = await self._ask(_DIGESTS, list(places), seconds=COUNTING_SECONDS)
+        objects = await self._ask(_OBJECTS, list(places), seconds=COUNTING_SECONDS)
+        work = await self._ask(_WORK, list(places), seconds=COUNTING_SECONDS)
+        tables, sweeps = await self._ask(_TABLES), await self._ask(_LAST_SWEEP)
+        return {
+            "digests": [dict(row) for row in digests],
+            "objects": [dict(row) for row in objects],
+            "work": [dict(row) for row in work],
+            "tables": [dict(row) for row in tables],
+            "last_sweep": dict(sweeps[0]) if sweeps else None,
+        }
+
+    async def leases(self) -> list[dict[str, Any]]:
+        """Return who holds leased work, and when each was last heard of."""
+        return [dict(row) for row in await self._ask(_LEASES)]
+
+    async def _ask(self, question: str, *values: object, seconds: float = SECONDS) -> list[Record]:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._pool.fetch(question, *values)
+        except TimeoutError:
+            raise Outage(f"Postgres does not answer within {seconds:g} s: try again later") from None
+
+
+_UPLOAD = """
+SELECT
+    place.bucket, place.key, o.metadata ->> 'penstock-owner' AS owner, coalesce(o.etag, d.etag) AS etag,
+    coalesce(o.version_id, d.version_id) AS version_id, coalesce(o.size, d.size) AS size, o.state,
+    coalesce(o.correlation_id, d.correlation_id) AS correlation_id, o.seen_by, o.revision, o.updated_at AS noted_at,
+    d.status, d.etag AS hashed_etag, coalesce(d.digests, '{}') AS digests, d.verification, d.attempts, d.error,
+    d.updated_at AS hashed_at, w.state AS work_state, w.attempt AS work_attempts, w.worker, w.progress
+FROM (SELECT * FROM api.objects WHERE bucket = $1 AND key >= $2 AND key < $3) AS o
+FULL JOIN (SELECT * FROM api.digests WHERE bucket = $1 AND key >= $2 AND key < $3) AS d USING (bucket, key)
+CROSS JOIN LATERAL (SELECT coalesce(o.bucket, d.bucket) AS bucket, coalesce(o.key, d.key) AS key) AS place
+LEFT JOIN api.work AS w ON w.queue = 'digest' AND w.key = (
+    d.bucket || '/' || d.key || '@' || coalesce(d.version_id, '') || '#' || d.etag
+) COLLATE "default"
+ORDER BY place.key, d.created_at DESC LIMIT 1
+"""
+"""The key is a range, for of the name only the beginning is known; the work's key is as the hasher names it."""
+
+_RECENT = """
+SELECT f.bucket, f.key, f.at, o.state, o.size, d.status, coalesce(d.digests, '{}') AS digests, d.error
+FROM (
+    SELECT bucket, key, max(seq) AS seq, max(at) AS at
+    FROM (SELECT bucket, key, seq, at FROM api.timeline ORDER BY seq DESC LIMIT $3) AS latest
+    WHERE key IS NOT NULL AND (cardinality($1::text[]) = 0 OR bucket || '/' || key ^@ ANY ($1::text[]))
+    GROUP BY 1, 2 ORDER BY 3 DESC LIMIT $2
+) AS f
+LEFT JOIN api.objects AS o ON o.bucket = f.bucket AND o.key = f.key
+LEFT JOIN LATERAL (
+    SELECT status, digests, error FROM api.digests
+    WHERE bucket = f.bucket AND key = f.key ORDER BY created_at DESC LIMIT 1
+) AS d ON true
+ORDER BY f.seq DESC
+"""
+
+_DIGESTS = """
+SELECT bucket, status, count(*) AS versions, coalesce(sum(size), 0)::bigint AS bytes,
+    extract(epoch FROM now() - min(created_at))::float8 AS oldest_seconds
+FROM api.digests WHERE cardinality($1::text[]) = 0 OR bucket || '/' || key ^@ ANY ($1::text[])
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_OBJECTS = """
+SELECT bucket, state, count(*) AS objects, coalesce(sum(size), 0)::bigint AS bytes
+FROM api.objects WHERE cardinality($1::text[]) = 0 OR bucket || '/' || key ^@ ANY ($1::text[])
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_WORK = """
+SELECT queue, state, count(*) AS items, extract(epoch FROM now() - min(created_at))::float8 AS oldest_seconds
+FROM api.work WHERE cardinality($1::text[]) = 0 OR key ^@ ANY ($1::text[])
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_TABLES = """
+SELECT schemaname || '.' || relname AS name, pg_total_relation_size(relid) AS bytes, n_live_tup AS rows_about
+FROM pg_stat_user_tables ORDER BY 1
+"""
+_LAST_SWEEP = "SELECT * FROM api.sweeps ORDER BY started_at DESC LIMIT 1"
+_LEASES = """
+SELECT queue, worker, count(*) AS items, max(heartbeat_at) AS last_seen
+FROM api.work WHERE state = 'running' GROUP BY 1, 2 ORDER BY 1, 2
+"""

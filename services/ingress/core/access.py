@@ -11,13 +11,15 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 class Principal:
     """Whoever sent a request: the token behind it, never the token itself.
 
-    `places` are `bucket/prefix` beginnings that it sees; empty sees everything.
+    `places` are `bucket/prefix` beginnings that it sees; empty sees everything. `rate` is what it may send, in
+    requests a second; None is the usual.
     """
 
     id: str
     name: str
     scopes: frozenset[Scope]
     places: tuple[str, ...] = ()
+    rate: float | None = None
 
     def may(self, scope: Scope) -> bool:
         """Tell whether it may do what needs `scope`; who administers may do everything."""
@@ -27,6 +29,10 @@ class Principal:
         """Tell whether an object is one of its own; others do not exist for it."""
         place = f"{bucket}/{key}"
         return not self.places or any(place.startswith(beginning) for beginning in self.places)
+
+    def may_give(self, places: tuple[str, ...]) -> bool:
+        """Tell whether all of `places` are its own, so that a token made by it sees no more than it does."""
+        return not self.places or (bool(places) and all(self.sees(*one.split("/", 1)) for one in places))
 
 
 ROOT: Final = Principal("root", "root", frozenset(SCOPES))

@@ -25,3 +25,13 @@ def safe_key(text: str) -> str:
     if any(step in {"", ".", ".."} for step in text.replace("\\", "/").split("/")):
         raise Rejected("KEY_UNSAFE", f"the name {shown} leads out of its place: no absolute path, no . and no ..")
     return text
+
+
+def known_key(text: str) -> str:
+    """Return the key of an object that is there already, whoever named it; raises Rejected for what no key can be.
+
+    An empty key is its bucket, and `.` and `..` are another key to whatever tidies paths.
+    """
+    if not text or {".", ".."} & set(text.split("/")):
+        raise Rejected("KEY_UNSAFE", "the key is empty or has a step . or ..: no object is called so")
+    return text

@@ -13,7 +13,12 @@ STATUS: Final[Mapping[str, HTTPStatus]] = {
     "NO_TOKEN": HTTPStatus.UNAUTHORIZED,
     "BAD_TOKEN": HTTPStatus.UNAUTHORIZED,
     "WRONG_SCOPE": HTTPStatus.FORBIDDEN,
+    "WRONG_PLACE": HTTPStatus.FORBIDDEN,
     "CROSS_SITE": HTTPStatus.FORBIDDEN,
+    "BAD_CSRF": HTTPStatus.FORBIDDEN,
+    "WRONG_HOST": HTTPStatus.MISDIRECTED_REQUEST,
+    "NAME_TAKEN": HTTPStatus.CONFLICT,
+    "NO_SUCH_TOKEN": HTTPStatus.NOT_FOUND,
     "ACCESS_DENIED": HTTPStatus.FORBIDDEN,
     "NOT_FOUND": HTTPStatus.NOT_FOUND,
     "NO_SUCH_BUCKET": HTTPStatus.NOT_FOUND,
@@ -24,8 +29,25 @@ STATUS: Final[Mapping[str, HTTPStatus]] = {
     "NO_FORM": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "RANGE_PAST_END": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     "TOO_MANY_REQUESTS": HTTPStatus.TOO_MANY_REQUESTS,
+    "HEAD_TOO_LARGE": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "NO_HTTP": HTTPStatus.BAD_REQUEST,
     "BROKEN_BODY": HTTPStatus.BAD_REQUEST,
     "DISK_FULL": HTTPStatus.INSUFFICIENT_STORAGE,
+    "TUS_VERSION": HTTPStatus.PRECONDITION_FAILED,
+    "NO_SUCH_UPLOAD": HTTPStatus.NOT_FOUND,
+    "UPLOAD_INCOMPLETE": HTTPStatus.CONFLICT,
+    "UPLOAD_EXPIRED": HTTPStatus.GONE,
+    "UPLOAD_BUSY": HTTPStatus.LOCKED,
+    "OFFSET_DIFFERS": HTTPStatus.CONFLICT,
+    "BAD_LENGTH": HTTPStatus.BAD_REQUEST,
+    "BAD_OFFSET": HTTPStatus.BAD_REQUEST,
+    "BAD_METADATA": HTTPStatus.BAD_REQUEST,
+    "BAD_CHECKSUM": HTTPStatus.BAD_REQUEST,
+    "WRONG_TYPE": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "METHOD_NOT_ALLOWED": HTTPStatus.METHOD_NOT_ALLOWED,
+    "NO_SUCH_OBJECT": HTTPStatus.NOT_FOUND,
+    "NO_SUCH_WEBHOOK": HTTPStatus.NOT_FOUND,
+    "TOO_MANY_STREAMS": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """By the code of an error that has one; any other is 422."""
 
@@ -69,5 +91,8 @@ def body_of(error: BaseException) -> dict[str, Any]:
 def headers_of(error: BaseException) -> dict[str, str]:
     """Return the headers that go with a problem."""
     own = error.headers if isinstance(error, Problem) else {}
-    waits = status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE
-    return {**({"retry-after": str(RETRY_SECONDS)} if waits else {}), **own}
+    status = status_of(error)
+    waits = {"retry-after": str(RETRY_SECONDS)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
+    # the rest of a body that did not come in time is not waited for
+    ends = {"connection": "close"} if status is HTTPStatus.REQUEST_TIMEOUT else {}
+    return {**waits, **ends, **own}

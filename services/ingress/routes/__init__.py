@@ -3,13 +3,26 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from types import ModuleType
 
 from fastapi import APIRouter
+
+from services.ingress.core.navigation import Entry, ordered
 
 
 def found() -> Iterator[APIRouter]:
     """Give the router of every module here, in the order of their names."""
-    for module in pkgutil.iter_modules(__path__):
-        router = getattr(importlib.import_module(f"{__name__}.{module.name}"), "router", None)
+    for module in _modules():
+        router = getattr(module, "router", None)
         if isinstance(router, APIRouter):
             yield router
+
+
+def navigation() -> tuple[Entry, ...]:
+    """Return the links to the pages of every module here that has some."""
+    return ordered(entry for module in _modules() for entry in getattr(module, "NAVIGATION", ()))
+
+
+def _modules() -> Iterator[ModuleType]:
+    for module in pkgutil.iter_modules(__path__):
+        yield importlib.import_module(f"{__name__}.{module.name}")

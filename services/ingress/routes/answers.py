@@ -1,6 +1,8 @@
 """Errors as problems (RFC 9457), whatever route they come from."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI
@@ -10,41 +12,55 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from services.ingress.core.problems import MEDIA_TYPE, body_of, headers_of, status_of
+from services.ingress.routes.rendering import render, wants_page
 from shared.errors import PenstockError, Rejected
 
 log = structlog.get_logger()
 
+TOLD_BESIDE: Final[dict[str, Mapping[str, Any]]] = {}
+"""By path: what its problems tell beside, because its clients look for it. The routes put it here."""
+
 
 def install(app: FastAPI) -> None:
     """Let `app` answer every error with a problem."""
-    app.add_exception_handler(PenstockError, _told)
+    app.add_exception_handler(PenstockError, told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _told)
+    app.add_exception_handler(Exception, told)
 
 
-async def _told(_request: Request, error: Exception) -> Response:
+async def told(request: Request, error: Exception) -> Response:
+    """Answer an error with its problem."""
     status = status_of(error)
     if status >= 500:  # noqa: PLR2004 - the server's own
         log.error("request.failed", exc_info=error)
-    return JSONResponse(body_of(error), int(status), headers_of(error), MEDIA_TYPE)
+    return _answer(request, {**body_of(error), **TOLD_BESIDE.get(request.url.path, {})}, status, headers_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
     where = ".".join(str(step) for step in first["loc"])
-    return await _told(request, Rejected("BAD_REQUEST", f"{where}: {first['msg']}"))
+    return await told(request, Rejected("BAD_REQUEST", f"{where}: {first['msg']}"))
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    code = HTTPStatus(error.status_code).phrase.upper().replace(" ", "_")
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.upper().replace(" ", "_")
+    is_unsaid = code == "NOT_FOUND" and error.detail == phrase
     body = {
         "type": "about:blank",
         "title": error.detail,
         "status": error.status_code,
-        "detail": error.detail,
+        "detail": "there is nothing at this address: check it" if is_unsaid else error.detail,
         "code": code,
     }
-    return JSONResponse(body, error.status_code, error.headers, MEDIA_TYPE)
+    return _answer(request, body, error.status_code, error.headers or {})
+
+
+def _answer(request: Request, body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
+    """Tell a problem as whoever asked can read it: a browser gets a page, programs get the document."""
+    if wants_page(request) and request.url.path not in TOLD_BESIDE:
+        return render(request, "problem.html", status=status, headers=headers, problem=body)
+    return JSONResponse(body, status, headers, MEDIA_TYPE)

@@ -1,22 +1,69 @@
-"""Who may come in: a bearer token, `?token=`, or a session cookie; each route says what it needs."""
+"""Who sends a request: a bearer token, `?token=`, or a session cookie; each route says which scope it needs."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from fastapi import Depends
 from starlette.requests import Request
 
 from services.ingress.core.access import EVERYBODY, Principal, Scope
 from services.ingress.core.problems import Problem
+from services.ingress.core.sessions import Session
 from services.ingress.doors import Doors, doors
 from shared.errors import Rejected
+
+CHALLENGE: Final = {"www-authenticate": 'Bearer realm="penstock"'}
+
+
+async def identify(request: Request) -> Principal:
+    """Return who sends a request; the gate asks this once for each, and another way to log in would begin here.
+
+    Raises Problem: NO_TOKEN, BAD_TOKEN.
+    """
+    tokens = doors(request).tokens
+    if tokens.is_open:
+        return EVERYBODY
+    if text := token_in(request):
+        found = await tokens.authenticate(text)
+    elif (session := session_in(request)) is not None:
+        found = tokens.bearer_of(session.token_id, session=session.id)
+    else:
+        raise Problem("NO_TOKEN", "no token: send Authorization: Bearer <token>, or ?token=", headers=CHALLENGE)
+    if found is None:
+        raise Problem("BAD_TOKEN", "the token is not known, was revoked or has expired", headers=CHALLENGE)
+    return found
+
+
+def token_in(request: Request) -> str:
+    """Return the text of the token that a request brings; empty when it brings none."""
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    return text.strip() if kind.lower() == "bearer" else request.query_params.get("token", "")
+
+
+def session_in(request: Request) -> Session | None:
+    """Return the session whose cookie counts: a token that comes along wins over it."""
+    sessions = doors(request).sessions
+    cookie = request.cookies.get(sessions.cookie)
+    return sessions.read(cookie) if cookie and not token_in(request) else None
+
+
+def csrf_of(request: Request) -> str:
+    """Return what the forms of a page send along as `csrf`; empty where no session needs it."""
+    session = session_in(request)
+    return doors(request).sessions.csrf(session) if session else ""
+
+
+def principal_of(request: Request) -> Principal:
+    """Return whom the gate has let in."""
+    found: Principal = request.state.principal
+    return found
 
 
 def needs(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     """Return the dependency of a route that needs `scope`."""
 
     async def principal(request: Request) -> Principal:
-        found = await identify(request)
+        found = principal_of(request)
         if not found.may(scope):
             raise Rejected("WRONG_SCOPE", f"the token {found.name} lacks the scope {scope}: use one that has it")
         return found
@@ -24,31 +71,19 @@ def needs(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     return principal
 
 
-async def identify(request: Request) -> Principal:
-    """Return who sends a request.
-
-    Raises Problem: NO_TOKEN, BAD_TOKEN.
-    """
-    tokens = doors(request).tokens
-    if tokens.is_open:
-        return EVERYBODY
-    secret = _secret(request)
-    challenge = {"www-authenticate": 'Bearer realm="penstock"'}
-    if not secret:
-        raise Problem("NO_TOKEN", "no token: send Authorization: Bearer <token>, or ?token=", headers=challenge)
-    found = await tokens.authenticate(secret)
-    if found is None:
-        raise Problem("BAD_TOKEN", "the token is not known, was revoked or has expired", headers=challenge)
-    return found
+async def anybody(request: Request) -> Principal:
+    """Return whom the gate has let in; as a coroutine, since FastAPI sends other dependencies through a thread."""
+    return principal_of(request)
 
 
-def _secret(request: Request) -> str:
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    return secret.strip() if kind.lower() == "bearer" else request.query_params.get("token", "")
+async def reached(request: Request) -> Doors:
+    """Return the doors, likewise."""
+    return doors(request)
 
 
+Anybody: TypeAlias = Annotated[Principal, Depends(anybody)]
 Reader: TypeAlias = Annotated[Principal, Depends(needs("read"))]
 WriterOf: TypeAlias = Annotated[Principal, Depends(needs("write"))]
 Runner: TypeAlias = Annotated[Principal, Depends(needs("run"))]
 Admin: TypeAlias = Annotated[Principal, Depends(needs("admin"))]
-Through: TypeAlias = Annotated[Doors, Depends(doors)]
+Through: TypeAlias = Annotated[Doors, Depends(reached)]

@@ -1,20 +1,30 @@
 """Raw objects: put, get, describe and remove by bucket and key."""
 
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+import structlog
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from services.ingress.adapters.bodies import Body
+from services.ingress.adapters.listing import page_of
 from services.ingress.core.access import Principal
-from services.ingress.core.names import safe_key
-from services.ingress.routes.guard import Through, WriterOf
+from services.ingress.core.listing import seen_prefixes
+from services.ingress.core.names import known_key, safe_key
+from services.ingress.routes.guard import Reader, Through, WriterOf
 from shared.errors import Rejected
-from shared.storage import ObjectInfo, ObjectRef
+from shared.storage import PAGE, ObjectInfo, ObjectRef
 
+log = structlog.get_logger()
 router = APIRouter(prefix="/objects", tags=["objects"])
 
-Bucket = Annotated[str, Path(description="One of the input buckets.", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+Bucket = Annotated[
+    str,
+    Path(
+        description="An input bucket, or an output bucket to read from.", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+    ),
+]
 Key = Annotated[str, Path(description="The object's key; slashes are part of it.")]
 META = "x-amz-meta-"
 
@@ -28,6 +38,72 @@ class Stored(BaseModel):
     size: int
 
 
+class Listed(BaseModel):
+    """An object of a listing."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+
+
+class Listing(BaseModel):
+    """A page of a listing, in key order; `next` is what to start the next one after, null at the end."""
+
+    bucket: str
+    prefix: str
+    objects: list[Listed]
+    folders: list[str]
+    next: str | None
+
+
+@router.get("/{bucket}")
+async def list_objects(  # noqa: PLR0913 - what a listing can be asked
+    bucket: Bucket,
+    who: Reader,
+    through: Through,
+    *,
+    prefix: str = "",
+    start_after: str = "",
+    limit: Annotated[int, Query(ge=1, le=PAGE)] = PAGE,
+    delimiter: Annotated[str, Query(max_length=16)] = "",
+) -> Listing:
+    """List a bucket in pages; with a delimiter, what is below a folder is told as that folder."""
+    _require_readable(bucket, who, through)
+    page = await page_of(
+        through.store,
+        bucket,
+        seen_prefixes(who.places, bucket, prefix),
+        prefix=prefix,
+        start_after=start_after,
+        limit=limit,
+        delimiter=delimiter,
+    )
+    objects = [
+        Listed(key=one.ref.key, etag=one.etag, size=one.size, last_modified=one.last_modified) for one in page.objects
+    ]
+    return Listing(bucket=bucket, prefix=prefix, objects=objects, folders=page.folders, next=page.next)
+
+
+@router.get("/{bucket}/{key:path}", response_class=Response)
+@router.head("/{bucket}/{key:path}", response_class=Response)
+async def get_object(bucket: Bucket, key: Key, who: Reader, through: Through) -> Response:
+    """Give an object as a file: whole, in a range, or not at all when the client has it already."""
+    _require_readable(bucket, who, through)
+    return through.downloads.of(ObjectRef(bucket, known_key(key)), who)
+
+
+@router.delete("/{bucket}/{key:path}", status_code=204)
+async def delete_object(bucket: Bucket, key: Key, who: WriterOf, through: Through) -> None:
+    """Remove an object of an input bucket."""
+    if bucket not in through.settings.input_buckets:
+        raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that gives up its objects: name an input bucket")
+    ref = ObjectRef(bucket, known_key(key))
+    await through.downloads.described(ref, who)
+    await through.store.delete(ref)
+    log.info("audit.object_removed", by=who.name, bucket=bucket, key=key)
+
+
 @router.put("/{bucket}/{key:path}", status_code=201)
 async def put_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, through: Through) -> Stored:
     """Store the request's body as an object, whole or not at all; `x-amz-meta-` headers are kept with it."""
@@ -38,10 +114,18 @@ async def put_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, 
     return told(await through.uploads.whole(body, ref, content_type=content_type, metadata=metadata), ref)
 
 
+def _require_readable(bucket: str, who: Principal, through: Through) -> None:
+    settings = through.settings
+    if bucket not in settings.input_buckets + settings.output_buckets or not seen_prefixes(who.places, bucket, ""):
+        raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that you may read: check its name")
+
+
 def place(bucket: str, key: str, who: Principal, through: Through) -> ObjectRef:
     """Return where `who` may write; what it may not see does not exist for it."""
     if bucket not in through.settings.input_buckets or not who.sees(bucket, key):
-        raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that takes this object")
+        raise Rejected(
+            "NO_SUCH_BUCKET", f"there is no bucket {bucket} that takes this object: name an input bucket of yours"
+        )
     return ObjectRef(bucket, key)
 
 

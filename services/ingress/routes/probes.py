@@ -1,6 +1,7 @@
 """Whether the ingress lives, and its metrics; open to everybody."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 router = APIRouter(tags=["probes"])
@@ -13,7 +14,7 @@ async def health() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics() -> Response:
     """Return everything that is counted, as Prometheus reads it."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

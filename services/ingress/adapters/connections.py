@@ -1,0 +1,145 @@
+"""Connections of clients that take their time: heads bounded in time and size, and answers that arrive nevertheless."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from services.ingress.core.problems import MEDIA_TYPE, body_of, status_of
+from services.ingress.settings import IngressSettings
+from shared.errors import Rejected
+
+MAX_HEAD_BYTES: Final = 64 << 10
+HEADER_OVERHEAD: Final = 32
+"""What a header counts for beside its bytes: ten thousand empty ones are too many too."""
+LINGER_SECONDS: Final = 2.0
+WRITE_AHEAD: Final = 512 << 10
+"""Bytes of an answer that may wait for the network while the next ones are fetched."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection; a head that is late or too large is answered, and a client that takes nothing is left."""
+
+    def __init__(self, limits: IngressSettings, **given: Any) -> None:
+        super().__init__(**given)
+        self._limits = limits
+        self._is_in_head = False
+        self._is_refused = False
+        self._raw_bytes = 0
+        self._head_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        _end_when_nothing_is_taken(transport, self._limits.stall_seconds)
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._until(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a head that goes on and on is refused while it does."""
+        if self._is_refused:
+            return
+        was_in_head = self._is_in_head
+        super().data_received(data)
+        if was_in_head and self._is_in_head and not self._is_refused:
+            self._raw_bytes += len(data)
+            if self._raw_bytes > MAX_HEAD_BYTES:
+                self._refuse(_too_large())
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of a head."""
+        super().on_message_begin()
+        if not self._is_in_head:
+            self._begin_head()
+
+    def on_url(self, url: bytes) -> None:
+        """Count the address as part of the head."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._count(len(name) + len(value) + HEADER_OVERHEAD)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Let the application begin; from here on bodies have their own time."""
+        self._is_in_head = False
+        self._until(None)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for the next request where the answer to this one came before its end."""
+        super().on_message_complete()
+        if self.cycle is not None and self.cycle.response_complete:
+            self._until(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def on_response_complete(self) -> None:
+        """Take what is left of a body that was answered early, but not for ever."""
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._until(self._limits.header_seconds, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, or was cut off for its size, with a problem."""
+        is_large = self._head_bytes > MAX_HEAD_BYTES
+        self._refuse(_too_large() if is_large else Rejected("NO_HTTP", f"{msg.rstrip('.')}: send HTTP/1.1"))
+
+    def _begin_head(self) -> None:
+        self._is_in_head, self._raw_bytes, self._head_bytes = True, 0, 0
+        self._until(self._limits.header_seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        if self._is_answering():
+            self._until(self._limits.header_seconds, self._head_is_late)
+        else:
+            waited = self._limits.header_seconds
+            self._refuse(
+                Rejected("STALLED", f"the head of the request did not come within {waited:g} s: send it whole")
+            )
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise _too_large()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self, error: Rejected) -> None:
+        """Answer, and go on reading for a moment: closed at once, the connection's reset would overtake the answer."""
+        self._is_refused = True
+        if self._is_answering():
+            self.transport.close()
+            return
+        body = json.dumps(body_of(error)).encode()
+        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status_of(error)] + head.encode() + body)
+        self.transport.write_eof()
+        self._until(LINGER_SECONDS, self.transport.close)
+
+    def _until(self, seconds: float | None, then: Callable[[], None] = lambda: None) -> None:
+        """Do something when so much time has passed; replaces what was to be done before."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, then)
+
+
+def _too_large() -> Rejected:
+    return Rejected("HEAD_TOO_LARGE", f"address and headers have more than {MAX_HEAD_BYTES} bytes: send fewer of them")
+
+
+def _end_when_nothing_is_taken(transport: asyncio.Transport, seconds: float) -> None:
+    """Let the kernel end a connection whose client leaves sent bytes untaken; else a closed one would hold them."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))

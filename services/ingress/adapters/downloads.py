@@ -1,0 +1,166 @@
+"""Downloads: bytes of one version of an object, passed on as they come, whole or in a range."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import Buffer
+
+from services.ingress.core.access import Principal
+from services.ingress.core.conditions import Validators
+from services.ingress.core.disposition import attachment, shown_type
+from services.ingress.core.ranges import Range, asked
+from services.ingress.settings import IngressSettings
+from shared.errors import Outage, one_line
+from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
+
+log = structlog.get_logger()
+
+BUSY_SECONDS: Final = 30.0
+TRIES: Final = 5
+HARMLESS: Final = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'; sandbox"}
+
+
+class Downloads:
+    """Reads objects for clients, so many at a time as leave connections to the store for everybody else."""
+
+    def __init__(self, store: ObjectStore, settings: IngressSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._slots = asyncio.Semaphore(settings.downloads_in_flight)
+
+    def of(self, ref: ObjectRef, who: Principal) -> Response:
+        """Return the answer that gives an object as a file, as far as the request's conditions and range ask for it.
+
+        Sending it raises what `described` does, ObjectSuperseded when If-Match names another version, and Problem when
+        the range is past the end, all before the first byte.
+        """
+        return _Download(self, ref, who)
+
+    async def described(self, ref: ObjectRef, who: Principal) -> ObjectInfo:
+        """Return what there is now; what `who` may not see is ObjectGone, told as what is not there, and as late."""
+        try:
+            info = await self._store.head(ref)
+        except ObjectGone:
+            info = None
+        if info is None or not who.sees(ref.bucket, ref.key):
+            raise ObjectGone(f"there is no {ref} that you may see: check its name")
+        return info
+
+    @asynccontextmanager
+    async def bytes_of(self, info: ObjectInfo, part: Range) -> AsyncIterator[AsyncIterator[Buffer]]:
+        """Open a range of exactly the version that `info` describes, or raise ObjectSuperseded."""
+        async with self._slot():
+            end = None if part.end == part.size else part.end
+            size = self._settings.download_chunk_bytes
+            async with self._store.stream(
+                info.ref, etag=info.etag, start=part.start, end=end, chunk_size=size
+            ) as chunks:
+                yield chunks
+
+    async def taken(self, sending: Awaitable[None]) -> None:
+        """Wait until the client has taken what is sent; one that takes nothing for too long is a TimeoutError."""
+        async with asyncio.timeout(self._settings.stall_seconds):
+            await sending
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(BUSY_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Outage(f"{self._settings.downloads_in_flight} downloads are under way: try again later") from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+class _Download(Response):
+    """The answer; an object that is overwritten between the look and the read is looked at again."""
+
+    def __init__(self, downloads: Downloads, ref: ObjectRef, who: Principal) -> None:
+        super().__init__()
+        self._downloads = downloads
+        self._ref = ref
+        self._who = who
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        request = Request(scope)
+        for left in reversed(range(TRIES)):
+            info = await self._downloads.described(self._ref, self._who)
+            try:
+                await self._answer(request, info, receive, send)
+            except ObjectSuperseded:
+                if not left or "if-match" in request.headers:
+                    raise
+            else:
+                return
+
+    async def _answer(self, request: Request, info: ObjectInfo, receive: Receive, send: Send) -> None:
+        validators = Validators(info.etag, info.last_modified)
+        verdict = validators.judge(request.headers)
+        if verdict == "failed":
+            raise ObjectSuperseded(f"{info.ref} is another version than the one asked for: look at its ETag")
+        if verdict == "not_modified":
+            await Response(status_code=304, headers=validators.headers)(request.scope, receive, send)
+            return
+        wanted = request.headers.get("range") if validators.allow_range(request.headers) else None
+        part = asked(wanted, info.size)
+        head = {
+            "type": "http.response.start",
+            "status": 206 if part else 200,
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in _headers(info, part).items()],
+        }
+        if request.method == "HEAD" or not info.size:
+            await send(head)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        async with self._downloads.bytes_of(info, part or Range(0, info.size, info.size)) as chunks:
+            await _unless_gone(self._pass_on(head, chunks, send), receive)
+
+    async def _pass_on(self, head: Mapping[str, object], chunks: AsyncIterator[Buffer], send: Send) -> None:
+        """Send head and bytes; where the bytes break off or are not taken, so does the answer, unfinished."""
+        try:
+            await send(dict(head))
+            async for chunk in chunks:
+                await self._downloads.taken(send({"type": "http.response.body", "body": chunk, "more_body": True}))
+            await send({"type": "http.response.body", "body": b""})
+        except (Outage, TimeoutError) as error:
+            log.warning("download.broken", bucket=self._ref.bucket, key=self._ref.key, reason=one_line(error))
+
+
+def _headers(info: ObjectInfo, part: Range | None) -> dict[str, str]:
+    return {
+        **Validators(info.etag, info.last_modified).headers,
+        **HARMLESS,
+        "content-type": shown_type(info.content_type),
+        "content-disposition": attachment(info.ref.key),
+        "content-length": str(part.length if part else info.size),
+        "accept-ranges": "bytes",
+        **({"content-range": part.content_range} if part else {}),
+    }
+
+
+async def _unless_gone(sending: Awaitable[None], receive: Receive) -> None:
+    """Send until all is sent or the client is gone; nothing goes on after that."""
+    both = asyncio.ensure_future(sending), asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in both:
+            one.cancel()
+        results = await asyncio.gather(*both, return_exceptions=True)
+    if isinstance(results[0], Exception):
+        raise results[0]
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,186 @@
+"""`ingress.facts`: every fact that was told on the bus, in the order in which it became known here."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from services.ingress.core.facts import Fact
+from shared.errors import Outage
+from shared.postgres import Connection, Pool
+
+ANSWER_SECONDS: Final = 3.0
+CHANNEL: Final = "penstock_facts"
+"""Notified whenever there are new facts."""
+FORGOTTEN_AT_ONCE: Final = 5000
+
+
+class FactTable:
+    """Facts, each once; `seq` grows in the order of commits, so that who has seen one has seen all before it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add(self, facts: Sequence[Fact]) -> int:
+        """Keep those of `facts` that are not known yet, and wake whoever waits for some; return how many."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_IN_ORDER)
+            added: int = await connection.fetchval(_ADD, *_columns(facts))
+            if added:
+                await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
+            return added
+
+    async def page(self, after: int, limit: int) -> list[Fact]:
+        """Return the facts after `after`, oldest first."""
+        async with self._asked() as connection:
+            return [_fact(row) for row in await connection.fetch(_PAGE, after, limit)]
+
+    async def last(self) -> int:
+        """Return the newest fact's place; 0 while there is none."""
+        async with self._asked() as connection:
+            return int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM ingress.facts"))
+
+    async def highest(self) -> int:
+        """Return the highest place that was ever given, also to a fact that is forgotten by now."""
+        async with self._asked() as connection:
+            return int(await connection.fetchval(_HIGHEST))
+
+    async def about(self, bucket: str, key: str, after: int, limit: int) -> list[Fact]:
+        """Return the facts about one object by the time at which they happened, those after the fact `after`."""
+        async with self._asked() as connection:
+            return [_fact(row) for row in await connection.fetch(_ABOUT, bucket, key, after, limit)]
+
+    async def state(self, bucket: str, key: str) -> dict[str, list[dict[str, Any]]]:
+        """Return what the other services keep of an object: `object`, `digests`, and `work` that is under way."""
+        async with self._asked() as connection:
+            return {name: await _rows(connection, question, bucket, key) for name, question in _STATE.items()}
+
+    async def forget(self, age: timedelta) -> int:
+        """Remove some of the facts that are older than `age`; return how many."""
+        return len(await self._pool.fetch(_FORGET, age, FORGOTTEN_AT_ONCE))
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[Connection]:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._pool.acquire() as connection:
+                yield connection
+        except TimeoutError:
+            raise Outage("Postgres does not answer: try again later") from None
+
+
+async def _rows(connection: Connection, question: str, bucket: str, key: str) -> list[dict[str, Any]]:
+    """Return the rows of a view; none while the service that gives it has never run."""
+    try:
+        return [dict(row) for row in await connection.fetch(question, bucket, key)]
+    except asyncpg.UndefinedTableError:
+        return []
+
+
+def _columns(facts: Sequence[Fact]) -> list[list[Any]]:
+    rows = [
+        (
+            one.topic,
+            one.event_id,
+            one.type,
+            one.bucket,
+            one.key,
+            one.correlation_id,
+            one.at,
+            one.service,
+            one.error,
+            None if one.body is None else json.dumps(one.body),
+            one.partition,
+            one.offset,
+            *(one.settles or (None, None)),
+        )
+        for one in facts
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _fact(row: Any) -> Fact:
+    return Fact(
+        topic=row["topic"],
+        partition=row["partition"],
+        offset=row["record_offset"],
+        event_id=row["event_id"],
+        type=row["type"],
+        at=row["at"],
+        service=row["service"],
+        bucket=row["bucket"],
+        key=row["key"],
+        correlation_id=row["correlation_id"],
+        error=row["error"],
+        body=row["body"],
+        seq=row["seq"],
+    )
+
+
+_IN_ORDER = "SELECT pg_advisory_xact_lock(hashtextextended('penstock.facts', 0))"
+"""Numbers are given and committed by one transaction at a time, else a reader could pass one that comes later."""
+
+_ADD = """
+WITH told AS (
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[],
+        $9::text[], $10::text[], $11::integer[], $12::bigint[], $13::text[], $14::text[]
+    ) WITH ORDINALITY AS told (
+        topic, event_id, type, bucket, key, correlation_id, at, service, error, body, partition, record_offset,
+        letter_topic, letter_id, nth
+    )
+), added AS (
+    INSERT INTO ingress.facts (
+        topic, event_id, type, bucket, key, correlation_id, at, service, error, body, partition, record_offset
+    )
+    SELECT
+        told.topic, told.event_id, told.type, coalesce(told.bucket, letter.bucket), coalesce(told.key, letter.key),
+        told.correlation_id, least(told.at, clock_timestamp()), told.service, told.error, told.body::jsonb,
+        told.partition, told.record_offset
+    FROM told LEFT JOIN ingress.facts AS letter
+        ON letter.topic = told.letter_topic AND letter.event_id = told.letter_id
+    ORDER BY nth
+    ON CONFLICT (topic, event_id) DO NOTHING
+    RETURNING 1
+)
+SELECT count(*) FROM added
+"""
+"""A dead letter that is settled is about the object that the letter is about."""
+
+_HIGHEST = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ingress.facts_seq_seq"
+
+_PAGE = "SELECT * FROM ingress.facts WHERE seq > $1 ORDER BY seq LIMIT $2"
+
+_ABOUT = """
+SELECT * FROM ingress.facts
+WHERE bucket = $1 AND key = $2
+    AND (at, seq) > (coalesce((SELECT at FROM ingress.facts WHERE seq = $3), '-infinity'), $3)
+ORDER BY at, seq LIMIT $4
+"""
+"""A page that begins after a fact that was forgotten begins with the oldest one."""
+
+_FORGET = """
+DELETE FROM ingress.facts WHERE seq IN (
+    SELECT seq FROM ingress.facts WHERE at < clock_timestamp() - $1::interval ORDER BY at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+) RETURNING 1
+"""
+
+_STATE: Final = {
+    "object": """
+        SELECT state, version_id, etag, size, content_type, metadata, seen_by, correlation_id, last_modified, updated_at
+        FROM api.objects WHERE bucket = $1 AND key = $2
+    """,
+    "digests": """
+        SELECT version_id, etag, size, status, digests, verification, mismatched, attempts, error, updated_at
+        FROM api.digests WHERE bucket = $1 AND key = $2 ORDER BY updated_at
+    """,
+    "work": """
+        SELECT queue, state, attempt, progress, error, created_at, updated_at FROM api.work
+        WHERE state IN ('pending', 'running') AND payload->>'bucket' = $1 AND payload->>'key' = $2
+        ORDER BY created_at
+    """,
+}

@@ -1,0 +1,139 @@
+"""New facts as they come, for every stream and every webhook of this process: one LISTEN, and pages read once."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import asyncpg
+import structlog
+from prometheus_client import Gauge
+from pydantic import SecretStr
+
+from services.ingress.adapters.facts import CHANNEL
+from services.ingress.core.facts import Fact
+from services.ingress.core.problems import Problem
+from shared.errors import Outage, one_line
+from shared.patience import wait_out
+from shared.postgres import CONNECT_SECONDS
+
+log = structlog.get_logger()
+
+STREAMS = Gauge("penstock_ingress_streams", "Clients that follow the facts now.")
+PAGE: Final = 100
+IDLE_SECONDS: Final = 5.0
+"""A connection that died without a word is noticed after this long, and so is what it should have told."""
+
+
+class Facts(Protocol):
+    """Where facts are read."""
+
+    async def page(self, after: int, limit: int) -> list[Fact]:
+        """Return the facts after `after`."""
+
+    async def last(self) -> int:
+        """Return the newest fact's place."""
+
+    async def highest(self) -> int:
+        """Return the highest place that was ever given."""
+
+
+class Feed:
+    """Whoever follows the facts asks here: many who stand at the same place cost one question."""
+
+    def __init__(self, facts: Facts, *, most: int) -> None:
+        self._facts = facts
+        self._most = most
+        self._streams = 0
+        self._news = asyncio.Event()
+        self._reading: dict[int, asyncio.Task[list[Fact]]] = {}
+        self.is_closed = False
+
+    async def begin(self, after: int | None) -> int:
+        """Return the place to go on from: the newest fact's, unless `after` is one.
+
+        A place that was never given is of a table that was lost: everything is told again.
+        """
+        if after is None:
+            return await self._facts.last()
+        return after if after <= await self._facts.highest() else 0
+
+    async def page(self, after: int) -> Sequence[Fact]:
+        """Return some facts after `after`; empty while there are none.
+
+        Raises Outage: Postgres is away.
+        """
+        reading = self._reading.get(after)
+        if reading is None:
+            reading = self._reading[after] = asyncio.create_task(self._facts.page(after, PAGE))
+            reading.add_done_callback(lambda done: self._forget(after, done))
+        return await asyncio.shield(reading)
+
+    def news(self) -> asyncio.Event:
+        """Return what is set at the next news; asked for before a page is read, nothing comes in between."""
+        return self._news
+
+    def wake(self) -> None:
+        """Tell everybody that there are news."""
+        waited_for, self._news = self._news, asyncio.Event()
+        waited_for.set()
+
+    def close(self) -> None:
+        """Let every stream end."""
+        self.is_closed = True
+        self.wake()
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Count a stream while it lasts."""
+        self._streams += 1
+        STREAMS.inc()
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            STREAMS.dec()
+
+    def require_room(self) -> None:
+        """Refuse one stream too many.
+
+        Raises Problem: TOO_MANY_STREAMS.
+        """
+        if self._streams >= self._most:
+            raise Problem(
+                "TOO_MANY_STREAMS",
+                f"{self._most} streams are open, and no more are served (PENSTOCK_EVENTS_STREAMS): try again later",
+                headers={"retry-after": "5"},
+            )
+
+    async def listen(self, dsn: SecretStr) -> None:
+        """Hear of news for ever, whatever becomes of the connection."""
+        while True:
+            try:
+                await wait_out(lambda: self._listen(dsn), event="facts.not_heard")
+            except Exception as error:
+                log.exception("facts.not_heard", reason=one_line(error))
+                await asyncio.sleep(IDLE_SECONDS)
+
+    async def _listen(self, dsn: SecretStr) -> None:
+        try:
+            connection = await asyncpg.connect(
+                dsn.get_secret_value(),
+                timeout=CONNECT_SECONDS,
+                server_settings={"application_name": "penstock-ingress-listen"},
+            )
+        except OSError as error:
+            raise Outage(f"Postgres does not answer: {one_line(error)}") from error
+        try:
+            await connection.add_listener(CHANNEL, lambda *_: self.wake())
+            while True:
+                self.wake()  # of what came before this connection did
+                await asyncio.sleep(IDLE_SECONDS)
+                await connection.execute("SELECT 1", timeout=CONNECT_SECONDS)
+        finally:
+            connection.terminate()
+
+    def _forget(self, after: int, done: asyncio.Task[list[Fact]]) -> None:
+        self._reading.pop(after, None)
+        if not done.cancelled():
+            done.exception()  # each who waited for it has it; with nobody left, it is nobody's

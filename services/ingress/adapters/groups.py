@@ -1,0 +1,102 @@
+"""The consumer groups as the broker knows them: members, partitions, lag, and how fast they read."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+
+from services.ingress.core.groups import Pace
+from services.ingress.settings import IngressSettings
+from shared.errors import Outage
+from shared.lags import lag_of_groups
+from shared.topics import CONSUMERS
+
+SECONDS: Final = 4.0
+FRESH_SECONDS: Final = 1.0
+"""How long an answer is given again, so that many who ask cost the broker no more than one."""
+
+
+class Groups:
+    """Asks the broker when it is asked; between two looks it knows nothing."""
+
+    def __init__(self, settings: IngressSettings) -> None:
+        self._servers = settings.kafka_bootstrap
+        self._pace = Pace()
+        self._last_seen: dict[str, datetime] = {}
+        self._turn = asyncio.Lock()
+        self._answer: list[dict[str, Any]] = []
+        self._answered = -FRESH_SECONDS
+
+    async def told(self) -> list[dict[str, Any]]:
+        """Return every consumer group of ours.
+
+        `rate` is records a second since an earlier look of the last minute, null where there was none; `last_seen` is
+        when a look last found a member, for the broker itself remembers none.
+
+        Raises Outage: Kafka does not answer within `SECONDS`.
+        """
+        async with self._turn:
+            if time.monotonic() - self._answered >= FRESH_SECONDS:
+                self._answer = await self._look()
+                self._answered = time.monotonic()
+            return self._answer
+
+    async def _look(self) -> list[dict[str, Any]]:
+        try:
+            async with asyncio.timeout(SECONDS), self._clients() as (admin, reader):
+                lags, committed = await lag_of_groups(admin, reader)
+                groups = {group: await _described(admin, group) for group in CONSUMERS}
+        except TimeoutError:
+            raise Outage(f"Kafka does not answer within {SECONDS:g} s: try again later") from None
+        self._pace.note(time.monotonic(), committed)
+        return [self._one(group, state, members, lags[group]) for group, (state, members) in groups.items()]
+
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Give an admin client, and a consumer without a group: it moves nobody's offsets."""
+        name: dict[str, Any] = {"bootstrap_servers": self._servers, "client_id": "penstock-ingress-stats"}
+        async with AsyncExitStack() as stack:
+            admin: Any = AIOKafkaAdminClient(**name)
+            stack.push_async_callback(admin.close)
+            await admin.start()
+            reader: Any = AIOKafkaConsumer(**name, enable_auto_commit=False)
+            stack.push_async_callback(reader.stop)
+            await reader.start()
+            yield admin, reader
+
+    def _one(self, group: str, state: str, members: list[dict[str, Any]], lags: Mapping[str, int]) -> dict[str, Any]:
+        if members:
+            self._last_seen[group] = datetime.now(UTC)
+        rates, seconds = self._pace.rates(group)
+        return {
+            "group": group,
+            "state": state,
+            "members": members,
+            "last_seen": self._last_seen.get(group),
+            "lag": sum(lags.values()),
+            "rate_over_seconds": seconds,
+            "topics": [{"topic": name, "lag": lag, "rate": rates.get(name)} for name, lag in sorted(lags.items())],
+        }
+
+
+async def _described(admin: Any, group: str) -> tuple[str, list[dict[str, Any]]]:
+    (answer,) = await admin.describe_consumer_groups([group])
+    (_, _, state, _, _, members, *_) = answer.groups[0]
+    return state.lower(), sorted(map(_member, members), key=lambda one: (one["client_id"], one["member_id"]))
+
+
+def _member(row: Iterable[Any]) -> dict[str, Any]:
+    member_id, client_id, host, _, assignment = row
+    held = ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
+    return {
+        "client_id": client_id,
+        "member_id": member_id,
+        "host": host.removeprefix("/"),
+        "partitions": sorted(f"{one.topic}/{one.partition}" for one in held),
+    }

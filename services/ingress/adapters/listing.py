@@ -1,0 +1,65 @@
+"""Pages of a bucket's listing."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from services.ingress.core.listing import LAST, folder_of, resume_after
+from shared.storage import PAGE, ObjectInfo, ObjectStore
+
+
+@dataclass(slots=True)
+class Page:
+    """Objects and folders in key order; `next` is what the next page starts after, None at the end."""
+
+    objects: list[ObjectInfo] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    next: str | None = None
+
+
+async def page_of(  # noqa: PLR0913 - the parts of one question
+    store: ObjectStore, bucket: str, prefixes: list[str], *, prefix: str, start_after: str, limit: int, delimiter: str
+) -> Page:
+    """List what is below `prefixes`, each of them below `prefix`; with a delimiter, folders below `prefix` as one."""
+    page, last, size = Page(), "", min(PAGE, limit + 1)
+    after = resume_after(start_after, prefix, delimiter)
+    for one in prefixes:
+        async for found in _entries(
+            store,
+            bucket,
+            beginning=one,
+            prefix=prefix,
+            after=after,
+            delimiter=delimiter,
+            page_size=size,
+        ):
+            name = found if isinstance(found, str) else found.ref.key
+            if name == last:
+                continue  # a folder that two of the prefixes lead into
+            if len(page.objects) + len(page.folders) == limit:
+                page.next = last
+                return page
+            last = name
+            if isinstance(found, str):
+                page.folders.append(found)
+            else:
+                page.objects.append(found)
+    return page
+
+
+async def _entries(  # noqa: PLR0913 - the parts of one question
+    store: ObjectStore, bucket: str, *, beginning: str, prefix: str, after: str, delimiter: str, page_size: int
+) -> AsyncIterator[ObjectInfo | str]:
+    """Give objects and folders; what is within a folder is skipped, not read, once the page it begins on is over."""
+    while True:
+        folder = None
+        async for infos in store.list(bucket, prefix=beginning, start_after=after, page_size=page_size):
+            for info in infos:
+                if folder is not None and info.ref.key.startswith(folder):
+                    continue
+                folder = folder_of(info.ref.key, prefix, delimiter)
+                yield info if folder is None else folder
+            if folder is not None and len(infos) == page_size:
+                after = folder + LAST
+                break
+        else:
+            return

@@ -1,0 +1,159 @@
+"""Uploads that browsers send to the store themselves: begun, signed, completed or given up; the bytes pass us by.
+
+`parts/<mark>` in the staging bucket names one as long as it is open, so that those of nobody can be removed.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from services.ingress.core.parts import Ticket, Tickets
+from services.ingress.core.problems import Problem
+from services.ingress.settings import IngressSettings
+from shared.errors import PenstockError, one_line
+from shared.patience import wait_out
+from shared.storage import ObjectGone, ObjectRef
+from shared.storage.multipart import Part
+from shared.storage.store import S3
+
+log = structlog.get_logger()
+
+FOLDER: Final = "parts/"
+MARK: Final = "penstock-upload"
+LASTS: Final = timedelta(days=7)
+SIGNED_SECONDS: Final = 3600
+TIDY_SECONDS: Final = 3600.0
+
+
+class PartUploads:
+    """The uploads in parts of every ingress: the store and the tickets know all of them."""
+
+    def __init__(self, store: S3, settings: IngressSettings, *, lasts: timedelta = LASTS) -> None:
+        self._store = store
+        self._settings = settings
+        self._lasts = lasts
+        self._tickets = Tickets(settings.key_bytes)
+
+    async def begin(
+        self, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
+    ) -> tuple[str, Ticket]:
+        """Begin an upload of `size` bytes with these headers; return its ticket, sealed and open."""
+        mark = secrets.token_hex(16)
+        async with self._store.begun(ref, {**headers, f"x-amz-meta-{MARK}": mark}) as upload_id:
+            expires = datetime.now(UTC).replace(microsecond=0) + self._lasts
+            ticket = Ticket(ref.bucket, ref.key, upload_id, size, owner, mark, expires, file_id)
+            sealed = self._tickets.sealed(ticket)
+            await self._store.put(self._note(mark), sealed.encode())
+        return sealed, ticket
+
+    def find(self, sealed: str, owner: str) -> Ticket:
+        """Return the upload that a ticket of `owner` stands for.
+
+        Raises Problem: NO_SUCH_UPLOAD, UPLOAD_EXPIRED.
+        """
+        ticket = self._tickets.read(sealed)
+        if ticket is None or ticket.owner != owner:
+            raise _unknown()
+        if ticket.expires <= datetime.now(UTC):
+            raise Problem("UPLOAD_EXPIRED", f"the upload expired on {ticket.expires:%F %T} UTC: begin a new one")
+        return ticket
+
+    async def sent(self, ticket: Ticket) -> list[Part]:
+        """Return the parts that the store has as they should be.
+
+        Raises Problem: NO_SUCH_UPLOAD once it was completed or given up.
+        """
+        try:
+            parts = await self._store.uploads.parts(_ref(ticket), ticket.upload_id)
+        except ObjectGone:
+            raise _unknown() from None
+        return [one for one in parts if one.number <= ticket.parts and one.size == ticket.size_of(one.number)]
+
+    def addresses(self, ticket: Ticket, numbers: Iterable[int]) -> dict[int, str]:
+        """Return where each part is sent by PUT, within the hour."""
+        return {number: self._address(ticket, number) for number in numbers}
+
+    async def complete(self, ticket: Ticket) -> str:
+        """Make the object and return its etag; to ask twice is no error.
+
+        Raises Problem: UPLOAD_INCOMPLETE with the numbers that are `missing`, NO_SUCH_UPLOAD.
+        """
+        try:
+            parts = await self.sent(ticket)
+        except Problem:
+            return await self._completed(ticket)
+        if missing := ticket.missing((one.number, one.size) for one in parts):
+            raise Problem(
+                "UPLOAD_INCOMPLETE",
+                f"{len(missing)} of {ticket.parts} parts are not there or not whole: send them and ask again",
+                more={"missing": missing},
+            )
+        info = await self._store.uploads.complete(_ref(ticket), ticket.upload_id, parts)
+        await self._store.delete(self._note(ticket.mark))
+        log.info("audit.object_stored", bucket=ticket.bucket, key=ticket.key, size=ticket.size, etag=info.etag)
+        return info.etag
+
+    async def remove(self, ticket: Ticket) -> None:
+        """Give an upload up and leave nothing of it; one that is an object stays one."""
+        await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
+        await self._store.delete(self._note(ticket.mark))
+        log.info("audit.upload_removed", bucket=ticket.bucket, key=ticket.key)
+
+    async def keep_tidy(self) -> None:
+        """Remove, for ever, what has come to no end in its time."""
+        while True:
+            try:
+                await wait_out(self.remove_expired)
+            except PenstockError as error:
+                log.warning("uploads.not_tidied", reason=one_line(error))
+            await asyncio.sleep(TIDY_SECONDS)
+
+    async def remove_expired(self) -> None:
+        """Remove, once, what has come to no end in its time."""
+        before = datetime.now(UTC) - self._lasts
+        async for page in self._store.list(self._settings.staging_bucket, prefix=FOLDER):
+            for one in page:
+                if one.last_modified <= before:
+                    await self._expire(one.ref)
+
+    async def _expire(self, note: ObjectRef) -> None:
+        try:
+            _, sealed = await self._store.read(note)
+        except ObjectGone:  # another ingress was here
+            return
+        if ticket := self._tickets.read(sealed.decode("utf-8", "replace")):
+            await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
+            log.info("audit.upload_expired", by=ticket.owner, bucket=ticket.bucket, key=ticket.key)
+        await self._store.delete(note)
+
+    async def _completed(self, ticket: Ticket) -> str:
+        """Return the etag of the object that an upload has become, if it has."""
+        try:
+            info = await self._store.head(_ref(ticket))
+        except ObjectGone:
+            raise _unknown() from None
+        if info.metadata.get(MARK) != ticket.mark:
+            raise _unknown()
+        await self._store.delete(self._note(ticket.mark))
+        return info.etag
+
+    def _address(self, ticket: Ticket, number: int) -> str:
+        query = {"partNumber": str(number), "uploadId": ticket.upload_id}
+        return self._store.presign(
+            "PUT", _ref(ticket), query, seconds=SIGNED_SECONDS, endpoint=self._settings.store_url
+        )
+
+    def _note(self, mark: str) -> ObjectRef:
+        return ObjectRef(self._settings.staging_bucket, f"{FOLDER}{mark}")
+
+
+def _ref(ticket: Ticket) -> ObjectRef:
+    return ObjectRef(ticket.bucket, ticket.key)
+
+
+def _unknown() -> Problem:
+    return Problem("NO_SUCH_UPLOAD", "there is no such upload, or it has ended: begin one with POST /multipart")

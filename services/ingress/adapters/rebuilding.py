@@ -1,0 +1,83 @@
+"""Facts that were lost come back: the consumer group is set to the beginning of its topics."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from shared.errors import one_line
+from shared.postgres import Pool
+
+log = structlog.get_logger()
+
+WHAT: Final = "facts"
+CLIENT: Final = "penstock-ingress"
+LEAVE_SECONDS: Final = 15.0
+"""A member that was killed leaves its group after 10 s (aiokafka's `session_timeout_ms`)."""
+LOOK_SECONDS: Final = 0.5
+
+
+async def rebuild_lost(pool: Pool, bootstrap: str, group: str, topics: Sequence[str]) -> None:
+    """Let `group` begin at the oldest record when the row that says it has read all is missing; once, whoever comes.
+
+    A group with other members is left alone: their places would overwrite what is set here. The next start tries again.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('penstock.rebuilt', 0))")
+        if await connection.fetchval("SELECT true FROM ingress.rebuilt WHERE what = $1", WHAT):
+            return
+        try:
+            partitions = await _begin_again(bootstrap, group, topics)
+        except KafkaError as error:
+            if error.retriable:
+                raise
+            log.warning("facts.not_rebuilt", reason=one_line(error))
+            return
+        if partitions is None:
+            log.warning("facts.not_rebuilt", reason="another ingress runs: stop all of them, and start one")
+            return
+        await connection.execute("INSERT INTO ingress.rebuilt (what) VALUES ($1) ON CONFLICT DO NOTHING", WHAT)
+        log.info("facts.rebuilding", partitions=partitions)
+
+
+async def _begin_again(bootstrap: str, group: str, topics: Sequence[str]) -> int | None:
+    """Set a group to the beginning; return how many partitions that are, None while it has members."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id=CLIENT)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, client_id=CLIENT, group_id=group, enable_auto_commit=False)
+    try:
+        await admin.start()
+        if not await _is_left(admin, group):
+            return None
+        await consumer.start()
+        found = await admin.describe_topics(list(topics))
+        places = [TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]]
+        consumer.assign(places)
+        begins = await consumer.beginning_offsets(places)
+        await consumer.commit({place: OffsetAndMetadata(at, "") for place, at in begins.items()})
+        return len(places)
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def _is_left(admin: AIOKafkaAdminClient, group: str) -> bool:
+    """Wait for the members of a group to be gone; tell whether they are."""
+    for _ in range(int(LEAVE_SECONDS / LOOK_SECONDS)):
+        if not await _has_members(admin, group):
+            return True
+        await asyncio.sleep(LOOK_SECONDS)
+    return False
+
+
+async def _has_members(admin: AIOKafkaAdminClient, group: str) -> bool:
+    try:
+        answers: list[Any] = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:
+        return True  # the broker looks for it; asked again in a moment
+    found: list[Any] = [one for answer in answers for one in answer.groups]
+    return any(members for _code, _group, _state, _type, _protocol, members, *_ in found)

@@ -1,0 +1,227 @@
+"""Resumable uploads: they begin, grow request by request, and become objects; how far they came, the store knows."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from services.ingress.adapters.tus_parts import Parts, Staging
+from services.ingress.core.problems import Problem
+from services.ingress.core.tus import CHECKED_BYTES, MARK, Checksum, Upload, is_id
+from services.ingress.settings import IngressSettings
+from shared.errors import PenstockError, Rejected, one_line
+from shared.patience import wait_out
+from shared.storage import ObjectGone, ObjectRef
+from shared.storage.store import S3
+
+log = structlog.get_logger()
+
+Bytes = bytes | bytearray
+REMEMBERED: Final = 4096
+TIDY_SECONDS: Final = 600.0
+CHECKED_AT_ONCE: Final = 8
+"""Requests with a checksum that are held in memory, 16 MiB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one request brings to an upload: where it belongs, how many bytes, and the bytes as they come."""
+
+    offset: int
+    size: int
+    chunks: AsyncIterable[bytes]
+
+
+class TusUploads:
+    """The resumable uploads of one ingress; each is worked on by one request at a time."""
+
+    def __init__(self, store: S3, settings: IngressSettings) -> None:
+        self.lasts = timedelta(days=settings.tus_expire_days)
+        self._store = store
+        self._staging = Staging(store, settings.staging_bucket)
+        self._busy: set[str] = set()
+        self._checking = asyncio.Semaphore(CHECKED_AT_ONCE)
+        self._done: dict[str, Upload] = {}
+        """The last that became objects or expired here: whoever missed the answer may still ask."""
+
+    async def begin(self, upload: Upload) -> None:
+        """Take note of a new upload; one without bytes is an object at once."""
+        await self._staging.note(upload)
+        log.info("audit.upload_begun", length=upload.length, **_named(upload))
+        if not upload.length:
+            await self._become_object(upload, await Parts.of(self._staging, upload))
+
+    async def look(self, upload_id: str, owner: str) -> tuple[Upload, int]:
+        """Return an upload and its offset; one that has every byte becomes an object, should that have been missed.
+
+        Raises Problem: NO_SUCH_UPLOAD, UPLOAD_EXPIRED, UPLOAD_BUSY.
+        """
+        with self._alone(upload_id):
+            upload = await self._find(upload_id, owner)
+            parts = await self._parts(upload)
+            if parts is None:
+                return upload, upload.length
+            if parts.is_whole:
+                await self._become_object(upload, parts)
+            return upload, parts.offset
+
+    async def append(
+        self, upload_id: str, owner: str, piece: Piece, checksum: Checksum | None = None
+    ) -> tuple[Upload, int]:
+        """Add the bytes of a request and return the new offset; what came before their source broke is kept.
+
+        Raises Problem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept).
+        """
+        with self._alone(upload_id):
+            upload = await self._find(upload_id, owner)
+            parts = await self._parts(upload)
+            _require_room(upload, piece, parts.offset if parts else upload.length)
+            if parts is None:
+                return upload, upload.length
+            if checksum is None:
+                return upload, await self._fill(upload, parts, piece.chunks)
+            async with self._checking:
+                return upload, await self._fill(upload, parts, _checked(piece, checksum))
+
+    async def remove(self, upload_id: str, owner: str) -> None:
+        """End an upload and leave nothing of it; the object of one that was whole stays."""
+        with self._alone(upload_id):
+            upload = await self._find(upload_id, owner)
+            if self._done.pop(upload_id, None) is None:
+                await self._staging.remove(upload)
+            log.info("audit.upload_removed", **_named(upload))
+
+    async def keep_tidy(self) -> None:
+        """Remove, for ever, what has come to no end in its time."""
+        while True:
+            try:
+                await wait_out(self.remove_expired)
+            except PenstockError as error:
+                log.warning("uploads.not_tidied", reason=one_line(error))
+            await asyncio.sleep(min(TIDY_SECONDS, self.lasts.total_seconds() / 10))
+
+    async def remove_expired(self) -> None:
+        """Remove, once, what has come to no end in its time."""
+        before = datetime.now(UTC) - self.lasts
+        async for page in self._store.list(self._staging.bucket, prefix="tus/"):
+            for upload_id in sorted({one.ref.key.split("/")[1] for one in page if one.last_modified <= before}):
+                if upload_id not in self._busy:
+                    await self._expire(upload_id)
+
+    async def _expire(self, upload_id: str) -> None:
+        with self._alone(upload_id):
+            upload = await self._staging.noted(upload_id)
+            if upload is None:
+                # all that is left of one that was removed while its last bytes were on their way
+                await self._staging.forget(upload_id)
+            elif upload.is_expired():
+                await self._staging.remove(upload)
+                self._remember(upload)
+                log.info("audit.upload_expired", **_named(upload))
+
+    async def _find(self, upload_id: str, owner: str) -> Upload:
+        upload = self._done.get(upload_id) or (await self._staging.noted(upload_id) if is_id(upload_id) else None)
+        if upload is None or upload.owner != owner:
+            raise Problem("NO_SUCH_UPLOAD", "there is no such upload: begin one with POST /tus/")
+        if upload.is_expired():
+            raise Problem("UPLOAD_EXPIRED", f"the upload expired on {upload.expires:%F %T} UTC: begin a new one")
+        return upload
+
+    async def _parts(self, upload: Upload) -> Parts | None:
+        """Return what the store has of an upload; None when it is an object already."""
+        if upload.id in self._done:
+            return None
+        try:
+            return await Parts.of(self._staging, upload)
+        except ObjectGone:
+            made = await self._is_made(upload)
+            await self._staging.forget(upload.id)
+        if not made:
+            raise Problem("UPLOAD_EXPIRED", "the object store has let go of what was sent: begin a new upload")
+        self._remember(upload)
+        return None
+
+    async def _is_made(self, upload: Upload) -> bool:
+        """Tell whether a multipart upload that is gone has become the object that stands in its place."""
+        try:
+            info = await self._store.head(ObjectRef(upload.bucket, upload.key))
+        except ObjectGone:
+            return False
+        return info.metadata.get(MARK) == upload.id
+
+    async def _fill(self, upload: Upload, parts: Parts, source: AsyncIterable[Bytes]) -> int:
+        try:
+            async for chunk in _kept_when_broken(source, parts):
+                await parts.write(chunk)
+            if parts.is_whole:
+                await self._become_object(upload, parts)
+            else:
+                await parts.keep()
+        finally:
+            await parts.let_go()
+        return parts.offset
+
+    async def _become_object(self, upload: Upload, parts: Parts) -> None:
+        await parts.finish()
+        log.info("audit.object_stored", size=upload.length, **_named(upload))
+        await self._staging.forget(upload.id)
+        self._remember(upload)
+
+    def _remember(self, upload: Upload) -> None:
+        self._done[upload.id] = upload
+        while len(self._done) > REMEMBERED:
+            del self._done[next(iter(self._done))]
+
+    @contextmanager
+    def _alone(self, upload_id: str) -> Iterator[None]:
+        if upload_id in self._busy:
+            raise Problem(
+                "UPLOAD_BUSY",
+                "another request works on this upload: try again when that has ended",
+                headers={"retry-after": "1"},
+            )
+        self._busy.add(upload_id)
+        try:
+            yield
+        finally:
+            self._busy.discard(upload_id)
+
+
+def _named(upload: Upload) -> dict[str, str]:
+    return {"by": upload.by, "upload": upload.id, "bucket": upload.bucket, "key": upload.key}
+
+
+def _require_room(upload: Upload, piece: Piece, at: int) -> None:
+    if piece.offset != at:
+        raise Problem(
+            "OFFSET_DIFFERS",
+            f"the upload has {at} bytes, and Upload-Offset is {piece.offset}: go on from there",
+            headers={"upload-offset": str(at)},
+        )
+    if piece.size > upload.length - at:
+        raise Rejected("TOO_LARGE", f"{piece.size} bytes came, and only {upload.length - at} are missing: send those")
+
+
+async def _kept_when_broken(source: AsyncIterable[Bytes], parts: Parts) -> AsyncIterator[Bytes]:
+    try:
+        async for chunk in source:
+            yield chunk
+    except Rejected:
+        await parts.keep()
+        raise
+
+
+async def _checked(piece: Piece, checksum: Checksum) -> AsyncIterator[Bytes]:
+    """Give the bytes once all of them are here and found good."""
+    if piece.size > CHECKED_BYTES:
+        limit = CHECKED_BYTES >> 20
+        raise Problem("TOO_LARGE", f"a request with Upload-Checksum may bring {limit} MiB: send smaller pieces")
+    body = bytearray()
+    async for chunk in piece.chunks:
+        body += chunk
+    checksum.verify(body)
+    yield body

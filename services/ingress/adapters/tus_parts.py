@@ -1,0 +1,161 @@
+"""The bytes of one resumable upload on their way into the store, so that whatever dies, its offset is true.
+
+A part is sent as soon as it is full, while the next one fills: about two are in memory. What fills none is kept as the
+tail, which names after how many parts it comes: a tail that a later part has swallowed counts no more. All parts but
+the last are of one size, so a part that is sent again, or arrives late, holds the same bytes.
+"""
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from typing import Final
+
+from awscrt import checksums
+
+from services.ingress.core.tus import Upload
+from shared.storage import ObjectGone, ObjectRef
+from shared.storage.multipart import CRC64, MAX_PARTS, PART, Part
+from shared.storage.store import S3
+
+AFTER: Final = "after-parts"
+BEGUN: Final[Mapping[str, str]] = {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
+
+
+class Staging:
+    """What is kept of uploads that are no objects yet: `tus/<id>/info.json` and `tus/<id>/tail`."""
+
+    def __init__(self, store: S3, bucket: str) -> None:
+        self.store = store
+        self.bucket = bucket
+
+    def info(self, upload_id: str) -> ObjectRef:
+        """Name what describes an upload."""
+        return ObjectRef(self.bucket, f"tus/{upload_id}/info.json")
+
+    def tail(self, upload_id: str) -> ObjectRef:
+        """Name the bytes that fill no part yet."""
+        return ObjectRef(self.bucket, f"tus/{upload_id}/tail")
+
+    async def note(self, upload: Upload) -> None:
+        """Keep the description of an upload."""
+        await self.store.put(self.info(upload.id), upload.model_dump_json().encode(), content_type="application/json")
+
+    async def noted(self, upload_id: str) -> Upload | None:
+        """Return an upload as it was noted; None when there is none."""
+        try:
+            _, described = await self.store.read(self.info(upload_id))
+        except ObjectGone:
+            return None
+        return Upload.model_validate_json(described)
+
+    async def forget(self, upload_id: str) -> None:
+        """Remove what was kept beside the parts; the description goes last, so that a second try finds the rest."""
+        await self.store.delete(self.tail(upload_id))
+        await self.store.delete(self.info(upload_id))
+
+    async def remove(self, upload: Upload) -> None:
+        """Leave nothing of an upload, parts included."""
+        if upload.upload_id:
+            await self.store.uploads.abort(ObjectRef(upload.bucket, upload.key), upload.upload_id)
+        await self.forget(upload.id)
+
+
+class Parts:
+    """The parts and the tail of one upload, as the store has them, and what comes after them."""
+
+    def __init__(self, staging: Staging, upload: Upload, sent: list[Part], tail: bytes) -> None:
+        self._staging = staging
+        self._upload = upload
+        self._ref = ObjectRef(upload.bucket, upload.key)
+        self._size = max(PART, -(-upload.length // MAX_PARTS))
+        self._sent = sent
+        self._filling = bytearray(tail)
+        self._kept = len(tail)
+        self._sending: asyncio.Task[None] | None = None
+        self.offset = sum(one.size for one in sent) + len(tail)
+
+    @classmethod
+    async def of(cls, staging: Staging, upload: Upload) -> "Parts":
+        """Ask the store how far an upload has come.
+
+        Raises ObjectGone when its multipart upload is no longer there.
+        """
+        ref = ObjectRef(upload.bucket, upload.key)
+        sent = await staging.store.uploads.parts(ref, upload.upload_id) if upload.upload_id else []
+        try:
+            info, tail = await staging.store.read(staging.tail(upload.id))
+        except ObjectGone:
+            return cls(staging, upload, sent, b"")
+        return cls(staging, upload, sent, tail if info.metadata.get(AFTER) == str(len(sent)) else b"")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every byte is here."""
+        return self.offset == self._upload.length
+
+    async def write(self, chunk: bytes | bytearray) -> None:
+        """Take the next bytes; waits while the store is slower than their source."""
+        self.offset += len(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            room = self._size - len(self._filling)
+            self._filling += rest[:room]
+            rest = rest[room:]
+            if len(self._filling) == self._size and self._upload.length > self._size:
+                await self._send()
+
+    async def keep(self) -> None:
+        """Keep what fills no part, once all parts before it are safe."""
+        await self._settle()
+        if len(self._filling) != self._kept:
+            after = {AFTER: str(len(self._sent))}
+            await self._staging.store.put(self._staging.tail(self._upload.id), bytes(self._filling), metadata=after)
+
+    async def finish(self) -> None:
+        """Make the object; returns when it is there."""
+        if self._upload.length <= self._size:
+            body = bytes(self._filling)
+            headers = {**self._upload.headers, CRC64: _crc64(body)}
+            await self._staging.store.put_headed(self._ref, body, headers)
+            return
+        if self._filling:
+            await self._send()
+        await self._settle()
+        await self._staging.store.uploads.complete(
+            self._ref, self._upload.upload_id, self._sent, begun_with=self._upload.headers
+        )
+
+    async def let_go(self) -> None:
+        """Give up what is on its way."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+
+    async def _send(self) -> None:
+        await self._settle()
+        if not self._upload.upload_id:
+            await self._begin()
+        body, self._filling, self._kept = bytes(self._filling), bytearray(), 0
+        self._sending = asyncio.create_task(self._deliver(body))
+
+    async def _begin(self) -> None:
+        """Begin the multipart upload; no part is sent before its id is known to whoever comes after us."""
+        async with self._staging.store.begun(self._ref, {**self._upload.headers, **BEGUN}) as upload_id:
+            self._upload = self._upload.model_copy(update={"upload_id": upload_id})
+            await self._staging.note(self._upload)
+
+    async def _deliver(self, body: bytes) -> None:
+        number, size, checksum = len(self._sent) + 1, len(body), _crc64(body)
+        part = await self._staging.store.uploads.send(
+            self._ref, self._upload.upload_id, number, body, size=size, checksum=checksum
+        )
+        self._sent.append(part)
+
+    async def _settle(self) -> None:
+        """Wait for the part on its way; what it met is raised here, now and whenever it is asked again."""
+        if self._sending is not None:
+            await self._sending
+
+
+def _crc64(body: bytes) -> str:
+    return base64.b64encode(checksums.crc64nvme(body).to_bytes(8, "big")).decode()

@@ -1,0 +1,237 @@
+"""`ingress.webhooks` and `ingress.webhook_failures`: who is told of what, how far, and what could not be told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from services.ingress.core.wanted import Wanted
+from services.ingress.core.webhooks import Webhook
+from shared.errors import Outage, Rejected
+from shared.postgres import Connection, Pool
+
+ANSWER_SECONDS: Final = 3.0
+LEASE: Final = timedelta(seconds=25)
+"""More than two deliveries may take; renewed by every write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A webhook that is this process's to deliver; `token` fences what it writes."""
+
+    hook: Webhook
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A fact that a webhook did not take; `fact` is what would have been sent."""
+
+    seq: int
+    fact: Mapping[str, Any]
+    attempts: int
+    error: str
+    failed_at: Any
+    again: bool
+
+
+class WebhookTable:
+    """Questions and changes; every method raises an outage when the database does not answer within seconds."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add(self, hook: Webhook) -> Webhook:
+        """Keep a new webhook; return it as it is kept."""
+        wanted = hook.wanted
+        values = (hook.id, hook.url, list(wanted.types), wanted.bucket, wanted.prefix, list(hook.places), hook.cursor)
+        async with self._asked() as connection:
+            return _hook(await connection.fetchrow(_ADD, *values, hook.created_by))
+
+    async def all(self) -> list[Webhook]:
+        """Return every webhook, oldest first."""
+        async with self._asked() as connection:
+            return [_hook(row) for row in await connection.fetch(_ALL)]
+
+    async def get(self, number: str) -> Webhook:
+        """Return one webhook.
+
+        Raises Rejected: NO_SUCH_WEBHOOK.
+        """
+        async with self._asked() as connection:
+            row = await connection.fetchrow("SELECT * FROM ingress.webhooks WHERE id = $1", number)
+        if row is None:
+            raise Rejected("NO_SUCH_WEBHOOK", "there is no such webhook: GET /webhooks lists them")
+        return _hook(row)
+
+    async def remove(self, number: str) -> None:
+        """Forget a webhook, and what it did not take."""
+        async with self._asked() as connection:
+            await connection.execute("DELETE FROM ingress.webhooks WHERE id = $1", number)
+
+    async def failures(self, number: str, after: int, limit: int) -> list[Undelivered]:
+        """Return what a webhook did not take, oldest first."""
+        async with self._asked() as connection:
+            return [_undelivered(row) for row in await connection.fetch(_FAILURES, number, after, limit)]
+
+    async def retry(self, number: str) -> int:
+        """Let a webhook be tried again now, and what it did not take; return how many facts that are."""
+        async with self._asked() as connection, connection.transaction():
+            await connection.execute(_ENABLE, number)
+            return len(await connection.fetch(_AGAIN, number))
+
+    async def claim(self, most: int) -> list[Claim]:
+        """Take webhooks that have something to be told and that nobody is delivering."""
+        async with self._asked() as connection:
+            return [Claim(_hook(row), row["lease_token"]) for row in await connection.fetch(_CLAIM, most, LEASE)]
+
+    async def wanted_again(self, claim: Claim) -> Sequence[Undelivered]:
+        """Return what is to be sent once more."""
+        async with self._asked() as connection:
+            return [_undelivered(row) for row in await connection.fetch(_WANTED_AGAIN, claim.hook.id)]
+
+    async def settle(self, claim: Claim, seq: int, error: str | None) -> bool:
+        """Note how sending something once more has ended; tell whether the webhook is still this process's."""
+        async with self._asked() as connection, connection.transaction():
+            if error is None:
+                await connection.execute(_DELIVERED_AGAIN, claim.hook.id, seq)
+            else:
+                await connection.execute(_FAILED_AGAIN, claim.hook.id, seq, error)
+            return await self._is_held(connection, _RENEW, claim)
+
+    async def advance(self, claim: Claim, seq: int, *, delivered: bool) -> bool:
+        """Note that everything up to `seq` was told; tell whether the webhook is still this process's."""
+        async with self._asked() as connection:
+            return await self._is_held(connection, _ADVANCE, claim, seq, delivered)
+
+    async def postpone(self, claim: Claim, failures: int, error: str, wait: timedelta) -> None:
+        """Note that a delivery failed and is tried again after `wait`."""
+        async with self._asked() as connection:
+            await self._is_held(connection, _POSTPONE, claim, failures, error, wait)
+
+    async def give_up(self, claim: Claim, undelivered: Undelivered) -> bool:
+        """Put a fact aside that was not taken, and go on after it."""
+        values = (undelivered.seq, undelivered.fact, undelivered.attempts, undelivered.error)
+        async with self._asked() as connection:
+            return await self._is_held(connection, _GIVE_UP, claim, *values)
+
+    async def disable(self, claim: Claim, error: str) -> None:
+        """Deliver nothing more until somebody asks for it."""
+        async with self._asked() as connection:
+            await self._is_held(connection, _DISABLE, claim, error)
+
+    async def release(self, claim: Claim) -> None:
+        """Let others deliver."""
+        async with self._asked() as connection:
+            await self._is_held(connection, _RELEASE, claim)
+
+    async def _is_held(self, connection: Connection, change: str, claim: Claim, *values: Any) -> bool:
+        return bool(await connection.fetchval(change, claim.hook.id, claim.token, *values))
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[Connection]:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._pool.acquire() as connection:
+                yield connection
+        except TimeoutError:
+            raise Outage("Postgres does not answer: try again later") from None
+
+
+def _hook(row: Any) -> Webhook:
+    return Webhook(
+        id=row["id"],
+        url=row["url"],
+        wanted=Wanted(tuple(row["types"]), row["bucket"], row["prefix"]),
+        places=tuple(row["places"]),
+        cursor=row["cursor"],
+        created_by=row["created_by"],
+        created_at=row["created_at"],
+        enabled=row["enabled"],
+        failures=row["failures"],
+        last_error=row["last_error"],
+        last_delivered_at=row["last_delivered_at"],
+        next_try_at=row["next_try_at"],
+    )
+
+
+def _undelivered(row: Any) -> Undelivered:
+    return Undelivered(row["seq"], row["fact"], row["attempts"], row["error"], row["failed_at"], row["again"])
+
+
+_ADD = """
+INSERT INTO ingress.webhooks (id, url, types, bucket, prefix, places, cursor, created_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
+"""
+
+_ALL = "SELECT * FROM ingress.webhooks ORDER BY created_at, id"
+
+_FAILURES = "SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+
+_ENABLE = """
+UPDATE ingress.webhooks SET enabled = true, failures = 0, next_try_at = clock_timestamp() WHERE id = $1
+"""
+
+_AGAIN = "UPDATE ingress.webhook_failures SET again = true WHERE webhook_id = $1 RETURNING 1"
+
+_CLAIM = """
+WITH due AS (
+    SELECT id FROM ingress.webhooks AS hook
+    WHERE enabled AND next_try_at <= clock_timestamp() AND lease_until <= clock_timestamp() AND (
+        EXISTS (SELECT FROM ingress.facts WHERE seq > cursor)
+        OR cursor > (SELECT last_value FROM ingress.facts_seq_seq)
+        OR EXISTS (SELECT FROM ingress.webhook_failures WHERE webhook_id = hook.id AND again)
+    )
+    ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE ingress.webhooks AS hook SET lease_token = lease_token + 1, lease_until = clock_timestamp() + $2::interval
+FROM due WHERE hook.id = due.id RETURNING hook.*
+"""
+
+_WANTED_AGAIN = "SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND again ORDER BY seq LIMIT 100"
+
+_DELIVERED_AGAIN = "DELETE FROM ingress.webhook_failures WHERE webhook_id = $1 AND seq = $2"
+
+_FAILED_AGAIN = """
+UPDATE ingress.webhook_failures SET again = false, attempts = attempts + 1, error = $3, failed_at = clock_timestamp()
+WHERE webhook_id = $1 AND seq = $2
+"""
+
+_HELD = f"""
+lease_until = clock_timestamp() + interval '{LEASE.total_seconds()} seconds'
+WHERE id = $1 AND lease_token = $2 AND enabled RETURNING true
+"""
+
+_RENEW = f"UPDATE ingress.webhooks SET {_HELD}"  # noqa: S608 - text of ours, here and below
+
+_ADVANCE = f"""
+UPDATE ingress.webhooks SET
+    cursor = $3,
+    failures = CASE WHEN $4 THEN 0 ELSE failures END,
+    last_error = CASE WHEN $4 THEN NULL ELSE last_error END,
+    last_delivered_at = CASE WHEN $4 THEN clock_timestamp() ELSE last_delivered_at END, {_HELD}
+"""  # noqa: S608
+
+_POSTPONE = """
+UPDATE ingress.webhooks SET failures = $3, last_error = $4, next_try_at = clock_timestamp() + $5::interval
+WHERE id = $1 AND lease_token = $2 RETURNING true
+"""
+
+_GIVE_UP = f"""
+WITH hook AS (
+    UPDATE ingress.webhooks SET cursor = $3, failures = 0, last_error = $6, {_HELD}
+), put_aside AS (
+    INSERT INTO ingress.webhook_failures (webhook_id, seq, fact, attempts, error)
+    SELECT $1, $3, $4, $5, $6 FROM hook ON CONFLICT DO NOTHING
+)
+SELECT true FROM hook
+"""  # noqa: S608
+
+_DISABLE = """
+UPDATE ingress.webhooks SET enabled = false, last_error = $3 WHERE id = $1 AND lease_token = $2 RETURNING true
+"""
+
+_RELEASE = """
+UPDATE ingress.webhooks SET lease_until = '-infinity' WHERE id = $1 AND lease_token = $2 RETURNING true
+"""

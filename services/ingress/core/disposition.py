@@ -1,0 +1,33 @@
+"""How a downloaded object is named and what it says it is, so that a browser saves it and never runs it."""
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+OPAQUE: Final = "application/octet-stream"
+
+_SAFE: Final = re.compile(
+    r"(text/(plain|csv|markdown)(; ?charset=[\w-]{1,20})?|image/(png|jpeg|gif|webp|avif|bmp|tiff)|audio/[\w.+-]{1,40}"
+    r"|video/[\w.+-]{1,40}|application/(json|pdf|zip|gzip|zstd|x-tar|x-7z-compressed|x-bzip2|x-xz|x-ipynb\+json"
+    r"|vnd\.apache\.parquet|vnd\.openxmlformats-officedocument\.[\w.-]{1,60}|octet-stream))",
+    re.ASCII | re.IGNORECASE,
+)
+"""Types that no browser runs; scripts, HTML, SVG and XML are not among them."""
+_UNQUOTED: Final = re.compile(r'[^\x20-\x7e]|["\\%]')
+_ATTR_CHARS: Final = "!#$&-.^_`|~"
+"""What RFC 8187 leaves as it is in `filename*`, beside letters and digits; `+` is not left to be read as a blank."""
+
+
+def attachment(key: str) -> str:
+    """Write the Content-Disposition (RFC 6266) of the object `key`: the name is what follows its last slash.
+
+    Clients from before RFC 8187 get the name with `_` for what they could misread.
+    """
+    name = key.rpartition("/")[2] or "object"
+    plain = f'attachment; filename="{_UNQUOTED.sub("_", name)}"'
+    return f"{plain}; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS, errors='replace')}"
+
+
+def shown_type(content_type: str | None) -> str:
+    """Return the type that is told: the object's own when it is harmless, else that of plain bytes."""
+    return content_type if content_type and _SAFE.fullmatch(content_type.strip()) else OPAQUE

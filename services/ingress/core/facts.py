@@ -1,0 +1,154 @@
+"""What a record on the bus says, as a row of the timeline: any bytes give a fact, or a reason why they are none."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from services.ingress.core.plain import MAX_BODY_BYTES, bounded, plain, plain_text
+from shared.events import stable_id
+from shared.topics import DEAD_LETTERS
+
+PREFIX: Final = "penstock."
+BURIED: Final = "dead-letters.buried.v1"
+"""The type of a fact that no service publishes: a record has become a dead letter."""
+MAX_NAME: Final = 200
+MAX_PLACE: Final = 4096
+MAX_ERROR: Final = 1000
+
+
+class Record(Protocol):
+    """A record as a consumer hands it out."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that has happened; `at` is UTC, `bucket` and `key` name the object it is about, if it is about one."""
+
+    topic: str
+    partition: int
+    offset: int
+    event_id: str
+    type: str
+    at: datetime
+    service: str = ""
+    bucket: str | None = None
+    key: str | None = None
+    correlation_id: str = ""
+    error: str | None = None
+    body: Any = None
+    seq: int = 0
+
+    @property
+    def settles(self) -> tuple[str, str] | None:
+        """The dead letter that this fact settles, as the topic and the event id under which it is known."""
+        body = self.body if self.type.startswith("dead-letters.settled.") and isinstance(self.body, dict) else {}
+        known = isinstance(body.get("dlq_topic"), str) and "partition" in body and "offset" in body
+        return (body["dlq_topic"], place_id(body["partition"], body["offset"])) if known else None
+
+
+class NoFact(Exception):  # noqa: N818 - what it is
+    """A record says nothing that could be shown; the text is why, in a word that can be counted."""
+
+
+def fact_of(record: Record) -> Fact:
+    """Return what a record says.
+
+    Raises NoFact: `empty` or `not_json`; what is such and not yet a dead letter becomes one where it is needed.
+    """
+    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
+    is_letter = record.topic.endswith(DEAD_LETTERS)
+    body, is_json = _body(record.value)
+    if not is_letter and not is_json:
+        raise NoFact("not_json" if record.value else "empty")
+    bucket, key = _place(body) or (_place_in(record.key) if is_letter else None) or (None, None)
+    return Fact(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        event_id=place_id(record.partition, record.offset) if is_letter else _event_id(record, headers),
+        type=BURIED if is_letter else _type(record.topic, headers),
+        at=_time(headers.get("dlq_at" if is_letter else "ce_time", ""), record.timestamp),
+        service=_service(headers, is_letter=is_letter),
+        bucket=bucket,
+        key=key,
+        correlation_id=_correlation(headers, body),
+        error=_error(headers) if is_letter else None,
+        body=bounded(body, len(record.value or b"")),
+    )
+
+
+def place_id(partition: object, offset: object) -> str:
+    """Return the id of what has no other: where it stands on its topic."""
+    return plain_text(f"{partition}/{offset}", MAX_NAME)
+
+
+def _body(value: bytes | None) -> tuple[Any, bool]:
+    """Return a body as plain JSON, or as text where it is none."""
+    if not value:
+        return None, False
+    try:
+        return plain(json.loads(value)), True
+    except (ValueError, RecursionError):
+        return {"text": plain_text(value[:MAX_BODY_BYTES].decode("utf-8", "replace")), "bytes": len(value)}, False
+
+
+def _place(body: Any) -> tuple[str, str] | None:
+    found = (body.get("bucket"), body.get("key")) if isinstance(body, dict) else (None, None)
+    bucket, key = (one[:MAX_PLACE] if isinstance(one, str) else None for one in found)
+    return (bucket, key) if bucket and key else None
+
+
+def _place_in(key: bytes | None) -> tuple[str, str] | None:
+    """Return bucket and key as the key of a notification or of an object's event has them."""
+    bucket, _, rest = plain_text((key or b"").decode("utf-8", "replace"), MAX_PLACE).partition("/")
+    return (bucket, rest) if bucket and rest else None
+
+
+def _event_id(record: Record, headers: Mapping[str, str]) -> str:
+    given = headers.get("ce_id", "")
+    if not given:
+        return place_id(record.partition, record.offset)
+    return plain_text(given) if len(given) <= MAX_NAME else stable_id(given)
+
+
+def _type(topic: str, headers: Mapping[str, str]) -> str:
+    return plain_text(headers.get("ce_type") or topic, MAX_NAME).removeprefix(PREFIX)
+
+
+def _service(headers: Mapping[str, str], *, is_letter: bool) -> str:
+    said = headers.get("dlq_service" if is_letter else "ce_source", "")
+    return plain_text(said, MAX_NAME).removeprefix("/penstock/")
+
+
+def _correlation(headers: Mapping[str, str], body: Any) -> str:
+    in_body = body.get("correlation_id") if isinstance(body, dict) else None
+    said = headers.get("correlation_id") or (in_body if isinstance(in_body, str) else "")
+    return plain_text(said, MAX_NAME)
+
+
+def _error(headers: Mapping[str, str]) -> str:
+    code, reason = headers.get("dlq_code", ""), headers.get("dlq_reason", "")
+    return plain_text(f"{code}: {reason}" if code else reason, MAX_ERROR)
+
+
+def _time(said: str, timestamp_ms: int) -> datetime:
+    """Return when it happened: as it says itself, else when the record was written."""
+    try:
+        at = datetime.fromisoformat(said)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromtimestamp(max(0, timestamp_ms) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)

@@ -1,0 +1,38 @@
+"""How fast consumer groups read, from what was seen of their offsets."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+WINDOW_SECONDS: Final = 60.0
+LEAST_SECONDS: Final = 1.0
+"""Offsets seen nearer together than this say nothing of a rate: they are committed batch by batch."""
+
+Committed = Mapping[tuple[str, int], int]
+"""The next offset to read, by topic and partition."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """What was seen of every group's offsets within the last minute; nobody looks by himself."""
+
+    _looks: deque[tuple[float, Mapping[str, Committed]]] = field(default_factory=deque)
+
+    def note(self, at: float, committed: Mapping[str, Committed]) -> None:
+        """Remember what was seen at the moment `at`, in seconds; what is older than the window is forgotten."""
+        self._looks.append((at, committed))
+        while self._looks[0][0] < at - WINDOW_SECONDS:
+            self._looks.popleft()
+
+    def rates(self, group: str) -> tuple[dict[str, float], float | None]:
+        """Return records a second by topic, and over how many seconds that is; None where nobody looked before."""
+        (before, first), (now, last) = self._looks[0], self._looks[-1]
+        if (seconds := now - before) < LEAST_SECONDS:
+            return {}, None
+        read: dict[str, int] = {}
+        for place, offset in last.get(group, {}).items():
+            start = first.get(group, {}).get(place)
+            if start is not None:
+                read[place[0]] = read.get(place[0], 0) + max(0, offset - start)
+        return {topic: round(count / seconds, 3) for topic, count in read.items()}, round(seconds, 1)

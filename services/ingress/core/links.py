@@ -1,0 +1,155 @@
+"""From an id to its object, and on to the event, the work and the digests: what is known, and what is told of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from services.ingress.core.access import Principal
+from shared.digests import known
+from shared.errors import Rejected
+
+Status = Literal["PENDING", "STARTED", "SUCCESS", "FAILURE", "INVALID_ID"]
+
+ALGORITHM: Final = "md5"
+"""The digest that is told where none is named."""
+
+_STATUS: Final[Mapping[str, Status]] = {
+    "pending": "PENDING",
+    "running": "STARTED",
+    "succeeded": "SUCCESS",
+    "failed": "FAILURE",
+    "superseded": "FAILURE",
+    "gone": "FAILURE",
+}
+_REASONS: Final[Mapping[str, str]] = {
+    "failed": "the digests could not be made; the log of the hasher says why",
+    "superseded": "the object was overwritten while it was read: upload it again",
+    "gone": "the object was removed: upload it again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is known of the object behind an id; whatever nobody has recorded yet is None.
+
+    `state` is the object's as ingest knows it (stored, removed), `hashed_etag` is the version that `digests`,
+    `status`, `attempts` and `error` are about, and `work_state` is that of the leased work on a large one.
+    """
+
+    id: str
+    bucket: str
+    key: str
+    owner: str | None = None
+    etag: str | None = None
+    version_id: str | None = None
+    size: int | None = None
+    state: str | None = None
+    correlation_id: str | None = None
+    seen_by: str | None = None
+    revision: int | None = None
+    noted_at: datetime | None = None
+    status: str | None = None
+    hashed_etag: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    verification: str | None = None
+    attempts: int | None = None
+    error: str | None = None
+    hashed_at: datetime | None = None
+    work_state: str | None = None
+    work_attempts: int | None = None
+    worker: str | None = None
+    progress: Mapping[str, Any] | None = None
+
+    def is_for(self, who: Principal) -> bool:
+        """Tell whether `who` may know of it: its owner, or who administers, where they see its place at all."""
+        return who.sees(self.bucket, self.key) and (self.owner == who.id or who.may("admin"))
+
+    @property
+    def told_status(self) -> Status:
+        """The status in the words of its clients; digests of another version than the present one do not count."""
+        is_replaced = self.state == "stored" and self.etag != self.hashed_etag
+        if self.status is not None and not is_replaced:
+            return _STATUS[self.status]
+        return "FAILURE" if self.state == "removed" else "PENDING"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed."""
+        if self.told_status != "FAILURE":
+            return None
+        return self.error or _REASONS[self.status or "gone"]
+
+
+def invalid() -> dict[str, Any]:
+    """Return what is told of an id that is none, or none of who asks."""
+    return {"status": "INVALID_ID", "hash": None}
+
+
+def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
+    """Return what is told of an upload and of one of its digests.
+
+    Raises Rejected: UNKNOWN_DIGEST, and NOT_COMPUTED once the others are there.
+    """
+    (name,) = known([algorithm or ALGORITHM])
+    status = upload.told_status
+    digests = dict(upload.digests) if status == "SUCCESS" else {}
+    if status == "SUCCESS" and name not in digests:
+        there = ", ".join(sorted(digests)) or "none"
+        raise Rejected("NOT_COMPUTED", f"there is no {name} of this upload, but {there}: ask for it with the upload")
+    return {
+        "status": status,
+        "hash": digests.get(name),
+        "id": upload.id,
+        "bucket": upload.bucket,
+        "key": upload.key,
+        "algorithm": name,
+        "digests": digests,
+        "size": upload.size,
+        "error": upload.reason,
+        "progress": upload.progress if status == "STARTED" else None,
+    }
+
+
+def linked(upload: Upload) -> dict[str, Any]:
+    """Return the whole way of an upload: id, object, event, work and result; what has not come yet is None."""
+    return {
+        "id": upload.id,
+        "status": upload.told_status,
+        "object": {
+            "bucket": upload.bucket,
+            "key": upload.key,
+            "etag": upload.etag,
+            "version_id": upload.version_id,
+            "size": upload.size,
+            "state": upload.state or "stored",
+        },
+        "event": _unless_none(
+            upload.revision,
+            correlation_id=upload.correlation_id,
+            seen_by=upload.seen_by,
+            revision=upload.revision,
+            at=upload.noted_at,
+        ),
+        "work": _unless_none(
+            upload.work_state,
+            state=upload.work_state,
+            attempts=upload.work_attempts,
+            worker=upload.worker,
+            progress=upload.progress,
+        ),
+        "result": _unless_none(
+            upload.status,
+            status=upload.status,
+            etag=upload.hashed_etag,
+            digests=dict(upload.digests),
+            verification=upload.verification,
+            attempts=upload.attempts,
+            error=upload.reason,
+            at=upload.hashed_at,
+        ),
+    }
+
+
+def _unless_none(sign: object, **members: Any) -> dict[str, Any] | None:
+    return None if sign is None else members

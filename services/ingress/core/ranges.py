@@ -1,0 +1,57 @@
+"""Which bytes of an object a request asks for (RFC 9110, section 14)."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from services.ingress.core.problems import Problem
+
+_ONE: Final = re.compile(r"bytes=[ \t]*(\d{0,20})-(\d{0,20})[ \t]*", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes `start` to `end`, exclusive, of `size`."""
+
+    start: int
+    end: int
+    size: int
+
+    @property
+    def length(self) -> int:
+        """How many bytes that is."""
+        return self.end - self.start
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all there is."""
+        return self.length == self.size
+
+    @property
+    def content_range(self) -> str:
+        """Write it as the answer's Content-Range."""
+        return f"bytes {self.start}-{self.end - 1}/{self.size}"
+
+
+def asked(header: str | None, size: int) -> Range | None:
+    """Return the range that a Range header asks for; None where the whole object is the answer.
+
+    That is so without a header, and for several ranges, other units and what is no range: a server may ignore those.
+    Raises Problem: RANGE_PAST_END when the object has none of the bytes.
+    """
+    if header is None or (found := _ONE.fullmatch(header)) is None or found.groups() == ("", ""):
+        return None
+    first, last = found.groups()
+    if first and last and int(last) < int(first):
+        return None
+    start = int(first) if first else max(0, size - int(last))
+    end = min(size, int(last) + 1) if first and last else size
+    if start < end:
+        return Range(start, end, size)
+    if not first and int(last):
+        return None  # the last bytes of an empty object are all of it
+    raise Problem(
+        "RANGE_PAST_END",
+        f"the object has {size} bytes, and none of the range asked for: ask for less, or without Range",
+        headers={"content-range": f"bytes */{size}"},
+    )

@@ -1,0 +1,105 @@
+"""Sets of files that replace everything under a prefix: which keys they get, and what has to be done at which moment.
+
+A set waits, whole, under `sets/<id>/` of the staging bucket. Its manifest is the moment at which it replaces the old
+one: without a manifest nothing happens, with one everything does, however often somebody has to begin again.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from services.ingress.core.names import safe_key
+from shared.errors import Rejected
+
+SETS: Final = "sets/"
+MANIFEST: Final = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What a set replaces: `files` holds the final key of each staged one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    set_id: str
+    bucket: str
+    prefix: str
+    files: dict[str, str]
+    at: datetime
+    by: str
+
+    @property
+    def key(self) -> str:
+        """Where it is kept."""
+        return manifest_key(self.set_id)
+
+    @classmethod
+    def of(  # noqa: PLR0913 - what a manifest says
+        cls, set_id: str, bucket: str, prefix: str, names: Mapping[str, str], *, at: datetime, by: str
+    ) -> Self:
+        """Plan the set `names`, filenames by staged key; raises Rejected for names that cannot be kept apart."""
+        files = {staged: safe_key(prefix + name) for staged, name in names.items()}
+        _require_apart(list(files.values()))
+        return cls(set_id=set_id, bucket=bucket, prefix=prefix, files=files, at=at, by=by)
+
+    def missing(self, there: Mapping[str, datetime], since: datetime) -> dict[str, str]:
+        """Return which files are still to be copied; `there` holds what is under the prefix, and since when.
+
+        What came after the manifest is a copy made before, or newer than the set: both stay.
+        """
+        return {staged: key for staged, key in self.files.items() if key not in there or there[key] <= since}
+
+    def leftover(self, there: Mapping[str, datetime], since: datetime) -> list[str]:
+        """Return which of the old keys are to go; the same holds for what came after the manifest."""
+        kept = set(self.files.values())
+        return [key for key, at in there.items() if key not in kept and at <= since]
+
+
+def directory(prefix: str) -> str:
+    """Return a prefix as the directory it names, `p/` for `p` and for `p/`; raises Rejected (PREFIX_EMPTY)."""
+    name = prefix.removesuffix("/")
+    if not name:
+        raise Rejected(
+            "PREFIX_EMPTY", "keys_prefix is empty, so the whole bucket would be replaced: name the folder to replace"
+        )
+    return f"{safe_key(name)}/"
+
+
+def staged_key(set_id: str, number: int) -> str:
+    """Return where the file of this number waits."""
+    return f"{SETS}{set_id}/{number}"
+
+
+def manifest_key(set_id: str) -> str:
+    """Return where the manifest of a set is."""
+    return f"{SETS}{set_id}/{MANIFEST}"
+
+
+def set_of(key: str) -> str:
+    """Return the id of the set that a staged key belongs to."""
+    return key.removeprefix(SETS).partition("/")[0]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether what is under one prefix is, in part, under the other."""
+    return one.startswith(other) or other.startswith(one)
+
+
+def _require_apart(keys: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise Rejected("SAME_NAME", f"two files are called {key!r}: one would hide the other, rename one")
+        seen.add(key)
+    for key in seen:
+        steps = key.split("/")
+        folder = next((one for n in range(1, len(steps)) if (one := "/".join(steps[:n])) in seen), None)
+        if folder is not None:
+            raise Rejected("SAME_NAME", f"{folder!r} is a file and the folder of {key!r}: rename one")
+
+
+def ancestors(prefix: str) -> list[str]:
+    """Return the keys that, as objects, would hide what is under a prefix from listings: `a` and `a/b` of `a/b/`."""
+    steps = prefix.removesuffix("/").split("/")
+    return ["/".join(steps[:n]) for n in range(1, len(steps) + 1)]

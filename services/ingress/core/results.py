@@ -1,0 +1,78 @@
+"""What a page shows of an upload: its digests, or how far they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from services.ingress.core.links import Status, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The upload `id` as it is now; `upload` is None where the id is none of who asks."""
+
+    id: str
+    upload: Upload | None
+
+    @property
+    def status(self) -> Status:
+        """PENDING, STARTED, SUCCESS, FAILURE or INVALID_ID."""
+        return self.upload.told_status if self.upload else "INVALID_ID"
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether nothing more will come."""
+        return self.status not in {"PENDING", "STARTED"}
+
+    @property
+    def name(self) -> str:
+        """The file's name as its uploader gave it."""
+        return self.upload.key.rpartition("/")[2] if self.upload else ""
+
+    @property
+    def percent(self) -> int | None:
+        """How much has been read; None while nobody says."""
+        told: Mapping[str, Any] = (self.upload.progress if self.upload else None) or {}
+        size, done = told.get("size"), told.get("bytes")
+        return int(100 * done / size) if size and done is not None else None
+
+    @property
+    def mark(self) -> str:
+        """Two results with the same mark look the same."""
+        return f"{self.status}-{self.percent}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """An object that something has happened to, and its digests as far as they are."""
+
+    bucket: str
+    key: str
+    at: datetime
+    state: str | None = None
+    size: int | None = None
+    status: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last step of its key."""
+        return self.key.rstrip("/").rpartition("/")[2] or self.key
+
+    @property
+    def folder(self) -> str:
+        """Where it is."""
+        return f"{self.bucket}/{self.key.rpartition('/')[0]}".rstrip("/")
+
+    @property
+    def shown_status(self) -> str:
+        """In a word: removed, pending, running, succeeded, failed, superseded, gone."""
+        return "removed" if self.state == "removed" else self.status or "pending"
+
+    @property
+    def digest(self) -> tuple[str, str]:
+        """The name and the value of the digest that tells most; empty while there is none."""
+        names = ("sha256", *self.digests)
+        return next(((name, self.digests[name]) for name in names if name in self.digests), ("", ""))

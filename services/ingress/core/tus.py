@@ -1,0 +1,182 @@
+"""tus 1.0.0 as values: what its headers say, and what is kept of an upload until it is an object."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from services.ingress.core.names import safe_key
+from services.ingress.core.problems import Problem, body_of
+from shared.errors import Rejected
+
+VERSION: Final = "1.0.0"
+EXTENSIONS: Final = ("creation", "creation-with-upload", "termination", "checksum", "expiration")
+ALGORITHMS: Final = ("sha1", "md5", "sha256")
+MEDIA_TYPE: Final = "application/offset+octet-stream"
+CHECKED_BYTES: Final = 16 << 20
+"""The most that a request with a checksum may bring: it is held in memory until it is found good."""
+MARK: Final = "tus-upload"
+"""Names the upload in the metadata of its object: by it a repeated completion knows its own work."""
+PLACED: Final = ("filename", "filetype", "bucket", "key")
+"""What the metadata of an upload say to us; the rest is kept with the object."""
+
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+( *;[ -~]*)?", re.ASCII)
+_KEPT_BYTES: Final = 2048
+"""What S3 keeps with an object, names included."""
+_MAX_DIGITS: Final = 19
+
+
+class Mismatch(Problem):
+    """The bytes of a request are not those of its checksum; tus has a status of its own for it."""
+
+    status: Final = 460
+
+    def document(self) -> dict[str, Any]:
+        """Return the problem as it is told."""
+        return {**body_of(self), "title": "Checksum Mismatch", "status": self.status}
+
+
+class Upload(BaseModel):
+    """An upload on its way, as it is kept beside its bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    bucket: str
+    key: str
+    length: int
+    owner: str
+    by: str
+    created: datetime
+    expires: datetime
+    told: str
+    """Upload-Metadata as it came."""
+    headers: Mapping[str, str]
+    """What the object is stored with."""
+    upload_id: str = ""
+    """Of the multipart upload; what fits into one part needs none."""
+
+    def is_expired(self) -> bool:
+        """Tell whether it is too old to go on."""
+        return datetime.now(UTC) >= self.expires
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An upload that somebody asks for."""
+
+    id: str
+    length: int
+    told: str
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def of(cls, length: str, told: str, limit: int) -> Self:
+        """Read the headers of a creation.
+
+        Raises Rejected: BAD_LENGTH, TOO_LARGE, BAD_METADATA.
+        """
+        size = number_in(length, "Upload-Length", "BAD_LENGTH")
+        if size > limit:
+            raise Rejected("TOO_LARGE", f"the upload has {size} bytes, and {limit} are allowed (Tus-Max-Size)")
+        return cls(secrets.token_hex(16), size, told, metadata_in(told))
+
+    @property
+    def key(self) -> str:
+        """Where its object goes; raises Rejected for a name that can be no key."""
+        return safe_key(self.metadata.get("key") or f"tus/{self.id}/{self.metadata.get('filename') or 'file'}")
+
+    def headers(self) -> dict[str, str]:
+        """Return what the object is stored with: its type, and the metadata that S3 can keep (names and ASCII)."""
+        kept = {name.lower(): text for name, text in self.metadata.items() if name not in PLACED and _is_plain(text)}
+        if sum(len(name) + len(text) for name, text in kept.items()) > _KEPT_BYTES:
+            raise Rejected("BAD_METADATA", f"Upload-Metadata has more than {_KEPT_BYTES} bytes to keep: shorten it")
+        described = {f"x-amz-meta-{name}": text for name, text in {**kept, MARK: self.id}.items()}
+        kind = self.metadata.get("filetype", "")
+        return described | ({"content-type": kind} if _MEDIA_TYPE.fullmatch(kind) else {})
+
+    def begun(self, bucket: str, key: str, *, owner: str, by: str, lasts: timedelta) -> Upload:
+        """Return the upload that begins now."""
+        now = datetime.now(UTC)
+        return Upload(
+            id=self.id,
+            bucket=bucket,
+            key=key,
+            length=self.length,
+            owner=owner,
+            by=by,
+            created=now,
+            expires=now + lasts,
+            told=self.told,
+            headers=self.headers(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """What the bytes of one request must digest to."""
+
+    algorithm: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Read Upload-Checksum; raises Rejected (BAD_CHECKSUM)."""
+        algorithm, _, encoded = text.strip().partition(" ")
+        if algorithm not in ALGORITHMS:
+            known = ", ".join(ALGORITHMS)
+            raise Rejected("BAD_CHECKSUM", f"Upload-Checksum has the algorithm {algorithm[:20]!r}: use one of {known}")
+        return cls(algorithm, _decoded(encoded.strip(), "BAD_CHECKSUM", "Upload-Checksum"))
+
+    def verify(self, body: bytes | bytearray) -> None:
+        """Raise Problem (CHECKSUM_MISMATCH) when `body` is not what was sent."""
+        found = hashlib.new(self.algorithm, body, usedforsecurity=False).digest()
+        if not hmac.compare_digest(found, self.digest):
+            raise Mismatch("CHECKSUM_MISMATCH", f"the bytes are not those of the {self.algorithm}: send them again")
+
+
+def is_id(text: str) -> bool:
+    """Tell whether `text` may name an upload."""
+    return _ID.fullmatch(text) is not None
+
+
+def number_in(text: str, header: str, code: str) -> int:
+    """Read a header that counts bytes; raises Rejected (`code`)."""
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
+        raise Rejected(code, f"{header} is {text[:40]!r}: send how many bytes, as a number")
+    return int(text)
+
+
+def metadata_in(header: str) -> dict[str, str]:
+    """Read Upload-Metadata: names, each with a value in base64 or none; raises Rejected (BAD_METADATA)."""
+    found: dict[str, str] = {}
+    for pair in header.split(",") if header.strip() else ():
+        name, _, encoded = pair.strip().partition(" ")
+        if not _NAME.fullmatch(name) or name in found:
+            raise Rejected("BAD_METADATA", f"Upload-Metadata has the name {name[:40]!r}: send plain names, each once")
+        try:
+            found[name] = _decoded(encoded.strip(), "BAD_METADATA", f"{name} in Upload-Metadata").decode()
+        except UnicodeDecodeError:
+            raise Rejected("BAD_METADATA", f"{name} in Upload-Metadata is no UTF-8: send text") from None
+    return found
+
+
+def _is_plain(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and text == text.strip()
+
+
+def _decoded(encoded: str, code: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise Rejected(code, f"{what} is no base64: encode it") from None

@@ -1,0 +1,99 @@
+"""Webhooks: who is told of which facts, how a delivery is signed, and when it is tried again."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from services.ingress.core.access import Principal
+from services.ingress.core.facts import Fact
+from services.ingress.core.wanted import Wanted, shown_to
+
+GROWTH: Final = 4
+LONGEST_WAIT: Final = timedelta(hours=1)
+SECRET_MARK: Final = "whsec_"  # noqa: S105 - how a secret begins
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A subscription; `cursor` is the last fact it was told of, `failures` counts tries of the next one."""
+
+    id: str
+    url: str
+    wanted: Wanted
+    places: tuple[str, ...]
+    cursor: int
+    created_by: str
+    created_at: datetime
+    enabled: bool = True
+    failures: int = 0
+    last_error: str | None = None
+    last_delivered_at: datetime | None = None
+    next_try_at: datetime | None = None
+
+    def takes(self, fact: Fact) -> bool:
+        """Tell whether this one is told of `fact`: it never hears of more than whoever made it sees."""
+        return self.wanted.takes(fact) and shown_to(Principal("", "", frozenset(), self.places), fact)
+
+
+def secret_of(key: bytes, number: str) -> str:
+    """Return what a webhook's deliveries are signed with: derived, so that it is kept nowhere."""
+    digest = hmac.digest(key, f"webhook:{number}".encode(), hashlib.sha256)
+    return SECRET_MARK + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def body_of(told: Mapping[str, Any]) -> bytes:
+    """Return the body of a delivery: a fact as it is told everywhere."""
+    return json.dumps(told, separators=(",", ":"), default=str).encode()
+
+
+def headers_of(told: Mapping[str, Any], body: bytes, secret: str, now: int) -> dict[str, str]:
+    """Return the headers of a delivery; `now` is in seconds since 1970."""
+    return {
+        "content-type": "application/json",
+        "user-agent": "penstock",
+        "penstock-event-id": str(told["event_id"]).encode("ascii", "backslashreplace").decode(),
+        "penstock-event-type": str(told["type"]).encode("ascii", "backslashreplace").decode(),
+        "penstock-signature": signature(secret, now, body),
+    }
+
+
+def signature(secret: str, now: int, body: bytes) -> str:
+    """Return `t=<seconds>,v1=<hex>`: the time is signed too, so that an old delivery cannot be sent again."""
+    signed = hmac.digest(secret.encode(), f"{now}.".encode() + body, hashlib.sha256).hex()
+    return f"t={now},v1={signed}"
+
+
+def wait_after(failures: int, first: float) -> timedelta:
+    """Return how long to wait after so many failures in a row, at first `first` seconds and at most an hour."""
+    seconds = first * GROWTH ** min(max(0, failures - 1), 30)
+    return min(timedelta(seconds=min(seconds, LONGEST_WAIT.total_seconds())), LONGEST_WAIT)
+
+
+def trial(hook: Webhook, now: datetime) -> Fact:
+    """Return a fact that nobody has told, by which an owner tries a webhook."""
+    body = {"webhook": hook.id, "text": "If you can read this, deliveries arrive."}
+    return Fact("", 0, 0, f"trial-{hook.id}-{now.timestamp():.0f}", "webhooks.tried.v1", now, "ingress", body=body)
+
+
+def described(hook: Webhook) -> dict[str, Any]:
+    """Return a webhook as its owner sees it; the secret is not part of it."""
+    return {
+        "id": hook.id,
+        "url": hook.url,
+        "types": list(hook.wanted.types),
+        "bucket": hook.wanted.bucket,
+        "prefix": hook.wanted.prefix,
+        "enabled": hook.enabled,
+        "cursor": hook.cursor,
+        "failures": hook.failures,
+        "last_error": hook.last_error,
+        "last_delivered_at": hook.last_delivered_at,
+        "next_try_at": hook.next_try_at if hook.failures else None,
+        "created_by": hook.created_by,
+        "created_at": hook.created_at,
+    }

@@ -1,0 +1,17 @@
+"""The documentation of the API, to read and to try out, from files of our own."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.ingress.core.navigation import Entry
+from services.ingress.routes.guard import Anybody
+from services.ingress.routes.rendering import render
+
+NAVIGATION = (Entry("API", "/docs", "code", 90),)
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/docs")
+async def docs(request: Request, _who: Anybody) -> Response:
+    """Show the documentation."""
+    return render(request, "docs.html", document=request.app.openapi_url)

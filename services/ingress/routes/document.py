@@ -1,0 +1,63 @@
+"""The document of the API, as it is: errors are problems (RFC 9457), and whoever asks shows a token or a session."""
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from services.ingress.core.problems import MEDIA_TYPE
+from services.ingress.routes.gate import is_open
+
+PROBLEM: Final = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457): thing, reason and mend in `detail`; `code` stays as it is.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+    },
+}
+ANSWER: Final = {
+    "description": "A problem.",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+SCHEMES: Final = {
+    "token": {"type": "http", "scheme": "bearer", "description": "A token."},
+    "tokenInAddress": {"type": "apiKey", "in": "query", "name": "token", "description": "The same, for old clients."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "penstock_session",
+        "description": "A browser that was logged in; changes bring `x-csrf-token` too.",
+    },
+}
+_NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
+
+
+class Application(FastAPI):
+    """FastAPI, whose document tells our own errors and who may come in."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _amended(super().openapi())
+        return self.openapi_schema
+
+
+def _amended(found: dict[str, Any]) -> dict[str, Any]:
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = ANSWER
+            if is_open(path):
+                operation["security"] = []
+    components = found.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in _NOT_OURS:
+        schemas.pop(name, None)
+    schemas["Problem"] = PROBLEM
+    components["securitySchemes"] = SCHEMES
+    found["security"] = [{name: []} for name in SCHEMES]
+    return found

@@ -1,0 +1,127 @@
+"""Facts as they happen: server-sent events, resumed where a client left off."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from services.ingress.adapters.feed import Feed
+from services.ingress.core.facts import Fact
+from services.ingress.core.telling import frame, heartbeat
+from services.ingress.core.wanted import Wanted, shown_to, types_in
+from services.ingress.routes.guard import Reader, Through, identify
+from shared.errors import PenstockError, Rejected
+from shared.patience import is_outage
+
+router = APIRouter(tags=["facts"])
+
+HEARTBEAT_SECONDS: Final = 15.0
+AWAY_SECONDS: Final = 1.0
+RETRY_MS: Final = 2000
+DIGITS: Final = 18
+
+
+class EventStream(StreamingResponse):
+    """A stream that ends with its client, whatever it was doing."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncIterator[str]) -> None:
+        super().__init__(frames, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until one side ends it."""
+        async with aclosing(self._frames):  # type: ignore[type-var]
+            await super().__call__(scope, receive, send)
+
+
+@router.get("/events", status_code=200, response_class=EventStream)
+async def events(  # noqa: PLR0913, PLR0917 - what can be chosen
+    request: Request,
+    who: Reader,
+    through: Through,
+    bucket: str = "",
+    prefix: str = "",
+    types: Annotated[list[str] | None, Query(alias="type", description="Names or patterns: objects.*")] = None,
+    correlation_id: str = "",
+    last_event_id: Annotated[str, Query(description="As the header Last-Event-ID, which wins.")] = "",
+) -> EventStream:
+    """Tell facts as they happen, from now on, or after the event that a client saw last."""
+    through.feed.require_room()
+    wanted = Wanted(types_in(types or ()), bucket, prefix, correlation_id)
+    cursor = await through.feed.begin(_seq(request.headers.get("last-event-id") or last_event_id))
+
+    def is_shown(fact: Fact) -> bool:
+        return wanted.takes(fact) and shown_to(who, fact)
+
+    return EventStream(_Stream(through.feed, cursor, is_shown, request).frames())
+
+
+class _Stream:
+    """One client, at its own place."""
+
+    def __init__(self, feed: Feed, cursor: int, is_shown: Callable[[Fact], bool], request: Request) -> None:
+        self._feed = feed
+        self._cursor = cursor
+        self._is_shown = is_shown
+        self._request = request
+        self._beat_at = time.monotonic()
+
+    async def frames(self) -> AsyncIterator[str]:
+        """Give frames until the service stops or the client may hear no more."""
+        with self._feed.following():
+            yield f"retry: {RETRY_MS}\n{heartbeat(self._cursor)}"
+            while not self._feed.is_closed:
+                news = self._feed.news()
+                page, pause = await self._page()
+                if shown := "".join(frame(fact) for fact in page if self._is_shown(fact)):
+                    yield shown
+                if self._is_due():
+                    if not await self._is_welcome():
+                        return
+                    yield heartbeat(self._cursor)
+                if not page:
+                    await _wait(news, pause)
+
+    async def _page(self) -> tuple[list[Fact], float]:
+        """Return the next facts, and how long to wait for news when there are none."""
+        try:
+            page = list(await self._feed.page(self._cursor))
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return [], AWAY_SECONDS
+        self._cursor = page[-1].seq if page else self._cursor
+        return page, max(0.0, self._beat_at + HEARTBEAT_SECONDS - time.monotonic())
+
+    def _is_due(self) -> bool:
+        if time.monotonic() < self._beat_at + HEARTBEAT_SECONDS:
+            return False
+        self._beat_at = time.monotonic()
+        return True
+
+    async def _is_welcome(self) -> bool:
+        """Tell whether the client may still come in: a token may have been revoked meanwhile."""
+        try:
+            await identify(self._request)
+        except PenstockError as error:
+            return is_outage(error)
+        return True
+
+
+async def _wait(news: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await news.wait()
+
+
+def _seq(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
+        raise Rejected("BAD_EVENT_ID", "Last-Event-ID is the id of an event: leave it out to begin with the next one")
+    return int(text) if text else None

@@ -1,0 +1,73 @@
+"""The chunked file server: a form's file goes in under its name, and comes out as a file."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel
+from starlette.responses import RedirectResponse
+
+from services.ingress.adapters.bodies import Body, File
+from services.ingress.core.names import known_key, safe_key
+from services.ingress.routes.guard import Reader, Through, WriterOf
+from services.ingress.routes.objects import place
+from services.ingress.routes.rendering import wants_page
+from shared.storage import ObjectRef
+
+router = APIRouter(tags=["files"])
+
+FOLDER = "files/"
+FIELD = "file"
+BINARY = {"type": "string", "format": "binary"}
+
+
+def described(**fields: object) -> dict[str, object]:
+    """Describe, for OpenAPI, a form with these fields, all of them required; its route reads it as it streams."""
+    schema = {"type": "object", "required": sorted(fields), "properties": fields}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+FORM = described(file=BINARY)
+
+
+class Submitted(BaseModel):
+    """A file that was stored; the message is that of the server this one replaces."""
+
+    message: str
+    bucket: str
+    key: str
+    etag: str
+    size: int
+
+
+@router.post("/files/", status_code=202, response_model=Submitted, openapi_extra=FORM)
+@router.post("/files", status_code=202, response_model=Submitted, include_in_schema=False)
+async def submit_file(request: Request, who: WriterOf, through: Through) -> Submitted | Response:
+    """Store the file of a form under its name; the answer comes when it is there whole."""
+
+    def named(file: File, _fields: Mapping[str, str]) -> ObjectRef:
+        return place(through.settings.upload_bucket, key_of(file.filename), who, through)
+
+    received = await through.uploads.form(Body(request, through.settings), named, field=FIELD)
+    info = received.info
+    name = info.ref.key.removeprefix(FOLDER)
+    if wants_page(request):
+        return RedirectResponse(f"/files/?{urlencode({'stored': name})}", HTTPStatus.SEE_OTHER)
+    message = f"{name} upload task submitted."
+    return Submitted(message=message, bucket=info.ref.bucket, key=info.ref.key, etag=info.etag, size=info.size)
+
+
+@router.get("/files/{name:path}", response_class=Response)
+@router.head("/files/{name:path}", response_class=Response)
+async def get_file(
+    name: Annotated[str, Path(description="The file's name.")], who: Reader, through: Through
+) -> Response:
+    """Give a file: whole, in a range, or not at all when the client has it already."""
+    return through.downloads.of(ObjectRef(through.settings.upload_bucket, known_key(FOLDER + name)), who)
+
+
+def key_of(filename: str) -> str:
+    """Return where a file of this name goes: folders that lead nowhere else are left out, any other is refused."""
+    return safe_key(FOLDER + safe_key(filename).rpartition("/")[2])

@@ -1,0 +1,154 @@
+"""The gate that every request passes before its route is even looked for: what is not open needs a principal."""
+
+import math
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote, urlencode
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from services.ingress.core.access import Principal
+from services.ingress.core.origins import SAFE_METHODS, host_of, is_foreign, is_own_host
+from services.ingress.core.problems import Problem
+from services.ingress.core.sessions import Session
+from services.ingress.doors import doors
+from services.ingress.routes import answers
+from services.ingress.routes.cookies import cookie_of
+from services.ingress.routes.forms import is_small_form, read_form
+from services.ingress.routes.guard import identify, session_in, token_in
+from shared.errors import PenstockError, Rejected
+
+log = structlog.get_logger()
+
+OPEN: Final = frozenset({"/health", "/metrics", "/login"})
+OPEN_BELOW: Final = ("/health/", "/static/")
+FAILURES_PER_SECOND: Final = 1.0
+FAILURES_AT_ONCE: Final = 30.0
+
+
+class Gate:
+    """Lets in whoever may come, as often as that is allowed, and logs each line of theirs with who it was."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            receive = await self._let_in(request)
+        except PenstockError as error:
+            answer = _login_page(request, error) or await answers.told(request, error)
+            await answer(scope, receive, send)
+            return
+        principal: Principal | None = scope["state"].get("principal")
+        with bound_contextvars(**({"by": principal.name} if principal else {})):
+            await self._app(scope, receive, _sliding(request, send))
+
+    async def _let_in(self, request: Request) -> Receive:
+        request.scope.setdefault("state", {})
+        _refuse_foreign(request)
+        if is_open(request.url.path):
+            return request.receive
+        try:
+            principal = await identify(request)
+        except Problem as problem:
+            if problem.code == "BAD_TOKEN":
+                count_failure(request)
+            raise
+        request.state.principal = principal
+        _count(request, principal)
+        session = session_in(request)
+        if session is None or request.method in SAFE_METHODS or doors(request).tokens.is_open:
+            return request.receive
+        return await _require_csrf(request, session)
+
+
+def is_open(path: str) -> bool:
+    """Tell whether everybody may come here."""
+    return path in OPEN or path.startswith(OPEN_BELOW)
+
+
+def count_failure(request: Request) -> None:
+    """Count a secret that was wrong; too many from one address are told to wait, and no longer logged.
+
+    Raises Problem: TOO_MANY_REQUESTS.
+    """
+    address = request.client.host if request.client else "?"
+    _take(request, f"address {address}", FAILURES_PER_SECOND, FAILURES_AT_ONCE)
+    log.warning("audit.login_failed", by="?", address=address, path=request.url.path)
+
+
+def _count(request: Request, principal: Principal) -> None:
+    if not doors(request).tokens.is_open:
+        rate = principal.rate or doors(request).settings.rate_limit
+        _take(request, f"principal {principal.id}", rate, rate)
+
+
+def _take(request: Request, who: str, rate: float, burst: float) -> None:
+    if wait := doors(request).rates.take(who, rate, burst):
+        raise Problem(
+            "TOO_MANY_REQUESTS",
+            f"more than {rate:g} requests a second: come again in {wait:.1f} s",
+            headers={"retry-after": str(max(1, math.ceil(wait)))},
+        )
+
+
+def _refuse_foreign(request: Request) -> None:
+    """Refuse what another site lets a browser send, and what comes under a name that is not ours."""
+    reached = doors(request)
+    own = host_of(reached.settings.http_url)
+    host = request.headers.get("host", "")
+    if reached.tokens.is_open and not is_own_host(host, own):
+        raise Rejected("WRONG_HOST", "with PENSTOCK_AUTH=none requests come to localhost or to PENSTOCK_HTTP_URL")
+    if request.method not in SAFE_METHODS and is_foreign(request.headers, own):
+        raise Rejected("CROSS_SITE", "another site sent this request: open the page here and send it from there")
+
+
+async def _require_csrf(request: Request, session: Session) -> Receive:
+    """Refuse a change that a page of ours did not ask for; a form that carries files has the proof in its address."""
+    receive = request.receive
+    given = request.headers.get("x-csrf-token") or request.query_params.get("csrf", "")
+    if not given and is_small_form(request):
+        fields, receive = await read_form(request)
+        given = fields.get("csrf", "")
+    if not doors(request).sessions.is_csrf(session, given):
+        raise Rejected("BAD_CSRF", "the form is not of this session: load its page again and send it from there")
+    return receive
+
+
+def _login_page(request: Request, error: PenstockError) -> Response | None:
+    """Send a browser that has no session, or no longer, to the login page, and from there back."""
+    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    is_stranger = getattr(error, "code", "") in {"NO_TOKEN", "BAD_TOKEN"} and not token_in(request)
+    if not (wants_page and is_stranger):
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    back = quote(request.url.path, safe="/%") + query
+    return RedirectResponse(f"/login?{urlencode({'next': back})}", HTTPStatus.SEE_OTHER)
+
+
+def _sliding(request: Request, send: Send) -> Send:
+    """Renew the cookie of a session that goes on; a route that sets or removes it has the last word."""
+    session = session_in(request) if not doors(request).tokens.is_open else None
+    if session is None or "principal" not in request.scope["state"] or not session.is_due(datetime.now(UTC)):
+        return send
+    renewed = cookie_of(doors(request).sessions, session)
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if "set-cookie" not in headers:
+                headers.append("set-cookie", renewed)
+        await send(message)
+
+    return sending

@@ -1,0 +1,158 @@
+"""Uploads in parts that go to the object store directly: begin, sign, send, complete; or look, and go on."""
+
+from datetime import datetime
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from services.ingress.core import digests
+from services.ingress.core.access import Principal
+from services.ingress.core.names import safe_key
+from services.ingress.core.parts import MAX_PARTS, Ticket
+from services.ingress.doors import Doors
+from services.ingress.routes.guard import Through, WriterOf
+from services.ingress.routes.objects import Stored, place
+from shared.errors import Rejected
+
+log = structlog.get_logger()
+router = APIRouter(prefix="/multipart", tags=["uploads in parts"])
+
+Id = Annotated[str, Path(max_length=4096, description="The ticket that the beginning answered.")]
+
+
+class Wanted(BaseModel):
+    """The object to be: by `key`, or by `filename` for an upload by id, whose digests are asked for by that id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bucket: str | None = Field(None, description="An input bucket; without it, that of uploads.")
+    key: str | None = None
+    filename: str | None = None
+    size: int = Field(gt=0, description="Bytes of the whole.")
+    content_type: str | None = Field(None, pattern=r"^[ -~]{1,200}$")
+    last_modified: int | None = Field(None, description="Of the file, in milliseconds since 1970; kept as `mtime`.")
+
+    @model_validator(mode="after")
+    def _require_one_name(self) -> "Wanted":
+        if (self.key is None) == (self.filename is None):
+            raise ValueError("give either a key or a filename")
+        return self
+
+
+class SentPart(BaseModel):
+    """A part that the store has."""
+
+    number: int
+    size: int
+
+
+class Open(BaseModel):
+    """An upload on its way; its parts are `part_bytes` long, the last one may be shorter."""
+
+    id: str
+    file_id: str | None
+    bucket: str
+    key: str
+    size: int
+    part_bytes: int
+    parts: int
+    sent: list[SentPart]
+    expires: datetime
+
+
+class Numbers(BaseModel):
+    """The parts that are to be sent next."""
+
+    numbers: list[Annotated[int, Field(ge=1, le=MAX_PARTS)]] = Field(min_length=1, max_length=100)
+
+
+class Signed(BaseModel):
+    """Where each part is sent by PUT, within the hour."""
+
+    urls: dict[int, str]
+
+
+class Completed(Stored):
+    """The object that came of it."""
+
+    file_id: str | None
+
+
+@router.post("", status_code=201)
+async def begin(wanted: Wanted, who: WriterOf, through: Through) -> Open:
+    """Begin an upload; its ticket, `id`, is good for a week and for whoever began it."""
+    limit = through.settings.max_upload_bytes
+    if wanted.size > limit:
+        raise Rejected("TOO_LARGE", f"the file has {wanted.size} bytes, and {limit} are allowed")
+    file_id = digests.new_id() if wanted.filename is not None else None
+    key = digests.key_of(file_id, wanted.filename or "") if file_id else safe_key(wanted.key or "")
+    ref = place(wanted.bucket or through.settings.upload_bucket, key, who, through)
+    async with through.uploads.slot():
+        id, ticket = await through.parts.begin(  # noqa: A001 - the clients' own word
+            ref, wanted.size, who.id, headers=_headers(wanted, who), file_id=file_id
+        )
+    log.info("audit.upload_begun", by=who.name, bucket=ref.bucket, key=ref.key, length=wanted.size)
+    return _told(id, ticket, [])
+
+
+@router.get("/{id}")
+async def look(id: Id, who: WriterOf, through: Through) -> Open:  # noqa: A002
+    """Tell which parts have arrived, for whoever was cut off."""
+    ticket = _find(id, who, through)
+    sent = [SentPart(number=one.number, size=one.size) for one in await through.parts.sent(ticket)]
+    return _told(id, ticket, sent)
+
+
+@router.post("/{id}/sign")
+async def sign(id: Id, wanted: Numbers, who: WriterOf, through: Through) -> Signed:  # noqa: A002
+    """Give the addresses at which the store takes these parts."""
+    ticket = _find(id, who, through)
+    if max(wanted.numbers) > ticket.parts:
+        raise Rejected("BAD_REQUEST", f"the upload has {ticket.parts} parts: ask for those")
+    async with through.uploads.slot():
+        return Signed(urls=through.parts.addresses(ticket, wanted.numbers))
+
+
+@router.post("/{id}/complete")
+async def complete(id: Id, who: WriterOf, through: Through) -> Completed:  # noqa: A002
+    """Make the object once every part is there; 409 names those that are missing."""
+    ticket = _find(id, who, through)
+    etag = await through.parts.complete(ticket)
+    return Completed(bucket=ticket.bucket, key=ticket.key, etag=etag, size=ticket.size, file_id=ticket.file_id)
+
+
+@router.delete("/{id}", status_code=204)
+async def give_up(id: Id, who: WriterOf, through: Through) -> None:  # noqa: A002
+    """Give an upload up and remove what was sent."""
+    await through.parts.remove(_find(id, who, through))
+
+
+def _find(id: str, who: Principal, through: Doors) -> Ticket:  # noqa: A002
+    """Return the upload of a ticket; where its owner may no longer write, there is none."""
+    ticket = through.parts.find(id, who.id)
+    place(ticket.bucket, ticket.key, who, through)
+    return ticket
+
+
+def _headers(wanted: Wanted, who: Principal) -> dict[str, str]:
+    metadata = {digests.OWNER: who.id}
+    if wanted.last_modified is not None:
+        metadata["mtime"] = f"{wanted.last_modified / 1000:.3f}"
+    described = {f"x-amz-meta-{name}": text for name, text in metadata.items()}
+    return {**described, "content-type": wanted.content_type or "application/octet-stream"}
+
+
+def _told(id: str, ticket: Ticket, sent: list[SentPart]) -> Open:  # noqa: A002
+    return Open(
+        id=id,
+        file_id=ticket.file_id,
+        bucket=ticket.bucket,
+        key=ticket.key,
+        size=ticket.size,
+        part_bytes=ticket.part_bytes,
+        parts=ticket.parts,
+        sent=sent,
+        expires=ticket.expires,
+    )

@@ -1,0 +1,40 @@
+"""Answer with a page: what every page needs to know is given here, once."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from services.ingress.adapters.pages import page
+from services.ingress.core.access import Principal
+from services.ingress.routes.guard import csrf_of
+
+
+def render(
+    request: Request,
+    name: str,
+    *,
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> Response:
+    """Answer with the page `name`, never kept by a cache."""
+    who: Principal | None = getattr(request.state, "principal", None)
+    text = page(
+        name,
+        path=request.url.path,
+        csrf=csrf_of(request),
+        who=who,
+        may_write=who is not None and who.may("write"),
+        may_read=who is not None and who.may("read"),
+        navigation=request.app.state.navigation,
+        **values,
+    )
+    return HTMLResponse(text, status, {"cache-control": "no-store", **(headers or {})})
+
+
+def wants_page(request: Request) -> bool:
+    """Tell whether a person in front of a browser waits for the answer."""
+    return "text/html" in request.headers.get("accept", "")

@@ -1,0 +1,42 @@
+"""The timeline of an object: every fact about it, in order, and what the services keep of it now."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+
+from services.ingress.core.telling import told
+from services.ingress.routes.guard import Reader, Through
+from shared.errors import Rejected
+
+router = APIRouter(tags=["facts"])
+
+
+@router.get("/timeline/{bucket}/{key:path}")
+async def timeline(  # noqa: PLR0913, PLR0917 - what a timeline is of, and which part of it
+    bucket: Annotated[str, Path(max_length=63)],
+    key: Annotated[str, Path(max_length=4096)],
+    who: Reader,
+    through: Through,
+    after: Annotated[int, Query(ge=0, le=2**62, description="The `next` of the page before.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """Tell what has happened to an object, oldest first; `next` is there while there may be more."""
+    if "\x00" in bucket + key or not who.sees(bucket, key):
+        raise _unknown(bucket)
+    facts = await through.facts.about(bucket, key, after, limit)
+    state = await through.facts.state(bucket, key)
+    if not (facts or after or any(state.values())):
+        raise _unknown(bucket)
+    return {
+        "bucket": bucket,
+        "key": key,
+        "object": next(iter(state["object"]), None),
+        "digests": state["digests"],
+        "work": state["work"],
+        "facts": [told(fact) for fact in facts],
+        "next": facts[-1].seq if len(facts) == limit else None,
+    }
+
+
+def _unknown(bucket: str) -> Rejected:
+    return Rejected("NO_SUCH_OBJECT", f"nothing is known of this object of {bucket[:63]!r}: check its name")

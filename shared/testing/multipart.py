@@ -1,0 +1,85 @@
+"""Multipart uploads of the store in memory: the same promises, the same errors."""
+
+import hashlib
+from collections.abc import AsyncIterable, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+from shared.errors import Rejected
+from shared.storage import ObjectGone, ObjectInfo, ObjectRef
+from shared.storage.multipart import PART, Part
+
+if TYPE_CHECKING:
+    from shared.testing.objects import MemoryStore
+
+
+class MemoryUploads:
+    """The uploads of one store; `is_open` tells whether any is."""
+
+    def __init__(self, store: "MemoryStore") -> None:
+        self._store = store
+        self._numbers = count(1)
+        self._open: dict[tuple[str, str, str], tuple[Mapping[str, str], dict[int, tuple[Part, bytes]]]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any upload has neither become an object nor been aborted."""
+        return bool(self._open)
+
+    async def begin(self, ref: ObjectRef, headers: Mapping[str, str]) -> str:
+        """Begin an upload."""
+        self._store.require(ref)
+        upload_id = f"upload-{next(self._numbers)}"
+        self._open[ref.bucket, ref.key, upload_id] = dict(headers), {}
+        return upload_id
+
+    async def send(  # noqa: PLR0913 - the parts of a part
+        self,
+        ref: ObjectRef,
+        upload_id: str,
+        number: int,
+        body: bytes | AsyncIterable[bytes],
+        *,
+        size: int,
+        checksum: str = "",
+    ) -> Part:
+        """Send one part; one of the same number is replaced."""
+        _, parts = self._find(ref, upload_id)
+        whole = body if isinstance(body, bytes) else b"".join([piece async for piece in body])
+        part = Part(number, hashlib.md5(whole, usedforsecurity=False).hexdigest(), size, checksum)
+        parts[number] = part, whole
+        return part
+
+    async def parts(self, ref: ObjectRef, upload_id: str) -> list[Part]:
+        """Return the parts by number."""
+        return [part for _, (part, _) in sorted(self._find(ref, upload_id)[1].items())]
+
+    async def complete(
+        self,
+        ref: ObjectRef,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        headers: Mapping[str, str] | None = None,  # noqa: ARG002 - the server's own check
+        begun_with: Mapping[str, str] | None = None,  # noqa: ARG002 - remembered here
+    ) -> ObjectInfo:
+        """Make the object; all parts but the last have the least size."""
+        begun, sent = self._find(ref, upload_id)
+        if any(one.size < PART for one in parts[:-1]):
+            raise Rejected("S3_REFUSED", f"the object store refuses to write {ref}: EntityTooSmall")
+        body = b"".join(sent[one.number][1] for one in parts)
+        info = await self._store.put_headed(ref, body, begun)
+        del self._open[ref.bucket, ref.key, upload_id]
+        return info
+
+    async def abort(self, ref: ObjectRef, upload_id: str) -> None:
+        """Remove an upload; one that is not there is no error."""
+        self._store.require(ref)
+        self._open.pop((ref.bucket, ref.key, upload_id), None)
+
+    def _find(self, ref: ObjectRef, upload_id: str) -> tuple[Mapping[str, str], dict[int, tuple[Part, bytes]]]:
+        self._store.require(ref)
+        found = self._open.get((ref.bucket, ref.key, upload_id))
+        if found is None:
+            raise ObjectGone(f"the upload of {ref} is gone")
+        return found

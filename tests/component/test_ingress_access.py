@@ -1,0 +1,513 @@
+"""Who may do what over HTTP: every route, tokens, sessions, other sites, rates; the database in memory."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import structlog
+from starlette.routing import Mount
+
+from services.ingress.core.sessions import RENEWED
+from services.ingress.routes.gate import FAILURES_AT_ONCE, is_open
+from tests.fakes.ingress import TOKEN, Front, settings
+from tests.fakes.tokens import MemoryTokenTable
+
+HTML = {"accept": "text/html,application/xhtml+xml"}
+READER = {"name": "reader", "scopes": ["read"]}
+WRITER = {"name": "writer", "scopes": ["write"]}
+COOKIE = "penstock_session"
+
+
+@pytest.fixture
+def front():
+    return Front()
+
+
+@pytest.fixture
+async def root(front):
+    await front.doors.tokens.refresh()
+    async with front.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def nobody(front):
+    async with front.client(None) as client:
+        yield client
+
+
+@pytest.fixture
+async def browser(front):
+    """A browser that was logged in by the form, with the first token."""
+    async with front.client(None) as client:
+        await client.post("/login", data={"token": TOKEN})
+        yield client
+
+
+def leaves(routes):
+    """Every route, those of included routers too; FastAPI keeps a router as it was included."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        yield from leaves(inner.routes) if inner else (route,)
+
+
+def routes():
+    for route in leaves(Front().app.routes):
+        path = re.sub(r"{[^}]*}", "x", route.path)
+        for method in getattr(route, "methods", None) or {"GET"}:
+            yield pytest.param(method, path + ("/x" if isinstance(route, Mount) else ""), id=f"{method} {path}")
+
+
+def test_the_walk_finds_the_routes_of_every_module():
+    assert {"/objects/{bucket}/{key:path}", "/tokens/{id}", "/login", "/openapi.json"} <= {
+        route.path for route in leaves(Front().app.routes)
+    }
+
+
+async def made(client, **wanted):
+    answer = await client.post("/tokens", json={**READER, **wanted})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def csrf(front, client):
+    sessions = front.doors.sessions
+    return sessions.csrf(sessions.read(client.cookies[COOKIE]))
+
+
+# every route
+
+
+@pytest.fixture(scope="module")
+def closed():
+    return Front()
+
+
+@pytest.mark.parametrize(("method", "path"), [*routes()])
+async def test_without_a_token_every_route_is_closed_but_the_few_open_ones(closed, method, path):
+    async with closed.client(None) as nobody:
+        answer = await nobody.request(method, path)
+    if is_open(path):
+        assert answer.status_code not in {401, 500}
+    else:
+        assert answer.status_code == 401
+        assert method == "HEAD" or answer.json()["code"] == "NO_TOKEN"
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_the_open_ones_are_these():
+    paths = {route.path for route in leaves(Front().app.routes)}
+    assert {path for path in paths if is_open(path)} - {"/static"} == {"/health", "/health/live", "/metrics", "/login"}
+
+
+@pytest.mark.parametrize("path", ["/login/", "/login/links", "/healthz", "/metrics/x", "//health"])
+async def test_what_only_looks_like_an_open_one_is_closed(nobody, path):
+    assert not is_open(path)
+    assert (await nobody.post(path)).status_code == 401
+
+
+async def test_what_does_not_exist_is_not_told_to_strangers(nobody):
+    assert (await nobody.get("/no/such/route")).status_code == 401
+
+
+# tokens
+
+
+async def test_a_token_may_do_what_its_scopes_say_and_no_more(front, root):
+    token = (await made(root, **WRITER))["token"]
+    async with front.client(token) as writer:
+        assert (await writer.put("/objects/inbox/a", content=b"x")).status_code == 201
+        refused = await writer.get("/tokens")
+    assert (refused.status_code, refused.json()["code"]) == (403, "WRONG_SCOPE")
+    assert "www-authenticate" not in refused.headers
+
+
+async def test_a_token_may_come_in_the_address_too(root, nobody):
+    token = (await made(root))["token"]
+    answer = await nobody.get("/whoami", params={"token": token})
+    assert (answer.status_code, answer.json()["name"]) == (200, "reader")
+
+
+async def test_whoami_says_what_one_may_do(front, root):
+    token = (await made(root, places=["inbox/lab/"], rate=7))["token"]
+    async with front.client(token) as client:
+        me = (await client.get("/whoami")).json()
+    assert (me["name"], me["scopes"], me["places"], me["rate"]) == ("reader", ["read"], ["inbox/lab/"], 7)
+    assert (await root.get("/whoami")).json()["rate"] == front.settings.rate_limit
+
+
+async def test_a_place_of_others_does_not_exist_for_a_token(front, root):
+    token = (await made(root, **WRITER, places=["inbox/lab/"]))["token"]
+    async with front.client(token) as client:
+        answers = [await client.put(f"/objects/inbox/{key}", content=b"x") for key in ("lab/a", "other/a", "labor")]
+    assert [answer.status_code for answer in answers] == [201, 404, 404]
+
+
+async def test_the_text_of_a_token_is_told_once_and_kept_nowhere(front, root):
+    token = await made(root)
+    listed = (await root.get("/tokens")).text
+    assert token["token"] not in listed
+    assert "hash" not in listed
+    assert token["token"] not in repr(front.table.tokens)
+    assert token["token"].rpartition("_")[2] not in repr(front.table.tokens)
+
+
+async def test_a_revoked_token_is_refused_at_once_and_its_name_is_free(front, root):
+    token = await made(root)
+    async with front.client(token["token"]) as client:
+        assert (await client.get("/whoami")).status_code == 200
+        assert (await root.delete(f"/tokens/{token['id']}")).status_code == 204
+        refused = await client.get("/whoami")
+    assert (refused.status_code, refused.json()["code"]) == (401, "BAD_TOKEN")
+    assert (await root.delete(f"/tokens/{token['id']}")).json()["code"] == "NO_SUCH_TOKEN"
+    assert (await made(root))["id"] != token["id"]
+
+
+async def test_a_name_is_taken_once(root):
+    await made(root)
+    answer = await root.post("/tokens", json=READER)
+    assert (answer.status_code, answer.json()["code"]) == (409, "NAME_TAKEN")
+
+
+async def test_an_expired_token_is_refused(front, root):
+    token = await made(root, expires_in=3600)
+    kept = front.table.tokens[token["id"]]
+    assert timedelta(minutes=59) < kept.expires_at - datetime.now(UTC) <= timedelta(hours=1)
+    short = await made(root, name="short", expires_in=1e-6)
+    async with front.client(short["token"]) as client:
+        assert (await client.get("/whoami")).json()["code"] == "BAD_TOKEN"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ""},
+        {"name": "a b"},
+        {"name": "root"},
+        {"scopes": []},
+        {"scopes": ["all"]},
+        {"places": ["inbox"]},
+        {"places": ["/inbox/"]},
+        {"rate": 0},
+        {"rate": -1},
+        {"expires_in": 0},
+        {"hash": "x"},
+    ],
+)
+async def test_a_token_that_cannot_be_is_refused(front, root, wrong):
+    answer = await root.post("/tokens", json={**READER, **wrong})
+    assert (answer.status_code, answer.json()["code"]) == (422, "BAD_REQUEST")
+    assert front.table.tokens == {}
+
+
+async def test_nobody_makes_a_token_that_sees_more_than_his_own(front, root):
+    local = await made(root, name="local", scopes=["admin"], places=["inbox/lab/"])
+    async with front.client(local["token"]) as client:
+        assert (await client.post("/tokens", json=READER)).json()["code"] == "WRONG_PLACE"
+        assert (await client.post("/tokens", json={**READER, "places": ["inbox/"]})).status_code == 403
+        assert (await client.post("/tokens", json={**READER, "places": ["inbox/lab/x/"]})).status_code == 201
+
+
+async def test_what_is_known_holds_while_the_database_is_away(front, root):
+    token = await made(root, **WRITER)
+    await front.doors.tokens.refresh()
+    front.table.is_away = True
+    async with front.client(token["token"]) as client:
+        assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
+        assert (await client.get("/whoami", headers={"authorization": "Bearer pst_1_2"})).status_code == 401
+    away = await root.get("/tokens")
+    assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+
+
+async def test_before_the_tokens_were_read_nobody_is_told_that_his_is_wrong(front, nobody):
+    front.table.is_away = True
+    answer = await nobody.get("/whoami", params={"token": "pst_1_2"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
+
+
+async def test_what_one_process_changes_another_follows():
+    table = MemoryTokenTable()
+    here, there = Front(table=table), Front(table=table)
+    async with here.client() as root:
+        token = await made(root)
+        await there.doors.tokens.refresh()
+        async with there.client(token["token"]) as client:
+            assert (await client.get("/whoami")).status_code == 200
+            await root.delete(f"/tokens/{token['id']}")
+            await there.doors.tokens.refresh()
+            assert (await client.get("/whoami")).status_code == 401
+
+
+async def test_an_answer_of_the_database_that_a_change_overtook_is_not_believed(front, root, monkeypatch):
+    token = await made(root)
+    tokens, kept = front.doors.tokens, front.table.kept
+
+    async def slow():
+        answer = await kept()
+        monkeypatch.undo()
+        await tokens.revoke(token["id"])
+        return answer
+
+    monkeypatch.setattr(front.table, "kept", slow)
+    await tokens.refresh()
+    assert await tokens.authenticate(token["token"]) is None
+
+
+async def test_when_a_token_was_used_is_written_down_later(front, root, monkeypatch):
+    token = await made(root)
+    async with front.client(token["token"]) as client:
+        await client.get("/whoami")
+    await front.doors.tokens.refresh()
+    assert front.table.tokens[token["id"]].last_used_at is None
+    monkeypatch.setattr("services.ingress.adapters.tokens.USED_SECONDS", -1)
+    await front.doors.tokens.refresh()
+    assert front.table.tokens[token["id"]].last_used_at is not None
+
+
+# browsers
+
+
+async def test_a_browser_without_a_session_is_sent_to_the_login_page_and_back(nobody):
+    sent = await nobody.get("/whoami?a=b", headers=HTML)
+    assert sent.status_code == 303
+    where = urlsplit(sent.headers["location"])
+    assert (where.netloc, where.path, parse_qs(where.query)) == ("", "/login", {"next": ["/whoami?a=b"]})
+    page = await nobody.get(sent.headers["location"], headers=HTML)
+    assert page.status_code == 200
+    assert 'value="/whoami?a=b"' in page.text
+    back = await nobody.post("/login", data={"token": TOKEN, "next": "/whoami?a=b"})
+    assert (back.status_code, back.headers["location"]) == (303, "/whoami?a=b")
+    assert (await nobody.get("/whoami", headers=HTML)).json()["name"] == "root"
+
+
+async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(nobody):
+    answer = await nobody.post("/login", data={"token": TOKEN})
+    told = answer.headers["set-cookie"].lower()
+    assert all(word in told for word in ("httponly", "samesite=lax", "path=/", "max-age=43200"))
+    assert "secure" not in told
+    assert TOKEN not in told
+
+
+async def test_over_tls_the_cookie_travels_over_tls_alone():
+    front = Front(settings=settings(http_url="https://penstock.example"))
+    async with front.client(None) as client:
+        told = (await client.post("/login", data={"token": TOKEN})).headers["set-cookie"]
+    assert told.startswith("__Host-penstock_session=")
+    assert "secure" in told.lower()
+
+
+async def test_a_wrong_token_is_told_on_the_page_and_opens_nothing(nobody):
+    answer = await nobody.post("/login", data={"token": '"><script>', "next": '"><script>'})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+    assert "not known" in answer.text
+    assert "<script>" not in answer.text
+
+
+@pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+async def test_nobody_is_sent_on_to_another_site(root, nobody, to):
+    assert (await nobody.post("/login", data={"token": TOKEN, "next": to})).headers["location"] == "/"
+    code = parse_qs(urlsplit((await root.post("/login/links")).json()["url"]).query)["code"][0]
+    assert (await nobody.get("/login", params={"code": code, "next": to})).headers["location"] == "/"
+
+
+async def test_a_link_logs_one_browser_in_once(front, root, nobody):
+    made = await root.post("/login/links")
+    url = made.json()["url"]
+    assert (made.status_code, url.split("?")[0]) == (201, "http://127.0.0.1:8080/login")
+    code = parse_qs(urlsplit(url).query)["code"][0]
+    assert code not in repr(front.table.links)
+    first = await nobody.get(url, headers=HTML)
+    assert (first.status_code, first.headers["location"]) == (303, "/")
+    assert (await nobody.get("/whoami")).json()["name"] == "root"
+    async with front.client(None) as late:
+        second = await late.get(url, headers=HTML)
+        assert (second.status_code, "set-cookie" in second.headers) == (403, False)
+        assert (await late.get("/whoami")).status_code == 401
+
+
+async def test_a_link_is_of_whoever_made_it(front, root, nobody):
+    boss = await made(root, name="boss", scopes=["admin"])
+    async with front.client(boss["token"]) as client:
+        url = (await client.post("/login/links")).json()["url"]
+    await nobody.get(url)
+    assert (await nobody.get("/whoami")).json()["name"] == "boss"
+    async with front.client((await made(root))["token"]) as client:
+        assert (await client.post("/login/links")).status_code == 403
+
+
+async def test_a_session_ends_with_its_token(root, nobody):
+    token = await made(root)
+    await nobody.post("/login", data={"token": token["token"]})
+    assert (await nobody.get("/whoami")).status_code == 200
+    await root.delete(f"/tokens/{token['id']}")
+    assert (await nobody.get("/whoami")).status_code == 401
+    assert (await nobody.get("/whoami", headers=HTML)).status_code == 303
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_whoever_logs_out_is_out_with_every_copy_of_the_cookie(front, browser, is_away):
+    copy = browser.cookies[COOKIE]
+    front.table.is_away = is_away
+    left = await browser.post("/logout", headers={"x-csrf-token": csrf(front, browser)})
+    assert (left.status_code, left.headers["location"]) == (303, "/login")
+    assert COOKIE not in browser.cookies
+    front.table.is_away = False
+    await front.doors.tokens.refresh()
+    assert (await browser.get("/whoami", headers={"cookie": f"{COOKIE}={copy}"})).status_code == 401
+    there = Front(table=front.table)
+    await there.doors.tokens.refresh()
+    async with there.client(None) as other:
+        assert (await other.get("/whoami", headers={"cookie": f"{COOKIE}={copy}"})).status_code == 401
+
+
+async def test_a_session_that_goes_on_gets_a_fresh_cookie(browser, monkeypatch):
+    assert "set-cookie" not in (await browser.get("/whoami")).headers
+    later = datetime.now(UTC) + RENEWED + timedelta(seconds=2)
+    monkeypatch.setattr("services.ingress.routes.gate.datetime", type("Later", (), {"now": lambda _zone: later}))
+    answer = await browser.get("/whoami")
+    assert answer.headers["set-cookie"].startswith(f"{COOKIE}=")
+
+
+# changes that another site asks for
+
+
+@pytest.mark.parametrize("way", ["header", "query", "form"])
+async def test_a_change_by_cookie_needs_what_only_our_pages_know(front, browser, way):
+    proof = csrf(front, browser)
+    for value, status in (("", 403), ("wrong", 403), (proof, 303)):
+        answer = await browser.post(
+            "/logout",
+            headers={"x-csrf-token": value} if way == "header" else {},
+            params={"csrf": value} if way == "query" else {},
+            data={"csrf": value} if way == "form" else None,
+        )
+        assert answer.status_code == status, (way, value)
+        assert status == 303 or answer.json()["code"] == "BAD_CSRF"
+
+
+async def test_an_upload_by_cookie_needs_it_too_and_its_body_is_not_read_for_it(front, browser):
+    async def body():
+        yield b"hello"
+
+    put = "/objects/inbox/a"
+    assert (await browser.put(put, content=b"hello")).json()["code"] == "BAD_CSRF"
+    answer = await browser.put(f"{put}?csrf={csrf(front, browser)}", content=body(), headers={"content-length": "5"})
+    assert answer.status_code == 201
+
+
+async def test_a_form_whose_proof_was_read_at_the_gate_still_reaches_its_route(front, browser):
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    body = f"csrf={csrf(front, browser)}"
+    assert (await browser.put("/objects/inbox/form", content=body, headers=kind)).status_code == 201
+    assert [info.size async for page in front.store.list("inbox") for info in page] == [len(body)]
+
+
+async def test_a_form_without_its_proof_is_not_read_for_ever(browser):
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await browser.post("/logout", content=b"a" * (65 << 10), headers=kind)
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+    answer = await browser.post("/logout", content=b"a&" * 200, headers=kind)
+    assert (answer.status_code, answer.json()["code"]) == (400, "BROKEN_BODY")
+
+
+async def test_what_a_token_asks_for_needs_no_such_proof(browser):
+    answer = await browser.put("/objects/inbox/a", content=b"x", headers={"authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 201
+
+
+FOREIGN = [
+    {"sec-fetch-site": "cross-site"},
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:3000"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+@pytest.mark.parametrize("path", ["/login", "/logout", "/tokens", "/login/links"])
+async def test_another_site_changes_nothing_whatever_it_brings(front, root, path, headers):
+    answer = await root.post(path, headers=headers, data={"token": TOKEN})
+    assert (answer.status_code, answer.json()["code"]) == (403, "CROSS_SITE")
+    assert "set-cookie" not in answer.headers
+    assert front.table.tokens == front.table.links == {}
+
+
+async def test_our_own_pages_change_what_they_may(root):
+    own = {"sec-fetch-site": "same-origin", "origin": "http://127.0.0.1:8080"}
+    assert (await root.post("/login/links", headers=own)).status_code == 201
+
+
+# no tokens at all
+
+
+async def test_with_auth_none_everybody_comes_in_under_the_name_of_this_machine_alone():
+    front = Front(settings=settings(auth="none", token="", secret_key=""))
+    async with front.client(None) as client:
+        assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
+        assert (await client.get("/whoami")).json()["name"] == "everybody"
+        assert (await client.get("/login", headers=HTML)).headers["location"] == "/"
+        assert (await client.post("/login/links")).json() == {"url": "http://127.0.0.1:8080/"}
+        foreign = await client.put("/objects/inbox/a", content=b"x", headers={"origin": "https://evil.example"})
+        assert (foreign.status_code, foreign.json()["code"]) == (403, "CROSS_SITE")
+        rebound = await client.get("/whoami", headers={"host": "evil.example"})
+        assert (rebound.status_code, rebound.json()["code"]) == (421, "WRONG_HOST")
+
+
+# rates
+
+
+async def test_who_comes_too_often_waits_and_others_do_not(front, root):
+    fast, calm = await made(root, rate=3), await made(root, name="calm")
+    async with front.client(fast["token"]) as client:
+        answers = [await client.get("/whoami") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[-1].json()["code"] == "TOO_MANY_REQUESTS"
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    async with front.client(calm["token"]) as client:
+        assert (await client.get("/whoami")).status_code == 200
+
+
+async def test_the_usual_rate_is_that_of_the_settings():
+    front = Front(settings=settings(rate_limit=2))
+    async with front.client() as client:
+        assert [(await client.get("/whoami")).status_code for _ in range(3)] == [200, 200, 429]
+
+
+async def test_who_guesses_waits_and_who_knows_does_not(root, nobody):
+    tries = [await nobody.get("/whoami?token=guess") for _ in range(int(FAILURES_AT_ONCE) + 1)]
+    assert [answer.status_code for answer in tries[:-1]] == [401] * int(FAILURES_AT_ONCE)
+    assert tries[-1].status_code == 429
+    assert (await nobody.post("/login", data={"token": "guess"})).status_code == 429
+    assert (await root.get("/whoami")).status_code == 200
+
+
+# who did it
+
+
+async def test_every_change_is_told_with_who_did_it_and_without_secrets(front, root, nobody):
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        token = await made(root, **WRITER)
+        async with front.client(token["token"]) as client:
+            await client.put("/objects/inbox/a", content=b"x")
+        url = (await root.post("/login/links")).json()["url"]
+        await nobody.get(url)
+        await nobody.get(url)
+        await nobody.post("/logout", params={"csrf": csrf(front, nobody)})
+        await root.delete(f"/tokens/{token['id']}")
+    told = {line["event"]: line["by"] for line in lines if line["event"].startswith("audit.")}
+    assert told == {
+        "audit.token_created": "root",
+        "audit.object_stored": "writer",
+        "audit.login_link_created": "root",
+        "audit.logged_in": "root",
+        "audit.login_failed": "?",
+        "audit.logged_out": "root",
+        "audit.token_revoked": "root",
+    }
+    assert all(secret not in repr(lines) for secret in (token["token"], TOKEN, url.partition("=")[2]))
+
+
+async def test_who_it_was_does_not_stick_to_the_next_request(root):
+    await root.get("/whoami")
+    assert "by" not in structlog.contextvars.get_contextvars()

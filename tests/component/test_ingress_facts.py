@@ -1,0 +1,348 @@
+"""Facts over HTTP, the database in memory: who hears what, from where on, and how it ends."""
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from services.ingress import handlers
+from services.ingress.adapters.feed import Feed
+from services.ingress.core.facts import Fact
+from services.ingress.core.problems import Problem
+from services.ingress.core.tokens import Token, drawn, hash_of
+from services.ingress.routes import events
+from shared.errors import Outage
+from shared.testing.bus import connected, record, wire
+from tests.fakes.facts import MemoryFacts
+from tests.fakes.ingress import TOKEN, Front, settings
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def front():
+    return Front()
+
+
+def fact(number, key="a", bucket="inbox", kind="objects.changed.v1", **more):
+    body = {"change": "stored", "size": number}
+    return Fact("t", 0, number, f"e{number}", kind, AT, "ingest", bucket, key, body=body, **more)
+
+
+@asynccontextmanager
+async def streaming(front, path="/events", token=TOKEN, **headers):
+    """Give the list that a stream's frames are added to."""
+    frames, over = [], asyncio.Event()
+    scope = {
+        "type": "http", "method": "GET", "path": path.partition("?")[0], "raw_path": path.partition("?")[0].encode(),
+        "query_string": path.partition("?")[2].encode(), "scheme": "http", "asgi": {"version": "3.0"},
+        "headers": [(b"authorization", f"Bearer {token}".encode()), (b"host", b"127.0.0.1:8080")]
+        + [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        "server": ("127.0.0.1", 8080), "client": ("127.0.0.1", 1), "root_path": "", "http_version": "1.1",
+    }  # fmt: skip
+
+    async def receive():
+        await over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        frames.append(message.get("body", b"").decode())
+
+    serving = asyncio.create_task(front.app(scope, receive, send))
+    try:
+        yield frames
+    finally:
+        over.set()
+        await serving
+
+
+def told(frames):
+    lines = "".join(frames).split("\n")
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+async def soon(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for is anybody's
+            await asyncio.sleep(0.005)
+
+
+async def tell(front, *facts):
+    await front.facts.add(facts)
+    front.doors.feed.wake()
+
+
+def limited(front, *places):
+    """Return the text of a token that sees these places alone."""
+    number, text = drawn()
+    front.doors.tokens._ring = front.doors.tokens._ring.with_token(
+        Token(number, "limited", hash_of(text), frozenset({"read"}), AT, "root", places)
+    )
+    return text
+
+
+async def test_a_stream_begins_now_and_tells_what_comes(front):
+    await tell(front, fact(1))
+    async with streaming(front) as frames:
+        await soon(lambda: len(frames) > 1)
+        assert frames[1] == "retry: 2000\n: alive\nid: 1\n\n"
+        await tell(front, fact(2))
+        await soon(lambda: told(frames))
+    (one,) = told(frames)
+    assert (one["seq"], one["type"], one["summary"]) == (2, "objects.changed.v1", "stored, 2 bytes")
+
+
+@pytest.mark.parametrize("how", ["header", "query"])
+async def test_a_stream_resumes_after_the_last_event(front, how):
+    await tell(front, *(fact(number) for number in range(1, 300)))
+    path, headers = ("/events", {"last_event_id": "7"}) if how == "header" else ("/events?last_event_id=7", {})
+    async with streaming(front, path, **headers) as frames:
+        await soon(lambda: len(told(frames)) == 292)
+    assert [one["seq"] for one in told(frames)] == list(range(8, 300))
+
+
+async def test_a_place_past_the_end_is_of_a_table_that_was_lost(front):
+    await tell(front, fact(1))
+    async with streaming(front, last_event_id="99") as frames:
+        await soon(lambda: told(frames))
+    assert [one["seq"] for one in told(frames)] == [1]
+
+
+async def test_a_stream_is_filtered(front):
+    async with streaming(front, "/events?bucket=inbox&prefix=mine/&type=objects.*,x&correlation_id=c") as frames:
+        await soon(lambda: len(frames) > 1)
+        wrong = [
+            fact(1, "mine/a", "jobs", correlation_id="c"),
+            fact(2, "other", correlation_id="c"),
+            fact(3, "mine/a", kind="sweeps.completed.v1", correlation_id="c"),
+            fact(4, "mine/a"),
+        ]
+        await tell(front, *wrong, fact(5, "mine/a", correlation_id="c"))
+        await soon(lambda: told(frames))
+    assert [one["seq"] for one in told(frames)] == [5]
+
+
+async def test_nobody_hears_of_what_they_do_not_see(front):
+    text = limited(front, "inbox/mine/")
+    await tell(front, fact(1, "other"), fact(2, None, None), fact(3, "mine/a"))
+    async with streaming(front, token=text, last_event_id="0") as frames:
+        await soon(lambda: told(frames))
+    assert [one["seq"] for one in told(frames)] == [3]
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(front, monkeypatch):
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.01)
+    text = limited(front, "inbox/")
+    front.doors.tokens._is_loaded = True
+    async with streaming(front, token=text) as frames:
+        await soon(lambda: "".join(frames).count(": alive") >= 3)
+        front.doors.tokens._ring = front.doors.tokens._ring.without(text.split("_")[1])
+        await soon(lambda: front.doors.feed._streams == 0)
+
+
+async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(front, monkeypatch):
+    monkeypatch.setattr(events, "AWAY_SECONDS", 0.01)
+    async with streaming(front) as frames:
+        await soon(lambda: len(frames) > 1)
+        front.facts.is_away = True
+        front.doors.feed.wake()
+        await asyncio.sleep(0)
+        front.facts.is_away = False
+        await tell(front, fact(1))
+        await soon(lambda: told(frames))
+    assert len(told(frames)) == 1
+
+
+async def test_every_stream_ends_when_the_service_stops_or_its_client_goes(front):
+    async with streaming(front) as frames, streaming(front) as others:
+        await soon(lambda: len(frames) > 1 and len(others) > 1)
+        front.doors.feed.close()
+        await soon(lambda: front.doors.feed._streams == 0)
+    front = Front()
+    async with streaming(front) as frames:
+        await soon(lambda: front.doors.feed._streams == 1)
+    assert front.doors.feed._streams == 0
+
+
+async def test_one_stream_too_many_is_told_to_come_again(front):
+    front = Front(settings(events_streams=1))
+    async with streaming(front) as frames:
+        await soon(lambda: len(frames) > 1)
+        async with front.client() as client:
+            answer = await client.get("/events")
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "TOO_MANY_STREAMS", "5")
+
+
+@pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30, "\N{SUPERSCRIPT TWO}"])
+async def test_a_place_that_is_none_is_refused(front, given):
+    async with front.client() as client:
+        answer = await client.get("/events", params={"last_event_id": given})
+    assert (answer.status_code, answer.json()["code"]) == (422, "BAD_EVENT_ID")
+
+
+async def test_a_hundred_streams_at_one_place_cost_one_question():
+    facts = MemoryFacts()
+    await facts.add([fact(number) for number in range(250)])
+    feed = Feed(facts, most=1)
+    pages = await asyncio.gather(*(feed.page(0) for _ in range(100)))
+    assert (facts.reads, {len(page) for page in pages}) == (1, {100})
+    facts.is_away = True
+    answers = await asyncio.gather(*(feed.page(0) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(one, Outage) for one in answers)
+
+
+async def test_a_client_that_goes_takes_nobody_along():
+    facts = MemoryFacts()
+    await facts.add([fact(1)])
+    feed = Feed(facts, most=1)
+    first, second = (asyncio.create_task(feed.page(0)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert len(await second) == 1
+
+
+def test_room_is_refused_by_name():
+    with pytest.raises(Problem, match="PENSTOCK_EVENTS_STREAMS"):
+        Feed(MemoryFacts(), most=0).require_room()
+
+
+async def test_a_timeline_is_the_facts_and_what_is_kept_now(front):
+    await tell(front, fact(1), fact(2, "other"), fact(3, kind="objects.hashed.v1"))
+    front.facts.states["inbox", "a"] = {"object": [{"state": "stored"}], "work": [{"queue": "digest"}]}
+    async with front.client() as client:
+        answer = (await client.get("/timeline/inbox/a")).json()
+        page = (await client.get("/timeline/inbox/a?limit=1")).json()
+        rest = (await client.get(f"/timeline/inbox/a?limit=1&after={page['next']}")).json()
+    assert [one["seq"] for one in answer["facts"]] == [1, 3]
+    assert (answer["object"], answer["digests"], answer["work"]) == ({"state": "stored"}, [], [{"queue": "digest"}])
+    assert [one["seq"] for one in rest["facts"]] == [3]
+
+
+@pytest.mark.parametrize("path", ["inbox/nothing", "inbox/other", "inbox/a%00b", "nowhere/a"])
+async def test_what_is_not_known_or_not_seen_does_not_exist(front, path):
+    await tell(front, fact(1, "other"))
+    async with front.client(limited(front, "inbox/mine/")) as client:
+        answer = await client.get(f"/timeline/{path}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_OBJECT")
+
+
+@pytest.mark.parametrize("path", ["/timeline/inbox/a", "/events"])
+async def test_a_database_that_is_away_is_said(front, path):
+    front.facts.is_away = True
+    async with front.client() as client:
+        answer = await client.get(path)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+@pytest.fixture
+async def consuming():
+    wired, facts = wire(settings(), handlers.router), MemoryFacts()
+    handlers.router.provided["facts"] = facts
+    async with connected(wired):
+        yield wired, facts
+    handlers.router.provided.clear()
+
+
+async def test_what_the_database_refuses_is_left_out_alone_and_never_a_dead_letter(consuming):
+    wired, facts = consuming
+    values = [b'{"n": %d}' % number for number in range(20)]
+    values[7] = b'"refused"'
+    await wired.deliver(*(record("objects.changed.v1", value) for value in [*values, None, b"", b"{"]))
+    assert [one.body["n"] for one in facts.kept] == [number for number in range(20) if number != 7]
+    assert wired.tape.letters() == []
+
+
+async def test_a_letter_of_any_bytes_is_never_a_letter_again(consuming):
+    wired, facts = consuming
+    hostile = [("dlq_reason", b"\xff"), ("\udc80", b"x"), ("ce_id", b"\x00")]
+    values = [b"\x00", None, b"", b"[" * 50_000]
+    await wired.deliver(*(record("objects.changed.v1.hasher.dlq", one, headers=hostile) for one in values))
+    assert len(facts.kept) == 4
+    assert wired.tape.letters() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_webhooks_are_for_those_who_administer(front, method):
+    async with front.client(limited(front)) as client:
+        answer = await client.request(method, "/webhooks", json={"url": "https://example.org/"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "WRONG_SCOPE")
+
+
+def resolving(monkeypatch, *addresses):
+    async def getaddrinfo(_loop, _host, port, **_):
+        return [(2, 1, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::ffff:169.254.169.254"]])
+async def test_a_name_that_leads_into_our_network_is_refused_whatever_else_it_leads_to(front, monkeypatch, addresses):
+    resolving(monkeypatch, *addresses)
+    async with front.client() as client:
+        answer = await client.post("/webhooks", json={"url": "https://hook.example/"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "TARGET_NOT_ALLOWED")
+    assert await front.doors.webhooks.all() == []
+
+
+async def test_a_delivery_goes_to_the_address_that_was_checked_under_the_name_that_was_given(front, monkeypatch):
+    resolving(monkeypatch, "8.8.8.8")
+    sent = []
+
+    def answer(request):
+        sent.append(request)
+        return httpx.Response(302, headers={"location": "http://127.0.0.1/"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        outcome = await front.doors.sender.send(
+            client, "1", "https://hook.example:8443/x?y=1", {"event_id": "e", "type": "t"}
+        )
+    assert (outcome.status, outcome.error) == (302, "it answered 302")
+    (request,) = sent
+    assert str(request.url) == "https://8.8.8.8:8443/x?y=1"
+    assert request.headers["host"] == "hook.example:8443"
+    assert request.extensions["sni_hostname"] == "hook.example"
+
+
+@pytest.mark.parametrize(
+    "failure", [httpx.ConnectError("refused"), RuntimeError("odd"), TimeoutError(), OSError("gone")]
+)
+async def test_whatever_goes_wrong_is_how_a_delivery_ended(front, monkeypatch, failure):
+    resolving(monkeypatch, "8.8.8.8")
+
+    def fail(_request):
+        raise failure
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        outcome = await front.doors.sender.send(client, "1", "http://hook.example/", {"event_id": "e", "type": "t"})
+    assert (outcome.status, bool(outcome.error), outcome.gone) == (None, True, False)
+
+
+async def test_a_webhook_is_made_listed_and_removed_and_its_secret_told_once(front, monkeypatch):
+    resolving(monkeypatch, "8.8.8.8")
+    async with front.client() as client:
+        made = (await client.post("/webhooks", json={"url": "https://hook.example/", "types": ["objects.*"]})).json()
+        (listed,) = (await client.get("/webhooks")).json()
+        assert made.pop("secret") == front.doors.sender.secret(made["id"])
+        assert listed == made == (await client.get(f"/webhooks/{made['id']}")).json()
+        assert (await client.delete(f"/webhooks/{made['id']}")).status_code == 204
+        assert (await client.get(f"/webhooks/{made['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"url": 7}, {"url": "https://x/", "more": 1}, {"url": "https://x/", "bucket": "\x00"}]
+)
+async def test_a_webhook_that_cannot_be_is_refused(front, asked):
+    async with front.client() as client:
+        assert (await client.post("/webhooks", json=asked)).status_code == 422
+
+
+async def test_without_a_key_no_webhook_is_made():
+    front = Front(settings(auth="none", secret_key=""))
+    began = time.monotonic()
+    async with front.client() as client:
+        answer = await client.post("/webhooks", json={"url": "https://hook.example/"})
+    assert (answer.json()["code"], time.monotonic() - began < 1) == ("NO_SECRET_KEY", True)

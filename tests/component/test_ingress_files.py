@@ -1,0 +1,137 @@
+"""The chunked file server over HTTP, on a store in memory."""
+
+import pytest
+
+from services.ingress.core.access import Principal
+from services.ingress.routes.files import key_of
+from shared.errors import Rejected
+from shared.storage import ObjectRef
+from tests.fakes.ingress import Front, settings
+
+BODY = bytes(range(256)) * 8
+
+
+@pytest.fixture
+def front():
+    return Front(settings=settings(download_chunk_bytes=100))
+
+
+async def put(front, key="files/a.bin", body=BODY, **options):
+    return await front.store.put(ObjectRef("inbox", key), body, **options)
+
+
+@pytest.mark.parametrize("path", ["/files/", "/files"])
+async def test_a_file_goes_in_under_its_name_and_comes_out_the_same(front, path):
+    name = "a+b %41 ü.bin"
+    async with front.client() as client:
+        answer = await client.post(path, files={"file": (name, BODY)})
+        told = {**answer.json(), "etag": "?"}
+        got = await client.get("/files/a%2Bb%20%2541%20%C3%BC.bin")
+    key, message = f"files/{name}", f"{name} upload task submitted."
+    assert answer.status_code == 202
+    assert told == {"message": message, "bucket": "inbox", "key": key, "size": 2048, "etag": "?"}
+    assert (got.status_code, got.content) == (200, BODY)
+    assert got.headers["content-disposition"].endswith("''a%2Bb%20%2541%20%C3%BC.bin")
+    assert (got.headers["x-content-type-options"], got.headers["accept-ranges"]) == ("nosniff", "bytes")
+    assert got.headers["etag"] == f'"{answer.json()["etag"]}"'
+
+
+def test_folders_in_a_name_are_left_out_unless_they_lead_elsewhere():
+    assert key_of("sub/x.txt") == "files/x.txt"
+    for name in ("../x.txt", "/x.txt", "a/../x.txt", "..\\x.txt"):
+        with pytest.raises(Rejected, match="leads out of its place"):
+            key_of(name)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "content", "content_range"),
+    [
+        ("bytes=0-9", 206, BODY[:10], "bytes 0-9/2048"),
+        ("bytes=-7", 206, BODY[-7:], "bytes 2041-2047/2048"),
+        ("bytes=2000-", 206, BODY[2000:], "bytes 2000-2047/2048"),
+        ("bytes=0-", 206, BODY, "bytes 0-2047/2048"),
+        ("bytes=0-1,5-6", 200, BODY, None),
+    ],
+)
+async def test_a_range_is_a_slice(front, wanted, status, content, content_range):
+    await put(front)
+    async with front.client() as client:
+        answer = await client.get("/files/a.bin", headers={"range": wanted})
+    assert (answer.status_code, answer.content) == (status, content)
+    assert answer.headers.get("content-range") == content_range
+    assert answer.headers["content-length"] == str(len(content))
+
+
+async def test_a_range_past_the_end_is_refused_with_the_size(front):
+    await put(front)
+    async with front.client() as client:
+        answer = await client.get("/files/a.bin", headers={"range": "bytes=2048-"})
+    assert (answer.status_code, answer.json()["code"]) == (416, "RANGE_PAST_END")
+    assert answer.headers["content-range"] == "bytes */2048"
+
+
+async def test_an_empty_file_is_a_file(front):
+    await put(front, body=b"")
+    async with front.client() as client:
+        answer = await client.get("/files/a.bin")
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "0")
+
+
+async def test_a_head_says_what_a_get_would_and_reads_nothing(front):
+    await put(front)
+    async with front.client() as client:
+        head, reads = await client.head("/files/a.bin", headers={"range": "bytes=0-9"}), front.store.reads
+        got = await client.get("/files/a.bin", headers={"range": "bytes=0-9"})
+    assert (head.status_code, head.content, reads) == (206, b"", 0)
+    assert dict(head.headers) == dict(got.headers)
+
+
+async def test_what_the_client_has_is_not_sent_again(front):
+    info = await put(front)
+    async with front.client() as client:
+        same = await client.get("/files/a.bin", headers={"if-none-match": f'"{info.etag}"'})
+        other = await client.get("/files/a.bin", headers={"if-match": '"other"'})
+        resumed = await client.get("/files/a.bin", headers={"range": "bytes=9-", "if-range": '"other"'})
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", f'"{info.etag}"')
+    assert (other.status_code, other.json()["code"]) == (412, "SUPERSEDED")
+    assert (resumed.status_code, resumed.content) == (200, BODY)
+
+
+async def test_a_script_is_never_told_as_one(front):
+    await put(front, content_type="text/html")
+    async with front.client() as client:
+        answer = await client.get("/files/a.bin")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize("path", ["/files/nothing", "/files/a/b", "/objects/inbox/nothing", "/objects/inbox/secret/x"])
+async def test_what_is_not_there_and_what_is_anothers_are_told_alike(front, path):
+    await put(front, "secret/x")
+    front.doors.tokens.authenticate = _as(Principal("1", "me", frozenset({"read"}), ("inbox/files/", "inbox/noth")))
+    async with front.client("any") as client:
+        answer = await client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+    assert answer.json()["detail"].endswith("that you may see: check its name")
+
+
+async def test_a_file_overwritten_between_look_and_read_is_sent_as_it_is_now(front):
+    await put(front)
+    read, overwrites = front.store.read, [b"second", b"third"]
+
+    async def read_late(ref, **options):
+        if overwrites:
+            await front.store.put(ref, overwrites.pop(0))
+        return await read(ref, **options)
+
+    front.store.read = read_late
+    async with front.client() as client:
+        answer = await client.get("/files/a.bin")
+    assert (answer.status_code, answer.content, overwrites) == (200, b"third", [])
+
+
+def _as(principal):
+    async def authenticate(_secret):
+        return principal
+
+    return authenticate

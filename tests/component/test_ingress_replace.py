@@ -1,0 +1,202 @@
+"""A set of files in place of everything under a prefix, on a store in memory."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from services.ingress.adapters import replacement
+from services.ingress.core.access import Principal
+from shared.errors import Outage
+from shared.storage import ObjectRef
+from tests.fakes.ingress import Front, settings
+
+OLD = {"p/x": b"old", "p/gone": b"old", "pq/stays": b"old"}
+
+
+@pytest.fixture
+async def front():
+    front = Front(settings=settings(max_form_parts=20))
+    for key, body in OLD.items():
+        await front.store.put(ObjectRef("inbox", key), body)
+    return front
+
+
+def form(*names, prefix="p", field="files"):
+    return {
+        "data": {} if prefix is None else {"keys_prefix": prefix},
+        "files": [(field, (name, f"new {name}".encode(), "text/x-odd")) for name in names],
+        "headers": {"bucket": "inbox"},
+    }
+
+
+async def sent(front, method="POST", **wanted):
+    async with front.client() as client:
+        return await client.request(method, "/files/upload_minio", **wanted)
+
+
+async def listed(front, bucket="inbox"):
+    keys = [info.ref.key async for page in front.store.list(bucket) for info in page]
+    return {key: (await front.store.read(ObjectRef(bucket, key)))[1] for key in keys}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("prefix", ["p", "p/"])
+async def test_the_new_set_is_all_that_is_left_under_the_prefix(front, method, prefix):
+    answer = await sent(front, method, **form("x", "sub/y.py", prefix=prefix))
+    assert (answer.status_code, answer.content) == (204, b"")
+    expected = {"p/x": b"new x", "p/sub/y.py": b"new sub/y.py", "pq/stays": b"old"}
+    assert await listed(front) == expected
+    assert (await front.store.head(ObjectRef("inbox", "p/x"))).content_type == "text/x-odd"
+    assert await listed(front, "uploads") == {}
+
+
+async def test_the_prefix_may_come_after_the_files(front):
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="files"; filename="x"\r\n\r\nnew\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="keys_prefix"\r\n\r\np\r\n--b--\r\n'
+    )
+    headers = {"bucket": "inbox", "content-type": "multipart/form-data; boundary=b"}
+    assert (await sent(front, content=body, headers=headers)).status_code == 204
+    assert await listed(front) == {"p/x": b"new", "pq/stays": b"old"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "code"),
+    [
+        (form("x", "y", "x"), 422, "SAME_NAME"),
+        (form("x", "x/y"), 422, "SAME_NAME"),
+        (form("x", "../y"), 422, "KEY_UNSAFE"),
+        (form("x", "/y"), 422, "KEY_UNSAFE"),
+        (form("x", "sub/"), 422, "NAME_EMPTY"),
+        (form("x", field="file"), 422, "WRONG_FIELD"),
+        (form("x", prefix=None), 422, "PREFIX_EMPTY"),
+        (form("x", prefix=""), 422, "PREFIX_EMPTY"),
+        (form("x", prefix="/"), 422, "PREFIX_EMPTY"),
+        (form("x", prefix="../p"), 422, "KEY_UNSAFE"),
+        (form("x", prefix="p/x"), 422, "PREFIX_HIDDEN"),
+        (form(*"abcdefghijklmnopqrstuvw"), 413, "TOO_LARGE"),
+        ({**form("x"), "headers": {"bucket": "nowhere"}}, 404, "NO_SUCH_BUCKET"),
+        ({**form("x"), "headers": {"bucket": "results"}}, 404, "NO_SUCH_BUCKET"),
+        ({**form("x"), "headers": {}}, 422, "BAD_REQUEST"),
+        (
+            {"data": {"keys_prefix": "p"}, "files": {"files": (None, "x")}, "headers": {"bucket": "inbox"}},
+            422,
+            "NO_FILE",
+        ),
+    ],
+)
+async def test_one_fault_changes_nothing(front, wanted, status, code):
+    answer = await sent(front, **wanted)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert await listed(front) == OLD
+    assert await listed(front, "uploads") == {}
+
+
+async def test_what_one_may_not_see_one_may_not_replace(front):
+    async def restricted(_secret):
+        return Principal("1", "me", frozenset({"write"}), ("inbox/p/sub/",))
+
+    front.doors.tokens.authenticate = restricted
+    answer = await sent(front, **form("sub/x"))
+    assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_BUCKET")
+    assert await listed(front) == OLD
+
+
+async def test_a_store_that_goes_away_before_the_manifest_changes_nothing(front):
+    put = front.store.put
+
+    async def away(ref, body, **options):
+        if ref.key.endswith("manifest.json"):
+            raise Outage("away")
+        return await put(ref, body, **options)
+
+    front.store.put = away
+    assert (await sent(front, **form("x"))).status_code == 503
+    assert await listed(front) == OLD
+    assert await listed(front, "uploads") == {}
+
+
+async def test_a_store_that_goes_away_after_the_manifest_gets_the_set_later(front):
+    broken = _break(front.store, "copy", after=1)
+    answer = await sent(front, **form("x", "y", "z"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "the set is safe" in answer.json()["detail"]
+    broken.mend()
+    await front.doors.replacements.finish_pending()
+    assert await listed(front) == {**{f"p/{n}": f"new {n}".encode() for n in "xyz"}, "pq/stays": b"old"}
+    assert await listed(front, "uploads") == {}
+
+
+@pytest.mark.parametrize(("what", "after"), [("copy", 0), ("copy", 2), ("delete", 0), ("delete", 1), ("delete", 3)])
+async def test_a_process_that_ends_after_the_manifest_leaves_the_set_to_the_next(front, what, after):
+    broken = _break(front.store, what, after=after, error=asyncio.CancelledError)
+    async with front.client() as client:
+        task = asyncio.ensure_future(client.post("/files/upload_minio", **form("x", "y", "z")))
+        await asyncio.wait((task,))
+    broken.mend()
+    following = Front(settings=front.settings, store=front.store)
+    await following.doors.replacements.finish_pending()
+    assert await listed(front) == {**{f"p/{n}": f"new {n}".encode() for n in "xyz"}, "pq/stays": b"old"}
+    assert not [key for key in await listed(front, "uploads") if key.endswith("manifest.json")]
+
+
+async def test_a_set_waits_for_the_one_that_was_broken_off_before_it(front):
+    broken = _break(front.store, "copy", after=1)
+    await sent(front, **form("x", "y"))
+    broken.mend()
+    assert (await sent(front, **form("z"))).status_code == 204
+    assert await listed(front) == {"p/z": b"new z", "pq/stays": b"old"}
+    assert await listed(front, "uploads") == {}
+
+
+async def test_sets_for_one_prefix_never_mix(front):
+    copy = front.store.copy
+
+    async def slow(source, ref):
+        await asyncio.sleep(0)
+        await copy(source, ref)
+
+    front.store.copy = slow
+    sets = [form(*(f"{number}-{n}" for n in range(5)), prefix=("p", "p/in", "p/")[number % 3]) for number in range(12)]
+    answers = await asyncio.gather(*(sent(front, **one) for one in sets))
+    assert {one.status_code for one in answers} == {204}
+    left = {key.rpartition("/")[2].partition("-")[0] for key in await listed(front) if key.startswith("p/")}
+    outer = {number for number in left if int(number) % 3 != 1}
+    inner = left - outer
+    assert len(outer) <= 1
+    assert len(inner) <= 1
+    assert len([key for key in await listed(front) if key.startswith("p/")]) == 5 * len(left)
+
+
+async def test_what_nobody_finished_is_removed_after_an_hour_and_not_before(front, monkeypatch):
+    await front.store.put(ObjectRef("uploads", "sets/left/0"), b"x")
+    await front.store.put(ObjectRef("uploads", "tus/other"), b"x")
+    await front.doors.replacements.finish_pending()
+    assert await listed(front, "uploads") == {"sets/left/0": b"x", "tus/other": b"x"}
+    monkeypatch.setattr(replacement, "ABANDONED", timedelta(seconds=-5))
+    await front.doors.replacements.finish_pending()
+    assert await listed(front, "uploads") == {"tus/other": b"x"}
+
+
+async def test_a_manifest_that_cannot_be_read_holds_up_no_other(front):
+    await front.store.put(ObjectRef("uploads", "sets/odd/manifest.json"), b"{")
+    assert (await sent(front, **form("x"))).status_code == 204
+
+
+class _break:  # noqa: N801 - reads as what it does
+    def __init__(self, store, what, *, after, error=Outage):
+        self._store, self._what, self._real = store, what, getattr(store, what)
+        calls = 0
+
+        async def broken(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls > after:
+                raise error("broken")
+            return await self._real(*args, **kwargs)
+
+        setattr(store, what, broken)
+
+    def mend(self):
+        setattr(self._store, self._what, self._real)

@@ -1,0 +1,327 @@
+"""Resumable uploads over HTTP, on a store in memory."""
+
+import asyncio
+import base64
+import hashlib
+import random
+
+import pytest
+
+from services.ingress.adapters.tus import TusUploads
+from services.ingress.adapters.tus_parts import AFTER
+from services.ingress.core.access import Principal
+from shared.errors import Outage
+from shared.storage import ObjectRef
+from shared.storage.multipart import PART
+from tests.fakes.ingress import Front, settings
+
+SPOKEN = {"tus-resumable": "1.0.0"}
+BYTES = {**SPOKEN, "content-type": "application/offset+octet-stream"}
+BIG = random.Random(1).randbytes(2 * PART + 7)
+
+
+@pytest.fixture
+def front():
+    return Front()
+
+
+def metadata(**pairs):
+    return ",".join(f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in pairs.items())
+
+
+async def begin(client, length, **pairs):
+    headers = {**SPOKEN, "upload-length": str(length), "upload-metadata": metadata(**pairs)}
+    answer = await client.post("/tus/", headers=headers)
+    assert answer.status_code == 201, answer.text
+    return answer.headers["location"]
+
+
+async def send(client, place, offset, body, **more):
+    return await client.patch(place, content=body, headers={**BYTES, "upload-offset": str(offset), **more})
+
+
+async def offset_of(client, place):
+    answer = await client.head(place, headers=SPOKEN)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    return int(answer.headers["upload-offset"])
+
+
+def id_of(place):
+    return place.removeprefix("/tus/")
+
+
+async def keys(front, bucket):
+    return [one.ref.key async for page in front.store.list(bucket) for one in page]
+
+
+async def assert_nothing_is_left(front):
+    assert await keys(front, "uploads") == []
+    assert not front.store.uploads.is_open
+
+
+async def broken(body):
+    """A body whose connection breaks after these bytes."""
+    for at in range(0, len(body), 1 << 20):
+        yield body[at : at + (1 << 20)]
+
+
+@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 7])
+@pytest.mark.parametrize("step", [1 << 20, PART, 4 * PART])
+async def test_an_upload_in_any_pieces_becomes_one_object(front, size, step):
+    body = BIG[:size]
+    async with front.client() as client:
+        place = await begin(client, size, key="a b/c", filetype="text/plain", origin="here")
+        for at in range(0, size, step):
+            answer = await send(client, place, at, body[at : at + step])
+            assert (answer.status_code, answer.headers["upload-offset"]) == (204, str(min(at + step, size)))
+            assert answer.headers["tus-resumable"] == "1.0.0"
+        assert await offset_of(client, place) == size
+    info, stored = await front.store.read(ObjectRef("inbox", "a b/c"))
+    assert stored == body
+    assert (info.content_type, info.metadata) == ("text/plain", {"origin": "here", "tus-upload": id_of(place)})
+    await assert_nothing_is_left(front)
+
+
+async def test_what_is_spoken_is_told(front):
+    async with front.client() as client:
+        answer = await client.options("/tus/")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["tus-version"] == answer.headers["tus-resumable"] == "1.0.0"
+    assert answer.headers["tus-extension"] == "creation,creation-with-upload,termination,checksum,expiration"
+    assert answer.headers["tus-max-size"] == str(front.settings.max_upload_bytes)
+    assert answer.headers["tus-checksum-algorithm"] == "sha1,md5,sha256"
+
+
+async def test_an_upload_may_begin_with_its_first_bytes(front):
+    async with front.client() as client:
+        headers = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a")}
+        answer = await client.post("/tus/", content=b"hel", headers=headers)
+        assert (answer.status_code, answer.headers["upload-offset"]) == (201, "3")
+        assert (await send(client, answer.headers["location"], 3, b"lo")).status_code == 204
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"hello"
+
+
+async def test_what_was_told_of_an_upload_is_told_again(front):
+    async with front.client() as client:
+        place = await begin(client, 5, filename="ü")
+        answer = await client.head(place, headers=SPOKEN)
+    assert answer.headers["upload-length"] == "5"
+    assert answer.headers["upload-metadata"] == metadata(filename="ü")
+    assert answer.headers["upload-expires"].endswith("GMT")
+
+
+@pytest.mark.parametrize("sent", [3, PART - 1, PART + 3])
+async def test_what_came_before_the_connection_broke_is_kept(front, sent):
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        answer = await send(client, place, 0, broken(BIG[:sent]), **{"content-length": str(len(BIG))})
+        assert (answer.status_code, answer.json()["code"]) == (400, "BROKEN_BODY")
+        assert await offset_of(client, place) == sent
+        assert (await send(client, place, sent, BIG[sent:])).status_code == 204
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == BIG
+    await assert_nothing_is_left(front)
+
+
+@pytest.mark.parametrize("done", ["nothing", "a part", "two parts and a tail"])
+@pytest.mark.parametrize("dies", ["begun", "send", "put", "complete", "put_headed", "delete"])
+async def test_wherever_it_dies_the_offset_is_true_and_the_upload_goes_on(front, done, dies, monkeypatch):
+    sent = {"nothing": 0, "a part": PART, "two parts and a tail": 2 * PART + 3}[done]
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        if sent:
+            await send(client, place, 0, BIG[:sent])
+        with monkeypatch.context() as patch:
+            holder = front.store.uploads if dies in {"send", "complete"} else front.store
+            patch.setattr(holder, dies, dead)
+            answer = await send(client, place, sent, BIG[sent:-1])
+            if answer.status_code == 204:
+                answer = await send(client, place, len(BIG) - 1, BIG[-1:])
+    front.__post_init__()  # another process, which remembers nothing
+    async with front.client() as client:
+        offset = await offset_of(client, place) if await keys(front, "uploads") else len(BIG)
+        assert offset >= sent
+        if offset < len(BIG):
+            assert (await send(client, place, offset, BIG[offset:])).status_code == 204
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == BIG
+    await assert_nothing_is_left(front)
+
+
+def dead(*_args, **_options):
+    raise Outage("the process is gone")
+
+
+async def test_a_tail_that_a_part_has_swallowed_counts_no_more(front):
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        await send(client, place, 0, BIG[: PART + 3])
+        await front.store.put(ObjectRef("uploads", f"tus/{id_of(place)}/tail"), b"stale", metadata={AFTER: "0"})
+        assert await offset_of(client, place) == PART
+
+
+async def test_a_completion_whose_answer_was_lost_is_found_done(front):
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        await send(client, place, 0, BIG[:PART])
+        noted = await front.store.read(ObjectRef("uploads", f"tus/{id_of(place)}/info.json"))
+        await send(client, place, PART, BIG[PART:])
+    await front.store.put(noted[0].ref, noted[1])  # as if it was killed before it removed this
+    front.__post_init__()
+    async with front.client() as client:
+        assert await offset_of(client, place) == len(BIG)
+    await assert_nothing_is_left(front)
+
+
+async def test_parts_that_the_store_has_let_go_of_end_the_upload(front):
+    await front.store.put(ObjectRef("inbox", "a"), b"of somebody else")
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        await send(client, place, 0, BIG[: PART + 3])
+        front.store.uploads._open.clear()
+        answer = await client.head(place, headers=SPOKEN)
+        assert answer.status_code == 410
+    await assert_nothing_is_left(front)
+
+
+def checksum(algorithm, body):
+    return {"upload-checksum": f"{algorithm} {base64.b64encode(hashlib.new(algorithm, body).digest()).decode()}"}
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "md5", "sha256"])
+async def test_wrong_bytes_are_discarded_and_right_ones_kept(front, algorithm):
+    async with front.client() as client:
+        place = await begin(client, 10, key="a")
+        assert (await send(client, place, 0, b"hello", **checksum(algorithm, b"hello"))).status_code == 204
+        answer = await send(client, place, 5, b"wrong", **checksum(algorithm, b"right"))
+        assert (answer.status_code, answer.json()["code"]) == (460, "CHECKSUM_MISMATCH")
+        assert answer.headers["tus-resumable"] == "1.0.0"
+        assert await offset_of(client, place) == 5
+        assert (await send(client, place, 5, b"right", **checksum(algorithm, b"right"))).status_code == 204
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"helloright"
+
+
+async def test_bytes_with_a_checksum_that_broke_off_are_discarded(front):
+    async with front.client() as client:
+        place = await begin(client, 10, key="a")
+        more = {"content-length": "10", **checksum("sha1", b"helloright")}
+        assert (await send(client, place, 0, broken(b"hello"), **more)).status_code == 400
+        assert await offset_of(client, place) == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"upload-offset": "1"}, 409, "OFFSET_DIFFERS"),
+        ({"upload-offset": "x"}, 400, "BAD_OFFSET"),
+        ({"upload-offset": "0", "content-type": "text/plain"}, 415, "WRONG_TYPE"),
+        ({"upload-offset": "0", "tus-resumable": "0.2.2"}, 412, "TUS_VERSION"),
+        ({"upload-offset": "0", "upload-checksum": "crc8 AA=="}, 400, "BAD_CHECKSUM"),
+    ],
+)
+async def test_a_piece_that_does_not_fit_is_refused_and_nothing_kept(front, headers, status, code):
+    async with front.client() as client:
+        place = await begin(client, 5, key="a")
+        answer = await client.patch(place, content=b"hello", headers={**BYTES, **headers})
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert answer.headers["tus-resumable"] == "1.0.0"
+        assert await offset_of(client, place) == 0
+
+
+async def test_more_than_was_announced_is_refused(front):
+    async with front.client() as client:
+        place = await begin(client, 5, key="a")
+        assert (await send(client, place, 0, b"hello!")).status_code == 413
+        assert await offset_of(client, place) == 0
+
+
+async def test_a_checksum_over_too_much_is_refused_before_it_is_read(front):
+    async with front.client() as client:
+        place = await begin(client, 17 << 20, key="a")
+        answer = await send(client, place, 0, bytes(17 << 20), **checksum("md5", b""))
+        assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({}, 400, "BAD_LENGTH"),
+        ({"upload-defer-length": "1"}, 400, "BAD_LENGTH"),
+        ({"upload-length": "-1"}, 400, "BAD_LENGTH"),
+        ({"upload-length": "101"}, 413, "TOO_LARGE"),
+        ({"upload-length": "5", "upload-metadata": "a !"}, 400, "BAD_METADATA"),
+        ({"upload-length": "5", "upload-metadata": metadata(bucket="results")}, 404, "NO_SUCH_BUCKET"),
+        ({"upload-length": "5", "upload-metadata": metadata(key="../a")}, 422, "KEY_UNSAFE"),
+        ({"upload-length": "5", "tus-resumable": ""}, 412, "TUS_VERSION"),
+    ],
+)
+async def test_an_upload_that_cannot_be_is_refused_and_nothing_begun(headers, status, code):
+    front = Front(settings(max_upload_bytes=100))
+    async with front.client() as client:
+        answer = await client.post("/tus/", headers={**SPOKEN, **headers})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    await assert_nothing_is_left(front)
+
+
+async def test_one_request_at_a_time_works_on_an_upload(front):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow():
+        yield b"he"
+        begun.set()
+        await go_on.wait()
+        yield b"llo"
+
+    async with front.client() as client:
+        place = await begin(client, 5, key="a")
+        first = asyncio.create_task(send(client, place, 0, slow(), **{"content-length": "5"}))
+        await begun.wait()
+        for answer in (await send(client, place, 0, b"hello"), await client.delete(place, headers=SPOKEN)):
+            assert (answer.status_code, answer.headers["retry-after"]) == (423, "1")
+        go_on.set()
+        assert (await first).status_code == 204
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"hello"
+
+
+@pytest.mark.parametrize("sent", [0, 3, PART + 3])
+@pytest.mark.parametrize("override", [False, True])
+async def test_an_upload_that_is_given_up_leaves_nothing(front, sent, override):
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        await send(client, place, 0, BIG[:sent])
+        if override:
+            answer = await client.post(place, headers={**SPOKEN, "x-http-method-override": "DELETE"})
+        else:
+            answer = await client.delete(place, headers=SPOKEN)
+        assert answer.status_code == 204
+        assert (await client.head(place, headers=SPOKEN)).status_code == 404
+    assert await keys(front, "inbox") == []
+    await assert_nothing_is_left(front)
+
+
+async def test_another_ones_upload_does_not_exist(front):
+    async with front.client() as client:
+        place = await begin(client, 5, key="a")
+    other = Principal("other", "other", frozenset({"write"}))
+    for owner, upload_id in [(other.id, id_of(place)), ("root", "0" * 32), ("root", "..")]:
+        with pytest.raises(Exception, match="no such upload"):
+            await front.doors.tus.look(upload_id, owner)
+
+
+async def test_an_upload_past_its_time_is_gone_and_removed():
+    front = Front(settings(tus_expire_days=1e-9))
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        answer = await client.head(place, headers=SPOKEN)
+        assert answer.status_code == 410
+        await front.doors.tus.remove_expired()
+        await assert_nothing_is_left(front)
+        answer = await send(client, place, 0, BIG)
+        assert (answer.status_code, answer.json()["code"]) == (410, "UPLOAD_EXPIRED")
+
+
+@pytest.mark.parametrize("days_now", [7, 1e-9])
+async def test_an_upload_keeps_the_time_it_was_given(front, days_now):
+    async with front.client() as client:
+        place = await begin(client, 5, key="a")
+        await TusUploads(front.store, settings(tus_expire_days=days_now)).remove_expired()
+        assert await offset_of(client, place) == 0

@@ -1,0 +1,108 @@
+"""The door broken while bytes come through: what was acknowledged is whole, and of the rest nothing is left."""
+
+import contextlib
+import random
+import secrets
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.support import ingress
+from tests.support.waiting import until
+from tests.support.world import body_of
+
+pytestmark = pytest.mark.faults
+
+UPLOADS = 50
+SIZE = 12 << 20
+PARTS = 5 << 20
+
+
+@pytest.fixture
+def door(world):
+    ingress.serve(world)
+    with ingress.client(world, limits=httpx.Limits(max_connections=UPLOADS)) as client:
+        yield client
+    world.stack.stop("ingress")
+
+
+def upload(world, door, name):
+    """Return the name when the upload was acknowledged."""
+    with contextlib.suppress(httpx.HTTPError):
+        if ingress.put(world, door, name, body_of(name, SIZE)).status_code == 201:
+            return name
+    return None
+
+
+def uploading(pool, world, door, names):
+    return [pool.submit(upload, world, door, name) for name in names]
+
+
+def held(oracle, world):
+    return {key.removeprefix(world.prefix) for _, key in oracle.listed()}
+
+
+def judge_uploads(world, oracle, acknowledged):
+    oracle.over()
+    until(lambda: not list(oracle._open_uploads()), 60, "the parts of what broke are removed")
+    oracle.judge()
+    assert acknowledged <= held(oracle, world)
+
+
+@pytest.mark.parametrize("victim", ["ingress", "minio"])
+def test_killed_during_uploads(world, oracle, door, victim):
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        under_way = uploading(pool, world, door, [f"{number:02}" for number in range(UPLOADS)])
+        time.sleep(chance.uniform(0.5, 2.0))  # a random moment, not a wait
+        world.stack.kill(victim)
+        world.stack.start(victim)
+        acknowledged = {one.result() for one in under_way} - {None}
+    print(f"{len(acknowledged)} of {UPLOADS} acknowledged")
+    if victim == "minio":
+        oracle.sweep()
+    judge_uploads(world, oracle, acknowledged)
+
+
+def test_clients_that_vanish(world, oracle, door):
+    address = httpx.URL(world.stack.env["PENSTOCK_HTTP_URL"])
+    head = (
+        "PUT /objects/inbox/{} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
+        f"Authorization: Bearer {world.stack.env['PENSTOCK_TOKEN']}\r\n\r\n"
+    )
+    for number in range(UPLOADS):
+        with socket.create_connection((address.host, address.port)) as line:
+            line.sendall(head.format(f"{world.prefix}{number:02}").encode() + bytes(number * PARTS // 10))
+    whole = {upload(world, door, "whole")}
+    judge_uploads(world, oracle, whole)
+    assert held(oracle, world) == {"whole"}
+
+
+def test_with_kafka_stopped_uploads_work_and_are_hashed_later(world, oracle, door):
+    names = {f"{number:02}" for number in range(10)}
+    with world.without("kafka"):
+        acknowledged = {upload(world, door, name) for name in names}
+    assert acknowledged == names
+    judge_uploads(world, oracle, acknowledged)
+
+
+def test_with_postgres_stopped_uploads_work_and_are_hashed_later(world, oracle, door):
+    names = {f"{number:02}" for number in range(10)}
+    with world.without("postgres"):
+        acknowledged = {upload(world, door, name) for name in names}
+    assert acknowledged == names
+    judge_uploads(world, oracle, acknowledged)
+
+
+@pytest.mark.usefixtures("door")
+def test_with_the_ingress_stopped_everything_else_goes_on(world, oracle):
+    world.stack.stop("ingress")
+    names = {f"{number:02}" for number in range(20)}
+    assert world.put_all(names) == names
+    oracle.over()
+    oracle.judge()

@@ -1,0 +1,22 @@
+"""One thing at a time on real servers; services that a module let run are stopped at its end."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.world import World, opened
+
+
+@pytest.fixture(scope="module")
+def stopped_at_the_end(stack) -> Iterator[None]:
+    yield
+    for name in ("ingress", "ingest", "hasher"):
+        if name in stack.processes:
+            stack.stop(name)
+
+
+@pytest.fixture
+def world(stack, stopped_at_the_end, request) -> Iterator[World]:  # noqa: ARG001 - it ends after this
+    """Give a world of its own to each test; its services run with the module's SETTINGS, where it has any."""
+    with opened(stack, getattr(request.module, "SETTINGS", {})) as world:
+        yield world

@@ -1,0 +1,281 @@
+"""Facts on real servers: the timeline, the stream of events, what was lost and comes back."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.feed import Feed
+from services.ingress.core.facts import Fact
+from shared.events import DeadLetterSettled
+from shared.postgres import open_pool
+from shared.topics import OBJECTS_HASHED
+from tests.support.ingress import client, put, serve
+from tests.support.stream import following
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.integration
+
+SETTINGS = {"ingress": {}}
+STORED, HASHED, BURIED = "objects.changed.v1", "objects.hashed.v1", "dead-letters.buried.v1"
+
+
+@pytest.fixture
+def through(world):
+    serve(world)
+    with client(world) as through:
+        yield through
+
+
+def timeline(world, through, name, **query):
+    return through.get(f"/timeline/inbox/{world.prefix}{name}", params=query)
+
+
+def facts(world, through, name):
+    answer = timeline(world, through, name)
+    return answer.json()["facts"] if answer.status_code == 200 else []
+
+
+def types(found):
+    return [fact["type"] for fact in found]
+
+
+def test_the_timeline_tells_what_became_of_an_object_in_order(world, through):
+    began = datetime.now(UTC)
+    assert put(world, through, "a b+ü.txt", b"hello").status_code == 201
+    found = until(lambda: (f := facts(world, through, "a b+ü.txt")) and len(f) == 2 and f, 60, "two facts")
+    assert types(found) == [STORED, HASHED]
+    assert [fact["service"] for fact in found] == ["ingest", "hasher"]
+    assert [fact["summary"] for fact in found] == ["stored, 5 bytes", "hashed: blake3, md5, sha256; as declared"]
+    times = [datetime.fromisoformat(fact["at"]) for fact in found]
+    assert began - timedelta(seconds=5) < times[0] <= times[1] <= datetime.now(UTC) + timedelta(seconds=5)
+    assert len({fact["correlation_id"] for fact in found} - {""}) == 1
+    told = timeline(world, through, "a b+ü.txt").json()
+    assert (told["object"]["state"], told["object"]["size"]) == ("stored", 5)
+    assert told["digests"][0]["digests"]["md5"] == "5d41402abc4b2a76b9719d911017c592"
+    assert (told["work"], told["next"]) == ([], None)
+
+
+def test_a_timeline_comes_page_by_page_and_one_of_nothing_is_not_found(world, through):
+    world.put("p", b"1")
+    until(lambda: len(facts(world, through, "p")) == 2, 60, "two facts")
+    first = timeline(world, through, "p", limit=1).json()
+    second = timeline(world, through, "p", limit=1, after=first["next"]).json()
+    assert types(first["facts"] + second["facts"]) == [STORED, HASHED]
+    assert timeline(world, through, "p", limit=1, after=second["next"]).json()["facts"] == []
+    assert timeline(world, through, "nobody").status_code == 404
+    assert through.get("/timeline/inbox/a%00b").status_code == 404
+
+
+def test_work_under_way_is_seen_with_the_object(world, through):
+    world.serve("hasher", hasher_delay=20)
+    world.put("slow", b"slow")
+    work = until(lambda: (a := timeline(world, through, "slow")).status_code == 200 and a.json()["work"], 60, "work")
+    assert (work[0]["queue"], work[0]["state"] in {"pending", "running"}) == ("digest", True)
+    world.serve("hasher")
+
+
+def test_a_stream_tells_what_happens_and_resumes_over_a_restart_without_loss_or_repetition(world, through):  # noqa: ARG001
+    with following(client(world), prefix=world.prefix, type="objects.changed.*") as stream:
+        until(lambda: stream.last_id, 30, "the stream is open")
+        world.put_all(f"{number:03}" for number in range(50))
+        until(lambda: len(stream.keys(world.prefix)) >= 20, 60, lambda: stream.keys(world.prefix))
+        with world.without("ingress"):
+            until(lambda: stream.is_over, 30, "the stream ends with its server")
+            world.put_all(f"{number:03}" for number in range(50, 100))
+    with following(client(world), after=stream.last_id, prefix=world.prefix, type="objects.changed.*") as more:
+        world.put_all(f"{number:03}" for number in range(100, 120))
+        both = lambda: stream.keys(world.prefix) + more.keys(world.prefix)  # noqa: E731
+        until(lambda: len(both()) >= 120, 60, lambda: len(both()))
+    assert sorted(both()) == [(STORED, f"{number:03}") for number in range(120)]
+    seqs = [one["seq"] for one in stream.events + more.events]
+    assert seqs == sorted(set(seqs))
+
+
+def test_the_ingress_stops_at_once_while_streams_are_open(world, through):  # noqa: ARG001
+    with following(client(world)) as stream:
+        until(lambda: stream.last_id, 30, "the stream is open")
+        began = time.monotonic()
+        world.stack.stop("ingress")
+        assert time.monotonic() - began < 5
+        until(lambda: stream.is_over, 10, "the stream is over")
+
+
+def test_a_stream_outlives_the_database(world, through):  # noqa: ARG001
+    with following(client(world), prefix=world.prefix) as stream:
+        until(lambda: stream.last_id, 30, "the stream is open")
+        world.stack.restart("postgres")
+        world.put("after", b"1")
+        until(lambda: (STORED, "after") in stream.keys(world.prefix), 60, lambda: stream.events)
+        assert not stream.is_over
+
+
+def test_without_the_database_facts_are_refused_quickly(world, through):
+    with world.without("postgres"):
+        for path in ("/timeline/inbox/a", "/events", "/webhooks"):
+            began = time.monotonic()
+            assert through.get(path).status_code == 503, path
+            assert time.monotonic() - began < 5, path
+    until(lambda: through.get("/webhooks").status_code == 200, 30, "the database is back")
+
+
+def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(world, through):
+    key = f"inbox/{world.prefix}poison".encode()
+    poison = [
+        b"",
+        None,
+        b"{",
+        b"\x00\xff",
+        b'{"a": "\\u0000 \\ud800", "n": NaN}',
+        b'"' + b"x" * 900_000 + b'"',
+        b"[" * 90_000,
+    ]
+    topics = ["objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1", "dead-letters.settled.v1"]
+    headers = [("ce_id", b"\xff\x00"), ("ce_time", b"9999-99"), ("ce_type", b"a\nb")]
+    world.kafka.send_all([(topic, key, value, headers) for topic in topics for value in poison])
+    world.kafka.send("objects.changed.v1.hasher.dlq", b"\x00" * 2_000_000, key, [("dlq_reason", b"\xff\x00")])
+    world.put("poison", b"1")
+    found = until(lambda: (f := facts(world, through, "poison")) and HASHED in types(f) and f, 90, "it is hashed")
+    assert {STORED, HASHED, BURIED} == set(types(found))
+    assert types(found).count(BURIED) >= 5
+    letter = next(fact for fact in found if fact["type"] == BURIED)
+    partition, _, offset = letter["event_id"].partition("/")
+    settled = DeadLetterSettled(
+        dlq_topic=letter["topic"], partition=partition, offset=offset, action="discarded", at=datetime.now(UTC)
+    )
+    world.kafka.send(settled.topic.name, settled.model_dump_json().encode(), settled.record_key.encode())
+    summaries = lambda: [fact["summary"] for fact in facts(world, through, "poison")]  # noqa: E731
+    until(lambda: "dead letter discarded" in summaries(), 30, summaries)
+    groups = {"ingress": [*topics, "objects.changed.v1.hasher.dlq"]}
+    until(lambda: world.kafka.lag(groups) == {"ingress": 0}, 60, lambda: world.kafka.lag(groups))
+    assert [topic for topic in world.kafka.names() if topic.endswith(".dlq.ingress.dlq")] == []
+    assert world.kafka.read(*(f"{topic}.ingress.dlq" for topic in topics)) == []
+
+
+def test_a_timeline_that_was_lost_is_read_again_from_the_topics(world, through):
+    world.put("kept", b"1")
+    before = until(lambda: (f := facts(world, through, "kept")) and len(f) == 2 and f, 60, "two facts")
+    world.stack.stop("ingress")
+    world.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
+    serve(world)
+    after = until(lambda: (f := facts(world, through, "kept")) and len(f) == 2 and f, 60, "two facts again")
+    assert [(one["event_id"], one["at"]) for one in after] == [(one["event_id"], one["at"]) for one in before]
+
+
+def test_a_timeline_is_rebuilt_once_the_member_that_was_killed_has_left(world, through):
+    world.put("kept", b"1")
+    until(lambda: len(facts(world, through, "kept")) == 2, 60, "two facts")
+    world.stack.kill("ingress")
+    world.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
+    world.stack.start("ingress")
+    until(lambda: len(facts(world, through, "kept")) == 2, 90, "two facts again")
+
+
+def fact(number, at=None):
+    return Fact(
+        topic="objects.changed.v1",
+        partition=0,
+        offset=number,
+        event_id=f"rate-{number}",
+        type=STORED,
+        at=at or datetime.now(UTC),
+        service="ingest",
+        bucket="inbox",
+        key=f"rate/{number}",
+        body={"bucket": "inbox", "key": f"rate/{number}", "size": 4096, "etag": "x" * 32, "metadata": {}},
+    )
+
+
+async def in_database(world, job):
+    async with open_pool(SecretStr(world.stack.env["PENSTOCK_POSTGRES_DSN"]), service="test") as pool:
+        try:
+            return await job(FactTable(pool), pool)
+        finally:
+            await pool.execute("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
+
+
+def test_facts_are_read_from_the_topics_fast(world, through):
+    world.stack.stop("ingress")
+    body = (
+        b'{"bucket": "inbox", "key": "rate/%d", "size": 4096, "change": "stored", "etag": "0123456789abcdef0123456789"}'
+    )
+    headers = [("ce_type", b"penstock.objects.changed.v1"), ("ce_time", datetime.now(UTC).isoformat().encode())]
+    world.kafka.send_all(
+        (OBJECTS_HASHED.name, b"rate/%d" % number, body % number, [*headers, ("ce_id", b"rate-%d" % number)])
+        for number in range(10_000)
+    )
+    serve(world)
+    question = "SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'"
+    kept = lambda: world.database.rows(question)[0][0]  # noqa: E731
+    before, began = until(kept, 60, "the first facts"), time.monotonic()
+    until(lambda: kept() == 10_000, 120, kept)
+    print(f"{(10_000 - before) / (time.monotonic() - began):.0f} facts/s from topics to the timeline, after {before}")
+    assert through.get("/timeline/inbox/rate/7").json()["facts"][0]["event_id"] == "rate-7"
+    world.database.rows("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
+
+
+def test_facts_are_kept_fast(world, through):  # noqa: ARG001
+    async def job(table, _pool):
+        began = time.monotonic()
+        for start in range(0, 20_000, 1000):
+            assert await table.add([fact(number) for number in range(start, start + 1000)]) == 1000
+        return 20_000 / (time.monotonic() - began)
+
+    rate = asyncio.run(in_database(world, job))
+    print(f"{rate:.0f} facts/s kept")
+    assert rate > 1000
+
+
+def test_a_fact_is_kept_once_however_often_it_comes(world, through):  # noqa: ARG001
+    async def job(table, pool):
+        told = [fact(1), fact(2), fact(1)]
+        added = [await table.add(told) for _ in range(100)]
+        return added, await pool.fetchval("SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'")
+
+    added, rows = asyncio.run(in_database(world, job))
+    assert (sum(added), rows) == (2, 2)
+
+
+def test_who_has_seen_a_place_has_seen_all_before_it(world, through):  # noqa: ARG001
+    async def job(table, pool):
+        seen, done = [], asyncio.Event()
+
+        async def read():
+            at = await table.last()
+            while True:
+                over = done.is_set()
+                page = await table.page(at, 100)
+                seen.extend(one.event_id for one in page)
+                at = page[-1].seq if page else at
+                if over and not page:
+                    return
+
+        reader = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        async with asyncio.TaskGroup() as writers:
+            for writer in range(4):
+                for start in range(0, 500, 50):
+                    numbers = range(writer * 1000 + start, writer * 1000 + start + 50)
+                    writers.create_task(table.add([fact(number) for number in numbers]))
+        done.set()
+        await reader
+        assert isinstance(pool, asyncpg.Pool)
+        return [one for one in seen if one.startswith("rate-")]
+
+    seen = asyncio.run(in_database(world, job))
+    assert len(seen) == len(set(seen)) == 2000
+
+
+def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(world, through):  # noqa: ARG001
+    async def job(table, pool):
+        await table.add([fact(1, datetime.now(UTC) - timedelta(days=31)), fact(2)])
+        newest = await table.add([fact(3, datetime.now(UTC) - timedelta(days=31))]) and await table.last()
+        await table.forget(timedelta(days=30))
+        assert await table.last() < newest == await Feed(table, most=1).begin(newest)
+        return await pool.fetch("SELECT event_id FROM ingress.facts WHERE event_id LIKE 'rate-%'")
+
+    assert [row["event_id"] for row in asyncio.run(in_database(world, job))] == ["rate-2"]

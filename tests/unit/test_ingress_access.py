@@ -1,0 +1,273 @@
+"""Tokens, sessions, rates and origins: the pure half of who may come in."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from services.ingress.core.access import ROOT, Principal
+from services.ingress.core.origins import HOME, host_of, is_foreign, is_own_host, safe_next
+from services.ingress.core.rates import MOST, Rates
+from services.ingress.core.sessions import LASTS, RENEWED, Sessions
+from services.ingress.core.tokens import Keyring, Token, drawn, hash_of
+from services.ingress.settings import IngressSettings
+from shared.errors import Rejected
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST = "the-first-token"
+
+
+def made(**changes):
+    number, text = drawn()
+    known = {"name": "lab", "scopes": frozenset({"read"}), "created_at": NOW, "created_by": "root", **changes}
+    return Token(id=number, hash=hash_of(text), **known), text
+
+
+def test_a_token_lets_in_its_bearer_and_only_its_whole_text_does():
+    token, text = made(places=("inbox/lab/",), rate=5.0)
+    ring = Keyring.of(FIRST, [token])
+    assert ring.authenticate(text, NOW) == Principal(token.id, "lab", frozenset({"read"}), ("inbox/lab/",), 5.0)
+    other = made()[1]
+    for wrong in (text[:-1], text + "x", text.replace(token.id, "0" * 16), other, f"pst_{token.id}_", token.id, ""):
+        assert ring.authenticate(wrong, NOW) is None
+
+
+def test_the_first_token_is_root_and_an_empty_one_lets_nobody_in():
+    assert Keyring.of(FIRST).authenticate(FIRST, NOW) is ROOT
+    assert Keyring.of("").authenticate("", NOW) is None
+
+
+def test_nothing_that_is_kept_gives_the_text_away():
+    token, text = made()
+    assert text not in repr(token)
+    assert text.rpartition("_")[2].encode() not in token.hash
+    assert len(text.split("_", 2)[2]) >= 43  # 256 bits in base64
+
+
+def test_a_token_holds_until_it_expires():
+    token, text = made(expires_at=NOW + timedelta(seconds=1))
+    ring = Keyring.of(FIRST, [token])
+    assert ring.authenticate(text, NOW)
+    assert ring.authenticate(text, NOW + timedelta(seconds=1)) is None
+    assert ring.bearer_of(token.id, NOW + timedelta(seconds=1)) is None
+
+
+@given(st.text())
+def test_no_text_that_was_not_made_here_lets_anybody_in(text):
+    assert Keyring.of(FIRST, [made()[0]]).authenticate(text, NOW) is None
+
+
+@given(st.text(), st.text())
+def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
+    assert Keyring.of(FIRST, [made()[0]]).authenticate(f"pst_{number}_{secret}", NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "may"),
+    [
+        ((), (), True),
+        ((), ("inbox/a/",), True),
+        (("inbox/lab/",), ("inbox/lab/x/",), True),
+        (("inbox/lab/",), ("inbox/lab/x/", "inbox/"), False),
+        (("inbox/lab/",), (), False),
+    ],
+)
+def test_nobody_gives_more_places_than_he_has(own, given, may):
+    assert Principal("1", "a", frozenset({"admin"}), own).may_give(given) is may
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_bucket_gives_its_burst_and_then_the_rate():
+    clock = Clock()
+    rates = Rates(clock)
+    taken = [rates.take("a", 10, 5) for _ in range(6)]
+    assert taken == [0, 0, 0, 0, 0, pytest.approx(0.1)]
+    clock.now = 0.1
+    assert (rates.take("a", 10, 5), rates.take("a", 10, 5)) == (0, pytest.approx(0.1))
+
+
+def test_one_who_comes_too_often_takes_nothing_from_another():
+    rates = Rates(Clock())
+    while not rates.take("a", 1, 3):
+        pass
+    assert rates.take("b", 1, 3) == 0
+
+
+def test_a_rate_below_one_a_second_still_lets_one_in():
+    assert Rates(Clock()).take("a", 0.1, 0.1) == 0
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=60))
+def test_never_more_than_burst_and_rate_allow(pauses):
+    clock = Clock()
+    rates = Rates(clock)
+    let_in = 0
+    for pause in pauses:
+        clock.now += pause
+        let_in += rates.take("a", 2, 4) == 0
+    assert let_in <= 4 + 2 * clock.now + 1e-6
+
+
+def test_those_who_never_come_again_are_forgotten():
+    rates = Rates(Clock())
+    for number in range(3 * MOST):
+        rates.take(str(number), 1, 1)
+    assert len(rates._buckets) <= MOST
+
+
+@pytest.fixture
+def sessions():
+    return Sessions(b"k" * 32, FIRST, is_https=False)
+
+
+def test_a_cookie_brings_its_session_back_and_holds_nothing_of_the_token(sessions):
+    opened = sessions.opened("root")
+    cookie = sessions.sealed(opened)
+    found = sessions.read(cookie)
+    assert (found.id, found.token_id) == (opened.id, "root")
+    assert FIRST not in cookie
+
+
+def test_a_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
+    cookie = sessions.sealed(sessions.opened("root"))
+    others = [Sessions(b"j" * 32, FIRST, is_https=False), Sessions(b"k" * 32, "another", is_https=False)]
+    assert [other.read(cookie) for other in others] == [None, None]
+    changed = [cookie[:at] + ("A" if cookie[at] != "A" else "B") + cookie[at + 1 :] for at in range(len(cookie) - 1)]
+    assert all(sessions.read(one) is None for one in [*changed, "", "a.b.c", "ü"])
+
+
+def test_a_cookie_ends_twelve_hours_after_it_was_made_and_is_renewed_before(sessions, monkeypatch):
+    session = sessions.opened("root")
+    cookie = sessions.sealed(session)
+    later = datetime.now(UTC) + LASTS + timedelta(seconds=2)
+    monkeypatch.setattr("itsdangerous.timed.time.time", later.timestamp)
+    assert sessions.read(cookie) is None
+    assert sessions.read(sessions.sealed(session)).made_at > session.made_at
+    assert not session.is_due(session.made_at)
+    assert session.is_due(session.made_at + RENEWED)
+
+
+def test_what_a_form_sends_along_is_of_its_session_alone(sessions):
+    one, other = sessions.opened("root"), sessions.opened("root")
+    assert sessions.is_csrf(one, sessions.csrf(one))
+    assert not sessions.is_csrf(other, sessions.csrf(one))
+    assert not sessions.is_csrf(one, "")
+    assert not sessions.is_csrf(one, "\udcff")
+
+
+def test_over_tls_the_cookie_is_bound_to_the_host():
+    assert Sessions(b"k", FIRST, is_https=True).cookie == "__Host-penstock_session"
+
+
+OWN = "penstock.example:8443"
+
+
+@pytest.mark.parametrize(
+    ("headers", "foreign"),
+    [
+        ({}, False),
+        ({"sec-fetch-site": "same-origin"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "cross-site", "origin": f"https://{OWN}"}, True),
+        ({"sec-fetch-site": "same-site", "origin": "http://127.0.0.1:3000", "host": "127.0.0.1:8080"}, True),
+        ({"origin": "http://127.0.0.1:8080", "host": "127.0.0.1:8080"}, False),
+        ({"origin": "https://penstock.example", "host": "penstock.example"}, False),
+        ({"origin": "https://penstock.example:443", "host": "penstock.example"}, False),
+        ({"origin": f"https://{OWN}", "host": "10.0.0.7:8080"}, False),
+        ({"origin": "https://evil.example", "host": "127.0.0.1:8080"}, True),
+        ({"origin": "https://evil.example", "host": "127.0.0.1:8080", "sec-fetch-site": "same-origin"}, True),
+        ({"origin": "null", "host": "127.0.0.1:8080"}, True),
+        ({"origin": "null", "sec-fetch-site": "same-origin"}, False),
+        ({"origin": "http://[", "host": "127.0.0.1:8080"}, True),
+        ({"origin": "http://["}, True),
+    ],
+)
+def test_what_a_browser_sends_for_another_site_is_foreign(headers, foreign):
+    assert is_foreign(headers, OWN) is foreign
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("", True),
+        ("localhost", True),
+        ("localhost:8080", True),
+        ("127.0.0.1:8080", True),
+        ("127.9.9.9", True),
+        ("[::1]:8080", True),
+        ("penstock.example:8443", True),
+        ("PENSTOCK.example", True),
+        ("evil.example", False),
+        ("evil.example:8080", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("10.0.0.1", False),
+        ("[", False),
+    ],
+)
+def test_a_name_that_is_not_ours_may_be_one_that_was_let_point_here(host, own):
+    assert is_own_host(host, OWN) is own
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\/evil.example",
+        "https://evil.example/",
+        "javascript:alert(1)",
+        "evil.example",
+        "",
+        "/\t/evil.example",
+        "/a\r\nset-cookie: a=b",
+        " /a",
+        "/ü",
+    ],
+)
+def test_nobody_is_sent_on_to_another_site(path):
+    assert safe_next(path) == HOME
+
+
+@pytest.mark.parametrize("path", ["/", "/files/", "/files/?a=b&c=%2F%2Fd", "/a//b", "/objects/inbox/%C3%BC"])
+def test_a_path_of_ours_is_kept(path):
+    assert safe_next(path) == path
+
+
+@given(st.text())
+def test_wherever_somebody_is_sent_it_is_a_path(path):
+    sent = safe_next(path)
+    assert sent.startswith("/")
+    assert sent[1:2] not in {"/", "\\"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "penstock.example", ""])  # noqa: S104 - refused
+def test_nobody_is_let_in_without_a_token_but_on_loopback(host):
+    with pytest.raises(ValidationError, match="PENSTOCK_AUTH=none"):
+        IngressSettings(auth="none", http_host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_on_loopback_tokens_may_be_left_out(host):
+    IngressSettings(auth="none", http_host=host).require_secrets()
+
+
+@pytest.mark.parametrize("given", [{}, {"token": "a"}, {"secret_key": "a" * 44}, {"token": "a", "secret_key": "?"}])
+def test_tokens_need_a_first_one_and_a_key(given):
+    with pytest.raises(Rejected, match="make up"):
+        IngressSettings(**{"token": "", "secret_key": "", **given}).require_secrets()
+
+
+def test_the_usual_port_is_left_out_as_browsers_do():
+    assert host_of("https://penstock.example:443/") == "penstock.example"
+    assert host_of("http://127.0.0.1:8080") == "127.0.0.1:8080"

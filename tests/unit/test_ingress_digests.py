@@ -1,0 +1,247 @@
+"""Uploads by id: ids, keys, what is asked for, and what is told at every stage."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.ingress.core import digests, links
+from services.ingress.core.access import Principal
+from services.ingress.core.counts import totalled
+from services.ingress.core.groups import WINDOW_SECONDS, Pace
+from services.ingress.core.links import Upload
+from services.ingress.core.names import MAX_KEY_BYTES, safe_key
+from shared.errors import Rejected
+
+ID = "0123456789abcdef" * 2
+DEFAULTS = ("md5", "sha256", "blake3")
+DONE = Upload(
+    ID,
+    "inbox",
+    f"uploads/{ID}/a.txt",
+    owner="me",
+    etag="e",
+    size=5,
+    state="stored",
+    status="succeeded",
+    hashed_etag="e",
+    digests={"md5": "1", "sha256": "2"},
+)
+
+
+def principal(id, *scopes, places=()):  # noqa: A002
+    return Principal(id, id, frozenset(scopes), places)
+
+
+def test_ids_are_128_bits_and_none_comes_twice():
+    made = {digests.new_id() for _ in range(1000)}
+    assert len(made) == 1000
+    assert all(digests.is_id(one) for one in made)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "0" * 31, "0" * 33, "G" * 32, "A" * 32, f"{ID}\n", "../" + "0" * 29, "٣" * 32]
+)
+def test_what_is_no_id_is_known_without_asking_anybody(text):
+    assert not digests.is_id(text)
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        ("a.txt", "a.txt"),
+        ("/home/me/a.txt", "a.txt"),
+        (r"C:\Users\me\a b.txt", "a b.txt"),
+        ("../../etc/passwd", "passwd"),
+        (r"mixed/up\a.txt", "a.txt"),
+        ("-rf", "-rf"),
+        ("a+b c%2B.txt", "a+b c%2B.txt"),
+        ("ü😀.txt", "ü😀.txt"),
+    ],
+)
+def test_of_a_path_only_the_last_step_is_kept(filename, name):
+    assert digests.key_of(ID, filename) == f"uploads/{ID}/{name}"
+
+
+@pytest.mark.parametrize(
+    ("filename", "code"),
+    [
+        ("", "NAME_EMPTY"),
+        ("a/", "NAME_EMPTY"),
+        ("a\\", "NAME_EMPTY"),
+        ("..", "KEY_UNSAFE"),
+        ("a/..", "KEY_UNSAFE"),
+        ("a\0b", "KEY_UNSAFE"),
+        ("a\nb", "KEY_UNSAFE"),
+        ("\u202egpj.exe", "KEY_UNSAFE"),
+        ("x" * 1000, "KEY_TOO_LONG"),
+    ],
+)
+def test_a_name_that_can_be_no_key_is_refused(filename, code):
+    with pytest.raises(Rejected) as refused:
+        digests.key_of(ID, filename)
+    assert refused.value.code == code
+
+
+@given(st.text(st.characters(), max_size=1200))
+@example("\ud800")
+@example("a" * 983)
+@example("a" * 984)
+def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filename):
+    refusal = None
+    try:
+        key = digests.key_of(ID, filename)
+    except Rejected as refused:
+        refusal = refused
+    if refusal is not None:
+        assert refusal.code in {"NAME_EMPTY", "KEY_UNSAFE", "KEY_TOO_LONG"}
+        assert str(refusal).isprintable()
+    else:
+        assert safe_key(key) == key
+        assert len(key.encode()) <= MAX_KEY_BYTES
+        assert key.startswith(f"uploads/{ID}/")
+        assert key.count("/") == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "metadata"),
+    [
+        ([], {}),
+        (["", " , "], {}),
+        (["sha512"], {"penstock-digests": "md5,sha256,blake3,sha512"}),
+        (["SHA-512,crc32", "md5"], {"penstock-digests": "md5,sha256,blake3,sha512,crc32"}),
+    ],
+)
+def test_digests_are_asked_for_beside_the_default_ones(asked, metadata):
+    assert digests.metadata_of("me", asked, DEFAULTS) == {"penstock-owner": "me", **metadata}
+
+
+def test_a_digest_nobody_knows_is_refused_with_those_there_are():
+    with pytest.raises(Rejected, match=r"rot13.*known are.*sha256") as refused:
+        digests.metadata_of("me", ["rot13"], DEFAULTS)
+    assert refused.value.code == "UNKNOWN_DIGEST"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"status": None, "hashed_etag": None}, "PENDING"),
+        ({"status": None, "hashed_etag": None, "state": None}, "PENDING"),
+        ({"status": "pending"}, "PENDING"),
+        ({"status": "running"}, "STARTED"),
+        ({"status": "succeeded"}, "SUCCESS"),
+        ({"status": "succeeded", "state": "removed", "etag": None}, "SUCCESS"),
+        ({"status": "succeeded", "state": None}, "SUCCESS"),
+        ({"status": "failed"}, "FAILURE"),
+        ({"status": "superseded"}, "FAILURE"),
+        ({"status": "gone"}, "FAILURE"),
+        ({"status": None, "hashed_etag": None, "state": "removed"}, "FAILURE"),
+    ],
+)
+def test_every_stage_has_one_of_the_old_words(changes, status):
+    upload = replace(DONE, **changes)
+    answer = links.told(upload)
+    assert answer["status"] == status
+    assert answer["hash"] == ("1" if status == "SUCCESS" else None)
+    assert bool(answer["error"]) == (status == "FAILURE")
+
+
+def test_digests_of_a_version_that_was_replaced_do_not_count():
+    assert links.told(replace(DONE, hashed_etag="older"))["status"] == "PENDING"
+
+
+def test_a_failure_says_why_and_never_a_digest():
+    answer = links.told(replace(DONE, status="failed", error="it broke", digests={"md5": "ERROR"}))
+    assert (answer["status"], answer["hash"], answer["digests"], answer["error"]) == ("FAILURE", None, {}, "it broke")
+
+
+def test_progress_is_told_while_there_is_some():
+    running = replace(DONE, status="running", progress={"bytes": 3})
+    assert links.told(running)["progress"] == {"bytes": 3}
+    assert links.told(replace(running, status="succeeded"))["progress"] is None
+
+
+@pytest.mark.parametrize(("asked", "value"), [("md5", "1"), ("SHA-256", "2"), ("", "1")])
+def test_the_digest_can_be_chosen(asked, value):
+    assert links.told(DONE, asked)["hash"] == value
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"), [("rot13", "UNKNOWN_DIGEST", "known are"), ("sha512", "NOT_COMPUTED", "md5, sha256")]
+)
+def test_a_digest_that_is_not_there_is_refused_with_those_that_are(asked, code, words):
+    with pytest.raises(Rejected, match=words) as refused:
+        links.told(DONE, asked)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("who", "may"),
+    [
+        (principal("me", "read"), True),
+        (principal("me", "read", places=("inbox/uploads/",)), True),
+        (principal("me", "read", places=("inbox/mine/",)), False),
+        (principal("other", "read", "write"), False),
+        (principal("root", "admin"), True),
+        (principal("root", "admin", places=("jobs/",)), False),
+    ],
+)
+def test_an_upload_is_for_its_owner_and_for_who_administers(who, may):
+    assert DONE.is_for(who) is may
+
+
+def test_an_object_that_nobody_owns_is_for_who_administers_alone():
+    assert not replace(DONE, owner=None).is_for(principal("me", "read"))
+
+
+def test_the_way_of_an_upload_says_none_of_what_has_not_come():
+    bare = links.linked(Upload(ID, "inbox", DONE.key, etag="e"))
+    assert bare["status"] == "PENDING"
+    assert (bare["event"], bare["work"], bare["result"]) == (None, None, None)
+    whole = links.linked(replace(DONE, revision=7, work_state="succeeded", work_attempts=2))
+    assert (whole["event"]["revision"], whole["work"]["attempts"], whole["result"]["digests"]) == (7, 2, DONE.digests)
+
+
+def test_a_rate_is_what_was_read_between_two_looks():
+    pace = Pace()
+    pace.note(0.0, {"hasher": {("t", 0): 10, ("t", 1): 0}})
+    pace.note(10.0, {"hasher": {("t", 0): 60, ("t", 1): 50, ("t", 2): 999}})
+    assert pace.rates("hasher") == ({"t": 10.0}, 10.0)
+
+
+def test_nobody_who_looks_once_knows_a_rate():
+    pace = Pace()
+    pace.note(5.0, {"hasher": {("t", 0): 10}})
+    assert pace.rates("hasher") == ({}, None)
+
+
+def test_looks_of_more_than_a_minute_ago_do_not_count():
+    pace = Pace()
+    pace.note(0.0, {"g": {("t", 0): 0}})
+    pace.note(50.0, {"g": {("t", 0): 5000}})
+    pace.note(51.0 + WINDOW_SECONDS - 10, {"g": {("t", 0): 5051}})
+    assert pace.rates("g") == ({"t": 1.0}, 51.0)
+
+
+def test_an_offset_that_was_set_back_is_no_negative_rate():
+    pace = Pace()
+    pace.note(0.0, {"g": {("t", 0): 100}})
+    pace.note(2.0, {"g": {("t", 0): 0}})
+    assert pace.rates("g") == ({"t": 0.0}, 2.0)
+
+
+def test_counts_have_their_sums():
+    rows = [
+        {"bucket": "a", "status": "succeeded", "versions": 2, "bytes": 10, "oldest_seconds": 99.0},
+        {"bucket": "b", "status": "succeeded", "versions": 1, "bytes": 5, "oldest_seconds": 98.0},
+        {"bucket": "b", "status": "pending", "versions": 3, "bytes": 1, "oldest_seconds": 7.0},
+    ]
+    objects = [
+        {"bucket": "a", "state": "stored", "objects": 4, "bytes": 16},
+        {"bucket": "a", "state": "removed", "objects": 9, "bytes": 0},
+    ]
+    told = totalled({"digests": rows, "objects": objects, "work": [], "tables": [], "last_sweep": None})
+    assert told["digests"]["by_status"] == {"succeeded": 3, "pending": 3}
+    assert (told["digests"]["bytes"], told["digests"]["oldest_pending_seconds"]) == (16, 7.0)
+    assert (told["objects"]["known"], told["objects"]["bytes"]) == (4, 16)

@@ -1,0 +1,53 @@
+"""Names and types of downloads."""
+
+import re
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingress.core.disposition import OPAQUE, attachment, shown_type
+
+
+@pytest.mark.parametrize(
+    ("key", "header"),
+    [
+        ("files/a b.txt", "attachment; filename=\"a b.txt\"; filename*=UTF-8''a%20b.txt"),
+        ("naïve €.csv", "attachment; filename=\"na_ve _.csv\"; filename*=UTF-8''na%C3%AFve%20%E2%82%AC.csv"),
+        ('say "hi"\\%41', "attachment; filename=\"say _hi___41\"; filename*=UTF-8''say%20%22hi%22%5C%2541"),
+        ("folder/", "attachment; filename=\"object\"; filename*=UTF-8''object"),
+    ],
+)
+def test_a_name_is_told_to_old_and_new_clients(key, header):
+    assert attachment(key) == header
+
+
+@given(st.text())
+def test_no_name_leaves_its_header(key):
+    header = attachment(key)
+    assert re.fullmatch(r"attachment; filename=\"[^\"\\%]+\"; filename\*=UTF-8''[!-~]+", header)
+    if not re.search(r"[\ud800-\udfff]", key) and not key.endswith("/") and key:
+        assert unquote(header.rpartition("''")[2]) == key.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "image/png", "application/pdf", "video/mp4"])
+def test_harmless_types_are_told(kind):
+    assert shown_type(kind) == kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        None,
+        "",
+        "text/html",
+        "image/svg+xml",
+        "application/xml",
+        "text/javascript",
+        "text/plain\r\nx: y",
+        "text/plain;x",
+    ],
+)
+def test_all_others_are_bytes(kind):
+    assert shown_type(kind) == OPAQUE

@@ -1,0 +1,85 @@
+"""What a set of files replaces."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingress.core.replacement import Manifest, ancestors, directory, overlap, set_of, staged_key
+from shared.errors import Rejected
+
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+OLD, NEW = SINCE - timedelta(seconds=1), SINCE + timedelta(milliseconds=1)
+
+
+def planned(*names, prefix="p/"):
+    staged = {staged_key("s", n): name for n, name in enumerate(names)}
+    return Manifest.of("s", "inbox", prefix, staged, at=SINCE, by="me")
+
+
+def test_a_prefix_is_a_directory():
+    assert directory("p") == directory("p/") == "p/"
+    assert directory("files/main/") == "files/main/"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "code"),
+    [("", "PREFIX_EMPTY"), ("/", "PREFIX_EMPTY"), ("//", "NAME_EMPTY"), ("/p", "KEY_UNSAFE"), ("../p", "KEY_UNSAFE")],
+)
+def test_a_prefix_that_names_no_directory_is_refused(prefix, code):
+    with pytest.raises(Rejected) as caught:
+        directory(prefix)
+    assert caught.value.code == code
+
+
+def test_folders_in_names_are_kept():
+    assert list(planned("x.py", "sub/x.py").files.values()) == ["p/x.py", "p/sub/x.py"]
+
+
+@pytest.mark.parametrize("names", [("x", "x"), ("x", "x/y"), ("a/b/c", "a")])
+def test_files_that_would_hide_each_other_are_refused(names):
+    with pytest.raises(Rejected) as caught:
+        planned(*names)
+    assert caught.value.code == "SAME_NAME"
+
+
+def test_what_came_after_the_manifest_stays():
+    there = {"p/x": OLD, "p/y": NEW, "p/old": OLD, "p/late": NEW, "p/same": SINCE}
+    plan = planned("x", "y", "z")
+    assert list(plan.missing(there, SINCE).values()) == ["p/x", "p/z"]
+    assert plan.leftover(there, SINCE) == ["p/old", "p/same"]
+
+
+NAMES = st.sets(st.text("abc", min_size=1, max_size=3), min_size=1)
+
+
+@given(NAMES, NAMES)
+def test_a_plan_carried_out_leaves_exactly_the_set(new, old):
+    plan, there = planned(*new), {f"p/{name}": OLD for name in old}
+    for key in plan.missing(there, SINCE).values():
+        there[key] = NEW
+    for key in plan.leftover(there, SINCE):
+        del there[key]
+    assert set(there) == {f"p/{name}" for name in new}
+    assert not plan.missing(there, SINCE)
+    assert not plan.leftover(there, SINCE)
+
+
+def test_a_manifest_survives_its_storage():
+    plan = planned("ü +x")
+    assert Manifest.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_prefixes_overlap_where_one_is_within_the_other():
+    assert overlap("p/", "p/q/")
+    assert overlap("p/q/", "p/")
+    assert not overlap("p/", "pq/")
+
+
+def test_every_folder_above_could_hide_a_prefix():
+    assert ancestors("a/b/c/") == ["a", "a/b", "a/b/c"]
+
+
+def test_a_staged_key_tells_its_set():
+    assert set_of(staged_key("s", 3)) == "s"

@@ -1,0 +1,119 @@
+"""Webhooks: signed so that anybody can check it, patient, and never let into this machine's own network."""
+
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.ingress.adapters.deliveries import parsed
+from services.ingress.core.facts import Fact
+from services.ingress.core.targets import is_public
+from services.ingress.core.telling import told
+from services.ingress.core.wanted import Wanted
+from services.ingress.core.webhooks import (
+    Webhook,
+    body_of,
+    described,
+    headers_of,
+    secret_of,
+    signature,
+    trial,
+    wait_after,
+)
+from shared.errors import Rejected
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def hook(**changes):
+    made = {"id": "1", "url": "https://x/", "wanted": Wanted(), "places": (), "cursor": 0}
+    return Webhook(**{**made, "created_by": "root", "created_at": NOW, **changes})
+
+
+def fact(key="mine/a", **changes):
+    return Fact("t", 0, 0, "e", "objects.changed.v1", NOW, bucket="inbox", key=key, **changes)
+
+
+def test_a_signature_is_the_hmac_of_time_and_body():
+    expected = hmac.new(b"secret", b'1700000000.{"a":1}', hashlib.sha256).hexdigest()
+    assert signature("secret", 1700000000, b'{"a":1}') == f"t=1700000000,v1={expected}"
+
+
+def test_each_webhook_has_a_secret_of_its_own_that_follows_from_the_key():
+    key, other = b"k" * 32, b"o" * 32
+    secrets = {secret_of(key, "1"), secret_of(key, "2"), secret_of(other, "1")}
+    assert len(secrets) == 3
+    assert secret_of(key, "1") in secrets
+    assert all(one.startswith("whsec_") and len(one) > 40 for one in secrets)
+    assert not any(one in json.dumps(described(hook()), default=str) for one in secrets)
+
+
+def test_a_delivery_names_its_event():
+    given = told(fact())
+    body = body_of(given)
+    headers = headers_of(given, body, "secret", 7)
+    assert json.loads(body)["key"] == "mine/a"
+    assert headers["penstock-event-id"] == "e"
+    assert headers["penstock-event-type"] == "objects.changed.v1"
+    assert headers["penstock-signature"] == signature("secret", 7, body)
+
+
+def test_a_strange_name_makes_no_header_unsendable():
+    headers = headers_of({"event_id": "ü", "type": "\N{SNOWMAN}"}, b"", "s", 0)
+    assert all(value.isascii() for value in headers.values())
+
+
+def test_waits_grow_up_to_an_hour():
+    waits = [wait_after(failures, 1.0).total_seconds() for failures in (1, 2, 3, 4, 7, 8, 1000)]
+    assert waits == [1, 4, 16, 64, 3600, 3600, 3600]
+
+
+def test_a_webhook_hears_of_no_more_than_who_made_it():
+    assert hook(places=("inbox/mine/",)).takes(fact())
+    assert not hook(places=("inbox/mine/",)).takes(fact("other"))
+    assert not hook(wanted=Wanted(types=("objects.hashed.*",))).takes(fact())
+
+
+def test_a_trial_is_told_as_any_other_fact():
+    assert told(trial(hook(), NOW))["type"] == "webhooks.tried.v1"
+    assert NOW + timedelta(0) == trial(hook(), NOW).at
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+def test_an_address_of_the_internet_is_public(address):
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.8.8.8", "0.0.0.0", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1",  # noqa: S104
+        "169.254.169.254", "100.64.0.1", "100.100.100.200", "192.0.0.192", "198.18.0.1", "224.0.0.1", "239.1.1.1",
+        "240.0.0.1", "255.255.255.255", "192.0.2.1", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1",
+        "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+        "::ffff:169.254.169.254", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a00:1", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "2130706433", "0x7f.1", "0177.0.0.1", "localhost", "", "1.2.3", "8.8.8.8 ",
+    ],
+)  # fmt: skip
+def test_an_address_of_this_machine_or_its_networks_is_none(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "x", "ftp://example.org/", "file:///etc/passwd", "gopher://x/", "http://", "https:///path",
+        "//example.org/",
+        "http://user@example.org/", "http://user:word@example.org/", "http://a:b:c/", "http://example.org:99999/",
+        "javascript:alert(1)", "http://\x00/", "https://example.org/" + "x" * 2000,
+    ],
+)  # fmt: skip
+def test_what_is_no_plain_address_of_the_web_is_refused(url):
+    with pytest.raises(Rejected) as refused:
+        parsed(url)
+    assert refused.value.code == "TARGET_NOT_ALLOWED"
