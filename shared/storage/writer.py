@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 ABORT_SECONDS: Final = 10.0
+IN_FLIGHT: Final = 4
+"""Parts that the store has not answered yet; their bytes have left, so they cost no memory here."""
 
 
 class Writer:
@@ -49,10 +51,12 @@ class Writer:
         self._unsent = 0
         self._room = asyncio.Event()
         self._crc = 0
-        self._parts: list[Part] = []
+        self._parts: dict[int, Part] = {}
         self._upload_id = ""
         self._entry = ""
-        self._sending: asyncio.Task[None] | None = None
+        self._begun = 0
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
 
     @property
     def held(self) -> int:
@@ -73,31 +77,32 @@ class Writer:
         self._filled += len(piece)
         if self._filled >= self._part_bytes:
             await self._send_part()
-        while self._sending is not None and not self._sending.done() and self.held > self._part_bytes:
+        while self._under_way and self._failure is None and self.held > self._part_bytes:
             self._room.clear()
             await self._room.wait()
 
     async def finish(self) -> None:
         """Store what was written; returns when the object is there."""
-        if not self._upload_id and self._sending is None:
+        if not self._upload_id:
             headers = {**self._headers, CRC64: _base64(self._crc)}
             self.info = await self._store.put_headed(self._ref, b"".join(self._filling), headers)
             return
         if self._filling:
             await self._send_part()
-        await self._settle()
+        await self._settle(most=0)
+        parts = [self._parts[number] for number in sorted(self._parts)]
         conditions = {name: value for name, value in self._headers.items() if name.startswith("if-")}
         checksum = {CRC64: _base64(self._crc), "x-amz-checksum-type": "FULL_OBJECT"}
         self.info = await self._uploads.complete(
-            self._ref, self._upload_id, self._parts, headers={**conditions, **checksum}, begun_with=self._headers
+            self._ref, self._upload_id, parts, headers={**conditions, **checksum}, begun_with=self._headers
         )
         self._journal.closed(self._entry)
 
     async def abort(self) -> None:
         """Remove what was sent; a store that is away keeps it until the journal's next look."""
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait((self._sending,))
+        for part in self._under_way:
+            part.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         if not self._entry:
             return None
         if not self._upload_id:  # asked for, and nobody knows whether it was begun
@@ -111,14 +116,21 @@ class Writer:
             log.warning("upload.left_open", bucket=self._ref.bucket, key=self._ref.key, reason=one_line(error))
 
     async def _send_part(self) -> None:
-        """Begin to send what has gathered, once the part before it is safe."""
-        await self._settle()
+        """Begin to send what has gathered; the store may still be at work on the parts before it."""
+        await self._settle(most=IN_FLIGHT - 1)
         if not self._upload_id:
             await self._begin()
         pieces, size = self._filling, self._filled
-        self._filling, self._filled, self._unsent = deque(), 0, size
-        self._sending = asyncio.create_task(self._send(pieces, size))
-        self._sending.add_done_callback(lambda _: self._room.set())
+        self._filling, self._filled, self._unsent, self._begun = deque(), 0, self._unsent + size, self._begun + 1
+        part = asyncio.create_task(self._send(self._begun, pieces, size))
+        self._under_way.add(part)
+        part.add_done_callback(self._ended)
+
+    def _ended(self, part: asyncio.Task[None]) -> None:
+        self._under_way.discard(part)
+        if not part.cancelled() and self._failure is None:
+            self._failure = part.exception()
+        self._room.set()
 
     async def _begin(self) -> None:
         self._entry = self._journal.opening(self._ref)
@@ -126,13 +138,13 @@ class Writer:
         self._upload_id = await self._uploads.begin(self._ref, {**self._headers, **declared})
         self._journal.opened(self._entry, self._upload_id)
 
-    async def _send(self, pieces: deque[bytes], size: int) -> None:
+    async def _send(self, number: int, pieces: deque[bytes], size: int) -> None:
         crc = 0
         for piece in pieces:
             crc = checksums.crc64nvme(piece, crc)
-        number, body = len(self._parts) + 1, _Once(self._leaving(pieces))
-        self._parts.append(
-            await self._uploads.send(self._ref, self._upload_id, number, body, size=size, checksum=_base64(crc))
+        body = _Once(self._leaving(pieces))
+        self._parts[number] = await self._uploads.send(
+            self._ref, self._upload_id, number, body, size=size, checksum=_base64(crc)
         )
 
     async def _leaving(self, pieces: deque[bytes]) -> AsyncIterator[bytes]:
@@ -143,10 +155,12 @@ class Writer:
             self._unsent -= len(piece)
             self._room.set()
 
-    async def _settle(self) -> None:
-        """Wait for the part on its way; what it met is raised here."""
-        if self._sending is not None:
-            await self._sending
+    async def _settle(self, *, most: int) -> None:
+        """Wait until at most so many parts are under way; what any of them met is raised here."""
+        while len(self._under_way) > most and self._failure is None:
+            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        if self._failure is not None:
+            raise self._failure
 
 
 class _Once:
