@@ -1,19 +1,16 @@
 """`ingress.facts`: every fact that was told on the bus, in the order in which it became known here."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 import asyncpg
 
+from services.ingress.adapters.asking import asked
 from services.ingress.core.facts import Fact
-from shared.errors import Outage
 from shared.postgres import Connection, Pool
 
-ANSWER_SECONDS: Final = 3.0
 CHANNEL: Final = "penstock_facts"
 """Notified whenever there are new facts."""
 FORGOTTEN_AT_ONCE: Final = 5000
@@ -36,40 +33,32 @@ class FactTable:
 
     async def page(self, after: int, limit: int) -> list[Fact]:
         """Return the facts after `after`, oldest first."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return [_fact(row) for row in await connection.fetch(_PAGE, after, limit)]
 
     async def last(self) -> int:
         """Return the newest fact's place; 0 while there is none."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM ingress.facts"))
 
     async def highest(self) -> int:
         """Return the highest place that was ever given, also to a fact that is forgotten by now."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return int(await connection.fetchval(_HIGHEST))
 
     async def about(self, bucket: str, key: str, after: int, limit: int) -> list[Fact]:
         """Return the facts about one object by the time at which they happened, those after the fact `after`."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return [_fact(row) for row in await connection.fetch(_ABOUT, bucket, key, after, limit)]
 
     async def state(self, bucket: str, key: str) -> dict[str, list[dict[str, Any]]]:
         """Return what the other services keep of an object: `object`, `digests`, and `work` that is under way."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return {name: await _rows(connection, question, bucket, key) for name, question in _STATE.items()}
 
     async def forget(self, age: timedelta) -> int:
         """Remove some of the facts that are older than `age`; return how many."""
         return len(await self._pool.fetch(_FORGET, age, FORGOTTEN_AT_ONCE))
-
-    @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[Connection]:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._pool.acquire() as connection:
-                yield connection
-        except TimeoutError:
-            raise Outage("Postgres does not answer: try again later") from None
 
 
 async def _rows(connection: Connection, question: str, bucket: str, key: str) -> list[dict[str, Any]]:

@@ -1,20 +1,18 @@
 """`ingress.tokens`, `ingress.logins` and `ingress.sessions_ended`: what is kept of who may come in."""
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 import asyncpg
 
+from services.ingress.adapters.asking import asked
 from services.ingress.core.sessions import LASTS
 from services.ingress.core.tokens import Token
-from shared.errors import Outage, Rejected
-from shared.postgres import Connection, Pool
+from shared.errors import Rejected
+from shared.postgres import Pool
 
-ANSWER_SECONDS: Final = 2.0
 LINK_LASTS: Final = timedelta(minutes=15)
 
 
@@ -34,7 +32,7 @@ class TokenTable:
 
     async def kept(self) -> Kept:
         """Return everything that holds now."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             tokens = await connection.fetch(_LIVE)
             ended = await connection.fetch(_ENDED, LASTS)
         return Kept([_token(dict(row)) for row in tokens], frozenset(row["id"] for row in ended))
@@ -44,7 +42,7 @@ class TokenTable:
 
         Raises Rejected: NAME_TAKEN.
         """
-        async with self._asked() as connection, connection.transaction():
+        async with asked(self._pool) as connection, connection.transaction():
             await connection.execute(_FREE_NAME, token.name)
             try:
                 await connection.execute(_ADD, *_columns(token))
@@ -54,38 +52,30 @@ class TokenTable:
 
     async def revoke(self, number: str) -> bool:
         """Let a token hold no longer; tell whether it did."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return await connection.fetchval(_REVOKE, number) is not None
 
     async def note_used(self, used: Mapping[str, datetime]) -> None:
         """Write down when tokens were used last."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             await connection.execute(_USED, list(used), list(used.values()))
 
     async def add_link(self, hashed: bytes, token_id: str) -> None:
         """Keep a login link for a quarter of an hour; those that are over are forgotten."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             await connection.execute(_FORGET_LINKS)
             await connection.execute(_ADD_LINK, hashed, token_id, LINK_LASTS)
 
     async def use_link(self, hashed: bytes) -> str | None:
         """Use a login link up and return the id of the token that made it; None when it does not hold."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return cast("str | None", await connection.fetchval(_USE_LINK, hashed))
 
     async def end_session(self, number: str) -> None:
         """Remember that a session has ended for as long as its cookie could be good."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             await connection.execute(_END, number)
             await connection.execute(_FORGET_ENDED, LASTS)
-
-    @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[Connection]:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._pool.acquire() as connection:
-                yield connection
-        except TimeoutError:
-            raise Outage("Postgres does not answer: try again later") from None
 
 
 def _columns(token: Token) -> tuple[Any, ...]:

@@ -1,19 +1,16 @@
 """What the other services have recorded: the views of schema `api`, read and never written."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncpg import Record, UndefinedTableError
 
+from services.ingress.adapters.asking import SECONDS, asked
 from services.ingress.core.digests import folder_of
 from services.ingress.core.links import Upload
 from services.ingress.core.results import Recent
-from shared.errors import Outage
 from shared.postgres import Pool
 
-SECONDS: Final = 3.0
-"""How long a question may take, the wait for a connection included."""
 COUNTING_SECONDS: Final = 10.0
 LATEST: Final = 1000
 """Facts that are looked through for what happened last, however many there are."""
@@ -57,11 +54,8 @@ class Views:
         return [dict(row) for row in await self._ask(_LEASES)]
 
     async def _ask(self, question: str, *values: object, seconds: float = SECONDS) -> list[Record]:
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._pool.fetch(question, *values)
-        except TimeoutError:
-            raise Outage(f"Postgres does not answer within {seconds:g} s: try again later") from None
+        async with asked(self._pool, seconds=seconds) as connection:
+            return await connection.fetch(question, *values)
 
 
 _UPLOAD = """

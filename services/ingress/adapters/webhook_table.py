@@ -1,18 +1,16 @@
 """`ingress.webhooks` and `ingress.webhook_failures`: who is told of what, how far, and what could not be told."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from services.ingress.adapters.asking import asked
 from services.ingress.core.wanted import Wanted
 from services.ingress.core.webhooks import Webhook
-from shared.errors import Outage, Rejected
+from shared.errors import Rejected
 from shared.postgres import Connection, Pool
 
-ANSWER_SECONDS: Final = 3.0
 LEASE: Final = timedelta(seconds=25)
 """More than two deliveries may take; renewed by every write."""
 
@@ -47,12 +45,12 @@ class WebhookTable:
         """Keep a new webhook; return it as it is kept."""
         wanted = hook.wanted
         values = (hook.id, hook.url, list(wanted.types), wanted.bucket, wanted.prefix, list(hook.places), hook.cursor)
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return _hook(await connection.fetchrow(_ADD, *values, hook.created_by))
 
     async def all(self) -> list[Webhook]:
         """Return every webhook, oldest first."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return [_hook(row) for row in await connection.fetch(_ALL)]
 
     async def get(self, number: str) -> Webhook:
@@ -60,7 +58,7 @@ class WebhookTable:
 
         Raises Rejected: NO_SUCH_WEBHOOK.
         """
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             row = await connection.fetchrow("SELECT * FROM ingress.webhooks WHERE id = $1", number)
         if row is None:
             raise Rejected("NO_SUCH_WEBHOOK", "there is no such webhook: GET /webhooks lists them")
@@ -68,33 +66,33 @@ class WebhookTable:
 
     async def remove(self, number: str) -> None:
         """Forget a webhook, and what it did not take."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             await connection.execute("DELETE FROM ingress.webhooks WHERE id = $1", number)
 
     async def failures(self, number: str, after: int, limit: int) -> list[Undelivered]:
         """Return what a webhook did not take, oldest first."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return [_undelivered(row) for row in await connection.fetch(_FAILURES, number, after, limit)]
 
     async def retry(self, number: str) -> int:
         """Let a webhook be tried again now, and what it did not take; return how many facts that are."""
-        async with self._asked() as connection, connection.transaction():
+        async with asked(self._pool) as connection, connection.transaction():
             await connection.execute(_ENABLE, number)
             return len(await connection.fetch(_AGAIN, number))
 
     async def claim(self, most: int) -> list[Claim]:
         """Take webhooks that have something to be told and that nobody is delivering."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return [Claim(_hook(row), row["lease_token"]) for row in await connection.fetch(_CLAIM, most, LEASE)]
 
     async def wanted_again(self, claim: Claim) -> Sequence[Undelivered]:
         """Return what is to be sent once more."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return [_undelivered(row) for row in await connection.fetch(_WANTED_AGAIN, claim.hook.id)]
 
     async def settle(self, claim: Claim, seq: int, error: str | None) -> bool:
         """Note how sending something once more has ended; tell whether the webhook is still this process's."""
-        async with self._asked() as connection, connection.transaction():
+        async with asked(self._pool) as connection, connection.transaction():
             if error is None:
                 await connection.execute(_DELIVERED_AGAIN, claim.hook.id, seq)
             else:
@@ -103,40 +101,32 @@ class WebhookTable:
 
     async def advance(self, claim: Claim, seq: int, *, delivered: bool) -> bool:
         """Note that everything up to `seq` was told; tell whether the webhook is still this process's."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return await self._is_held(connection, _ADVANCE, claim, seq, delivered)
 
     async def postpone(self, claim: Claim, failures: int, error: str, wait: timedelta) -> None:
         """Note that a delivery failed and is tried again after `wait`."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             await self._is_held(connection, _POSTPONE, claim, failures, error, wait)
 
     async def give_up(self, claim: Claim, undelivered: Undelivered) -> bool:
         """Put a fact aside that was not taken, and go on after it."""
         values = (undelivered.seq, undelivered.fact, undelivered.attempts, undelivered.error)
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             return await self._is_held(connection, _GIVE_UP, claim, *values)
 
     async def disable(self, claim: Claim, error: str) -> None:
         """Deliver nothing more until somebody asks for it."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             await self._is_held(connection, _DISABLE, claim, error)
 
     async def release(self, claim: Claim) -> None:
         """Let others deliver."""
-        async with self._asked() as connection:
+        async with asked(self._pool) as connection:
             await self._is_held(connection, _RELEASE, claim)
 
     async def _is_held(self, connection: Connection, change: str, claim: Claim, *values: Any) -> bool:
         return bool(await connection.fetchval(change, claim.hook.id, claim.token, *values))
-
-    @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[Connection]:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._pool.acquire() as connection:
-                yield connection
-        except TimeoutError:
-            raise Outage("Postgres does not answer: try again later") from None
 
 
 def _hook(row: Any) -> Webhook:
