@@ -28,11 +28,13 @@ class Oracle:
     world: World
     fault: str
     letters_before: int = 0
+    open_before: set[str] = field(default_factory=set)
     over_at: float = field(default_factory=time.monotonic)
     sweeps: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.letters_before = len(self._letters())
+        self.open_before = set(self._open_uploads())
 
     def over(self) -> None:
         """Note that the fault is over: from here on recovery is timed."""
@@ -150,7 +152,8 @@ class Oracle:
         """The listing of uploads shows those of one key at a time in MinIO, so its folder is looked at."""
         folder = self.world.stack.state_dir / "minio" / "data" / ".minio.sys" / "multipart"
         for upload in folder.glob("*/*"):
-            yield f"open upload {upload.name}"
+            if (told := f"open upload {upload.name}") not in self.open_before:
+                yield told
 
     def _leaks(self) -> Iterator[str]:
         """Secrets of the stack in any topic, log or table."""
