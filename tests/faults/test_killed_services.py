@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.oracle import GROUPS
+from tests.support.oracle import lags_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -29,7 +29,7 @@ def test_services_killed_at_random_moments(world, oracle):
             world.stack.start(victim)
         acknowledged += len(dropped)
         if each % 2:  # else the next kill comes before the group has let the newcomer in
-            until(lambda: not any(world.kafka.lag(GROUPS).values()), 60, lambda: world.kafka.lag(GROUPS))
+            until(lambda: not lags_of(world), 60, lambda: lags_of(world))
     oracle.over()
     assert acknowledged == ROUNDS * OBJECTS_A_ROUND
     oracle.judge()

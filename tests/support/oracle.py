@@ -88,9 +88,7 @@ class Oracle:
             *(f"{place}: {rows.get(place)}" for place in stored if not _is_done(rows.get(place), *stored[place])),
             *(f"{place} is gone, has digests" for place, row in rows.items() if place not in stored and _claims(row)),
         ]
-        running = {name.partition("-")[0] for name, one in self.world.stack.processes.items() if one.running}
-        groups = {service: topics for service, topics in GROUPS.items() if service in running}
-        lags = {group: lag for group, lag in self.world.kafka.lag(groups).items() if lag}
+        lags = lags_of(self.world)
         return found[:20] + ([f"lag {lags}"] if lags else [])
 
     def _rows(self, question: str) -> list[Any]:
@@ -167,6 +165,13 @@ class Oracle:
             if any(canary in log.read_bytes() for canary in canaries):
                 yield f"a secret in {log.name}"
         yield from (f"a secret in {table}" for table in self.world.database.holding(secrets))
+
+
+def lags_of(world: World) -> dict[str, int]:
+    """Return what the groups that run have still to read, where that is anything."""
+    running = {name.partition("-")[0] for name, one in world.stack.processes.items() if one.running}
+    groups = {service: topics for service, topics in GROUPS.items() if service in running}
+    return {group: lag for group, lag in world.kafka.lag(groups).items() if lag}
 
 
 def secrets_of(env: Mapping[str, str]) -> list[str]:
