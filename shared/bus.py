@@ -20,6 +20,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faststream import AckPolicy
+from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker
 from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from prometheus_client import REGISTRY as METRICS
@@ -48,6 +49,7 @@ outages(
     kafka_errors.KafkaUnavailableError,
     kafka_errors.NodeNotReadyError,
     kafka_errors.RequestTimedOutError,
+    IncorrectState,  # a producer that has not connected yet
 )
 outages_where(lambda error: isinstance(error, kafka_errors.BrokerResponseError) and not isinstance(error, TOO_LARGE))
 

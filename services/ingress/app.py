@@ -1,7 +1,8 @@
 """The ingress, wired: a service like every other, and the HTTP application in front of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -37,9 +38,11 @@ from services.ingress.routes.headers import SecurityHeaders
 from services.ingress.routes.metrics import Metrics
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
+from shared.events import SweepRequested
 from shared.patience import wait_out
 from shared.postgres import migrate, open_pool
 from shared.service import VERSION, Loop, Resources, Service
+from shared.storage.objects import ObjectRef
 from shared.storage.store import S3, open_store
 
 log = structlog.get_logger()
@@ -107,7 +110,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
         async with HttpServer(app, settings).serving():
             try:
                 yield (
-                    partial(_remove_abandoned, store),
+                    partial(_remove_abandoned, store, partial(_have_swept, settings, bus)),
                     tokens.keep_fresh,
                     tus.keep_tidy,
                     parts.keep_tidy,
@@ -129,9 +132,19 @@ async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources
         yield Resources({"facts": FactTable(pool)})
 
 
-async def _remove_abandoned(store: S3) -> None:
+async def _remove_abandoned(store: S3, in_doubt: Callable[[ObjectRef], Awaitable[None]]) -> None:
     """Remove, now and then, what a killed ingress had begun, and what could not be removed while the store was away."""
     while True:
-        if removed := await wait_out(store.abort_abandoned):
+        if removed := await wait_out(lambda: store.abort_abandoned(in_doubt)):
             log.info("uploads.removed", uploads=removed)
         await asyncio.sleep(TIDY_SECONDS)
+
+
+async def _have_swept(settings: IngressSettings, bus: Bus, ref: ObjectRef) -> None:
+    """Have an object looked for that may have been stored without anybody being told."""
+    if ref.bucket in settings.input_buckets:
+        sweep_id = uuid.uuid4().hex
+        await bus.publish(
+            [SweepRequested(sweep_id=sweep_id, buckets=(ref.bucket,), prefix=ref.key, correlation_id=sweep_id)]
+        )
+        log.info("upload.in_doubt", bucket=ref.bucket, key=ref.key, sweep_id=sweep_id)

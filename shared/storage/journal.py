@@ -1,7 +1,7 @@
 """Which multipart uploads a process has open, on its own disk, so that the parts of a killed one are removed.
 
 One file per process, locked as long as that process lives: a file that can be locked was left by a dead one. A line
-goes in before an upload is begun, one when its id is known, one when it has ended.
+goes in before an upload is begun, one when its id is known, one before it is completed, one when it has ended.
 """
 
 import fcntl
@@ -31,6 +31,8 @@ class Abandoned:
     ref: ObjectRef
     upload_id: str
     begun_at: datetime
+    is_in_doubt: bool
+    """Its completion was asked for, and the answer is not known."""
 
 
 class OpenUploads:
@@ -51,6 +53,14 @@ class OpenUploads:
     def opened(self, entry: str, upload_id: str) -> None:
         """Note the id that the store gave it."""
         self._note(entry, {"upload_id": upload_id})
+
+    def completing(self, entry: str) -> None:
+        """Note that the store is about to be asked for the object."""
+        self._note(entry, {"is_in_doubt": True})
+
+    def aborted(self, entry: str) -> None:
+        """Note that its parts are gone; whether there is an object is for whoever next looks."""
+        self.left(entry) if self._open[entry].get("is_in_doubt") else self.closed(entry)
 
     def left(self, entry: str) -> None:
         """Leave an upload that could not be removed to whoever next looks for abandoned ones."""
@@ -103,4 +113,6 @@ def _still_open(file: IO[str]) -> list[Abandoned]:
 
 def _abandoned(entry: _Entry) -> Abandoned:
     ref = ObjectRef(entry["bucket"], entry["key"])
-    return Abandoned(ref, entry.get("upload_id", ""), datetime.fromisoformat(entry["begun_at"]))
+    return Abandoned(
+        ref, entry.get("upload_id", ""), datetime.fromisoformat(entry["begun_at"]), bool(entry.get("is_in_doubt"))
+    )

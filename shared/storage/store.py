@@ -7,7 +7,7 @@ import asyncio
 import base64
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -219,12 +219,18 @@ class S3:
         signed = self._signer.presign(method, urlsplit(base).netloc, path, query, seconds=seconds)
         return f"{base}{path}?{signed}"
 
-    async def abort_abandoned(self) -> int:
-        """Remove what this process could not, and what killed ones of this state folder left; count the uploads."""
+    async def abort_abandoned(self, in_doubt: Callable[[ObjectRef], Awaitable[object]]) -> int:
+        """Remove what this process could not, and what killed ones of this state folder left; count the uploads.
+
+        `in_doubt` hears of each that may have been completed: MinIO stores an object without a notification when
+        whoever completes it hangs up in that moment.
+        """
         removed = 0
         for left, forget in self._journal.abandoned():
             for one in left:
                 removed += await self.uploads.abort_abandoned(one)
+                if one.is_in_doubt:
+                    await in_doubt(one.ref)
             forget()
         return removed
 

@@ -93,6 +93,7 @@ class Writer:
         parts = [self._parts[number] for number in sorted(self._parts)]
         conditions = {name: value for name, value in self._headers.items() if name.startswith("if-")}
         checksum = {CRC64: _base64(self._crc), "x-amz-checksum-type": "FULL_OBJECT"}
+        self._journal.completing(self._entry)
         self.info = await self._uploads.complete(
             self._ref, self._upload_id, parts, headers={**conditions, **checksum}, begun_with=self._headers
         )
@@ -110,7 +111,7 @@ class Writer:
         try:
             async with asyncio.timeout(ABORT_SECONDS):
                 await self._uploads.abort(self._ref, self._upload_id)
-            self._journal.closed(self._entry)
+            self._journal.aborted(self._entry)
         except (PenstockError, TimeoutError) as error:
             self._journal.left(self._entry)
             log.warning("upload.left_open", bucket=self._ref.bucket, key=self._ref.key, reason=one_line(error))

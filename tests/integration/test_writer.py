@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from unittest.mock import AsyncMock
 
 import boto3
 import pytest
@@ -28,7 +29,9 @@ async def main():
     async with open_store(Settings()) as store, store.write(ObjectRef(sys.argv[1], "killed")) as writer:
         for _ in range(12):
             await writer.write(bytes(1 << 20))
-        os._exit(9)
+        if sys.argv[2] == "in the middle":
+            os._exit(9)
+        store._journal.closed = lambda entry: os._exit(9)
 
 asyncio.run(main())
 """
@@ -172,23 +175,40 @@ async def test_a_store_that_is_away_is_an_outage(settings, bucket):
             await write(store, ObjectRef(bucket, "a"), bytes(2 * PART))
 
 
-async def test_the_parts_of_a_killed_process_are_removed(settings, store, bucket, boto):
+async def killed(settings, bucket, when):
+    """Run a process that is killed while it writes, or between the store's completion and its own note of it."""
     env = {
         "PENSTOCK_S3_ENDPOINT": settings.s3_endpoint,
         "PENSTOCK_S3_ACCESS_KEY": settings.s3_access_key,
         "PENSTOCK_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
         "PENSTOCK_STATE_DIR": str(settings.state_dir),
     }
-    killed = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", KILLED, bucket], env=env, check=False)
-    assert killed.returncode == 9
+    command = [sys.executable, "-c", KILLED, bucket, when]
+    assert (await asyncio.to_thread(subprocess.run, command, env=env, check=False)).returncode == 9
+
+
+async def test_the_parts_of_a_killed_process_are_removed(settings, store, bucket, boto):
+    doubts = AsyncMock()
+    await killed(settings, bucket, "in the middle")
     assert boto.list_multipart_uploads(Bucket=bucket, Prefix="killed")["Uploads"]
     async with store.write(ObjectRef(bucket, "mine")) as writer:  # an upload of the living is left alone
         for _ in range(12):
             await writer.write(bytes(1 << 20))
-        assert await store.abort_abandoned() == 1
+        assert await store.abort_abandoned(doubts) == 1
     assert boto.list_multipart_uploads(Bucket=bucket, Prefix="killed").get("Uploads", []) == []
     assert (await store.head(ObjectRef(bucket, "mine"))).size == 12 << 20
-    assert await store.abort_abandoned() == 0
+    assert await store.abort_abandoned(doubts) == 0
+    doubts.assert_not_awaited()
+
+
+async def test_what_a_killed_process_may_have_completed_is_in_doubt_until_somebody_heard_of_it(settings, store, bucket):
+    await killed(settings, bucket, "at the end")
+    with pytest.raises(Outage):
+        await store.abort_abandoned(AsyncMock(side_effect=Outage("Kafka is away")))
+    doubts = AsyncMock()
+    for _ in range(2):
+        await store.abort_abandoned(doubts)
+    doubts.assert_awaited_once_with(ObjectRef(bucket, "killed"))
 
 
 async def test_a_fast_source_is_held_to_about_one_part_in_memory(store, bucket):
