@@ -11,9 +11,11 @@ import sys
 import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import asyncpg
 import boto3
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from blake3 import blake3
@@ -24,6 +26,7 @@ from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 
 BUCKET: Final = "inbox"
 PATIENCE_SECONDS: Final = 60.0
+USERS_SECONDS: Final = 20.0
 Record = ConsumerRecord[bytes, bytes]
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
 
@@ -33,6 +36,7 @@ What to try next:
   .venv/bin/penstock put README.md s3://inbox/ --wait     any file, with its digests
   .venv/bin/penstock watch                                 every fact, live
   .venv/bin/penstock status                                what runs, and what waits
+  .venv/bin/penstock etl status                            tables made of the files in a bucket
   {console}   the buckets in a browser (user and password: PENSTOCK_S3_ACCESS_KEY, _SECRET_KEY in .env)
   make down                                                stop it; your objects stay
 """
@@ -137,6 +141,28 @@ def tell(record: Record, drops: Mapping[str, Drop]) -> int:
     return wrong
 
 
+async def users(env: Mapping[str, str]) -> str:
+    """Say in a line what etl has made of the files in src-data, once it has; empty where it has made nothing."""
+    told = ""
+    with suppress(TimeoutError, OSError, asyncpg.PostgresError):
+        async with asyncio.timeout(USERS_SECONDS):
+            connection = await asyncpg.connect(env["PENSTOCK_POSTGRES_DSN"])
+            try:
+                while not (told := await connection.fetchval(_USERS)):  # noqa: ASYNC110 - it is another process that loads
+                    await asyncio.sleep(0.5)
+            finally:
+                await connection.close()
+    return told and f"{TICK} {told}"
+
+
+_USERS: Final = """
+SELECT format(
+    'table api.users: %s users, %s with a picture: %s ...', count(*), count(*) FILTER (WHERE img_path <> ''),
+    array_to_string((array_agg(first_name || ' ' || last_name ORDER BY user_id))[:3], ', ')
+) FROM api.users HAVING count(*) > 0
+"""
+
+
 def _clock() -> str:
     return time.strftime("%H:%M:%S")
 
@@ -156,6 +182,8 @@ def main() -> int:
         return 130
     said = "every digest equals the one computed here" if not wrong else f"{wrong} digests differ"
     print(f"\n{TICK if not wrong else CROSS} {said}")
+    if told := asyncio.run(users(env)):
+        print(told)
     print(NEXT.format(console=f"http://127.0.0.1:{env['PENSTOCK_S3_CONSOLE_PORT']}"))
     return 1 if wrong else 0
 

@@ -44,7 +44,7 @@ def _shown(default: Any) -> str:
         case tuple():
             text = " ".join(default)
         case Path():
-            text = str(default).replace(str(Path.home()), "~")
+            text = str(default).replace(f"{CHECKOUT}/", "").replace(str(Path.home()), "~")
         case _:
             text = str(default)
     return f"`{text}`" if text else ""

@@ -175,6 +175,67 @@ class SweepCompleted(SweepEvent):
     seconds: float
 
 
+class EtlRequested(Event):
+    """Load a dataset, now: compare its bucket with its table and read what differs."""
+
+    topic = topics.ETL_REQUESTED
+
+    load_id: str
+    dataset: str = Field(default="users", description="As the file of datasets names it.")
+
+    @property
+    def record_key(self) -> str:
+        """The dataset."""
+        return self.dataset
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The load of this dataset."""
+        return (self.load_id, self.dataset)
+
+
+class EtlCompleted(EtlRequested):
+    """What a load found and did."""
+
+    topic = topics.ETL_COMPLETED
+
+    listed: int = Field(description="Files and images in the listing.")
+    changed: int = Field(description="Of them, those that had to be read; the others were known by etag.")
+    removed: int = Field(description="Known, but gone from the bucket.")
+    rows: int = Field(description="Good rows in the files that were read.")
+    rejected: int = Field(description="Rows of these files that are no rows of the table.")
+    outputs: tuple[str, ...] = Field(description="Where the whole table is kept, as bucket/key.")
+    seconds: float
+
+
+class EtlLoaded(ObjectEvent):
+    """What one stored or removed object means for its dataset's table is there to be read."""
+
+    topic = topics.ETL_LOADED
+
+    dataset: str
+    kind: Literal["rows", "image"]
+    change: Literal["stored", "removed"]
+    rows: int = 0
+    rejected: int = 0
+    reason: str = Field(default="", description="Why the first rejected row was, or the whole file.")
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The version as it was read, and what came of it."""
+        return (
+            self.bucket,
+            self.key,
+            self.dataset,
+            self.change,
+            self.version_id,
+            self.etag,
+            self.rows,
+            self.rejected,
+            self.correlation_id,
+        )
+
+
 class DeadLetterSettled(Event):
     """A dead letter needs nobody's attention any more: it was sent back, or given up."""
 
@@ -202,5 +263,8 @@ EVENTS: tuple[type[Event], ...] = (
     ObjectHashed,
     SweepRequested,
     SweepCompleted,
+    EtlRequested,
+    EtlLoaded,
+    EtlCompleted,
     DeadLetterSettled,
 )

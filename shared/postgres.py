@@ -34,6 +34,8 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 5.0
+MIGRATION_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('penstock.migrate', 0))"
+"""Held by whoever makes or changes what others share in a database."""
 
 outages(
     exceptions.PostgresConnectionError,
@@ -194,7 +196,7 @@ def _migrations(package: str) -> dict[str, str]:
 
 
 async def _apply(connection: Connection, schema: str, files: dict[str, str]) -> None:
-    await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.migrate', 0))")
+    await connection.execute(MIGRATION_LOCK)
     await connection.execute(
         f"""
         create schema if not exists api;

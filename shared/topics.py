@@ -59,6 +59,9 @@ OBJECTS_CHANGED: Final = Topic("objects.changed.v1")
 OBJECTS_HASHED: Final = Topic("objects.hashed.v1")
 SWEEPS_REQUESTED: Final = Topic("sweeps.requested.v1", partitions=1)
 SWEEPS_COMPLETED: Final = Topic("sweeps.completed.v1", partitions=1)
+ETL_REQUESTED: Final = Topic("etl.requested.v1", partitions=1)
+ETL_LOADED: Final = Topic("etl.loaded.v1")
+ETL_COMPLETED: Final = Topic("etl.completed.v1", partitions=1)
 DEAD_LETTERS_SETTLED: Final = Topic("dead-letters.settled.v1", partitions=1, retention_ms=60 * DAY_MS, compacted=True)
 """Kept longer than any dead letter, so that a settled one never comes back."""
 
@@ -69,12 +72,16 @@ TOPICS: Final = (
     OBJECTS_HASHED,
     SWEEPS_REQUESTED,
     SWEEPS_COMPLETED,
+    ETL_REQUESTED,
+    ETL_LOADED,
+    ETL_COMPLETED,
     DEAD_LETTERS_SETTLED,
 )
 
 _DOING: Final[Mapping[str, tuple[Topic, ...]]] = {
     "ingest": (MINIO_LIVE, MINIO_SAFE, SWEEPS_REQUESTED),
     "hasher": (OBJECTS_CHANGED,),
+    "etl": (OBJECTS_CHANGED, OBJECTS_HASHED, ETL_REQUESTED),
 }
 """Who reads what, to do something about it."""
 

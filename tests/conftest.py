@@ -38,6 +38,7 @@ def moved(state_dir: Path) -> dict[str, str]:
     return {
         "PENSTOCK_STATE_DIR": str(state_dir),
         "PENSTOCK_HEALTH_PORT_BASE": str(ports.pick(1)[0]),
+        "PENSTOCK_ETL_SEED": "off",  # a test puts its own objects
         **{f"PENSTOCK_{name}_PORT": str(port) for name, port in free.items()},
     }
 

@@ -12,7 +12,7 @@ from deploy.native.process import Program
 from deploy.native.servers import base_env
 from shared.environment import PREFIX, USER_SECRET
 
-OPERATOR_ONLY: Final = ("S3_ACCESS_KEY", "S3_SECRET_KEY", "TOKEN", "SECRET_KEY", "POSTGRES_PASSWORD")
+OPERATOR_ONLY: Final = ("S3_ACCESS_KEY", "S3_SECRET_KEY", "TOKEN", "SECRET_KEY", "POSTGRES_PASSWORD", "READER_PASSWORD")
 """What no service is given by itself, beside the other services' secrets."""
 
 ENTRUSTED: Final[Mapping[str, tuple[str, ...]]] = {"ingress": ("TOKEN", "SECRET_KEY")}

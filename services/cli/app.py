@@ -40,7 +40,13 @@ TOKENS: Final = {
     "list": "List the tokens that hold.",
     "revoke": "Revoke a token at once.",
 }
+ETL: Final = {
+    "run": "Compare a dataset's bucket with its table, now.",
+    "status": "Show what is in the tables, and the last loads.",
+    "rejects": "Show rejected rows, and why.",
+}
 GROUPS: Final = {
+    "etl": ("Load, look at and mend the tables made of files.", "etl", ETL),
     "dlq": ("List, show, replay or discard dead letters.", "letters", DEAD_LETTERS),
     "token": ("Make, list or revoke the tokens of the ingress.", "token", TOKENS),
 }
@@ -52,6 +58,7 @@ GOES_ON: Final = {
     "status": "nothing was changed",
     "doctor": "a probe object may remain under inbox/.penstock/; the next check removes it",
     "sweep": "the sweep goes on in ingest; its result will be in penstock status",
+    "etl": "a load that was asked for goes on in etl; its result will be in penstock etl status",
     "dlq": "what was settled so far stays settled; the rest waits",
     "setup": "every step can be repeated; give the same command again",
     "login": "a link that was made is good for 15 minutes",

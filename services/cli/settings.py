@@ -18,6 +18,9 @@ class CliSettings(Settings):
 
     http_url: str = Field("http://127.0.0.1:8080", description="Where the ingress answers.")
     token: SecretStr = Field(SecretStr(""), description="What the console sends to the ingress.")
+    reader_password: SecretStr = Field(
+        SecretStr(""), description="The password of the database role penstock_reader; empty: nobody logs in as it."
+    )
     user_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="Secrets of the services' own S3 users, by service; used by set-up only.",

@@ -19,9 +19,11 @@ from services.ingress.adapters.downloads import Downloads
 from services.ingress.adapters.facts import FactTable
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.groups import Groups
+from services.ingress.adapters.loads import Loads
 from services.ingress.adapters.parts import PartUploads
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.server import HttpServer
+from services.ingress.adapters.tables import Tables
 from services.ingress.adapters.token_table import TokenTable
 from services.ingress.adapters.tokens import Tokens
 from services.ingress.adapters.tus import TusUploads
@@ -80,6 +82,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
     settings.require_secrets()
     async with (
         open_pool(settings.postgres_dsn, service="ingress", wait=False) as pool,
+        open_pool(settings.postgres_dsn, service="ingress-data", max_size=settings.data_streams, wait=False) as streams,
         open_store(settings) as store,
     ):
         app, tokens, tus = build_http(), Tokens(settings, TokenTable(pool)), TusUploads(store, settings)
@@ -106,6 +109,8 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             feed=feed,
             webhooks=hooks,
             sender=sender,
+            tables=Tables(pool, streams, settings),
+            loads=Loads(pool, bus, settings.key_bytes),
         )
         async with HttpServer(app, settings).serving():
             try:

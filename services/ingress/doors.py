@@ -9,8 +9,10 @@ from services.ingress.adapters.downloads import Downloads
 from services.ingress.adapters.facts import FactTable
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.groups import Groups
+from services.ingress.adapters.loads import Loads
 from services.ingress.adapters.parts import PartUploads
 from services.ingress.adapters.replacement import Replacements
+from services.ingress.adapters.tables import Tables
 from services.ingress.adapters.tokens import Tokens
 from services.ingress.adapters.tus import TusUploads
 from services.ingress.adapters.uploads import Uploads
@@ -46,6 +48,8 @@ class Doors:
     feed: Feed
     webhooks: WebhookTable
     sender: Sender
+    tables: Tables
+    loads: Loads
 
 
 def doors(connection: HTTPConnection) -> Doors:

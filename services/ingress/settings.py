@@ -50,6 +50,9 @@ class IngressSettings(Settings):
     )
     disk_path: Path = Field(Path(), description="A folder on the object store's disk, whose usage is watched.")
     facts_kept_days: float = Field(30.0, gt=0, description="How long the timeline remembers a fact.")
+    data_streams: int = Field(
+        4, gt=0, description="Answers read from tables at a time (/data, /stats); each has a connection to Postgres."
+    )
     events_streams: int = Field(200, gt=0, description="Clients of /events at a time.")
     webhook_attempts: int = Field(8, gt=0, description="Tries of one delivery before the fact is put aside.")
     webhook_wait_seconds: float = Field(

@@ -1,4 +1,4 @@
-"""What must exist before anything works: topics, buckets, S3 users, notification rules.
+"""What must exist before anything works: topics, buckets, S3 users, notification rules, the reading role.
 
 Every step compares first, changes only what differs and says in a line what: it may run at any time.
 Set-up runs all, `ingest` keeps the rules alive, `penstock doctor --fix` repairs.
@@ -9,22 +9,33 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 
 from shared.provision.buckets import ensure_buckets, ensure_rules, missing_rules
+from shared.provision.reader import ensure_reader
 from shared.provision.topics import ensure_topics
 from shared.provision.users import ensure_users
 from shared.settings import Settings
 from shared.topics import all_topics
 
-__all__ = ["ensure_buckets", "ensure_rules", "ensure_topics", "ensure_users", "missing_rules", "provision"]
+__all__ = [
+    "ensure_buckets",
+    "ensure_reader",
+    "ensure_rules",
+    "ensure_topics",
+    "ensure_users",
+    "missing_rules",
+    "provision",
+]
 
 
-async def provision(settings: Settings, secrets: Mapping[str, SecretStr]) -> list[str]:
+async def provision(settings: Settings, secrets: Mapping[str, SecretStr], reader: SecretStr | None = None) -> list[str]:
     """Make everything, in the order that works: a rule needs its bucket, and its target's topic.
 
-    `secrets` are those of the services' own S3 users, by service. Needs the object store's administrator.
+    `secrets` are those of the services' own S3 users, by service; `reader` is the password of the database role that
+    reads, None leaves that role alone. Needs the object store's administrator.
     """
     return [
         *await ensure_topics(settings.kafka_bootstrap, all_topics()),
         *await ensure_buckets(settings, settings.buckets),
         *await ensure_users(settings, secrets),
         *await ensure_rules(settings, settings.input_buckets),
+        *(await ensure_reader(settings.postgres_dsn, reader) if reader is not None else []),
     ]

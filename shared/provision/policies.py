@@ -52,6 +52,13 @@ POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
         # its DELETE_FILE setting
         Grant("objects", "input", ("s3:DeleteObject", "s3:DeleteObjectVersion")),
     ),
+    "etl": (
+        *_READ,
+        Grant("buckets", "output", ("s3:ListBucket", "s3:ListBucketMultipartUploads")),
+        Grant("objects", "output", ("s3:GetObject", *_CHANGE)),
+        # its seed data
+        Grant("objects", "input", ("s3:PutObject",)),
+    ),
     "ingress": (
         *_READ,
         Grant("buckets", "output", ("s3:ListBucket",)),

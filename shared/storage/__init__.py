@@ -4,6 +4,7 @@
 """
 
 from shared.storage.objects import (
+    ABSENT,
     PAGE,
     ObjectGone,
     ObjectInfo,
@@ -15,6 +16,7 @@ from shared.storage.objects import (
 from shared.storage.store import open_store
 
 __all__ = [
+    "ABSENT",
     "PAGE",
     "ObjectGone",
     "ObjectInfo",

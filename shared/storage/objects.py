@@ -15,6 +15,9 @@ PAGE = 1000
 CHUNK = 1 << 20
 """Bytes: large enough that a digest thread is busy, small enough to hold many."""
 
+ABSENT = ""
+"""The etag of what is not there: `write(..., if_match=ABSENT)` writes over nothing."""
+
 LIMIT = 10_000 * (5 << 20)
 """Bytes that are written in the smallest parts S3 takes; whoever allows more pays with larger ones, in memory."""
 
@@ -105,9 +108,12 @@ class ObjectStore(Protocol):
         """
 
     async def read(
-        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None
+        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None, end: int | None = None
     ) -> tuple[ObjectInfo, bytes]:
-        """Read a whole object in one request; one of more than `limit` bytes is Rejected before its body is read."""
+        """Read a whole object in one request; one of more than `limit` bytes is Rejected before its body is read.
+
+        With `end`, only the bytes before it; an object without any is then Rejected (RANGE_PAST_END).
+        """
 
     def list(
         self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE
@@ -135,7 +141,8 @@ class ObjectStore(Protocol):
     ) -> AbstractAsyncContextManager["ObjectWriter"]:
         """Write an object of unknown size up to `limit` bytes; it appears whole when the block ends well, else not.
 
-        With `if_match`, only in place of the version with that etag; another one is ObjectSuperseded.
+        With `if_match`, only in place of the version with that etag, or of none where it is ABSENT; another one is
+        ObjectSuperseded.
         """
 
     async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:

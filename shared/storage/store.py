@@ -25,7 +25,7 @@ from shared.settings import Settings
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.journal import OpenUploads
 from shared.storage.multipart import MultipartUploads, error_in
-from shared.storage.objects import CHUNK, LIMIT, PAGE, ObjectInfo, ObjectRef
+from shared.storage.objects import ABSENT, CHUNK, LIMIT, PAGE, ObjectInfo, ObjectRef
 from shared.storage.signing import Signer, path_of, query_of
 from shared.storage.writer import Writer
 
@@ -84,11 +84,12 @@ class S3:
                 return _info(ref, response)
 
     async def read(
-        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None
+        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None, end: int | None = None
     ) -> tuple[ObjectInfo, bytes]:
-        """Read a whole small object, checksums included."""
+        """Read a whole small object, or its beginning, checksums included."""
         with self._sorted("read", ref):
-            headers = {**_ASK_CHECKSUMS, **_condition(etag)}
+            span = {"range": f"bytes=0-{end - 1}"} if end is not None else {}
+            headers = {**_ASK_CHECKSUMS, **_condition(etag), **span}
             async with self._request("read", "GET", ref, headers=headers) as response:
                 info = _info(ref, response)
                 if limit is not None and info.size > limit:
@@ -171,7 +172,8 @@ class S3:
         if_match: str | None = None,
     ) -> AsyncIterator[Writer]:
         """Write an object of unknown size, whole or not at all."""
-        headers = {**_headers(metadata, content_type), **_condition(if_match)}
+        condition = {"if-none-match": "*"} if if_match == ABSENT else _condition(if_match)
+        headers = {**_headers(metadata, content_type), **condition}
         writer = Writer(self, ref, headers=headers, limit=limit, journal=self._journal)
         try:
             yield writer
@@ -313,12 +315,17 @@ def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
     return ObjectInfo(
         ref=ObjectRef(ref.bucket, ref.key, _version(response.headers)),
         etag=headers["ETag"].strip('"'),
-        size=int(headers["Content-Length"]),
+        size=_whole_size(headers),
         last_modified=_date(headers["Last-Modified"]),
         content_type=headers.get("Content-Type"),
         metadata=_own_metadata(headers),
         checksums=_whole_checksums(headers),
     )
+
+
+def _whole_size(headers: Mapping[str, str]) -> int:
+    """Return the object's size, also where only a range of it is answered."""
+    return int(headers.get("Content-Range", headers["Content-Length"]).rpartition("/")[2])
 
 
 def _own_metadata(headers: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
-from shared.storage.objects import CHUNK, LIMIT, PAGE
+from shared.storage.objects import ABSENT, CHUNK, LIMIT, PAGE
 from shared.testing.multipart import MemoryUploads
 
 
@@ -46,14 +46,16 @@ class MemoryStore:
         return replace(found.info, checksums=found.checksums)
 
     async def read(
-        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None
+        self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None, end: int | None = None
     ) -> tuple[ObjectInfo, bytes]:
-        """Read a whole object."""
+        """Read a whole object, or its beginning."""
         found = self._find(ref, etag)
         if limit is not None and found.info.size > limit:
             raise Rejected("SIZE_DIFFERS", f"{ref} has {found.info.size} bytes, and not {limit} as was announced")
+        if end is not None and not found.body:
+            raise Rejected("RANGE_PAST_END", f"{ref} is shorter than the range asked for")
         self.reads += 1
-        return replace(found.info, checksums=found.checksums), found.body
+        return replace(found.info, checksums=found.checksums), found.body[:end]
 
     @asynccontextmanager
     async def stream(
@@ -115,7 +117,9 @@ class MemoryStore:
         """Write an object, whole or not at all."""
         writer = _MemoryWriter(ref, limit)
         yield writer
-        if if_match is not None:
+        if if_match == ABSENT:
+            self._refuse(ref)
+        elif if_match is not None:
             self._find(ref, if_match)
         writer.info = await self.put(ref, bytes(writer.body), metadata=metadata, content_type=content_type)
 
@@ -173,6 +177,11 @@ class MemoryStore:
         if etag is not None and found.info.etag != etag:
             raise ObjectSuperseded(f"{ref} was overwritten since its event")
         return found
+
+    def _refuse(self, ref: ObjectRef) -> None:
+        """Refuse to write over an object that is there."""
+        if any(one is not None for one in self._bucket(ref.bucket).get(ref.key, [])[-1:]):
+            raise ObjectSuperseded(f"{ref} was overwritten since its event")
 
     def _bucket(self, name: str) -> _Keys:
         if self.is_away:

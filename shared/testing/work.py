@@ -94,9 +94,15 @@ class MemoryQueue(WorkQueue):
             await self.release(Item(self.name, key, row.payload, row.attempt, row.token, row.correlation_id))
         return len(held)
 
-    async def counts(self) -> dict[str, int]:
-        """Return the number of items by state."""
-        return dict(Counter(row.state for row in self.rows.values()))
+    async def counts(self, prefix: str = "") -> dict[str, int]:
+        """Return the number of items by state, of those whose key begins with `prefix`."""
+        return dict(Counter(row.state for key, row in self.rows.items() if key.startswith(prefix)))
+
+    async def forget(self, prefix: str) -> None:
+        """Remove the items that succeeded and whose key begins with `prefix`."""
+        done = [key for key, row in self.rows.items() if key.startswith(prefix) and row.state == "succeeded"]
+        for key in done:
+            del self.rows[key]
 
     async def seconds_until_due(self) -> float | None:
         """Return how long until an item is due."""

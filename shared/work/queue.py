@@ -155,12 +155,22 @@ class WorkQueue:
         await self._notify()
         return _rows(status)
 
-    async def counts(self) -> dict[str, int]:
-        """Return the number of items by state."""
+    async def counts(self, prefix: str = "") -> dict[str, int]:
+        """Return the number of items by state, of those whose key begins with `prefix`."""
         rows = await self._pool.fetch(
-            "select state, count(*) as items from work.items where queue = $1 group by state", self.name
+            "select state, count(*) as items from work.items where queue = $1 and starts_with(key, $2) group by state",
+            self.name,
+            prefix,
         )
         return {row["state"]: row["items"] for row in rows}
+
+    async def forget(self, prefix: str) -> None:
+        """Remove the items that succeeded and whose key begins with `prefix`; added again they are new."""
+        await self._pool.execute(
+            "delete from work.items where queue = $1 and starts_with(key, $2) and state = 'succeeded'",
+            self.name,
+            prefix,
+        )
 
     async def seconds_until_due(self) -> float | None:
         """Return how long until some item may be claimed, at most 0 if now; None: nothing waits or runs."""

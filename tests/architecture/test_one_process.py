@@ -29,4 +29,4 @@ def test_with_a_port_given_the_others_take_the_next_ones(started, monkeypatch):
 def test_a_service_that_there_is_not_is_named_with_those_there_are(started, capsys):
     assert several.main(["ingest", "hashser"]) == 2
     assert started == []
-    assert "no service hashser: there are hasher, ingest" in capsys.readouterr().err
+    assert "no service hashser: there are etl, hasher, ingest" in capsys.readouterr().err

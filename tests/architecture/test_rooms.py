@@ -11,7 +11,8 @@ from shared.settings import Settings
 
 FOLDER = Path(catalogue.FOLDER)
 ROOMS = {"__init__", "__main__", "app", "handlers", "core", "adapters", "settings"}
-MORE_ROOMS = {"workers", "migrations"} | {"doors", "routes", "static", "templates"}  # the latter of the HTTP door
+OF_THE_HTTP_DOOR = {"doors", "routes", "static", "templates"}
+MORE_ROOMS = {"workers", "migrations", "datasets"} | OF_THE_HTTP_DOOR
 NAMES = catalogue.names()
 
 

@@ -25,6 +25,7 @@ from deploy.native.install import CHECKOUT, Installer, Tools
 from deploy.native.process import Process, Program
 from deploy.native.stack import Stack
 from shared.errors import PenstockError
+from shared.events import Event
 from shared.topics import CONSUMERS, Topic
 
 PORTS = range(27_000, 28_000)
@@ -153,6 +154,16 @@ class Arena:
                 await producer.send(
                     one.topic, one.value, key=one.key, headers=list(one.headers), partition=one.partition
                 )
+        finally:
+            await producer.stop()
+
+    async def send(self, event: Event) -> None:
+        """Put one event on its topic, as anybody would who asks for something."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.env["PENSTOCK_KAFKA_BOOTSTRAP"], acks="all")
+        await producer.start()
+        try:
+            body, key = event.model_dump_json().encode(), event.record_key.encode()
+            await producer.send_and_wait(type(event).topic.name, body, key=key)
         finally:
             await producer.stop()
 

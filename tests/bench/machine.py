@@ -13,7 +13,19 @@ from shared.errors import PenstockError
 
 PACKAGES = {"redis-server": "redis-server", "rclone": "rclone"}
 """Debian's package by program."""
-LIBRARIES = ("faststream", "aiokafka", "aiohttp", "asyncpg", "uvloop", "celery", "redis", "boto3", "obstore")
+LIBRARIES = (
+    "faststream",
+    "aiokafka",
+    "aiohttp",
+    "asyncpg",
+    "uvloop",
+    "polars",
+    "psycopg",
+    "celery",
+    "redis",
+    "boto3",
+    "obstore",
+)
 
 
 def require_programs() -> None:

@@ -20,6 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import alone
 import backlog
 import downloads
+import etl_million
+import etl_pairs
+import etl_read
 import large
 import latency
 import limits
@@ -42,6 +45,9 @@ SCENARIOS = {
     "resident": resident,
     "uploads": uploads,
     "downloads": downloads,
+    "etl-million": etl_million,
+    "etl-pairs": etl_pairs,
+    "etl-read": etl_read,
     "limits": limits,
 }
 USUAL = Options()
@@ -53,7 +59,9 @@ def main() -> int:
     machine.require_programs()
     if machine.load() > CORES / 4:
         print(f"this machine is busy (load {machine.load()}); the figures will say so", file=sys.stderr)
-    options = Options(given.pairs, given.objects, given.samples, given.large_mib << 20)
+    options = Options(
+        given.pairs, given.objects, given.samples, given.large_mib << 20, given.users, given.rows, given.rows_most
+    )
     uvloop.run(_measure(given.only, options, given.out))
     return 0
 
@@ -65,6 +73,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=USUAL.objects, help="small objects a run")
     parser.add_argument("--samples", type=int, default=USUAL.samples, help="PUTs of the latency scenario")
     parser.add_argument("--large-mib", type=int, default=USUAL.large >> 20, help="size of the large object")
+    parser.add_argument("--users", type=int, default=USUAL.users, help="users of etl, a file and an image each")
+    parser.add_argument("--rows", type=int, default=USUAL.rows, help="rows of a file that etl loads")
+    parser.add_argument("--rows-most", type=int, default=USUAL.rows_most, help="rows of the largest one")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "docs")
     return parser.parse_args()
 

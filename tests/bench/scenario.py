@@ -12,12 +12,18 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much to measure: `pairs` of runs, each with so many small `objects`; `large` is a large object's bytes."""
+    """How much to measure: `pairs` of runs, each with so many small `objects`; `large` is a large object's bytes.
+
+    Etl reads `users`, each a file and an image, and files of `rows` and of `rows_most`.
+    """
 
     pairs: int = 5
     objects: int = 5000
     samples: int = 200
     large: int = 1 << 30
+    users: int = 20_000
+    rows: int = 1_000_000
+    rows_most: int = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,16 @@ rules; large files sent by curl, small ones 16 at a time; every object is read b
     "downloads": """\
 curl from the ingress against curl from the store by a presigned address; requests for digests are timed from when they
 were due, so a late answer delays nobody else's clock.""",
+    "etl-million": """\
+A whole etl process from one fact on `objects.changed.v1` to the rows in its table, files and checks included, against
+loaders from GET to commit (tests/bench/peer_etl.py): the csv module and psycopg's executemany, and csv.DictReader with
+a committed upsert a row as the users ETL had it, measured on 20,000 rows. The tables of both sides are compared cell by
+cell. Memory is the peak of the process until its files are written too.""",
+    "etl-pairs": """\
+The backlog is laid out while etl's processes are frozen; the clock runs from their release to the last row, every one
+of which is checked. Two GETs a user are what the same objects cost obstore, the fastest client there is, with as many
+in flight, which then does nothing with them.""",
+    "etl-read": "The client lets the bytes go as they come; one answer before them is read whole and compared.",
     "limits": "What the machine gives at best; the fractions above are of these.",
 }
 

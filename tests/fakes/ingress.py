@@ -19,6 +19,7 @@ from services.ingress.core.rates import Rates
 from services.ingress.settings import IngressSettings
 from shared.testing.objects import MemoryStore
 from tests.fakes.facts import MemoryFacts, MemoryWebhooks
+from tests.fakes.tables import MemoryLoads, MemoryTables
 from tests.fakes.tokens import MemoryTokenTable
 from tests.fakes.views import MemoryGroups, MemoryViews
 
@@ -60,6 +61,8 @@ class Front:
             feed=Feed(self.facts, most=self.settings.events_streams),
             webhooks=MemoryWebhooks(),
             sender=Sender(self.settings),
+            tables=MemoryTables(),
+            loads=MemoryLoads(self.settings.key_bytes),
         )
         self.app.state.doors = self.doors
 

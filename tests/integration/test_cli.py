@@ -234,7 +234,7 @@ def test_status_tells_what_runs_and_what_waits(console):
         ("kafka", "minio", "postgres", "ingest", "hasher"), "running"
     )
     assert all({"name", "pid", "state", "restarts"} <= set(one) for one in found["processes"])
-    assert set(found["lag"]) == {"ingest", "hasher", "ingress"}
+    assert set(found["lag"]) == {"ingest", "hasher", "etl", "ingress"}
     assert found["lag"]["hasher"].keys() == {"objects.changed.v1"}
     assert found["dead_letters"].keys() >= {LETTERS}
     assert found["errors"] == {}
@@ -308,6 +308,16 @@ def test_the_doctor_finds_what_is_missing_and_mends_it(console, s3):
     assert mended["ok"]
     assert any("jobs" in line for line in mended["changed"])
     assert "Contents" not in s3.list_objects_v2(Bucket="inbox", Prefix=".penstock/")
+
+
+def test_the_doctor_mends_the_role_that_reads(console):
+    other = {"PENSTOCK_READER_PASSWORD": "another-secret"}
+    ill = console.json("doctor", "--no-probe", code=1, **other)
+    (fault,) = [one for one in ill["findings"] if not one["ok"]]
+    assert fault["name"] == "database role penstock_reader"
+    assert "another-secret" not in json.dumps(ill)
+    assert console.json("doctor", "--no-probe", "--fix", **other)["changed"] == ["role penstock_reader: password set"]
+    assert console.json("setup") == {"changed": ["role penstock_reader: password set"]}
 
 
 def test_set_up_twice_changes_nothing(console):

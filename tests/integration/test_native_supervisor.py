@@ -38,6 +38,7 @@ class Console:
         names = ("S3", "S3_CONSOLE", "KAFKA", "KAFKA_CONTROLLER", "POSTGRES", "HTTP")
         moved = {f"PENSTOCK_{name}_PORT": str(port) for name, port in zip(names, ports.pick(6), strict=True)}
         moved["PENSTOCK_HEALTH_PORT_BASE"] = str(ports.pick(1)[0])
+        moved["PENSTOCK_ETL_SEED"] = "off"
         self.env = {**{k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}, **moved}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -75,11 +76,15 @@ class Console:
             region_name="us-east-1",
         )
 
+    async def ask(self, question: str, **login: str) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.variables["PENSTOCK_POSTGRES_DSN"], **login)
+        try:
+            return await connection.fetch(question)
+        finally:
+            await connection.close()
+
     async def statuses(self) -> dict[str, str]:
-        connection = await asyncpg.connect(self.variables["PENSTOCK_POSTGRES_DSN"])
-        rows = await connection.fetch("SELECT key, status FROM api.digests")
-        await connection.close()
-        return dict(map(tuple, rows))
+        return dict(map(tuple, await self.ask("SELECT key, status FROM api.digests")))
 
     def remains(self) -> list[str]:
         found = []
@@ -120,6 +125,17 @@ def test_up_is_idempotent_and_down_leaves_nothing(console):
     assert console.pids() == before
     assert console.run("down")[0] == 0
     assert console.remains() == []
+
+
+def test_a_fresh_stack_has_users_to_look_at_and_a_role_that_reads_them(console):
+    del console.env["PENSTOCK_ETL_SEED"]
+    assert console.run("up")[0] == 0
+    reader = {"user": "penstock_reader", "password": console.variables["PENSTOCK_READER_PASSWORD"]}
+
+    def pictures():
+        return asyncio.run(console.ask("SELECT count(nullif(img_path, '')) AS pictures FROM api.users", **reader))
+
+    wait_for(lambda: pictures()[0]["pictures"] == 100)
 
 
 def test_up_prints_a_link_that_logs_one_browser_in(console):

@@ -44,7 +44,9 @@ def admin(servers) -> Settings:
 
 @pytest.fixture
 def secrets(servers) -> dict[str, SecretStr]:
-    return {name: SecretStr(servers.env[f"PENSTOCK_S3_SECRET_KEY_{name.upper()}"]) for name in ("ingest", "hasher")}
+    return {
+        name: SecretStr(servers.env[f"PENSTOCK_S3_SECRET_KEY_{name.upper()}"]) for name in ("ingest", "hasher", "etl")
+    }
 
 
 @pytest.fixture
@@ -172,6 +174,13 @@ async def test_each_service_may_do_its_work_and_no_more(servers, admin, secrets)
                 store.delete(output),
                 ingest.delete(mine),
             ):
+                with pytest.raises(Rejected) as caught:
+                    await forbidden
+                assert caught.value.code == "ACCESS_DENIED"
+        async with open_store(users["etl"]) as etl:
+            assert (await etl.read(mine))[1] == b"abc"
+            assert (await etl.put(output, b"def")).ref.key == output.key
+            for forbidden in (etl.delete(mine), etl.put(ObjectRef("uploads", mine.key), b"x")):
                 with pytest.raises(Rejected) as caught:
                     await forbidden
                 assert caught.value.code == "ACCESS_DENIED"

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from shared.errors import Rejected
 from shared.settings import Settings
-from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded, open_store
+from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectSuperseded, open_store
 from shared.storage.multipart import PART
 from shared.testing.objects import MemoryStore
 
@@ -68,6 +68,21 @@ async def test_what_was_put_is_described_and_read_as_it_was(place):
     assert info.etag == hashlib.md5(b"hello", usedforsecurity=False).hexdigest()
     assert (info.ref.version_id is not None) == versioned
     assert (await store.head(ref)).etag == put.etag
+
+
+async def test_the_beginning_is_read_with_what_is_known_of_the_whole(place):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "a")
+    put = await store.put(ref, b"0123456789")
+    for end, beginning in ((4, b"0123"), (10, b"0123456789"), (99, b"0123456789")):
+        info, body = await store.read(ref, end=end)
+        assert (body, info.size, info.etag) == (beginning, 10, put.etag)
+    with pytest.raises(ObjectSuperseded):
+        await store.read(ref, end=4, etag="another")
+    await store.put(ref, b"")
+    with pytest.raises(Rejected) as refused:
+        await store.read(ref, end=4)
+    assert refused.value.code == "RANGE_PAST_END"
 
 
 async def test_a_stream_is_the_range_in_chunks(place):
@@ -167,3 +182,27 @@ async def test_an_upload_that_is_aborted_leaves_nothing(place):
     ):
         with pytest.raises((ObjectGone, Rejected)):
             await attempt
+
+
+async def write(store, ref, body, **options):
+    async with store.write(ref, **options) as writer:
+        await writer.write(body)
+    return writer.info
+
+
+@pytest.mark.parametrize("size", [3, PART + 1], ids=["small", "in parts"])
+async def test_what_is_written_where_nothing_is_replaces_nothing(place, size):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "a")
+    first = await write(store, ref, bytes(size), if_match=ABSENT)
+    with pytest.raises(ObjectSuperseded):
+        await write(store, ref, b"x" * size, if_match=ABSENT)
+    await write(store, ref, b"y" * size, if_match=first.etag)
+    with pytest.raises(ObjectSuperseded):
+        await write(store, ref, b"z" * size, if_match=first.etag)
+    assert (await store.read(ref))[1] == b"y" * size
+    await store.delete(ref)
+    with pytest.raises((ObjectGone, ObjectSuperseded)):
+        await write(store, ref, b"z", if_match=first.etag)
+    await write(store, ref, bytes(size), if_match=ABSENT)
+    assert (await store.read(ref))[1] == bytes(size)

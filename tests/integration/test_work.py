@@ -117,6 +117,18 @@ async def test_an_item_is_added_once_and_opened_again_only_by_other_work(any_que
     assert await any_queue.add("k", {"n": 2}), "what failed may be asked for again"
 
 
+async def test_items_of_a_prefix_are_counted_and_forgotten_once_they_succeeded(any_queue):
+    for key in ("a/1", "a/2", "a%", "b/1"):
+        await any_queue.add(key, {})
+    for item in await any_queue.claim("one", 4):
+        if item.key != "a/2":
+            await any_queue.complete(item)
+    assert await any_queue.counts("a/") == {"succeeded": 1, "running": 1}
+    await any_queue.forget("a/")
+    assert await any_queue.counts() == {"succeeded": 2, "running": 1}
+    assert await any_queue.add("a/1", {}), "what was forgotten is new"
+
+
 async def test_a_zombie_is_refused_whatever_it_writes(any_queue):
     await any_queue.add("k", {})
     (zombie,) = await any_queue.claim("first")

@@ -17,7 +17,9 @@ def fact(body=HASHED, *, topic="objects.hashed.v1", headers=(), key=b"inbox/a/b.
     st.none() | st.binary(),
     st.none() | st.binary(),
     st.lists(st.tuples(st.text(), st.none() | st.binary())),
-    st.sampled_from(["objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1", "x.y.dlq", "foreign"]),
+    st.sampled_from(
+        ["objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1", "etl.loaded.v1", "x.y.dlq", "foreign"]
+    ),
 )
 def test_no_record_can_break_the_watch_or_play_with_the_terminal(value, key, headers, topic):
     one = fact(value, topic=topic, headers=headers, key=key)
@@ -29,8 +31,15 @@ def test_no_record_can_break_the_watch_or_play_with_the_terminal(value, key, hea
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_a_body_of_any_json_is_borne(body):
-    for topic in ("objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1"):
-        describe(fact({"bucket": body, "key": body, "size": body, "digests": body, "change": body}, topic=topic))
+    for topic in (
+        "objects.changed.v1",
+        "objects.hashed.v1",
+        "sweeps.completed.v1",
+        "etl.loaded.v1",
+        "etl.completed.v1",
+    ):
+        names = ("bucket", "key", "size", "digests", "change", "rows", "rejected", "reason", "listed")
+        describe(fact(dict.fromkeys(names, body), topic=topic))
 
 
 def test_the_envelope_is_part_of_the_document():
@@ -73,3 +82,22 @@ def test_a_dead_letter_that_an_ingress_tells_has_its_reason():
     letter = {"type": "dead-letters.buried.v1", "topic": "a.b.dlq", "error": "BAD: it is: bad", "body": None}
     line = describe(decode_told({**TOLD, **letter}))
     assert (line.word, line.subject, line.detail) == ("dead", "inbox/a/b.txt", "BAD: it is: bad")
+
+
+def test_what_became_of_a_file_is_said_with_its_rows_and_rejects():
+    body = {"bucket": "src-data", "key": "1.csv", "dataset": "users", "kind": "rows", "change": "stored"}
+    line = describe(fact({**body, "rows": 3, "rejected": 1, "reason": "no name"}, topic="etl.loaded.v1"))
+    assert (line.word, line.style, line.detail) == (
+        "loaded",
+        "yellow",
+        "rows of users stored, 3 rows, 1 rejected, no name",
+    )
+    line = describe(fact({**body, "rows": 1}, topic="etl.loaded.v1"))
+    assert (line.style, line.detail) == ("green", "rows of users stored, 1 row")
+
+
+def test_a_load_is_said_with_what_it_found():
+    found = {"dataset": "users", "listed": 9, "changed": 2, "removed": 1, "rows": 2, "rejected": 0}
+    line = describe(fact(found, topic="etl.completed.v1", key=b"users"))
+    assert (line.word, line.subject) == ("compared", "users")
+    assert line.detail == "listed 9, changed 2, removed 1, rows 2, rejected 0"

@@ -49,7 +49,7 @@ def test_the_first_use_makes_a_private_file_without_placeholders(folder):
     assert dotenv.RANDOM not in made.values()
     assert made["PENSTOCK_S3_ENDPOINT"] == "http://127.0.0.1:9100"
     assert made["PENSTOCK_POSTGRES_PASSWORD"] in made["PENSTOCK_POSTGRES_DSN"]
-    assert len({value for name, value in made.items() if "SECRET" in name or "TOKEN" in name}) == 7
+    assert len({value for name, value in made.items() if "SECRET" in name or "TOKEN" in name}) == 8
     assert "PENSTOCK_S3_SECRET_KEY_LOADER" in made
 
 
@@ -70,6 +70,7 @@ def test_later_uses_keep_it_and_add_what_the_example_has_gained(folder):
 def test_a_service_is_told_its_own_secret_and_no_other(folder):
     env = dotenv.ensure(folder, {})
     given = services.service(env, "hasher", 2, 8090).env
+    assert "PENSTOCK_READER_PASSWORD" not in given
     secrets = {value for name, value in env.items() if name.endswith(("KEY", "INGEST", "HASHER", "TOKEN"))}
     own = env["PENSTOCK_S3_SECRET_KEY_HASHER"]
     assert secrets & set(given.values()) == {own}

@@ -79,5 +79,15 @@ def test_hasher_reads_and_removes_its_inputs_and_nothing_else():
     }
 
 
+def test_etl_reads_and_seeds_its_inputs_and_keeps_its_outputs():
+    change = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
+    assert actions("etl") == {
+        "arn:aws:s3:::in": {"s3:ListBucket"},
+        "arn:aws:s3:::in/*": {"s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"},
+        "arn:aws:s3:::out": {"s3:ListBucket", "s3:ListBucketMultipartUploads"},
+        "arn:aws:s3:::out/*": {"s3:GetObject", *change},
+    }
+
+
 def test_user_names_fit_what_minio_takes():
     assert all(3 <= len(user_name(service)) <= 20 for service in POLICIES)

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import psutil
 
@@ -23,6 +24,7 @@ from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.lags import partitions_of
 from shared.provision import missing_rules
 from shared.provision.policies import POLICIES
+from shared.provision.reader import READER
 from shared.provision.users import user_name
 from shared.topics import all_topics
 
@@ -156,6 +158,27 @@ async def _user(settings: CliSettings, service: str) -> Finding:
     except Rejected as error:
         return Finding(f"S3 user {name}", ok=False, detail=one_line(error).partition(";")[0], fix=FIX)
     return Finding(f"S3 user {name}", ok=True, detail="may do its work")
+
+
+async def reader(settings: CliSettings) -> list[Finding]:
+    """See that tools that read get in with their password, where they are given one, and find every view."""
+    if not (password := settings.reader_password.get_secret_value()):
+        return []
+    name = f"database role {READER}"
+    try:
+        async with database.open_database(settings, user=READER, password=password) as connection:
+            hidden = await connection.fetchval(_HIDDEN)
+    except Outage as error:
+        if not isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError):
+            raise
+        return [Finding(name, ok=False, detail=one_line(error.__cause__), fix=FIX)]
+    return [Finding(name, ok=not hidden, detail=f"may not read {hidden}" if hidden else "may read", fix=FIX)]
+
+
+_HIDDEN = """
+SELECT string_agg(oid::regclass::text, ', ' ORDER BY relname) FROM pg_class
+WHERE relnamespace = 'api'::regnamespace AND relkind = 'v' AND NOT has_table_privilege(oid, 'SELECT')
+"""
 
 
 async def clocks(settings: CliSettings) -> list[Finding]:

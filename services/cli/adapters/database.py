@@ -13,8 +13,12 @@ SECONDS = 5.0
 
 
 @asynccontextmanager
-async def open_database(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
-    """Open one read-only connection.
+async def open_database(
+    settings: CliSettings, seconds: float = SECONDS, *, command_seconds: float = SECONDS, **login: Any
+) -> AsyncIterator[Any]:
+    """Open one read-only connection; a question on it may take `command_seconds`.
+
+    `login` is the user and the password where these are not the operator's.
 
     Raises:
         Outage: no answer within `seconds`.
@@ -24,8 +28,9 @@ async def open_database(settings: CliSettings, seconds: float = SECONDS) -> Asyn
         connection = await asyncpg.connect(
             settings.postgres_dsn.get_secret_value(),
             timeout=seconds,
-            command_timeout=seconds,
+            command_timeout=command_seconds,
             server_settings={"application_name": "penstock-cli", "default_transaction_read_only": "on"},
+            **login,
         )
     try:
         yield connection

@@ -25,6 +25,7 @@ CHECKS: dict[str, Check] = {
     "buckets": checks.buckets,
     "notification rules": checks.rules,
     "S3 users": checks.users,
+    "database role": checks.reader,
     "clocks": checks.clocks,
     "disk": checks.disk,
     "processes": probes.health,
@@ -50,7 +51,7 @@ async def doctor(
     Parameters
     ----------
     fix:
-        Make what is missing first: topics, buckets, users and notification rules.
+        Make what is missing first: topics, buckets, users, the reading role and notification rules.
     probe:
         Store a small object under .penstock/ of the first input bucket, wait for its digest and remove it.
 
@@ -74,7 +75,7 @@ async def _mend(settings: CliSettings, *, tell: bool) -> list[str]:
     """Make what is missing; when that fails, the checks tell what stands in the way."""
     try:
         with reaching("mending"):
-            changed = await provision(settings, settings.user_secrets)
+            changed = await provision(settings, settings.user_secrets, settings.reader_password)
     except PenstockError as error:
         note(f"penstock: doctor: {error}", style="red")
         return []

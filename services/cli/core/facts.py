@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from services.cli.core.text import human_bytes, visible
+from services.cli.core.text import human_bytes, plural, visible
 
 DEAD: Final = ".dlq"
+COMPLETED: Final = {
+    "sweeps.completed.v1": ("swept", ("listed", "missed", "vanished")),
+    "etl.completed.v1": ("compared", ("listed", "changed", "removed", "rows", "rejected")),
+}
+"""Facts that end a long piece of work: their word, and the counts worth a look."""
 _ATTRIBUTES: Final = ("ce_id", "ce_source", "ce_subject", "ce_time", "correlation_id", "traceparent")
 
 
@@ -126,9 +131,11 @@ def describe(fact: Fact) -> Line:
             return _changed(fact.data, subject)
         case "objects.hashed.v1":
             return _hashed(fact.data, subject)
-        case "sweeps.completed.v1":
-            found = ", ".join(f"{name} {fact.data.get(name)}" for name in ("listed", "missed", "vanished"))
-            return Line("swept", "cyan", subject, visible(found))
+        case "etl.loaded.v1":
+            return _loaded(fact.data, subject)
+        case done if done in COMPLETED:
+            word, names = COMPLETED[done]
+            return Line(word, "cyan", subject, visible(", ".join(f"{name} {fact.data.get(name)}" for name in names)))
         case _:
             return Line(fact.type.split(".")[-2] if "." in fact.type else "fact", "cyan", subject, "")
 
@@ -146,6 +153,16 @@ def _hashed(data: Mapping[str, Any], subject: str) -> Line:
     verification = data.get("verification")
     style = "bold red" if verification == "mismatch" else "blue"
     return Line("hashed", style, subject, visible("  ".join(part for part in (shown, verification) if part)))
+
+
+def _loaded(data: Mapping[str, Any], subject: str) -> Line:
+    """Say what became of a file or an image in its dataset's table."""
+    rows, rejected, reason = (data.get(name) for name in ("rows", "rejected", "reason"))
+    parts = [f"{data.get('kind')} of {data.get('dataset')} {data.get('change')}"]
+    parts += [plural(rows, "row")] if isinstance(rows, int) and rows else []
+    parts += [f"{rejected} rejected"] if rejected else []
+    parts += [str(reason)] if reason else []
+    return Line("loaded", "yellow" if rejected or reason else "green", subject, visible(", ".join(parts)))
 
 
 def _size(data: Mapping[str, Any]) -> str:

@@ -123,7 +123,7 @@ class _Download(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         async with self._downloads.bytes_of(info, part or Range(0, info.size, info.size)) as chunks:
-            await _unless_gone(self._pass_on(head, chunks, send), receive)
+            await unless_gone(self._pass_on(head, chunks, send), receive)
 
     async def _pass_on(self, head: Mapping[str, object], chunks: AsyncIterator[Buffer], send: Send) -> None:
         """Send head and bytes; where the bytes break off or are not taken, so does the answer, unfinished."""
@@ -148,7 +148,7 @@ def _headers(info: ObjectInfo, part: Range | None) -> dict[str, str]:
     }
 
 
-async def _unless_gone(sending: Awaitable[None], receive: Receive) -> None:
+async def unless_gone(sending: Awaitable[None], receive: Receive) -> None:
     """Send until all is sent or the client is gone; nothing goes on after that."""
     both = asyncio.ensure_future(sending), asyncio.ensure_future(_disconnected(receive))
     try:

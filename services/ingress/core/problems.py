@@ -48,6 +48,8 @@ STATUS: Final[Mapping[str, HTTPStatus]] = {
     "NO_SUCH_OBJECT": HTTPStatus.NOT_FOUND,
     "NO_SUCH_WEBHOOK": HTTPStatus.NOT_FOUND,
     "TOO_MANY_STREAMS": HTTPStatus.SERVICE_UNAVAILABLE,
+    "DATASET_UNKNOWN": HTTPStatus.NOT_FOUND,
+    "NO_SUCH_LOAD": HTTPStatus.NOT_FOUND,
 }
 """By the code of an error that has one; any other is 422."""
 

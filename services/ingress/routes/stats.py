@@ -1,15 +1,48 @@
-"""Statistics: what the database holds, and who is at work."""
+"""Statistics: what the tables of datasets say, what the database holds, and who is at work."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
 
 from services.ingress.core.access import Principal
+from services.ingress.core.ages import summed
 from services.ingress.core.counts import totalled
+from services.ingress.core.filters import Filters
 from services.ingress.routes.guard import Reader, Through
 from shared.errors import Rejected
 
 router = APIRouter(prefix="/stats", tags=["stats"])
+
+
+class AgeCount(BaseModel):
+    """One bar of a histogram."""
+
+    start: int = Field(alias="from", description="The least age; it is included.")
+    to: int = Field(description="The greatest age, likewise.")
+    count: int
+
+
+class Statistics(BaseModel):
+    """Counts of rows and their ages in whole calendar years; what nobody has is null."""
+
+    dataset: str
+    count: int
+    with_image: int
+    without_image: int
+    average_age: float | None = Field(description="Rounded to one digit after the point.")
+    min_age: int | None
+    max_age: int | None
+    ages: list[AgeCount] = Field(description="How many rows have an age of ten years each, from the youngest on.")
+
+
+@router.get("")
+async def statistics(wanted: Annotated[Filters, Query()], who: Reader, through: Through) -> Statistics:
+    """Count the rows of a dataset that the filters leave, and tell their ages."""
+    dataset = await through.tables.dataset(wanted.dataset, who)
+    wanted.require_fit(dataset)
+    spans = await through.tables.spans(dataset, wanted)
+    return Statistics.model_validate({"dataset": dataset.name, **summed(spans)})
 
 
 @router.get("/database")

@@ -65,8 +65,8 @@
   // nobody who copies from a list, or is on it with the keyboard, has it replaced under the hand
   const isBusyIn = (list) => list.contains(document.activeElement) || (!getSelection().isCollapsed && list.contains(getSelection().anchorNode));
   setInterval(() => {
-    const list = document.getElementById("recent");
-    if (list && !document.hidden && !isBusyIn(list)) htmx.trigger(document.body, "look");
+    if (document.hidden) return;
+    for (const list of document.querySelectorAll("[data-look]")) if (!isBusyIn(list)) htmx.trigger(list, "look");
   }, LOOK_EVERY);
 
   window.penstock = { enliven, tell };

@@ -1,0 +1,23 @@
+"""What etl has loaded, said for people."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+COUNTS: Final = ("changed", "removed", "rows", "rejected")
+
+
+def describe_load(load: Mapping[str, Any]) -> str:
+    """Return the counts of a load in one line, `changed 2   removed 0   rows 2   rejected 1`."""
+    return "   ".join(f"{name} {load[name]:,}" for name in COUNTS)
+
+
+def age(moment: datetime | None, now: datetime) -> str:
+    """Return how long ago something was, `12 s`, `5 min`, `3 h` or `4 d`; `-`: never."""
+    if moment is None:
+        return "-"
+    seconds = max(0, int((now - moment).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

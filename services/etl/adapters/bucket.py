@@ -1,0 +1,130 @@
+"""The bucket, looked at: what is there now, whatever an event said."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from services.etl.core.datasets import Dataset, is_compressed
+from services.etl.core.differences import is_loadable, to_the_second
+from services.etl.core.pictures import picture_of
+from services.etl.core.reading import is_small, read_small
+from services.etl.core.values import Found, Known, Picture, Reject, Rows, Wanted
+from services.etl.settings import EtlSettings
+from shared.errors import Rejected
+from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
+
+HEAD_BYTES: Final = 32 << 10
+"""Enough for the type and size of nearly every picture."""
+LONG_HEAD_BYTES: Final = 1 << 20
+"""Where a JPEG's size may stand behind its thumbnails and profiles."""
+THREAD_BYTES: Final = 64 << 10
+"""A file above this is parsed beside the loop."""
+EXPANDED: Final = 4
+"""How many times more than a small file's bytes a compressed one may hold."""
+NOT_AN_IMAGE: Final = "this is no picture of a type we know (PNG, JPEG, WebP or GIF); store it again as one of these"
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """A file that is larger than what was announced, and has to be work of its own."""
+
+    wanted: Wanted
+
+
+class Bucket:
+    """Objects as they are now."""
+
+    def __init__(self, store: ObjectStore, settings: EtlSettings) -> None:
+        self.store = store
+        self._settings = settings
+        self._room = asyncio.Semaphore(settings.etl_in_flight)
+
+    async def look_all(self, wanted: Sequence[tuple[Wanted, Known]]) -> tuple[list[Found], list[Wanted]]:
+        """Look at small files and images, many at a time; return what is there, and which of them are large."""
+        try:
+            async with asyncio.TaskGroup() as crew:
+                tasks = [crew.create_task(self._look(*one)) for one in wanted]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        looks = [task.result() for task in tasks]
+        found = [one for one in looks if isinstance(one, Found)]
+        return found, [one.wanted for one in looks if isinstance(one, TooLarge)]
+
+    async def head(self, wanted: Wanted) -> ObjectInfo | None:
+        """Describe an object; None: it is not there."""
+        try:
+            return await self.store.head(_ref(wanted))
+        except ObjectGone:
+            return None
+
+    async def pages(self, dataset: Dataset) -> AsyncGenerator[list[ObjectInfo], None]:
+        """List what is a dataset's page by page, keys in order; the next page is asked for while one is worked on."""
+        pages = self.store.list(dataset.bucket, prefix=dataset.prefix)
+        coming: asyncio.Task[Sequence[ObjectInfo] | None] = asyncio.ensure_future(anext(pages, None))
+        try:
+            while (page := await coming) is not None:
+                coming = asyncio.ensure_future(anext(pages, None))
+                yield [one for one in page if is_loadable(one.ref.key) and dataset.kind_of(dataset.bucket, one.ref.key)]
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+    async def _look(self, wanted: Wanted, known: Known) -> Found | TooLarge:
+        async with self._room:
+            look = self._image if wanted.kind == "image" else self._rows
+            try:
+                return await look(wanted, known)
+            except ObjectGone:
+                return Found(wanted, known)
+
+    async def _rows(self, wanted: Wanted, known: Known) -> Found | TooLarge:
+        limit = self._settings.etl_large_bytes
+        try:
+            info, body = await self.store.read(_ref(wanted), limit=limit)
+        except Rejected as refusal:
+            if refusal.code != "SIZE_DIFFERS":
+                raise
+            return TooLarge(replace(wanted, size=limit + 1))
+        if len(body) > THREAD_BYTES or is_compressed(wanted.key):
+            rows = await asyncio.to_thread(self._parse, body, wanted)
+        else:
+            rows = self._parse(body, wanted)
+        if rows is None:
+            return TooLarge(replace(wanted, size=limit + 1))
+        return Found(wanted, known, info.etag, info.size, to_the_second(info.last_modified), rows=rows)
+
+    def _parse(self, body: bytes, wanted: Wanted) -> Rows | None:
+        """Read a file whole; None: it expands to what has to be streamed."""
+        if not is_small(body, wanted.key, EXPANDED * self._settings.etl_large_bytes):
+            return None
+        return read_small(body, wanted.key, wanted.dataset, line_bytes=self._settings.etl_line_bytes)
+
+    async def _image(self, wanted: Wanted, known: Known) -> Found:
+        info, picture = await self._picture(_ref(wanted))
+        rejects = () if picture else (Reject(0, "NOT_AN_IMAGE", NOT_AN_IMAGE),)
+        stored_at = to_the_second(info.last_modified)
+        return Found(wanted, known, info.etag, info.size, stored_at, picture=picture, rejects=rejects)
+
+    async def _picture(self, ref: ObjectRef) -> tuple[ObjectInfo, Picture | None]:
+        """Read as much of an image as tells what it is; one that is replaced meanwhile is read again."""
+        while True:
+            try:
+                info, head = await self.store.read(ref, end=HEAD_BYTES)
+                picture = picture_of(head)
+                if picture is None and info.size > len(head):
+                    info, head = await self.store.read(ref, end=LONG_HEAD_BYTES, etag=info.etag)
+                    picture = picture_of(head)
+            except ObjectSuperseded:
+                continue
+            except Rejected as refusal:
+                if refusal.code != "RANGE_PAST_END":
+                    raise
+                info, picture = await self.store.head(ref), None
+                if info.size:
+                    continue
+            return info, picture
+
+
+def _ref(wanted: Wanted) -> ObjectRef:
+    return ObjectRef(wanted.bucket, wanted.key)

@@ -1,0 +1,96 @@
+"""`etl.loads`: full loads, asked for once each by whoever asks, and what they came to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.etl.core.datasets import Dataset
+from shared.events import EtlCompleted, EtlRequested, stable_id
+from shared.postgres import Pool
+from shared.work import WorkQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """Loads by id and dataset, each with one item of leased work."""
+
+    pool: Pool
+    queue: WorkQueue
+
+    async def request(self, asked: EtlRequested, *, why: str) -> None:
+        """Put a load among the work; one that is known stays as it is."""
+        correlation_id = asked.correlation_id or stable_id("etl", asked.load_id, asked.dataset)
+        payload = {"load_id": asked.load_id, "dataset": asked.dataset}
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute(_REQUEST, asked.load_id, asked.dataset, why, correlation_id)
+            await self.queue.add(
+                f"{asked.load_id}/{asked.dataset}", payload, correlation_id=correlation_id, connection=connection
+            )
+
+    async def begin(self, load_id: str, dataset: str) -> None:
+        """Note that a load is under way."""
+        await self.pool.execute(_BEGIN, load_id, dataset)
+
+    async def note_listed(self, load_id: str, dataset: str, listed: int) -> None:
+        """Note how many objects the listing had."""
+        await self.pool.execute(_LISTED, load_id, dataset, listed)
+
+    async def finish(self, load_id: str, dataset: str, correlation_id: str) -> Mapping[str, Any]:
+        """Note that a load is done; return its row, which says what became of the objects that it loaded last."""
+        row = await self.pool.fetchrow(_FINISH, load_id, dataset, correlation_id)
+        return dict(row) if row else {}
+
+    async def fail(self, load_id: str, dataset: str, error: str) -> None:
+        """Note why a load was given up."""
+        await self.pool.execute(_FAIL, load_id, dataset, error)
+
+    async def made_at(self, dataset: str) -> str:
+        """Return when a dataset's table was made, as a word: a table that is made again is loaded again."""
+        return str(await self.pool.fetchval(_MADE_AT, dataset))
+
+    async def purge(self) -> None:
+        """Forget old loads."""
+        await self.pool.execute(_PURGE)
+
+
+def completed(row: Mapping[str, Any], dataset: Dataset, bucket: str) -> EtlCompleted:
+    """Return the fact that a finished load's row stands for."""
+    told = ("load_id", "dataset", "listed", "changed", "removed", "rows", "rejected", "seconds", "correlation_id")
+    outputs = tuple(f"{bucket}/{dataset.output_stem}.{ending}" for ending in ("csv", "parquet"))
+    return EtlCompleted(**{name: row[name] for name in told}, outputs=outputs)
+
+
+_REQUEST: Final = """
+INSERT INTO etl.loads (load_id, dataset, why, correlation_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
+
+_BEGIN: Final = """
+UPDATE etl.loads SET state = 'running', started_at = coalesce(started_at, clock_timestamp()), error = NULL
+WHERE load_id = $1 AND dataset = $2
+"""
+
+_LISTED: Final = "UPDATE etl.loads SET listed = $3 WHERE load_id = $1 AND dataset = $2"
+
+_FINISH: Final = """
+UPDATE etl.loads SET
+    state = 'succeeded', error = NULL, finished_at = clock_timestamp(), changed = done.changed, removed = done.removed,
+    rows = done.rows, rejected = done.rejected
+FROM (
+    SELECT count(*) FILTER (WHERE etag IS NOT NULL) AS changed, count(*) FILTER (WHERE etag IS NULL) AS removed,
+           coalesce(sum(rows), 0) AS rows, coalesce(sum(rejected), 0) AS rejected
+    FROM etl.sources WHERE dataset = $2 AND correlation_id = $3
+) AS done
+WHERE load_id = $1 AND loads.dataset = $2
+RETURNING loads.load_id, loads.dataset, loads.listed, loads.changed, loads.removed, loads.rows, loads.rejected,
+          loads.correlation_id, round(extract(epoch FROM loads.finished_at - loads.started_at), 3)::float8 AS seconds
+"""
+
+_FAIL: Final = """
+UPDATE etl.loads SET state = 'failed', error = $3, finished_at = clock_timestamp() WHERE load_id = $1 AND dataset = $2
+"""
+
+_MADE_AT: Final = """
+SELECT (extract(epoch FROM updated_at) * 1000000)::bigint FROM etl.datasets WHERE name = $1
+"""
+
+_PURGE: Final = "DELETE FROM etl.loads WHERE requested_at < clock_timestamp() - interval '30 days'"

@@ -1,0 +1,112 @@
+"""The tables and views that the file of datasets asks for, made and changed with it."""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from services.etl.core.datasets import ColumnType, Dataset, Datasets
+from shared.postgres import Connection, Pool
+
+log = structlog.get_logger()
+
+SQL_TYPES: Final[Mapping[ColumnType, str]] = {
+    "text": "text",
+    "integer": "bigint",
+    "number": "double precision",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamptz",
+    "milliseconds": "bigint",
+}
+
+
+_SHOW_ANEW: Final = """
+insert into etl.exports as mine (dataset) values ($1) on conflict (dataset) do update set
+    changed = mine.changed + 1, changed_at = clock_timestamp(), dirty_since = coalesce(mine.dirty_since, now())
+"""
+
+# What stood in the table before comes to nothing, whoever is just about to write it; files of rejects go with it.
+_READ_ANEW: Final = """
+with anew as (
+    update etl.sources set
+        fence = fence + 1, revision = 0, etag = null, rows = 0, rejected = 0, reason = '',
+        is_stale = is_stale or has_rejects_file, loaded_at = clock_timestamp()
+    where dataset = $1 returning id
+), images as (
+    delete from etl.images using anew where images.source_id = anew.id
+)
+delete from etl.rejects using anew where rejects.source_id = anew.id
+"""
+
+
+async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
+    """Make each dataset's table and view; return the datasets that have to be read anew.
+
+    A table whose columns changed is dropped and made again: its rows are in the bucket. Names come from Dataset,
+    which takes nothing that would need quoting but reserved words.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.etl.schema', 0))")
+        return [name for name, one in datasets.by_name.items() if await _ensure(connection, one)]
+
+
+async def _ensure(connection: Connection, dataset: Dataset) -> bool:
+    definition = json.loads(dataset.model_dump_json())
+    before = await connection.fetchval("select definition from etl.datasets where name = $1", dataset.name)
+    if before == definition:
+        return False
+    await connection.execute(
+        "insert into etl.datasets (name, definition) values ($1, $2)"
+        " on conflict (name) do update set definition = excluded.definition, updated_at = clock_timestamp()",
+        dataset.name,
+        definition,
+    )
+    await connection.execute(_SHOW_ANEW, dataset.name)
+    await connection.execute(f'drop view if exists api."{dataset.name}"; drop table if exists etl."{dataset.name}"')
+    await connection.execute(_READ_ANEW, dataset.name)
+    await connection.execute(_table(dataset))
+    await connection.execute(view_of(dataset))
+    log.info("etl.table_made", dataset=dataset.name, again=before is not None)
+    return True
+
+
+def _table(dataset: Dataset) -> str:
+    columns = ", ".join(f'"{name}" {SQL_TYPES[column.type]}' for name, column in dataset.columns.items())
+    return f"""
+        create table etl."{dataset.name}" (
+            "{dataset.key}" text collate "C" not null, {columns},
+            source_id bigint not null, line bigint not null,
+            primary key ("{dataset.key}", source_id)
+        );
+        create index "{dataset.name}_by_source" on etl."{dataset.name}" (source_id);
+    """
+
+
+def view_of(dataset: Dataset) -> str:
+    """Write the view: of several files with a row, and of several images, the one that was stored last counts.
+
+    Rows and images meet here alone, so neither has to wait for the other, and none has to be taken back.
+    """
+    columns = "".join(f', row."{name}"' for name in dataset.columns)
+    outer = "".join(f', latest."{name}"' for name in dataset.columns)
+    return f"""
+        create view api."{dataset.name}" as
+        select latest."{dataset.key}"{outer}, coalesce(image.path, '') as img_path, image.content_type as img_type,
+               image.width as img_width, image.height as img_height, image.sha256 as img_sha256,
+               latest.source, latest.loaded_at
+        from (
+            select distinct on (row."{dataset.key}") row."{dataset.key}"{columns},
+                   file.bucket || '/' || file.key as source, file.loaded_at
+            from etl."{dataset.name}" as row join etl.sources as file on file.id = row.source_id
+            order by row."{dataset.key}", file.stored_at desc, file.key
+        ) as latest
+        left join lateral (
+            select picture.bucket || '/' || picture.key as path, seen.content_type, seen.width, seen.height,
+                   case when picture.hashed_etag = picture.etag then picture.digests ->> 'sha256' end as sha256
+            from etl.images as seen join etl.sources as picture on picture.id = seen.source_id
+            where seen.dataset = '{dataset.name}' and seen.item = latest."{dataset.key}"
+            order by picture.stored_at desc, picture.key limit 1
+        ) as image on true
+    """  # noqa: S608 - names that Dataset checked

@@ -1,0 +1,177 @@
+"""The SQL of `adapters.tables`; names of columns and tables come from Dataset, which takes nothing to be quoted."""
+# ruff: noqa: S608 - names that Dataset checked
+
+from typing import Final
+
+from services.etl.adapters.schema import SQL_TYPES
+from services.etl.core.datasets import Dataset
+
+RECALL: Final = """
+SELECT id, bucket, key, dataset, fence, revision, etag, size, stored_at, rows, rejected, reason, correlation_id
+FROM unnest($1::text[], $2::text[]) AS wanted (bucket, key) JOIN etl.sources USING (bucket, key)
+"""
+
+# Listed and known are both of keys behind $2, up to $3; what is known to be gone and not listed is the same.
+DIFFERING: Final = """
+SELECT key, listed.etag, listed.stored_at, listed.size
+FROM unnest($5::text[], $6::text[], $7::timestamptz[], $8::bigint[]) AS listed (key, etag, stored_at, size)
+FULL JOIN (
+    SELECT key, etag, stored_at FROM etl.sources
+    WHERE dataset = $1 AND bucket = $4 AND key > $2 AND ($3::text IS NULL OR key <= $3)
+) AS known USING (key)
+WHERE (listed.etag, listed.stored_at) IS DISTINCT FROM (known.etag, known.stored_at)
+ORDER BY key COLLATE "C"
+"""
+
+# In the order of keys, so that two writers never wait for each other. Who knew a row that is no more wrote too late.
+UPSERT_SOURCES: Final = """
+INSERT INTO etl.sources AS mine (
+    bucket, key, dataset, kind, fence, revision, etag, size, stored_at, rows, rejected, reason, is_stale,
+    correlation_id
+)
+SELECT bucket, key, $1, kind, fence + 1, revision, etag, size, stored_at, rows, rejected, reason, rejected > 0,
+       correlation_id
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[],
+    $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[], $14::text[]
+) AS told (
+    bucket, key, kind, known_id, fence, revision, etag, size, stored_at, rows, rejected, reason, correlation_id
+)
+WHERE known_id = 0 OR EXISTS (SELECT FROM etl.sources AS before WHERE before.id = known_id)
+ORDER BY bucket COLLATE "C", key COLLATE "C"
+ON CONFLICT (bucket, key) DO UPDATE SET
+    dataset = excluded.dataset, kind = excluded.kind, fence = excluded.fence,
+    revision = greatest(mine.revision, excluded.revision), etag = excluded.etag, size = excluded.size,
+    stored_at = excluded.stored_at, rows = excluded.rows, rejected = excluded.rejected, reason = excluded.reason,
+    is_stale = mine.is_stale OR mine.rejected > 0 OR mine.has_rejects_file OR excluded.rejected > 0,
+    correlation_id = excluded.correlation_id, loaded_at = clock_timestamp()
+WHERE mine.fence = excluded.fence - 1
+RETURNING id, bucket, key
+"""
+
+DELETE_REJECTS: Final = "DELETE FROM etl.rejects WHERE source_id = ANY($1::bigint[])"
+DELETE_IMAGES: Final = "DELETE FROM etl.images WHERE source_id = ANY($1::bigint[])"
+
+UPSERT_IMAGES: Final = """
+INSERT INTO etl.images AS mine (dataset, source_id, item, content_type, width, height)
+SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::integer[], $6::integer[])
+ON CONFLICT (source_id) DO UPDATE SET
+    dataset = excluded.dataset, item = excluded.item, content_type = excluded.content_type,
+    width = excluded.width, height = excluded.height
+WHERE (mine.dataset, mine.item, mine.content_type, mine.width, mine.height)
+    IS DISTINCT FROM (excluded.dataset, excluded.item, excluded.content_type, excluded.width, excluded.height)
+"""
+
+INSERT_REJECTS: Final = """
+INSERT INTO etl.rejects (source_id, line, "column", value, code, reason)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
+"""
+
+KEEP_DIGESTS: Final = """
+INSERT INTO etl.sources AS mine (bucket, key, dataset, kind, hashed_etag, hashed_revision, digests)
+SELECT bucket, key, dataset, kind, hashed_etag, hashed_revision, digests
+FROM jsonb_to_recordset($1) AS told (
+    bucket text, key text, dataset text, kind text, hashed_etag text, hashed_revision bigint, digests jsonb
+)
+ORDER BY bucket COLLATE "C", key COLLATE "C"
+ON CONFLICT (bucket, key) DO UPDATE SET
+    hashed_etag = excluded.hashed_etag, hashed_revision = excluded.hashed_revision, digests = excluded.digests
+WHERE mine.hashed_revision <= excluded.hashed_revision
+    AND (mine.hashed_etag, mine.digests) IS DISTINCT FROM (excluded.hashed_etag, excluded.digests)
+RETURNING dataset, kind
+"""
+
+# The last statement of every writer: others of the dataset wait for it no longer than a commit takes.
+BUMP_EXPORT: Final = """
+UPDATE etl.exports SET
+    changed = changed + 1, changed_at = clock_timestamp(), dirty_since = coalesce(dirty_since, clock_timestamp())
+WHERE dataset = $1
+"""
+
+PURGE: Final = """
+DELETE FROM etl.sources
+WHERE dataset = $1 AND etag IS NULL AND NOT is_stale AND NOT has_rejects_file
+    AND loaded_at < clock_timestamp() - interval '1 day'
+"""
+
+
+def settings() -> str:
+    """Let sorting and hashing a whole table's rows stay in memory, for one transaction."""
+    return "SET LOCAL work_mem = '64MB'"
+
+
+def filling_name(dataset: Dataset) -> str:
+    """Name the temporary table of a connection."""
+    return f"filling_{dataset.name}"
+
+
+def filling_table(dataset: Dataset) -> str:
+    """Make the table into which rows are copied; it is empty again after each transaction."""
+    columns = ", ".join(f'"{name}" {SQL_TYPES[column.type]}' for name, column in dataset.columns.items())
+    return f"""
+        {settings()};
+        CREATE TEMPORARY TABLE IF NOT EXISTS "{filling_name(dataset)}" (
+            source integer, line bigint, "{dataset.key}" text COLLATE "C", {columns}
+        ) ON COMMIT DELETE ROWS
+    """
+
+
+def empty_filling(dataset: Dataset) -> str:
+    """Empty the temporary table."""
+    return f'TRUNCATE "{filling_name(dataset)}"'
+
+
+def refuse_duplicates(dataset: Dataset) -> str:
+    """Take out all but the first row of each key of each file; tell the first ones of them, and how many."""
+    filling, key = filling_name(dataset), dataset.key
+    return f"""
+        WITH doubled AS (
+            SELECT source, "{key}" AS key, min(line) AS first FROM "{filling}"
+            GROUP BY source, "{key}" HAVING count(*) > 1
+        ), gone AS (
+            DELETE FROM "{filling}" AS row USING doubled
+            WHERE row.source = doubled.source AND row."{key}" = doubled.key AND row.line > doubled.first
+            RETURNING row.source, row.line, doubled.key, doubled.first
+        ), ranked AS (
+            SELECT *, row_number() OVER (PARTITION BY source ORDER BY line) AS place,
+                   count(*) OVER (PARTITION BY source) AS doubles
+            FROM gone
+        )
+        SELECT source, line, key, first, place, doubles FROM ranked WHERE place <= $1 ORDER BY source, line
+    """
+
+
+def delete_rows(dataset: Dataset) -> str:
+    """Delete the rows of sources that their files no longer have, or have otherwise."""
+    return f"""
+        DELETE FROM etl."{dataset.name}" AS mine
+        USING unnest($1::integer[], $2::bigint[]) AS made (position, id)
+        WHERE mine.source_id = made.id AND NOT EXISTS (
+            SELECT FROM "{filling_name(dataset)}" AS new
+            WHERE new.source = made.position AND new."{dataset.key}" = mine."{dataset.key}"
+                AND {_same(dataset, "new", "mine")}
+        )
+    """
+
+
+def insert_rows(dataset: Dataset, *, missing: bool) -> str:
+    """Insert the rows of the sources that were written; with `missing`, those that do not stand there already."""
+    columns = ", ".join(f'"{name}"' for name in dataset.fields)
+    there = f"""
+        WHERE NOT EXISTS (
+            SELECT FROM etl."{dataset.name}" AS mine
+            WHERE mine.source_id = made.id AND mine."{dataset.key}" = new."{dataset.key}"
+        )
+    """
+    return f"""
+        INSERT INTO etl."{dataset.name}" ({columns}, source_id, line)
+        SELECT {columns}, made.id, line
+        FROM "{filling_name(dataset)}" AS new JOIN unnest($1::integer[], $2::bigint[]) AS made (position, id)
+            ON new.source = made.position
+        {there if missing else ""}
+        ORDER BY "{dataset.key}", made.id
+    """
+
+
+def _same(dataset: Dataset, one: str, other: str) -> str:
+    return " AND ".join(f'{one}."{name}" IS NOT DISTINCT FROM {other}."{name}"' for name in dataset.columns)

@@ -1,0 +1,135 @@
+"""Rows of text -> rows of their types, column by column; what does not fit is told with its reason."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+from services.etl.core.datasets import Column, Dataset
+from services.etl.core.explaining import (
+    BLANKS,
+    DAY_MS,
+    FALSE,
+    ISO_DAY,
+    ISO_MOMENT,
+    KEY_BYTES,
+    KEY_UNSAFE,
+    SECONDS_MS,
+    TRUE,
+    bounds_of,
+    trouble_of,
+)
+from services.etl.core.frames import text_frame
+from services.etl.core.refusing import shown
+from services.etl.core.values import LINE, SOURCE, Checked, Reject, Rows
+
+_ISO_DAY: Final = f"^{ISO_DAY.pattern}$"
+_ISO_MOMENT: Final = f"^{ISO_MOMENT.pattern}$"
+
+
+def frame_of(files: Sequence[tuple[int, Rows]], dataset: Dataset) -> pl.DataFrame:
+    """Put the rows of many small files into one frame: SOURCE, LINE and the dataset's fields as text."""
+    sources = [source for source, rows in files for _ in rows.lines]
+    lines = [line for _, rows in files for line in rows.lines]
+    values = [row for _, rows in files for row in rows.values]
+    return text_frame(Rows(lines, values), dataset, [(SOURCE, sources)])
+
+
+def check(frame: pl.DataFrame, dataset: Dataset, *, today: date) -> Checked:
+    """Give each column its type; a row in which a value does not fit is a reject, of its first such column.
+
+    `frame` has LINE and the fields as text, and SOURCE or not (then it is 0). Blanks around values go, and a value of
+    blanks alone is none.
+    """
+    source = pl.col(SOURCE) if SOURCE in frame.columns else pl.lit(0, dtype=pl.Int64).alias(SOURCE)
+    texts = frame.select(source, LINE, *map(_trimmed, dataset.fields))
+    typed = texts.select(SOURCE, LINE, dataset.key, *(_typed(name, one) for name, one in dataset.columns.items()))
+    beside = texts.hstack([typed[name].alias(_beside(name)) for name in dataset.columns])
+    wrong = [_wrong_key(dataset.key), *(_wrong(name, one, today) for name, one in dataset.columns.items())]
+    first = pl.coalesce(pl.when(one).then(pl.lit(place, dtype=pl.Int32)) for place, one in enumerate(wrong))
+    found = beside.select(first.alias("first"))["first"]
+    if found.null_count() == found.len():
+        return Checked(typed, ())
+    return Checked(typed.filter(found.is_null()), _rejects(texts, found, dataset, today))
+
+
+def _rejects(texts: pl.DataFrame, found: pl.Series, dataset: Dataset, today: date) -> Sequence[Reject]:
+    bad = texts.with_columns(found).filter(found.is_not_null())
+    rejects = []
+    for source, line, *values, first in bad.iter_rows():
+        name, value = dataset.fields[first], values[first]
+        code, reason = trouble_of(dataset.columns.get(name), value, today)
+        rejects.append(Reject(line, code, f"{name} {reason}", name, shown(value or ""), source))
+    return rejects
+
+
+def _trimmed(name: str) -> pl.Expr:
+    text = pl.col(name).str.strip_chars(BLANKS)
+    return pl.when(text != "").then(text).alias(name)
+
+
+def _beside(name: str) -> str:
+    return f"{name} typed"  # a name has no blanks, so this is nobody's
+
+
+def _typed(name: str, column: Column) -> pl.Expr:
+    text = pl.col(name)
+    if column.type in ("integer", "milliseconds"):
+        # a table that went through floats has 7.0 for 7
+        return text.str.strip_suffix(".0").cast(pl.Int64, strict=False)
+    if column.type == "number":
+        return text.cast(pl.Float64, strict=False)
+    if column.type == "boolean":
+        word = text.str.to_lowercase()
+        return (
+            pl.when(word.is_in(TRUE))
+            .then(pl.lit(value=True))
+            .when(word.is_in(FALSE))
+            .then(pl.lit(value=False))
+            .alias(name)
+        )
+    if column.type == "date":
+        return pl.when(text.str.contains(_ISO_DAY)).then(text.str.to_date("%Y-%m-%d", strict=False)).alias(name)
+    return _moment(text).alias(name) if column.type == "timestamp" else text
+
+
+def _moment(text: pl.Expr) -> pl.Expr:
+    parts = text.str.extract_groups(_ISO_MOMENT).struct
+    day = parts.field("day").str.to_date("%Y-%m-%d", strict=False)
+
+    def number(name: str) -> pl.Expr:
+        return parts.field(name).cast(pl.Int64, strict=False).fill_null(0)
+
+    part = parts.field("part").fill_null("").str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64)
+    seconds = number("hour") * 3600 + number("minute") * 60 + number("second")
+    east = number("hours") * 3600 + number("minutes") * 60
+    offset = pl.when(parts.field("sign") == "-").then(-east).otherwise(east)
+    micros = (seconds - offset) * 1_000_000 + part
+    return (day.cast(pl.Datetime("us")) + pl.duration(microseconds=micros)).dt.replace_time_zone("UTC")
+
+
+def _wrong_key(name: str) -> pl.Expr:
+    text = pl.col(name)
+    return text.is_null() | text.str.contains(KEY_UNSAFE) | (text.str.len_bytes() > KEY_BYTES)
+
+
+def _wrong(name: str, column: Column, today: date) -> pl.Expr:
+    text, value = pl.col(name), pl.col(_beside(name))
+    wrong = value.is_null() if column.required else value.is_null() & text.is_not_null()
+    low, high = bounds_of(column, today)
+    if column.type == "text":
+        return wrong | text.str.contains("\0", literal=True) | _outside(text.str.len_chars(), low, high)
+    if column.type == "number":
+        return wrong | value.is_finite().not_() | _outside(value, low, high)
+    if column.type == "milliseconds":
+        seconds = value.is_between(*SECONDS_MS, closed="left") & (value % DAY_MS != 0)
+        return wrong | seconds | _outside(value, low, high)
+    return wrong | _outside(value, low, high)
+
+
+def _outside(value: pl.Expr, low: object, high: object) -> pl.Expr:
+    wrong = pl.lit(value=False)
+    if low is not None:
+        wrong |= value < low
+    return wrong if high is None else wrong | (value > high)

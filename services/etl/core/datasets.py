@@ -1,0 +1,194 @@
+"""Datasets as one file declares them: which objects are theirs, and what a row of theirs must be."""
+
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from shared.errors import PenstockError
+
+Kind = Literal["rows", "image"]
+ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+
+FORMATS: Final[Mapping[str, str]] = {
+    "csv": "csv",
+    "tsv": "tsv",
+    "tab": "tsv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "parquet": "parquet",
+}
+"""Formats of rows by the ending of a name; `.gz` may follow any but Parquet's."""
+
+_RESERVED: Final = frozenset(
+    {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations"}
+    | {"objects", "digests", "sweeps", "timeline", "work"}
+)
+"""Tables of etl's own, and views that other services show beside the datasets'."""
+_OURS: Final = frozenset(
+    {"source_id", "line", "img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
+)
+"""Columns that every table or its view has anyway."""
+
+
+_BOUNDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "boolean": (),
+    "date": (date,),
+    "timestamp": (date,),
+    "milliseconds": (date,),
+}
+
+
+class BadDatasets(PenstockError):  # noqa: N818 - what is wrong, as everywhere here
+    """The file of datasets cannot be used."""
+
+
+class Column(BaseModel):
+    """A column of a table; `min` and `max` bound values, dates or lengths of text, and both belong to the range.
+
+    `max = "today"` is the day on which the value is read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: ColumnType
+    required: bool = False
+    min: int | float | date | None = None
+    max: int | float | date | Literal["today"] | None = None
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> "Column":
+        wanted = _BOUNDS.get(self.type, (int, float))
+        bounds = [one for one in (self.min, date.max if self.max == "today" else self.max) if one is not None]
+        if not all(isinstance(one, wanted) for one in bounds):
+            what = {"boolean": "none"}.get(self.type, "days, such as 2000-02-29" if date in wanted else "figures")
+            msg = f"the bounds of a column of type {self.type} are {what}"
+            raise ValueError(msg)
+        if len(bounds) > 1 and bounds[0] > bounds[1]:  # type: ignore[operator]
+            msg = f"min = {self.min} is above max = {self.max}; nothing would fit"
+            raise ValueError(msg)
+        return self
+
+
+class Dataset(BaseModel):
+    """A table that follows the files and images of one place in one bucket."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    bucket: str
+    prefix: str = ""
+    key: Name
+    columns: dict[Name, Column] = Field(min_length=1)
+    images: tuple[Annotated[str, StringConstraints(to_lower=True)], ...] = ()
+    output: str = ""
+    born: str = Field(default="", description="The column of type milliseconds that ages are counted from.")
+    extra_columns: Literal["reject", "ignore"] = "reject"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Dataset":
+        if self.name in _RESERVED:
+            msg = f"{self.name} is the name of a table or view of Penstock's own; call the dataset something else"
+            raise ValueError(msg)
+        if taken := _OURS.intersection((self.key, *self.columns)) | {self.key}.intersection(self.columns):
+            msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
+            raise ValueError(msg)
+        if self.born and (self.born not in self.columns or self.columns[self.born].type != "milliseconds"):
+            msg = f"born = {self.born!r} is no column of type milliseconds"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns of a row, its key first."""
+        return (self.key, *self.columns)
+
+    @property
+    def output_stem(self) -> str:
+        """Where the whole table is kept as a file, without the ending."""
+        return self.output or self.name
+
+    def kind_of(self, bucket: str, key: str) -> Kind | None:
+        """Say what an object is to this dataset; None: it is not one of its own."""
+        if bucket != self.bucket or not key.startswith(self.prefix):
+            return None
+        if format_of(key):
+            return "rows"
+        return "image" if _ending(key) in self.images else None
+
+
+def item_of(key: str) -> str:
+    """Return whose file or image this is: its name, all before the last dot, and before `.csv` in `.csv.gz`."""
+    name = key.rpartition("/")[2]
+    stem = name.rpartition(".")[0]
+    return stem.rpartition(".")[0] if _ending(name) == "gz" else stem
+
+
+def format_of(key: str) -> str:
+    """Return the format of rows that a name promises; empty: none."""
+    name = key.rpartition("/")[2]
+    if _ending(name) == "gz":
+        inner = FORMATS.get(_ending(name[:-3]), "")
+        return "" if inner == "parquet" else inner
+    return FORMATS.get(_ending(name), "")
+
+
+def is_compressed(key: str) -> bool:
+    """Say whether a name promises gzip."""
+    return _ending(key) == "gz"
+
+
+def _ending(name: str) -> str:
+    stem, dot, ending = name.rpartition("/")[2].rpartition(".")
+    return ending.lower() if stem and dot else ""
+
+
+class Datasets:
+    """All datasets of one file, by name."""
+
+    def __init__(self, datasets: Mapping[str, Dataset]) -> None:
+        self.by_name = dict(datasets)
+
+    @classmethod
+    def parse(cls, text: str, where: str = "datasets") -> "Datasets":
+        """Read the file's text; raises BadDatasets with the section, the reason and the mend."""
+        try:
+            sections: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise BadDatasets(f"{where} is no TOML: {error}") from None
+        found = {}
+        for name, section in sections.items():
+            if not isinstance(section, dict):
+                raise BadDatasets(f"{where}: {name} stands outside a section; begin one with [name]")
+            try:
+                found[name] = Dataset.model_validate({"name": name, **section})
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                place = ".".join(str(part) for part in first["loc"])
+                raise BadDatasets(f"{where}: [{name}] {place}: {first['msg']}") from None
+        if not found:
+            raise BadDatasets(f"{where} declares no dataset; begin one with [name]")
+        _refuse_overlaps(where, list(found.values()))
+        return cls(found)
+
+    def claim(self, bucket: str, key: str) -> tuple[Dataset, Kind] | None:
+        """Return the dataset that an object belongs to, and what it is there; None: nobody's."""
+        for dataset in self.by_name.values():
+            if kind := dataset.kind_of(bucket, key):
+                return dataset, kind
+        return None
+
+
+def _refuse_overlaps(where: str, datasets: list[Dataset]) -> None:
+    for number, one in enumerate(datasets):
+        for other in datasets[:number]:
+            nested = one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
+            if one.bucket == other.bucket and nested:
+                both = f"{one.bucket}/{max(one.prefix, other.prefix)}"
+                raise BadDatasets(f"{where}: [{other.name}] and [{one.name}] both claim {both}; set prefixes apart")
+            if one.output_stem == other.output_stem:
+                both = one.output_stem
+                raise BadDatasets(f"{where}: [{other.name}] and [{one.name}] both write {both}; change one output")

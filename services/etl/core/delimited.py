@@ -1,0 +1,139 @@
+"""Cells between commas or tabs -> rows of a dataset."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from services.etl.core.datasets import Dataset
+from services.etl.core.layouts import Layout, layout_of, too_many_rows
+from services.etl.core.quotes import Quotes, Spans
+from services.etl.core.refusing import Refused
+from services.etl.core.text import TextReader
+from services.etl.core.values import Reject, Rows
+
+_AGAIN_CHARACTERS: Final = 64 << 20
+"""How much of one file is read again after quotes that went wrong; enough for mistakes, too little for malice."""
+
+# the module's own limit is for the whole process, and smaller than a line may be; lines are bounded before
+csv.field_size_limit((1 << 31) - 1)
+
+
+class Delimited(TextReader):
+    """Reads cells between commas or tabs, quoted where they hold one, after a header that names them.
+
+    A quoted cell may span lines. A quote that nobody closes costs its row alone: reading goes on with the next line.
+    """
+
+    def __init__(self, key: str, dataset: Dataset, delimiter: str, line_bytes: int) -> None:
+        super().__init__(key, dataset, line_bytes)
+        self.layout: Layout | None = None
+        self.delimiter = delimiter
+        self._quotes = Quotes(delimiter)
+        self._stop = 0
+        self._again = _AGAIN_CHARACTERS
+
+    def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
+        """Return the block's rows, and the lines from a quoted cell on that does not end in it; raises Refused."""
+        lines = self._lines(block)
+        records = self._records(lines, last=last)
+        if self.layout is None:
+            self.layout = self._header(records, last=last)
+        rows = self._rows(self.layout, list(records)) if self.layout else Rows()
+        self._line += self._stop
+        rest = "".join(f"{line}\n" for line in lines[self._stop :])
+        return rows, rest.encode(errors="surrogateescape")
+
+    def _header(self, records: Iterator[tuple[int, str]], *, last: bool) -> Layout | None:
+        first = next(records, None)
+        if self._rejects:
+            wrong = self._rejects[0]
+            raise Refused(wrong.code, f"the header cannot be read: {wrong.reason}", value=wrong.value)
+        if first is None:
+            if last:
+                raise Refused("EMPTY", "the file is empty; its first line has to name the columns")
+            return None
+        return layout_of(next(self._cells([first[1]])), self._key, self._dataset)
+
+    def _rows(self, layout: Layout, records: Sequence[tuple[int, str]]) -> Rows:
+        lines, values = [], []
+        for (index, text), cells in zip(records, self._cells([text for _, text in records]), strict=True):
+            if len(cells) == layout.width:
+                lines.append(self._line + index)
+                values.append(layout.row(cells))
+            else:
+                self._reject(index, "RAGGED", _ragged(len(cells), layout.width), text)
+        self._seen += len(values) + len(self._rejects)
+        if layout.is_keyless and self._seen > 1:
+            raise too_many_rows(self._dataset)
+        self._rejects.sort(key=_line_of)
+        return Rows(lines, values, self._rejects)
+
+    def _records(self, lines: Sequence[str], *, last: bool) -> Iterator[tuple[int, str]]:
+        """Yield each row's text with the index of its first line; `_stop` is the line that was not read."""
+        spans = Spans(lines, self._quotes)
+        index, count = 0, len(lines)
+        self._stop = 0
+        while index < count:
+            line = lines[index]
+            self._stop = index + 1
+            if self._is_long(line):
+                self._too_long(index, line)
+            elif '"' in line and not self._quotes.are_good(line):
+                self._stop = self._odd(lines, spans, index, last=last)
+                if self._stop == index:
+                    return
+                if self._stop > index + 1:
+                    yield from self._whole(index, "\n".join(lines[index : self._stop]))
+            elif line and (not line.isspace() or self.delimiter in line):
+                yield from self._whole(index, line)
+            index = self._stop
+
+    def _whole(self, index: int, text: str) -> Iterator[tuple[int, str]]:
+        if self._is_broken(text):
+            self._not_utf8(index, text)
+        elif "\n" in text and not self._quotes.are_good(text):
+            self._reject(index, "UNCLOSED_QUOTE", "a quote opens here and closes oddly; close or remove it", text)
+        else:
+            yield index, text
+
+    def _odd(self, lines: Sequence[str], spans: Spans, index: int, *, last: bool) -> int:
+        """Return the line after a row that begins here and goes on; the same line: more has to be known.
+
+        The next line: this one is refused.
+        """
+        if not self._quotes.opens(lines[index]):
+            mend = "write quotes inside a cell twice"
+            self._reject(index, "BAD_QUOTES", f"something follows a closing quote; {mend}", lines[index])
+            return index + 1
+        end = spans.end(index)
+        if end > len(lines) and not last and spans.bytes_from(index) <= self._line_bytes:
+            return index
+        if end <= len(lines) and spans.bytes_from(index, end) <= self._line_bytes:
+            text = "\n".join(lines[index:end])
+            if (self._quotes.are_good(text) and self._fits(text)) or not self._may_read_again(len(text)):
+                return end
+        self._reject(index, "UNCLOSED_QUOTE", "a quote opens here and does not close; close or remove it", lines[index])
+        return index + 1
+
+    def _may_read_again(self, size: int) -> bool:
+        """Say whether a row that went wrong costs only its first line; the others are read once more."""
+        self._again -= size
+        return self._again >= 0
+
+    def _fits(self, text: str) -> bool:
+        return self.layout is None or len(next(self._cells([text]))) == self.layout.width
+
+    def _cells(self, records: Sequence[str]) -> Iterator[list[Any]]:
+        return csv.reader(records, delimiter=self.delimiter, skipinitialspace=True)
+
+
+@lru_cache(maxsize=64)
+def _ragged(count: int, width: int) -> str:
+    # one text for many rows: a file may have nothing else
+    mend = "one may be missing" if count < width else "quote the cell that holds the separator"
+    return f"{count} of {width} cells; {mend}"
+
+
+def _line_of(reject: Reject) -> int:
+    return reject.line

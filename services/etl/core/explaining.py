@@ -1,0 +1,133 @@
+"""What exactly is wrong with a value, and what mends it; only for values that were found wrong."""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+from services.etl.core.datasets import Column
+from services.etl.core.refusing import shown
+
+BLANKS: Final = (
+    " \t\n\v\f\r\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+"""What is taken off both ends of a value: white space, and a byte order mark that strayed."""
+TRUE: Final = ("true", "yes", "1")
+FALSE: Final = ("false", "no", "0")
+KEY_UNSAFE: Final = "[\\x00-\\x1f\\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+"""Controls and bidirectional marks: a trap for every terminal and log."""
+KEY_BYTES: Final = 1024
+"""The longest key, in bytes: as long as an object's can be, and well below what an index takes."""
+DAY_MS: Final = 86_400_000
+_EPOCH: Final = date(1970, 1, 1)
+SECONDS_MS: Final = (-31 * DAY_MS, 31 * DAY_MS)
+"""From 1969-12-01 to 1970-01-31: where births of a century lie when seconds are taken for milliseconds."""
+
+Bound = int | float | date | datetime | None
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+(?:\.0)?")
+_FIGURE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+ISO_DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+ISO_MOMENT: Final = re.compile(
+    "(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
+    "(?:[Tt ](?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9])(?:[.,](?P<part>[0-9]{1,9}))?)?"
+    " ?(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):?(?P<minutes>[0-5][0-9]))?)?"
+)
+_INT64: Final = 1 << 63
+_INT64_FIGURES: Final = 40
+"""What has more figures than this is too large, unless it begins with zeros for the joke of it."""
+
+
+def bounds_of(column: Column, today: date) -> tuple[Bound, Bound]:
+    """Return the least and the greatest value of a column, both in its own type; None: whatever the type holds."""
+    if column.type not in ("date", "timestamp", "milliseconds"):
+        return column.min, column.max if column.max != "today" else None
+    first, last = days_of(column, today)
+    if column.type == "date":
+        return first, last
+    if column.type == "milliseconds":
+        return _ms(first), _ms(last) + DAY_MS - 1
+    return datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
+
+
+def days_of(column: Column, today: date) -> tuple[date, date]:
+    """Return the first and the last day of a column that holds days or moments."""
+    high = today if column.max == "today" else column.max
+    return column.min if isinstance(column.min, date) else date.min, high if isinstance(high, date) else date.max
+
+
+def trouble_of(column: Column | None, text: str | None, today: date) -> tuple[str, str]:
+    """Return the code and the reason, to be read after the column's name; `column` is None for the key."""
+    if text is None:
+        return "BLANK", "is blank; fill it in"
+    if "\0" in text:
+        return "NUL", "holds a NUL byte; take it out"
+    if column is None:
+        return _key(text)
+    if column.type in {"integer", "milliseconds", "number"}:
+        return _number(column, text, today)
+    return _word(column, text) or _range(column, text, today)
+
+
+def _word(column: Column, text: str) -> tuple[str, str] | None:
+    if column.type == "boolean":
+        return "NOT_A_BOOLEAN", "is neither true nor false; write true or false"
+    if column.type == "date" and not _day(text):
+        return "NOT_A_DATE", "is no day of the calendar; write it as 2000-02-29"
+    if column.type == "timestamp" and not (ISO_MOMENT.fullmatch(text) and _day(text[:10])):
+        return "NOT_A_TIMESTAMP", "is no moment; write it as 2000-02-29T12:30:00Z"
+    return None
+
+
+def _key(text: str) -> tuple[str, str]:
+    if len(text.encode()) > KEY_BYTES:
+        return "KEY_TOO_LONG", f"has more than {KEY_BYTES} bytes; shorten it"
+    return "KEY_UNSAFE", "holds control or bidirectional characters; take them out"
+
+
+def _number(column: Column, text: str, today: date) -> tuple[str, str]:
+    is_time = column.type == "milliseconds"
+    if is_time and (day := _day(text)):
+        return "NOT_A_NUMBER", f"is a date; write it as UTC milliseconds, {_ms(day)}"
+    if not _FIGURE.fullmatch(text):
+        mend = "write UTC milliseconds, such as 951782400000" if is_time else "write figures alone, such as 42"
+        return "NOT_A_NUMBER", f"is no number; {mend}"
+    if column.type == "number":
+        return _range(column, text, today)
+    if not _WHOLE.fullmatch(text):
+        return "NOT_WHOLE", "is no whole number; write it without a fraction or an exponent"
+    value = int(text.removesuffix(".0")) if len(text) <= _INT64_FIGURES else _INT64
+    if is_time and SECONDS_MS[0] <= value < SECONDS_MS[1] and value % DAY_MS:
+        return "SECONDS", f"looks like seconds; write milliseconds, {value * 1000}"
+    return _range(column, text, today)
+
+
+def _range(column: Column, text: str, today: date) -> tuple[str, str]:
+    low, high = bounds_of(column, today)
+    if column.type == "milliseconds":
+        low, high = days_of(column, today)
+        milliseconds = int(text.removesuffix(".0")) if len(text) <= _INT64_FIGURES else _INT64
+        text = _day_of(milliseconds) or "beyond all calendars"
+    subject = f"is {shown(text)}" if column.type != "text" else f"has {len(text)} characters"
+    span = " ".join(f"{word} {_said(bound)}" for word, bound in (("from", low), ("to", high)) if bound is not None)
+    return "OUT_OF_RANGE", f"{subject}; it may be {span or 'no larger than a table holds'}"
+
+
+def _said(bound: object) -> str:
+    return bound.strftime("%Y-%m-%d") if isinstance(bound, datetime) else str(bound)
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if ISO_DAY.fullmatch(text) else None
+    except ValueError:
+        return None
+
+
+def _day_of(milliseconds: int) -> str:
+    try:
+        return str(_EPOCH + timedelta(days=milliseconds // DAY_MS))
+    except OverflowError:
+        return ""
+
+
+def _ms(day: date) -> int:
+    return (day - _EPOCH).days * DAY_MS

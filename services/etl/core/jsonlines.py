@@ -1,0 +1,92 @@
+"""JSON objects, one a line -> rows of a dataset."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from services.etl.core.datasets import Dataset, item_of
+from services.etl.core.layouts import Layout, Row, extra_column, too_many_rows
+from services.etl.core.refusing import Refused
+from services.etl.core.text import TextReader, is_broken
+from services.etl.core.values import Rows
+
+
+class JsonLines(TextReader):
+    """Reads an object a line; figures keep every digit they were written with."""
+
+    def __init__(self, key: str, dataset: Dataset, line_bytes: int) -> None:
+        super().__init__(key, dataset, line_bytes)
+        self.layout: Layout | None = None
+        self._is_keyless = False
+        self._item = item_of(key)
+        self._fields = dataset.fields
+
+    def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
+        """Return the block's rows, and nothing: each is one line; raises Refused."""
+        numbers, values = [], []
+        lines = self._lines(block)
+        for index, line in enumerate(lines):
+            if line and not line.isspace() and (row := self._row(index, line)):
+                numbers.append(self._line + index)
+                values.append(row)
+        self._line += len(lines)
+        if last and not self._seen:
+            raise Refused("EMPTY", "the file is empty; it has to hold an object a line")
+        return Rows(numbers, values, self._rejects), b""
+
+    def _row(self, index: int, line: str) -> Row | None:
+        self._seen += 1
+        if self._is_keyless and self._seen > 1:
+            raise too_many_rows(self._dataset)
+        if self._is_long(line):
+            self._too_long(index, line)
+        elif self._is_broken(line):
+            self._not_utf8(index, line)
+        elif (members := _members(line)) is None:
+            self._reject(index, "NOT_JSON", "the line is no JSON object; write one object a line", line)
+        else:
+            return self._fitted(index, line, members)
+        return None
+
+    def _fitted(self, index: int, line: str, members: tuple[tuple[str, Any], ...]) -> Row | None:
+        row = dict(members)
+        if wrong := self._misfit(row, members, line):
+            self._reject(index, *wrong, line)
+            return None
+        if self._dataset.key not in row and self._seen == 1:
+            self._is_keyless = True
+            row[self._dataset.key] = self._item
+        elif self._is_keyless:
+            raise too_many_rows(self._dataset)
+        return tuple(row.get(name) for name in self._fields)
+
+    def _misfit(self, row: dict[str, Any], members: Sequence[object], line: str) -> tuple[str, str] | None:
+        if len(row) < len(members):
+            return "DUPLICATE_COLUMN", "a member is there twice; keep one of them"
+        if self._dataset.extra_columns == "reject" and (extra := [name for name in row if name not in self._fields]):
+            return "EXTRA_COLUMN", extra_column(extra[0], self._dataset)
+        for name in self._fields:
+            value = row.get(name)
+            if isinstance(value, (tuple, list)):
+                return "NESTED", f"{name} holds a list or an object; write one value"
+            if value is True or value is False:
+                row[name] = str(value).lower()
+            elif value and "\\u" in line and is_broken(value):
+                return "NOT_UTF8", f"{name} holds half a character; write the other half"
+        return None
+
+
+def _members(line: str) -> tuple[tuple[str, Any], ...] | None:
+    try:
+        found = _DECODER.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, tuple) else None
+
+
+def _constant(text: str) -> str:
+    msg = f"{text} is no JSON"
+    raise ValueError(msg)
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_constant, object_pairs_hook=tuple)

@@ -1,0 +1,99 @@
+"""A hundred made-up users to begin with, each a file and a picture, the same at every call."""
+
+import random
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final
+
+COLUMNS: Final = ("first_name", "last_name", "birthts")
+FIRST_ID: Final = 1000
+
+
+def _names(text: str) -> list[str]:
+    return text.split(", ")
+
+
+FIRST_NAMES: Final = _names(
+    "Ada, Aoife, Björn, Çelik, Chidi, Dagný, Ebony, Elif, Émile, Fatima, Fiadh, Gülsen, Hana, Håkon, Ines, Ingrid, "
+    "Jaromír, Jean-Luc, José, Kaito, Kwame, Lê, Leila, Lucía, Łukasz, Mai, Maël, Marie-Claire, Mateus, Mbali, Miloš, "
+    "Nadia, Naomi, Niamh, Noor, Ólafur, Oisín, Olga, Paulo, Petra, Quinn, Rania, René, Rosalind, Şirin, Siobhán, "
+    "Søren, Tariq, Thandiwe, Tomás, Uma, Ulrike, Viktor, Wanjiru, Xiu, Yara, Yuki, Zeynep, Zoë, Žofie"
+)
+LAST_NAMES: Final = _names(
+    "Abara, Achterberg, Adeyemi, Agnarsdóttir, Álvarez, Ashworth-Lane, Bäcker, Błaszczyk, Brûlé, Castellanos, "
+    "Chaudhary, D'Amico, D'Souza, Dąbrowski, Dvořák, Eklund, Erdoğan, Fairweather, Fernández-Ruiz, Fitzgerald, "
+    "Gärtner, Ghosh, Grünwald, Halloran, Haraldsson, Ishikawa, Jørgensen, Kaplan, Keïta, Kowalczyk, Lindqvist, "
+    "M'Baye, MacMahon, Mbeki, Müller-Lüdenscheidt, Nakamura, Ní Bhriain, Novák, O'Brien, O'Connor, O'Malley, Okonkwo, "
+    "Öztürk, Pérez, Petrović, Quintero, Rasmussen, Saint-Germain, Schäfer, Sjöberg, Strauß, Tanaka, Tremblay, Ueda, "
+    "Valdés, van der Berg, Voß, Whitcombe, Yüksel, Zúñiga"
+)
+_OLDEST: Final = date(1935, 1, 1).toordinal()
+_YOUNGEST: Final = date(2007, 12, 31).toordinal()
+_LEAP_DAY: Final = date(1996, 2, 29)
+_DAY_MS: Final = 86_400_000
+_CELLS: Final = 7
+_CELL_PIXELS: Final = 8
+_EDGE_PIXELS: Final = 4
+"""Seven cells of eight pixels and an edge around them make pictures of 64 by 64."""
+_PAPER: Final = (244, 244, 240)
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """One user: an id, the file of the row and the picture."""
+
+    user_id: str
+    row: bytes
+    picture: bytes
+
+
+def seeds(count: int = 100) -> Iterator[Seed]:
+    """Make users 1000, 1001 and so on; between 18 and 90 years old in 2026, one of them on a leap day."""
+    chance = random.Random(FIRST_ID)
+    firsts, lasts = _shuffled(FIRST_NAMES, chance), _shuffled(LAST_NAMES, chance)
+    for number in range(count):
+        first = firsts[number % len(firsts)]
+        # another step each round, so that no two have the same full name
+        last = lasts[(number + number // len(lasts)) % len(lasts)]
+        born = date.fromordinal(chance.randint(_OLDEST, _YOUNGEST)) if number else _LEAP_DAY
+        birthts = int(datetime(born.year, born.month, born.day, tzinfo=UTC).timestamp()) * 1000
+        birthts += chance.randrange(_DAY_MS // 1000) * 1000
+        row = f"{', '.join(COLUMNS)}\n{first}, {last}, {birthts}\n"
+        yield Seed(str(FIRST_ID + number), row.encode(), picture(number))
+
+
+def picture(number: int) -> bytes:
+    """Draw a pattern that is its own mirror image, in a colour of its own, as PNG."""
+    chance = random.Random(number)
+    ink = _colour(number * 0.618033988749895 % 1.0)  # by the golden ratio, so that neighbours differ
+    half = [[chance.choice((True, False)) for _ in range(_CELLS // 2 + 1)] for _ in range(_CELLS)]
+    cells = [[*row, *row[-2::-1]] for row in half]
+    size = _CELLS * _CELL_PIXELS + 2 * _EDGE_PIXELS
+    edge = bytes(_PAPER) * _EDGE_PIXELS
+    blank = b"\0" + bytes(_PAPER) * size
+    lines = [
+        b"\0" + edge + b"".join(bytes(ink if cell else _PAPER) * _CELL_PIXELS for cell in row) + edge for row in cells
+    ]
+    pixels = blank * _EDGE_PIXELS + b"".join(line * _CELL_PIXELS for line in lines) + blank * _EDGE_PIXELS
+    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(pixels, 9)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _colour(hue: float) -> Colour:
+    """Turn a hue into a colour of middle lightness, dark enough to stand out from the paper."""
+    parts = (max(0.0, min(1.0, abs((hue * 6 + shift) % 6 - 3) - 1)) for shift in (0, 4, 2))
+    red, green, blue = (round(40 + 150 * part) for part in parts)
+    return red, green, blue
+
+
+def _shuffled(names: Sequence[str], chance: random.Random) -> list[str]:
+    return chance.sample(names, len(names))

@@ -1,0 +1,134 @@
+"""Large files -> batches of rows, in bounded memory: whole blocks by polars where that is safe, else line by line."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final
+
+import polars as pl
+
+from services.etl.core.apart import parquet_batches
+from services.etl.core.datasets import Dataset, is_compressed
+from services.etl.core.decoding import Decoder, Lines
+from services.etl.core.delimited import Delimited
+from services.etl.core.frames import Batch, empty, text_frame
+from services.etl.core.layouts import Layout
+from services.etl.core.records import reader_of
+from services.etl.core.refusing import Refused
+from services.etl.core.values import LINE
+
+__all__ = ["Batch", "Stream", "parquet_batches"]
+
+BLOCK_BYTES: Final = 1 << 20
+"""How much text becomes a batch."""
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Stream:
+    """Reads a file of rows as its bytes come; what it finds is what `read_small` finds.
+
+    Feed compressed files in small pieces: what a piece expands to is returned at once.
+    """
+
+    def __init__(self, key: str, dataset: Dataset, *, line_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
+        self._dataset = dataset
+        self._decoder = Decoder(compressed=is_compressed(key))
+        self._lines = Lines(line_bytes)
+        self._reader = reader_of(key, dataset, line_bytes)
+        self._line_bytes = line_bytes
+        self._block_bytes = block_bytes
+        self._rest = b""
+        self.is_over = False
+        """The file as a whole was refused: there is no need to read on."""
+
+    def feed(self, piece: bytes) -> list[Batch]:
+        """Take the next bytes, however they are cut; return the batches that are full."""
+        return list(self._guarded(self._fed(piece)))
+
+    def end(self) -> list[Batch]:
+        """Return the rows that are left."""
+        return list(self._guarded(self._ended()))
+
+    def _fed(self, piece: bytes) -> Iterator[Batch]:
+        for at in range(0, len(piece), BLOCK_BYTES):
+            for text in self._decoder.feed(piece[at : at + BLOCK_BYTES]):
+                self._lines.add(text)
+                if self._lines.size >= self._block_bytes:
+                    yield self._batch(self._rest + self._lines.take(), last=False)
+
+    def _ended(self) -> Iterator[Batch]:
+        self._lines.add(self._decoder.end())
+        yield self._batch(self._rest + self._lines.end(), last=True)
+
+    def _guarded(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        if self.is_over:
+            return
+        try:
+            yield from batches
+        except Refused as refused:
+            self.is_over = True
+            yield Batch(empty(self._dataset), [refused.reject])
+
+    def _batch(self, block: bytes, *, last: bool) -> Batch:
+        if (frame := self._whole(block)) is not None:
+            self._rest = b""
+            return Batch(frame, [])
+        rows, self._rest = self._reader.read(block, last=last)
+        return Batch(text_frame(rows, self._dataset), list(rows.rejects))
+
+    def _whole(self, block: bytes) -> pl.DataFrame | None:
+        """Read a block at once when each of its lines surely is a row with as many cells as it should have."""
+        reader = self._reader
+        if not isinstance(reader, Delimited) or not (layout := reader.layout) or layout.is_keyless:
+            return None
+        count = block.count(b"\n")
+        if not count or not self._is_regular(block, count, layout, reader.delimiter):
+            return None
+        found = _cells(block, layout.width, reader.delimiter)
+        if found is None or found.height != count:
+            return None
+        first = reader.skip(count)
+        return found.select(
+            pl.int_range(first, first + count, dtype=pl.Int64).alias(LINE),
+            *(
+                _cell(place, layout.width, name)
+                for place, name in zip(layout.places, self._dataset.fields, strict=True)
+            ),
+        )
+
+    def _is_regular(self, block: bytes, count: int, layout: Layout, delimiter: str) -> bool:
+        # a lone cell could be a blank line; a byte order mark would be taken off
+        if layout.width == 1 or block.startswith(_BOM) or self._has_long_line(block):
+            return False
+        if b'"' in block:
+            return bool(_shape(layout.width, delimiter).fullmatch(block))
+        # as many separators as the lines need; polars refuses a line with too many, so none has too few
+        return block.count(delimiter.encode()) == count * (layout.width - 1)
+
+    def _has_long_line(self, block: bytes) -> bool:
+        at = 0
+        while len(block) - at > self._line_bytes + 1:
+            at = block.rfind(b"\n", at, at + self._line_bytes + 1) + 1
+            if not at:
+                return True
+        return False
+
+
+def _cell(place: int, width: int, name: str) -> pl.Expr:
+    return (pl.col(f"{place}") if place < width else pl.lit(None, dtype=pl.String)).alias(name)
+
+
+def _cells(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
+    schema = dict.fromkeys((f"{place}" for place in range(width)), pl.String)
+    quote = '"' if b'"' in block else None
+    try:
+        return pl.read_csv(block, has_header=False, schema=schema, separator=delimiter, quote_char=quote)
+    except pl.exceptions.PolarsError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _shape(width: int, delimiter: str) -> re.Pattern[bytes]:
+    """Match lines of `width` cells, each without quotes or wholly inside them, none longer than its line."""
+    cell = f'(?:[^"{delimiter}\n]*+|"[^"\n]*+(?:""[^"\n]*+)*+")'
+    return re.compile(f"(?:{cell}(?:{delimiter}{cell}){{{width - 1}}}\n)*+".encode())

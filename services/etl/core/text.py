@@ -1,0 +1,69 @@
+"""What all formats of lines share: text out of bytes, and the lines that are none."""
+
+import re
+from typing import Final
+
+from services.etl.core.datasets import Dataset
+from services.etl.core.refusing import shown
+from services.etl.core.values import Reject
+
+_BROKEN: Final = re.compile("[\ud800-\udfff]")
+
+
+class TextReader:
+    """Knows which line it is at, and refuses lines that are too long or no UTF-8."""
+
+    def __init__(self, key: str, dataset: Dataset, line_bytes: int) -> None:
+        self._key = key
+        self._dataset = dataset
+        self._line_bytes = line_bytes
+        self._line = 1
+        self._seen = 0
+        self._rejects: list[Reject] = []
+        self._broken = self._long = False
+
+    def skip(self, lines: int) -> int:
+        """Count lines that somebody else read; return the number of the first."""
+        first = self._line
+        self._line += lines
+        self._seen += lines
+        return first
+
+    def _lines(self, block: bytes) -> list[str]:
+        self._rejects = []
+        self._long = len(block) > self._line_bytes
+        try:
+            text, self._broken = block.decode(), False
+        except UnicodeDecodeError:
+            text, self._broken = block.decode(errors="surrogateescape"), True
+        lines = text.split("\n")
+        lines.pop()
+        return lines
+
+    def _is_long(self, line: str) -> bool:
+        return self._long and bytes_of(line) > self._line_bytes
+
+    def _is_broken(self, text: str) -> bool:
+        return self._broken and is_broken(text)
+
+    def _reject(self, index: int, code: str, reason: str, text: str) -> None:
+        self._rejects.append(Reject(self._line + index, code, reason, "", shown(text)))
+
+    def _too_long(self, index: int, line: str) -> None:
+        mend = "is a line break missing?"
+        # no more is shown than is kept of a line that nobody holds whole
+        begin = line[: self._line_bytes // 4]
+        self._reject(index, "LINE_TOO_LONG", f"the line has more than {self._line_bytes:,} bytes; {mend}", begin)
+
+    def _not_utf8(self, index: int, text: str) -> None:
+        self._reject(index, "NOT_UTF8", "the row has bytes that are not UTF-8; save the file as UTF-8", text)
+
+
+def is_broken(text: str) -> bool:
+    """Say whether text holds what UTF-8 cannot: bytes that were none, or half a character."""
+    return _BROKEN.search(text) is not None
+
+
+def bytes_of(line: str) -> int:
+    """Count the bytes that a line was read from."""
+    return len(line) if line.isascii() else len(line.encode(errors="surrogateescape"))

@@ -1,0 +1,153 @@
+"""Slices of full loads, and files that are too large to be read on the way."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from services.etl.adapters.files import LargeFiles, ahead
+from services.etl.adapters.tables import Written
+from services.etl.core import differences
+from services.etl.core.checking import check
+from services.etl.core.values import Checked, Found, Known, Reject, Wanted
+from services.etl.handlers import Loading, change_of, fact_of, wanted_of
+from shared.bus import Bus
+from shared.errors import one_line
+from shared.events import EtlLoaded
+from shared.patience import is_outage
+from shared.storage import ObjectGone, ObjectInfo, ObjectSuperseded
+from shared.work import Item, Lease
+
+log = structlog.get_logger()
+
+BATCHES_AHEAD = 4
+"""Batches of a large file that are read while the database takes the ones before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Works on slices of full loads, and on files that are large, one of these at a time."""
+
+    loading: Loading
+    large: LargeFiles
+    bus: Bus
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def load(self, lease: Lease) -> None:
+        """Make the tables follow the objects of `lease`, and tell what became of each."""
+        wanted = wanted_of(lease.item.payload, self.loading.datasets, lease.item.correlation_id)
+        for one in wanted:
+            if differences.is_large(one, self.loading.settings.etl_large_bytes):
+                async with self.alone:
+                    await self.bus.publish(await self._load_large(one, lease))
+        small = [one for one in wanted if not differences.is_large(one, self.loading.settings.etl_large_bytes)]
+        try:
+            await self.bus.publish(await self.loading.load(small))
+        except Exception as error:
+            if is_outage(error) or len(small) == 1:
+                raise
+            await self._load_each(small)
+
+    async def _load_each(self, wanted: Sequence[Wanted]) -> None:
+        """Load objects one by one, so that one that cannot be loaded keeps no other from it; it is told at the end."""
+        failures = []
+        for one in wanted:
+            try:
+                await self.bus.publish(await self.loading.load([one]))
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                failures.append(error)
+                log.warning("object.not_loaded", bucket=one.bucket, key=one.key, reason=one_line(error))
+        if failures:
+            raise failures[0]
+
+    async def _load_large(self, wanted: Wanted, lease: Lease) -> list[EtlLoaded]:
+        """Load a file as it is now; one that is written by somebody else, or replaced meanwhile, is looked at again."""
+        while True:
+            lease.check()
+            known = await self.loading.tables.recall([wanted])
+            facts, news = self.loading.sort([wanted], known)
+            if not news:
+                return facts
+            info = await self.loading.bucket.head(wanted)
+            if info is None:
+                return await self.loading.load([replace(wanted, size=0)])
+            try:
+                written = await self._stream(wanted, known[wanted.place], info, lease)
+            except (ObjectGone, ObjectSuperseded):
+                continue
+            if written:
+                return [fact_of(one) for one in written]
+
+    async def _stream(self, wanted: Wanted, known: Known, info: ObjectInfo, lease: Lease) -> list[Written]:
+        progress = Progress(lease, info.size)
+        stored_at = differences.to_the_second(info.last_modified)
+        async with (
+            self.loading.tables.filling(wanted.dataset) as filling,
+            aclosing(ahead(self._checked(wanted, info, progress), most=BATCHES_AHEAD)) as batches,
+        ):
+            async for checked, rejects in batches:
+                if any(one.line == 0 for one in rejects):
+                    await filling.discard()
+                filling.reject(rejects, 0)
+                await filling.add(checked)
+                progress.filled(filling.rows[0], filling.rejected[0])
+            return await filling.apply([Found(wanted, known, info.etag, info.size, stored_at)])
+
+    async def _checked(
+        self, wanted: Wanted, info: ObjectInfo, progress: "Progress"
+    ) -> AsyncGenerator[tuple[Checked, Sequence[Reject]], None]:
+        """Give the rows of a file batch by batch, and what could not be read as one."""
+        today = datetime.now(UTC).date()
+        async with aclosing(self.large.batches(wanted, info, progress.read)) as batches:
+            async for batch in batches:
+                yield await asyncio.to_thread(check, batch.frame, wanted.dataset, today=today), batch.rejects
+
+    async def give_up(self, item: Item, error: Exception) -> None:
+        """Put a large file's change among the dead letters; a load says itself what became of its slices."""
+        if item.payload["dataset"] in self.loading.datasets.by_name:
+            for one in wanted_of(item.payload, self.loading.datasets, item.correlation_id):
+                if one.revision:
+                    await self.bus.bury_event(change_of(one), error)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Rows and bytes of one large file, their rate, and the time that is left."""
+
+    lease: Lease
+    size: int
+    started: float = field(default_factory=time.monotonic)
+    bytes: int = 0
+    rows: int = 0
+    rejected: int = 0
+
+    def read(self, done: int) -> None:
+        """Tell how many bytes are read; stops the reader once the lease is somebody else's."""
+        self.lease.check()
+        self.bytes = done
+        self._report()
+
+    def filled(self, rows: int, rejected: int) -> None:
+        """Tell how many rows are good, and how many are not."""
+        self.rows, self.rejected = rows, rejected
+        self._report()
+
+    def _report(self) -> None:
+        seconds = time.monotonic() - self.started
+        rate = self.bytes / seconds if seconds else 0.0
+        self.lease.report(
+            {
+                "bytes": self.bytes,
+                "size": self.size,
+                "rows": self.rows,
+                "rejected": self.rejected,
+                "rows_per_second": round(self.rows / seconds) if seconds else 0,
+                "eta_seconds": round((self.size - self.bytes) / rate, 1) if rate else None,
+            }
+        )

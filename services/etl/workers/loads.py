@@ -1,0 +1,144 @@
+"""Full loads, and when they are due."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from services.etl.adapters.loads import Loads, completed
+from services.etl.core import differences
+from services.etl.core.datasets import Dataset
+from services.etl.core.schedules import Interval
+from services.etl.core.values import Wanted
+from services.etl.handlers import Loading, payload_of
+from shared.bus import Bus
+from shared.errors import PenstockError, Rejected, one_line
+from shared.events import EtlRequested
+from shared.patience import wait_out
+from shared.storage import ObjectInfo
+from shared.work import Item, Lease, WorkQueue
+
+log = structlog.get_logger()
+
+START_SLOT = 60.0
+LOOK_SECONDS = 0.05
+LOOK_MOST_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FullLoads:
+    """Compares a dataset's bucket with what is known of it; every process works on what differs."""
+
+    loading: Loading
+    files: WorkQueue
+    bus: Bus
+
+    @property
+    def loads(self) -> Loads:
+        """Where loads are kept."""
+        return self.loading.loads
+
+    async def load(self, lease: Lease) -> None:
+        """Do one full load; taken over after a crash it finds only what still differs."""
+        load_id, dataset = lease.item.payload["load_id"], self._dataset(lease.item)
+        await self.loads.begin(load_id, dataset.name)
+        await self._finish_slices(lease, listed=0)
+        listed = await self._cut(lease, dataset)
+        await self.loads.note_listed(load_id, dataset.name, listed)
+        await self._finish_slices(lease, listed=listed)
+        row = await self.loads.finish(load_id, dataset.name, lease.item.correlation_id)
+        if row:
+            done = completed(row, dataset, self.loading.settings.etl_output_bucket)
+            await self.bus.publish([done])
+            log.info("load.completed", **done.model_dump(exclude={"outputs", "correlation_id"}))
+        await self.files.forget(_prefix(lease.item))
+        await self.loading.tables.purge(dataset)
+        await self.loads.purge()
+
+    async def give_up(self, item: Item, error: Exception) -> None:
+        """Say why a load failed."""
+        await self.loads.fail(item.payload["load_id"], item.payload["dataset"], one_line(error))
+
+    def _dataset(self, item: Item) -> Dataset:
+        name = item.payload["dataset"]
+        if (dataset := self.loading.datasets.by_name.get(name)) is None:
+            raise PenstockError(f"this process's file of datasets has no {name}; another process's may")
+        return dataset
+
+    async def _cut(self, lease: Lease, dataset: Dataset) -> int:
+        """Cut what differs into slices, page by page; return how many objects there are."""
+        listed, number, after = 0, 0, ""
+        left: list[Wanted] = []
+        async with aclosing(self.loading.bucket.pages(dataset)) as pages:
+            async for page in pages:
+                listed += len(page)
+                upto = page[-1].ref.key if page else after
+                *whole, left = self._slices([*left, *await self._differing(lease, dataset, page, after, upto)]) or [[]]
+                number, after = await self._add(lease, whole, number), upto
+                lease.report({"listed": listed, "slices": number})
+        await self._add(lease, self._slices([*left, *await self._differing(lease, dataset, [], after, None)]), number)
+        return listed
+
+    async def _differing(
+        self, lease: Lease, dataset: Dataset, page: Sequence[ObjectInfo], after: str, upto: str | None
+    ) -> list[Wanted]:
+        correlation_id = lease.item.correlation_id
+        tables = self.loading.tables
+        return await tables.differing(dataset, page, after=after, upto=upto, correlation_id=correlation_id)
+
+    def _slices(self, wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+        settings = self.loading.settings
+        return list(differences.slices(wanted, size=settings.etl_slice, large_bytes=settings.etl_large_bytes))
+
+    async def _add(self, lease: Lease, slices: Sequence[Sequence[Wanted]], number: int) -> int:
+        for number, one in enumerate(slices, number + 1):  # noqa: B020, PLR1704 - it goes on counting
+            name = f"{_prefix(lease.item)}{lease.item.token}-{number}"
+            await self.files.add(name, payload_of(one), correlation_id=lease.item.correlation_id)
+        return number
+
+    async def _finish_slices(self, lease: Lease, *, listed: int) -> None:
+        """Wait until every slice is done, whoever does it; one that failed for good fails the load."""
+        pause = LOOK_SECONDS
+        while True:
+            lease.check()
+            counts = await self.files.counts(_prefix(lease.item))
+            done, failed = counts.get("succeeded", 0), counts.get("failed", 0)
+            lease.report({"listed": listed, "slices": sum(counts.values()), "done": done, "failed": failed})
+            if sum(counts.values()) == done + failed:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LOOK_MOST_SECONDS)
+        if failed:
+            raise Rejected("SLICE_FAILED", f"{failed} slices failed, and all else is loaded; see why in api.work")
+
+
+def _prefix(item: Item) -> str:
+    return f"load:{item.key}/"  # as no bucket is called
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Asks for loads at start and by the interval; several processes agree on one by its name."""
+
+    loads: Loads
+    datasets: Sequence[str]
+    interval: Interval
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        for dataset in self.datasets:
+            made_at = await wait_out(partial(self.loads.made_at, dataset))
+            await self._ask(f"start-{int(time.time() // START_SLOT)}-{made_at}", dataset, why="start")
+        while (due := self.interval.after(datetime.now(UTC))) is not None:
+            await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
+            for dataset in self.datasets:
+                await self._ask(f"scheduled-{due:%Y%m%dT%H%M%SZ}", dataset, why="scheduled")
+
+    async def _ask(self, load_id: str, dataset: str, *, why: str) -> None:
+        asked = EtlRequested(load_id=load_id, dataset=dataset)
+        await wait_out(partial(self.loads.request, asked, why=why))

@@ -1,0 +1,77 @@
+"""Loads of datasets: asked for on the bus, and followed in what etl writes of them."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from asyncpg import Record, UndefinedTableError
+
+from services.ingress.adapters.asking import asked
+from services.ingress.core.load_ids import new_load_id, requested_at
+from shared.bus import Bus
+from shared.errors import Outage, Rejected
+from shared.events import EtlRequested
+from shared.postgres import Pool
+
+log = structlog.get_logger()
+
+PUBLISH_SECONDS: Final = 4.0
+
+
+class Loads:
+    """Asks etl to load; `key` signs the ids it gives out, so that one that nobody has begun is known all the same."""
+
+    def __init__(self, pool: Pool, bus: Bus, key: bytes) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._key = key
+
+    async def request(self, dataset: str) -> str:
+        """Ask for a load of a dataset now; return its id.
+
+        Raises Outage: Kafka is away.
+        """
+        load_id = new_load_id(self._key, datetime.now(UTC))
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._bus.publish([EtlRequested(load_id=load_id, dataset=dataset, correlation_id=load_id)])
+        except TimeoutError:
+            raise Outage(f"Kafka does not answer within {PUBLISH_SECONDS:g} s: try again later") from None
+        return load_id
+
+    async def load(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any]:
+        """Return a load of one of `datasets` as far as it is; one that nobody has begun is `requested`.
+
+        Raises Rejected: NO_SUCH_LOAD.
+        """
+        if found := await self.known(load_id, datasets):
+            return found
+        raise Rejected("NO_SUCH_LOAD", "there is no load with this id that you may see: GET /data/loads has the last")
+
+    async def known(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any] | None:
+        """Return likewise, and None of a load that is none."""
+        if found := await self._ask(_ONE, load_id, list(datasets)):
+            return dict(found[0])
+        at = requested_at(self._key, load_id, datetime.now(UTC))
+        return {"load_id": load_id, "state": "requested", "requested_at": at} if at else None
+
+    async def latest(self, datasets: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        """Return the last loads of `datasets`, newest first."""
+        return [dict(row) for row in await self._ask(_LATEST, list(datasets), limit)]
+
+    async def _ask(self, question: str, *values: object) -> list[Record]:
+        try:
+            async with asked(self._pool) as connection:
+                return await connection.fetch(question, *values)
+        except UndefinedTableError:  # etl has never run
+            return []
+
+
+_COLUMNS: Final = """
+load_id, dataset, why, state, listed, changed, removed, rows, rejected, error, requested_at, started_at, finished_at,
+seconds
+"""
+_ONE: Final = f"SELECT {_COLUMNS} FROM api.loads WHERE load_id = $1 AND dataset = ANY ($2) ORDER BY dataset LIMIT 1"  # noqa: S608
+_LATEST: Final = f"SELECT {_COLUMNS} FROM api.loads WHERE dataset = ANY ($1) ORDER BY requested_at DESC LIMIT $2"  # noqa: S608

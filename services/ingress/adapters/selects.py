@@ -1,0 +1,111 @@
+"""Questions to a dataset's view, as SQL; what comes from outside is an argument, and names are those of a Dataset."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.ingress.core.ages import SPAN
+from services.ingress.core.datasets import IMAGE, ColumnType, Dataset
+from services.ingress.core.filters import Filters, Rows
+
+AGE: Final = "@age"
+"""What no column can be called."""
+_ESCAPED: Final = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
+
+
+@dataclass(slots=True)
+class Select:
+    """A statement that grows; its arguments are numbered as they come."""
+
+    text: str
+    arguments: list[object] = field(default_factory=list)
+
+    def also(self, condition: str, *arguments: object) -> None:
+        """Add a condition; each `{}` in it is the next argument."""
+        numbers = range(len(self.arguments) + 1, len(self.arguments) + len(arguments) + 1)
+        joint = " and " if " where " in self.text else " where "
+        self.text += joint + condition.format(*(f"${number}" for number in numbers))
+        self.arguments.extend(arguments)
+
+
+def rows_as_json(dataset: Dataset, wanted: Rows, until: str | None) -> Select:
+    """Ask for each row as the text of one member of a JSON object, a comma before it."""
+    members = "||".join(
+        f"'{',' if number else '{'}\"{name}\":'||coalesce(to_json(\"{name}\")::text,'null')"
+        for number, name in enumerate(name for name in dataset.types if name != dataset.key)
+    )
+    told = f"','||to_json(\"{dataset.key}\")::text||':'||{members}||'}}'"
+    return _bounded(dataset, _from(told, dataset, wanted), wanted, until)
+
+
+def rows_as_cells(dataset: Dataset, wanted: Rows, until: str | None, *, is_guarded: bool) -> Select:
+    """Ask for the columns; guarded, no spreadsheet runs what a text says."""
+    told = ", ".join(_cell(name, kind) if is_guarded else f'"{name}"' for name, kind in dataset.types.items())
+    return _bounded(dataset, _from(told, dataset, wanted), wanted, until)
+
+
+def rows_to_show(dataset: Dataset, wanted: Rows) -> Select:
+    """Ask for a few rows with all that a page shows of them."""
+    told = ", ".join((*(f'"{name}"' for name in dataset.types), f'{_age(dataset)} as "{AGE}"'))
+    return _limited(dataset, _from(told, dataset, wanted), wanted)
+
+
+def last_key_of(dataset: Dataset, wanted: Rows) -> Select:
+    """Ask for the page's last key, and whether more follow it."""
+    keys = _limited(dataset, _from(f'"{dataset.key}" as key', dataset, wanted), wanted)
+    numbered = f"select key, row_number() over () as number, count(*) over () as found from ({keys.text}) as keys"  # noqa: S608
+    return Select(
+        f"select key, found > {wanted.limit} as has_more from ({numbered}) as keys "  # noqa: S608
+        f"where number = least(found, {wanted.limit})",
+        keys.arguments,
+    )
+
+
+def ages_of(dataset: Dataset, filters: Filters) -> Select:
+    """Ask for rows, images and ages by spans of years; `offset 0` has each age counted once."""
+    chosen = _from(f"{IMAGE} <> '' as has_image, {_age(dataset)} as age", dataset, filters)
+    return Select(
+        f"select age / {SPAN} * {SPAN} as start, count(*) as rows, count(*) filter (where has_image) as with_image, "  # noqa: S608
+        f"coalesce(sum(age), 0)::bigint as years, min(age) as youngest, max(age) as oldest "
+        f"from ({chosen.text} offset 0) as chosen group by 1 order by 1",
+        chosen.arguments,
+    )
+
+
+def _from(told: str, dataset: Dataset, filters: Filters) -> Select:
+    made = Select(f'select {told} from api."{dataset.name}" as kept')  # noqa: S608
+    if filters.is_image_exists is not None:
+        made.also(f"{IMAGE} <> ''" if filters.is_image_exists else f"{IMAGE} = ''")
+    if filters.min_age is not None:
+        made.also(f"{_age(dataset)} >= {{}}::integer", filters.min_age)
+    if filters.max_age is not None:
+        made.also(f"{_age(dataset)} <= {{}}::integer", filters.max_age)
+    if filters.contains:
+        pattern = f"%{filters.contains.translate(_ESCAPED)}%"
+        any_of = " or ".join(f'"{name}" collate "default" ilike {{0}}::text' for name in dataset.texts)
+        made.also(f"({any_of})", pattern)
+    return made
+
+
+def _bounded(dataset: Dataset, made: Select, wanted: Rows, until: str | None) -> Select:
+    if wanted.after:
+        made.also(f'"{dataset.key}" > {{}}::text', wanted.after)
+    if until is not None:
+        made.also(f'"{dataset.key}" <= {{}}::text', until)
+    # as it is kept: a cell that is guarded has the same name and another place
+    made.text += f' order by kept."{dataset.key}"'
+    return made
+
+
+def _limited(dataset: Dataset, made: Select, wanted: Rows) -> Select:
+    """Take one row more than the page has, which tells whether there is a next one."""
+    _bounded(dataset, made, wanted, None)
+    made.text += f" limit {(wanted.limit or 0) + 1}"
+    return made
+
+
+def _age(dataset: Dataset) -> str:
+    return f'api.age("{dataset.born}")' if dataset.born else "null::integer"
+
+
+def _cell(name: str, kind: ColumnType) -> str:
+    return f'api.cell("{name}") as "{name}"' if kind == "text" else f'"{name}"'

@@ -1,0 +1,73 @@
+"""Answers of any size, made while they are sent: as fast as the client takes them, and no longer than it is there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.ingress.adapters.downloads import unless_gone
+from shared.errors import one_line
+from shared.patience import is_outage
+
+log = structlog.get_logger()
+
+Put = Callable[[bytes], Coroutine[Any, Any, None]]
+"""Sends some bytes and waits until there is room for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an answer says: its headers, and what puts its body, piece by piece."""
+
+    headers: Mapping[str, str]
+    write: Callable[[Put], Awaitable[None]]
+
+
+class Streamed(Response):
+    """The answer; an error before the first byte is told as a problem, a later one breaks it off, unfinished."""
+
+    def __init__(self, content: AbstractAsyncContextManager[Content], *, stall_seconds: float) -> None:
+        super().__init__()
+        self._content = content
+        self._stall_seconds = stall_seconds
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        async with self._content as content:
+            await unless_gone(_Sending(content, send, self._stall_seconds).all(), receive)
+
+
+class _Sending:
+    """One answer on its way."""
+
+    def __init__(self, content: Content, send: Send, stall_seconds: float) -> None:
+        self._content = content
+        self._send = send
+        self._stall_seconds = stall_seconds
+        self._has_begun = False
+
+    async def all(self) -> None:
+        try:
+            await self._content.write(self._put)
+            await self._begin()
+            await self._send({"type": "http.response.body", "body": b""})
+        except Exception as error:
+            if not (self._has_begun and is_outage(error)):
+                raise
+            log.warning("stream.broken", reason=one_line(error))
+
+    async def _put(self, piece: bytes) -> None:
+        await self._begin()
+        async with asyncio.timeout(self._stall_seconds):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            headers = [(name.encode(), value.encode("latin-1")) for name, value in self._content.headers.items()]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -1,0 +1,58 @@
+"""Counts of rows and their ages, as they are told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+SPAN: Final = 10
+"""Years of one bar of the histogram."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The rows whose age is at least `start` and below `start` + SPAN; None: those without an age."""
+
+    start: int | None
+    rows: int
+    with_image: int
+    years: int
+    youngest: int | None
+    oldest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of the histogram; `percent` is its length against the longest."""
+
+    start: int
+    end: int
+    rows: int
+    percent: float
+
+
+def summed(spans: Sequence[Span]) -> dict[str, Any]:
+    """Return what is told of rows; ages are null where there is none."""
+    aged = [one for one in spans if one.start is not None]
+    rows, with_image = sum(one.rows for one in spans), sum(one.with_image for one in spans)
+    known = sum(one.rows for one in aged)
+    return {
+        "count": rows,
+        "with_image": with_image,
+        "without_image": rows - with_image,
+        "average_age": round(sum(one.years for one in aged) / known, 1) if known else None,
+        "min_age": min((one.youngest for one in aged if one.youngest is not None), default=None),
+        "max_age": max((one.oldest for one in aged if one.oldest is not None), default=None),
+        "ages": [{"from": bar.start, "to": bar.end, "count": bar.rows} for bar in bars(spans)],
+    }
+
+
+def bars(spans: Sequence[Span]) -> list[Bar]:
+    """Return the histogram from the youngest to the oldest, with the empty bars between them."""
+    counts = {one.start: one.rows for one in spans if one.start is not None}
+    if not counts:
+        return []
+    most = max(counts.values())
+    starts = range(min(counts), max(counts) + SPAN, SPAN)
+    return [
+        Bar(start, start + SPAN - 1, found := counts.get(start, 0), round(100 * found / most, 2)) for start in starts
+    ]

@@ -1,0 +1,63 @@
+"""Datasets as etl has declared them: what may be asked of each, and by whom."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from services.ingress.core.access import Principal
+
+USERS: Final = "users"
+"""The dataset that is meant where none is named."""
+IMAGE: Final = "img_path"
+MAX_NAME: Final = 41
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+"""A name that SQL takes in double quotes as it is, whoever wrote the definition."""
+ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
+
+
+class Column(BaseModel):
+    """A column of a table, as far as readers care."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ColumnType
+
+
+class Dataset(BaseModel):
+    """A table that follows the files below `prefix` in `bucket`; `born` is the column that ages are counted from."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Name
+    bucket: str
+    prefix: str = ""
+    key: Name
+    columns: Mapping[Name, Column]
+    images: tuple[str, ...] = ()
+    born: Name | Literal[""] = ""
+
+    @property
+    def types(self) -> dict[str, ColumnType]:
+        """The columns that are told, in order, each with its type: the key, its own, and where its image is."""
+        return {self.key: "text", **{name: column.type for name, column in self.columns.items()}, IMAGE: "text"}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that text is looked for in."""
+        return (self.key, *(name for name, column in self.columns.items() if column.type == "text"))
+
+    def is_seen_by(self, who: Principal) -> bool:
+        """Tell whether every file of it is one that `who` may see; a part of a table is never told."""
+        return who.sees(self.bucket, self.prefix)
+
+
+def dataset_of(definition: Mapping[str, Any], order: Sequence[str]) -> Dataset:
+    """Return the dataset that etl has defined so, its columns in the order of its view: JSON in Postgres keeps none.
+
+    Raises pydantic's ValidationError for what is no dataset.
+    """
+    dataset = Dataset.model_validate(definition)
+    columns = {name: dataset.columns[name] for name in order if name in dataset.columns}
+    return dataset.model_copy(update={"columns": columns})

@@ -1,0 +1,129 @@
+"""Which rows of a dataset are asked for: what a query may say, checked with words that tell how to say it right."""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.functional_validators import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from services.ingress.core.datasets import MAX_NAME, USERS, Dataset
+from shared.errors import Rejected
+
+OLDEST: Final = 200
+SHOWN: Final = 40
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+
+Format = Literal["json", "csv", "parquet"]
+TYPES: Final[dict[Format, str]] = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
+def _flag(value: Any) -> Any:
+    """Read True, false, 1 or 0, whatever the case; nothing is no wish."""
+    if not isinstance(value, str):
+        return value
+    if (text := value.strip().lower()) and text not in _FLAGS:
+        raise _wrong(value, "is neither true nor false: send True, False, 1 or 0, or leave it out")
+    return _FLAGS[text] if text else None
+
+
+def _age(value: Any) -> Any:
+    """Read whole years; nothing is no wish."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text and not (text.isascii() and text.isdigit() and len(text) <= len(str(OLDEST)) and int(text) <= OLDEST):
+        raise _wrong(value, f"is no age: send whole years from 0 to {OLDEST}, or leave it out")
+    return int(text) if text else None
+
+
+def _wrong(value: str, why: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong_value", "{value} {why}", {"value": repr(value[:SHOWN]), "why": why})
+
+
+def _named(value: Any) -> Any:
+    return value or USERS
+
+
+Flag = Annotated[bool | None, BeforeValidator(_flag)]
+Age = Annotated[int | None, BeforeValidator(_age)]
+DatasetName = Annotated[str, BeforeValidator(_named), Field(pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+class Filters(BaseModel):
+    """What every row that is told has to be; filters combine, and bounds are part of what they bound."""
+
+    model_config = ConfigDict(frozen=True)
+
+    is_image_exists: Flag = Field(
+        None, description="True: rows with an image alone. False: rows without. Left out: all of them."
+    )
+    min_age: Age = Field(
+        None, ge=0, le=OLDEST, description="The least age, in whole calendar years by UTC; it is included."
+    )
+    max_age: Age = Field(None, ge=0, le=OLDEST, description="The greatest age, likewise.")
+    contains: Text = Field(
+        "", max_length=200, description="Text that the key or a column of text holds, whatever the case."
+    )
+    dataset: DatasetName = Field(
+        USERS, max_length=MAX_NAME, description="Which table, as the file of datasets names it."
+    )
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.min_age is not None and self.max_age is not None and self.min_age > self.max_age:
+            raise PydanticCustomError(
+                "no_age",
+                "min_age={least} is above max_age={most}, so nobody is meant: swap them",
+                {"least": self.min_age, "most": self.max_age},
+            )
+        return self
+
+    @property
+    def are_set(self) -> bool:
+        """Tell whether some rows are left out."""
+        return bool(self.contains) or {self.is_image_exists, self.min_age, self.max_age} != {None}
+
+    def require_fit(self, dataset: Dataset) -> None:
+        """Refuse to ask for ages where nobody is born.
+
+        Raises Rejected: NO_AGES.
+        """
+        if not dataset.born and (self.min_age is not None or self.max_age is not None):
+            raise Rejected(
+                "NO_AGES",
+                f"the dataset {dataset.name} declares no column that ages are counted from (born): "
+                "leave min_age and max_age out",
+            )
+
+
+class Page(BaseModel):
+    """Which part of what is asked for: rows stand in the order of their keys, by the bytes of UTF-8."""
+
+    model_config = ConfigDict(frozen=True)
+
+    limit: int | None = Field(
+        None, ge=1, le=1_000_000, description="Rows at most; the header Link leads to the next ones. Left out: all."
+    )
+    after: Text = Field("", max_length=2000, description="The key after which to begin, as the Link says it.")
+
+
+class Rows(Filters, Page):
+    """Rows, some of them or all, in a format."""
+
+    format: Format | None = Field(
+        None, description="json, csv or parquet; left out, the header Accept says which, and JSON is the usual one."
+    )
+
+
+def format_of(wanted: Format | None, accept: str) -> Format:
+    """Return the format that is meant: the one that is named, or else the first of ours that Accept names."""
+    if wanted is not None:
+        return wanted
+    kinds = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
+    ours: dict[str, Format] = {text.partition(";")[0]: name for name, text in TYPES.items()}
+    return next((ours[kind] for kind in kinds if kind in ours), "json")

@@ -1,0 +1,97 @@
+"""A table as a page shows it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+from urllib.parse import quote, urlencode
+
+from services.ingress.core.datasets import IMAGE, Dataset
+from services.ingress.core.filters import Rows
+
+_MILLISECONDS: Final = 1000
+_LABELS: Final = {"birthts": "Born"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A dataset, the rows of it that were asked for, and the names of all that there are."""
+
+    dataset: Dataset
+    wanted: Rows
+    names: Sequence[str]
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        """The columns beside the key and the image, each with what stands above it."""
+        return tuple((name, _LABELS.get(name, titled(name))) for name in self.dataset.columns)
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """What the address says of the rows, as far as it says anything."""
+        said = self.wanted.model_dump(include={"is_image_exists", "min_age", "max_age", "contains", "dataset"})
+        return {name: value for name, value in said.items() if value not in {None, ""}}
+
+    def address(self, path: str, **more: str) -> str:
+        """Return the address of the same rows at `path`."""
+        return f"{path}?{urlencode({**self.query, **more})}"
+
+    def kind(self, name: str) -> str:
+        """Return what a column is to the eye: numbers stand by their digits; a day of birth gives way to the age."""
+        if name == self.dataset.born:
+            return "born"
+        return "number" if self.dataset.columns[name].type in {"integer", "number"} else "words"
+
+    def text(self, row: Mapping[str, Any], name: str) -> str:
+        """Return a value as people read it; a moment in milliseconds is a day."""
+        value = row[name]
+        if value is None:
+            return ""
+        if self.dataset.columns[name].type == "milliseconds":
+            return day_of(value)
+        if isinstance(value, datetime):
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+    def image(self, row: Mapping[str, Any]) -> str:
+        """Return the address of a row's image; empty where there is none."""
+        return f"/objects/{quote(row[IMAGE])}" if row[IMAGE] else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A load as a page shows it."""
+
+    load_id: str
+    state: str
+    requested_at: datetime | None
+    why: str = ""
+    listed: int = 0
+    changed: int = 0
+    removed: int = 0
+    rejected: int = 0
+    seconds: float | None = None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Return a load from what is told of it."""
+        return cls(**{name: row[name] for name in cls.__dataclass_fields__ if name in row})
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether nothing more will come of it."""
+        return self.state in {"succeeded", "failed"}
+
+
+def titled(name: str) -> str:
+    """Return the name of a column as a heading."""
+    return name.replace("_", " ").capitalize()
+
+
+def day_of(milliseconds: int) -> str:
+    """Return the day, in UTC, of a moment in milliseconds since 1970; one that no calendar has is its number."""
+    try:
+        return f"{datetime.fromtimestamp(milliseconds / _MILLISECONDS, UTC):%Y-%m-%d}"
+    except (ValueError, OverflowError, OSError):
+        return str(milliseconds)

@@ -1,0 +1,127 @@
+"""Tables that follow the files of a bucket: rows by filter, loads on demand, and what was rejected."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+from services.ingress.adapters.tables import address_after
+from services.ingress.core.access import Principal
+from services.ingress.core.datasets import MAX_NAME, USERS
+from services.ingress.core.filters import TYPES, DatasetName, Format, Rows, Text, format_of
+from services.ingress.doors import Doors
+from services.ingress.routes.guard import Reader, Runner, Through
+
+log = structlog.get_logger()
+router = APIRouter(prefix="/data", tags=["data"])
+
+_ROW: Final = {"type": "object", "description": "A row by its columns; of users these, and others as declared."}
+_USER: Final = {
+    **_ROW,
+    "properties": {
+        "first_name": {"type": ["string", "null"]},
+        "last_name": {"type": ["string", "null"]},
+        "birthts": {"type": ["integer", "null"], "description": "UTC, in milliseconds since 1970."},
+        "img_path": {"type": "string", "description": "The image as bucket/key; empty: there is none."},
+    },
+}
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    HTTPStatus.OK: {
+        "description": "The rows, in the order of their keys; JSON is one object, its members called by their keys.",
+        "headers": {"Link": {"schema": {"type": "string"}, "description": "With a limit: the next page, rel=next."}},
+        "content": {
+            "application/json": {"schema": {"type": "object", "additionalProperties": _USER}},
+            "text/csv": {"schema": {"type": "string"}},
+            TYPES["parquet"]: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+Dataset = Annotated[
+    DatasetName, Query(max_length=MAX_NAME, description="Which table, as the file of datasets names it.")
+]
+
+
+class Requested(BaseModel):
+    """A load that was asked for."""
+
+    load_id: str = Field(description="32 hex digits.")
+    status_url: str = Field(description="Tells how far it is.")
+    message: str
+
+
+@router.get("", response_class=Response, responses=_ANSWERS)
+async def get_data(request: Request, wanted: Annotated[Rows, Query()], who: Reader, through: Through) -> Response:
+    """Tell the rows of a dataset as they are now, all that the filters leave, however many."""
+    dataset = await through.tables.dataset(wanted.dataset, who)
+    wanted.require_fit(dataset)
+    told = format_of(wanted.format, request.headers.get("accept", ""))
+    return through.tables.rows(dataset, wanted, told, request.url)
+
+
+@router.post("", status_code=202)
+async def request_load(response: Response, who: Runner, through: Through, dataset: Dataset = USERS) -> Requested:
+    """Compare a dataset's bucket with its table now, and read what differs; the answer does not wait for that."""
+    load_id = await requested(dataset, who, through)
+    status_url = f"/data/loads/{load_id}"
+    response.headers["location"] = status_url
+    return Requested(
+        load_id=load_id,
+        status_url=status_url,
+        message=f"The load of {dataset} was asked for. GET {status_url} tells how far it is.",
+    )
+
+
+@router.get("/loads")
+async def list_loads(
+    who: Reader,
+    through: Through,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Loads at most.")] = 20,
+) -> list[dict[str, Any]]:
+    """List the last loads of every dataset, newest first."""
+    return await through.loads.latest(await _names(who, through), limit)
+
+
+@router.get("/loads/{load_id}")
+async def get_load(
+    load_id: Annotated[str, Path(max_length=200, pattern=r"^[^\x00]*$", description="As POST /data has told it.")],
+    who: Reader,
+    through: Through,
+) -> dict[str, Any]:
+    """Tell a load: requested, pending, running, succeeded or failed, and what it has found."""
+    return await through.loads.load(load_id, await _names(who, through))
+
+
+@router.get("/rejects", response_class=Response, responses={200: {"content": {"text/csv": {}, TYPES["json"]: {}}}})
+async def get_rejects(  # noqa: PLR0913, PLR0917 - what a list can be asked
+    request: Request,
+    who: Reader,
+    through: Through,
+    dataset: Dataset = USERS,
+    file: Annotated[Text, Query(max_length=1024, description="The key of one file; left out: every file.")] = "",
+    after: Annotated[Text, Query(max_length=10_000, description="The `next` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000, description="Rows at most; CSV has all of them.")] = 100,
+    format: Annotated[Format | None, Query(description="json or csv, or by Accept.")] = None,  # noqa: A002
+) -> Response:
+    """Tell which rows are not in the table and why, by file and row; row 0 is the file as a whole."""
+    found = await through.tables.dataset(dataset, who)
+    if format_of(format, request.headers.get("accept", "")) == "csv":
+        return through.tables.rejects(found, file)
+    rejects, following = await through.tables.rejected(found, file, after, limit)
+    link = {"link": f'<{address_after(request.url, following)}>; rel="next"'} if following else {}
+    return JSONResponse(jsonable_encoder({"rejects": rejects, "next": following or None}), headers=link)
+
+
+async def requested(dataset: str, who: Principal, through: Doors) -> str:
+    """Ask for a load of a dataset that `who` may see; return its id."""
+    found = await through.tables.dataset(dataset, who)
+    load_id = await through.loads.request(found.name)
+    log.info("audit.load_requested", by=who.name, dataset=found.name, load_id=load_id)
+    return load_id
+
+
+async def _names(who: Principal, through: Doors) -> list[str]:
+    return [one.name for one in await through.tables.seen_by(who)]

@@ -1,0 +1,244 @@
+"""Tables over HTTP, with their tables in memory: who may ask, what is refused, loads, and the page."""
+
+import re
+import secrets
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from shared.errors import Outage
+from shared.events import EtlRequested
+from tests.fakes.ingress import TOKEN, Front
+
+HTML = {"accept": "text/html"}
+ROW = {
+    "user_id": "1000",
+    "first_name": "<b>Zoë</b>",
+    "last_name": "O'Hara",
+    "birthts": 0,
+    "img_path": "src-data/1000.png",
+    "@age": 56,
+}
+REJECT = {
+    "bucket": "src-data",
+    "key": "7.csv",
+    "row": 0,
+    "column": "",
+    "value": "",
+    "code": "X",
+    "reason": "no <UTF-8>",
+}
+LOAD = {
+    "load_id": "l",
+    "dataset": "users",
+    "state": "succeeded",
+    "requested_at": datetime(2026, 1, 1, tzinfo=UTC),
+    "why": "schedule",
+    "listed": 2000,
+    "changed": 3,
+    "removed": 0,
+    "rows": 3,
+    "rejected": 0,
+    "seconds": 1.5,
+    "error": None,
+}
+
+
+@pytest.fixture
+def front():
+    return Front()
+
+
+@pytest.fixture
+async def client(front):
+    async with front.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def browser(front):
+    async with front.client(None) as client:
+        client.headers.update(HTML)
+        await client.post("/login", data={"token": TOKEN})
+        yield client
+
+
+async def token(client, **wanted):
+    told = await client.post("/tokens", json={"name": secrets.token_hex(4), **wanted})
+    return {"authorization": f"Bearer {told.json()['token']}"}
+
+
+async def test_filters_combine_and_say_what_they_mean(client, front):
+    assert (await client.get("/data?is_image_exists=True&min_age=30&max_age=40")).status_code == 200
+    ((name, wanted, told),) = front.doors.tables.asked
+    assert (name, told) == ("users", "json")
+    assert (wanted.is_image_exists, wanted.min_age, wanted.max_age) == (True, 30, 40)
+
+
+@pytest.mark.parametrize("path", ["/data", "/stats"])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("is_image_exists=maybe", ("is_image_exists", "'maybe'", "send True, False")),
+        ("min_age=x", ("min_age", "'x'", "send whole years")),
+        ("max_age=1e3", ("max_age", "'1e3'", "send whole years")),
+        ("min_age=5&max_age=4", ("min_age=5", "max_age=4", "swap")),
+        ("dataset=a%00b", ("dataset",)),
+    ],
+)
+async def test_a_bad_value_is_told_with_parameter_value_and_mend(client, path, query, words):
+    answer = await client.get(f"{path}?{query}")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert all(word in answer.json()["detail"] for word in words), answer.json()
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=1000001", "after=%00", "format=xml"])
+async def test_a_page_that_cannot_be_is_refused(client, query):
+    assert (await client.get(f"/data?{query}")).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/data", "/stats", "/data/rejects"])
+async def test_a_dataset_that_is_not_there_is_told_with_those_that_are(client, path):
+    answer = await client.get(f"{path}?dataset=user")
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "DATASET_UNKNOWN"
+    assert "there are stones, users" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/data", "/stats"])
+async def test_ages_are_not_asked_of_what_is_not_born(client, path):
+    answer = await client.get(f"{path}?dataset=stones&max_age=3")
+    assert (answer.status_code, answer.json()["code"]) == (422, "NO_AGES")
+
+
+async def test_before_etl_ran_the_answer_says_so(client, front):
+    front.doors.tables.datasets = []
+    for answer in (await client.get("/data"), await client.post("/data")):
+        assert answer.status_code == 404
+        assert "start etl" in answer.json()["detail"]
+
+
+async def test_who_sees_a_part_of_the_bucket_sees_no_table_and_asks_for_no_load(client, front):
+    part = await token(client, scopes=["read", "run"], places=["src-data/a/"])
+    whole = await token(client, scopes=["read", "run"], places=["src-data/"])
+    for method, path in (("GET", "/data"), ("POST", "/data"), ("GET", "/stats"), ("GET", "/data/rejects")):
+        assert (await client.request(method, path, headers=part)).status_code == 404
+        assert (await client.request(method, path, headers=whole)).is_success
+    front.doors.loads.table = [LOAD]
+    assert (await client.get("/data/loads", headers=part)).json() == []
+    assert (await client.get("/data/loads/l", headers=part)).status_code == 404
+    assert (await client.get("/data/loads/l", headers=whole)).json()["state"] == "succeeded"
+
+
+async def test_a_reader_starts_no_load_and_a_stranger_reads_nothing(client, front):
+    reader = await token(client, scopes=["read"])
+    assert (await client.get("/data", headers=reader)).status_code == 200
+    assert (await client.post("/data", headers=reader)).status_code == 403
+    assert front.doors.loads.bus.published == []
+    async with front.client(None) as stranger:
+        for path in ("/data", "/stats", "/data/loads", "/data/rejects", "/users"):
+            assert (await stranger.get(path)).status_code == 401
+
+
+async def test_a_load_is_asked_for_and_followed(client, front):
+    answer = await client.post("/data")
+    told = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == told["status_url"] == f"/data/loads/{told['load_id']}"
+    (event,) = front.doors.loads.bus.published
+    assert event == EtlRequested(load_id=told["load_id"], dataset="users", correlation_id=told["load_id"])
+    assert (await client.get(told["status_url"])).json()["state"] == "requested"
+    front.doors.loads.table = [{**LOAD, "load_id": told["load_id"], "state": "running"}]
+    assert (await client.get(told["status_url"])).json()["state"] == "running"
+
+
+async def test_a_load_that_nobody_asked_for_is_not_known(client):
+    for load_id in ("0" * 32, "x", "%27%20or%201"):
+        answer = await client.get(f"/data/loads/{load_id}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_LOAD")
+
+
+async def test_without_kafka_a_load_is_put_off(client, front):
+    front.doors.loads.bus.error = Outage("Kafka does not answer")
+    answer = await client.post("/data")
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+
+
+async def test_rejects_come_in_pages(client, front):
+    front.doors.tables.rejects_found = [REJECT, REJECT, REJECT]
+    answer = await client.get("/data/rejects?limit=2&token=secret")
+    assert answer.json()["next"] == "more"
+    assert len(answer.json()["rejects"]) == 2
+    link = re.fullmatch('<(.*)>; rel="next"', answer.headers["link"])[1]
+    assert parse_qs(urlsplit(link).query) == {"limit": ["2"], "after": ["more"]}
+
+
+async def test_counts_have_the_words_of_the_contract(client, front):
+    front.doors.tables.found = [ROW, {**ROW, "img_path": ""}]
+    assert (await client.get("/stats?min_age=3")).json() == {
+        "dataset": "users",
+        "count": 2,
+        "with_image": 1,
+        "without_image": 1,
+        "average_age": 35.0,
+        "min_age": 35,
+        "max_age": 35,
+        "ages": [{"from": 30, "to": 39, "count": 2}],
+    }
+
+
+async def test_the_page_shows_rows_rejects_ages_and_loads_and_obeys_none_of_them(browser, front):
+    front.doors.tables.found = [{**ROW, "user_id": f"{number}"} for number in range(60)]
+    front.doors.tables.rejects_found = [REJECT]
+    front.doors.loads.table = [LOAD]
+    page = await browser.get("/users?is_image_exists=true&min_age=20&contains=%22x")
+    assert page.status_code == 200
+    assert page.text.count("<img") == 50
+    assert 'src="/objects/src-data/1000.png"' in page.text
+    assert "&lt;b&gt;Zoë&lt;/b&gt;" in page.text
+    assert "no &lt;UTF-8&gt;" in page.text
+    assert 'value="&#34;x"' in page.text
+    assert "30\N{EN DASH}39" in page.text
+    assert "2,000" in page.text
+    (more,) = re.findall(r'rel="next" href="([^"]*)"', page.text)
+    wanted = {"is_image_exists": ["True"], "min_age": ["20"], "contains": ['"x'], "dataset": ["users"], "after": ["49"]}
+    assert parse_qs(urlsplit(more.replace("&amp;", "&")).query) == wanted
+
+
+async def test_run_now_needs_the_forms_own_proof_and_leads_back_to_the_load(browser, front):
+    page = await browser.get("/users")
+    csrf = re.search('name="csrf" value="([^"]+)"', page.text)[1]
+    assert (await browser.post("/users/run?dataset=users", data={})).status_code == 403
+    answer = await browser.post("/users/run?dataset=users", data={"csrf": csrf})
+    assert answer.status_code == 303
+    (event,) = front.doors.loads.bus.published
+    assert event.dataset == "users"
+    page = await browser.get(answer.headers["location"])
+    assert "asked for" in page.text
+    assert "A load is under way" in page.text
+    assert 'http-equiv="refresh"' in page.text
+    front.doors.loads.table = [{**LOAD, "load_id": event.load_id}]
+    fragment = await browser.get(f"/users/loads?load_id={event.load_id}")
+    assert fragment.text.count("<tr data-load") == 1
+    assert "A load is under way" not in fragment.text
+
+
+async def test_who_may_not_run_has_no_button(client):
+    reader = await token(client, scopes=["read"])
+    assert "Run now" in (await client.get("/users", headers=HTML)).text
+    assert "Run now" not in (await client.get("/users", headers=HTML | reader)).text
+
+
+async def test_a_page_without_a_table_says_what_makes_one(browser, front):
+    front.doors.tables.datasets = []
+    assert "No table yet" in (await browser.get("/users")).text
+
+
+async def test_a_page_without_postgres_is_told_as_one(browser, front):
+    front.doors.tables.is_away = True
+    page = await browser.get("/users")
+    assert page.status_code == 503
+    assert "<h1>Service Unavailable</h1>" in page.text

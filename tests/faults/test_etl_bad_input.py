@@ -1,0 +1,207 @@
+"""Files that are wrong in every way, dropped at once: each is told with its reason, and no neighbour notices."""
+
+import csv
+import gzip
+import io
+import json
+
+import polars as pl
+import pytest
+
+from shared.topics import ETL_REQUESTED, OBJECTS_HASHED
+from tests.support.drops import HEAD, Drop, bad_row, guarded, image, many_rows, no_image, no_rows, one_row, pair, person
+from tests.support.memory import peak, reset_peak
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.faults
+
+MIB = 1 << 20
+HEADER = b"user_id,first_name,last_name,birthts\n"
+GOOD = [str(number) for number in range(1000, 1030)]
+ROW = ("Ada", "Lovelace", 0)
+
+
+def lines(name, body, *rejected, **rows):
+    return Drop(name, body, dict.fromkeys(rows, ROW), frozenset(rejected))
+
+
+BAD = [
+    (no_rows("empty.csv", b""), "EMPTY"),
+    (no_rows("missing.csv", b"first_name, last_name\nAda, Lovelace\n"), "MISSING_COLUMN"),
+    (no_rows("extra.csv", b"first_name, last_name, birthts, shoe_size\nAda, Lovelace, 0, 38\n"), "EXTRA_COLUMN"),
+    (no_rows("twice.csv", b"first_name, last_name, birthts, birthts\nAda, Lovelace, 0, 1\n"), "DUPLICATE_COLUMN"),
+    (no_rows("keyless.csv", f"{HEAD}Ada, Lovelace, 0\nEve, Lovelace, 0\n".encode()), "NO_KEY"),
+    (no_rows("broken.csv.gz", gzip.compress(HEAD.encode() * 100)[:40]), "NOT_GZIP"),
+    (no_rows("plain.csv.gz", HEAD.encode()), "NOT_GZIP"),
+    (no_rows("no.parquet", b"PAR1 it is not PAR1"), "NOT_PARQUET"),
+    (no_image("text"), "NOT_AN_IMAGE"),
+    (bad_row("blank", "Ada, , 0"), "BLANK"),
+    (bad_row("shifted", "Ada, Lovelace"), "RAGGED"),
+    (bad_row("ragged", "Ada, Lovelace, 0, 1"), "RAGGED"),
+    (bad_row("word", "Ada, Lovelace, yesterday"), ""),
+    (bad_row("fraction", "Ada, Lovelace, 0.5"), ""),
+    (bad_row("february", "Ada, Lovelace, 2001-02-31"), ""),
+    (bad_row("seconds", "Ada, Lovelace, 946684800"), "SECONDS"),
+    (bad_row("future", "Ada, Lovelace, 32503680000000"), "OUT_OF_RANGE"),
+    (bad_row("absurd", "Ada, Lovelace, 99999999999999999999999999"), ""),
+    (bad_row("nul", "A\0da, Lovelace, 0"), "NUL"),
+    (bad_row("quote", 'Ada, "Lovelace, 0'), ""),
+    (Drop("latin1.csv", HEAD.encode() + b"J\xfcrgen, Lovelace, 0\n", rejected=frozenset({2})), "NOT_UTF8"),
+    (Drop("long.csv", HEAD.encode() + b"x" * (3 * MIB) + b"\n", rejected=frozenset({2})), "LINE_TOO_LONG"),
+    (lines("words.jsonl", b"no json\n", 1), "NOT_JSON"),
+    (lines("same.csv", HEADER + b"same,Ada,Lovelace,0\nsame,Eve,Lovelace,0\n", 3, same=1), "DUPLICATE_KEY"),
+    (lines("some.csv", HEADER + b"s1,Ada,Lovelace,0\ns2,Ada\n,Ada,Lovelace,0\n", 3, 4, s1=1), "RAGGED"),
+]
+"""Each with the code of its first reject, where one is sure."""
+
+
+def frame_of(rows):
+    data = [(user, *row) for user, row in rows.items()]
+    return pl.DataFrame(data, schema=["user_id", "first_name", "last_name", "birthts"], orient="row")
+
+
+def odd_but_good():
+    """Return what is unusual, and right."""
+    rows = {name: person(name) for name in ("bom", "utf16", "tabs", "zipped", "objects", "columns", "windows")}
+    of = {name: {name: row} for name, row in rows.items()}
+    parquet = io.BytesIO()
+    frame_of(of["columns"]).write_parquet(parquet)
+    plain = {name: one_row(name).body for name in rows}
+    tabs = "first_name\tlast_name\tbirthts\n" + "\t".join(map(str, rows["tabs"])) + "\n"
+    formulas = ("=cmd|' /C calc'!A0", "@SUM(A1)", 0)
+    return [
+        Drop("bom.csv", b"\xef\xbb\xbf" + plain["bom"], of["bom"]),
+        Drop("utf16.csv", plain["utf16"].decode().encode("utf-16"), of["utf16"]),
+        Drop("windows.csv", plain["windows"].replace(b"\n", b"\r\n"), of["windows"]),
+        Drop("zipped.CSV.gz", gzip.compress(plain["zipped"]), of["zipped"]),
+        Drop("tabs.tsv", tabs.encode(), of["tabs"]),
+        Drop("objects.jsonl", frame_of(of["objects"]).write_ndjson().encode(), of["objects"]),
+        Drop("columns.parquet", parquet.getvalue(), of["columns"]),
+        Drop("header.csv", HEADER),
+        Drop("a.b.c.csv", f"{HEAD}Ada, Lovelace, 0\n".encode(), {"a.b.c": ROW}),
+        Drop("=1+1.csv", f"{HEAD}{', '.join(map(str, formulas))}\n".encode(), {"=1+1": formulas}),
+        image("a.b.c", ending="PNG", kind="jpeg"),
+        image("bom", ending="webp", kind="webp"),
+        image("utf16", ending="Gif", kind="gif"),
+        image("nobody"),
+    ]
+
+
+def test_a_zoo_of_files_at_once_and_then_mended(users, tables):
+    users.serve(2)
+    zoo = [*(drop for drop, _ in BAD), *odd_but_good(), *(drop for user in GOOD for drop in pair(user))]
+    assert len(users.put_all(zoo)) == len(zoo)
+    tables.over()
+    wanted = tables.judge()
+    assert set(GOOD) < set(wanted)
+    sure = {drop.name: code for drop, code in BAD if code}
+    assert {name: code for name, code in first_codes(users).items() if name in sure} == sure
+    for row in users.rejects():
+        assert len(row["reason"].splitlines()) == 1, dict(row)
+        assert row["value"].isprintable(), dict(row)
+        assert len(row["value"]) <= 200, dict(row)
+
+    mended = [mend(drop) for drop, _ in BAD]
+    assert len(users.put_all(mended)) == len(mended)
+    tables.over()
+    assert set(tables.judge()) >= set(wanted) - {"same", "s1"}
+    assert not users.rejects()
+
+
+def first_codes(users):
+    codes = {}
+    for row in users.rejects():
+        codes.setdefault(row["key"].removeprefix(users.world.prefix), row["code"])
+    return codes
+
+
+def mend(drop):
+    """Return a right file under a wrong one's name."""
+    stem, _, ending = drop.name.partition(".")
+    body = one_row(stem).body
+    rows = {stem: person(stem)}
+    if ending == "png":
+        return image(stem)
+    if ending == "jsonl":
+        return Drop(drop.name, frame_of(rows).write_ndjson().encode(), rows)
+    if ending == "parquet":
+        whole = io.BytesIO()
+        frame_of(rows).write_parquet(whole)
+        return Drop(drop.name, whole.getvalue(), rows)
+    return Drop(drop.name, gzip.compress(body) if ending.endswith("gz") else body, rows)
+
+
+def test_cells_that_a_spreadsheet_would_run_are_text_in_the_file(users, tables):
+    users.serve()
+    cells = ["=1+1", "+1", "-1", "@A1", "'", '=HYPERLINK("x")']
+    rows = {f"u{number}": (cell, "x", 0) for number, cell in enumerate(cells)}
+    users.put(Drop("cells.jsonl", frame_of(rows).write_ndjson().encode(), rows))
+    tables.over()
+    tables.judge()
+    shown = list(csv.DictReader(io.StringIO(users.output("csv").decode(), newline="")))
+    assert [row["first_name"] for row in shown] == list(map(guarded, cells))
+
+
+def test_a_line_of_a_gigabyte_costs_a_reject_and_no_memory(users, tables):
+    (name,) = users.serve()
+    users.put(*pair("1000"))
+    until(lambda: not tables.unsettled(), 30, tables.unsettled)
+    pid = users.world.stack.pid(name)
+    reset_peak(pid)
+    users.put(Drop("huge.csv", HEAD.encode() + b"x" * (1 << 30), rejected=frozenset({2})), one_row("1001"))
+    until(lambda: "1001" in {row["user_id"] for row in users.table("user_id")}, 60, "the neighbour waits")
+    until(lambda: not tables.unsettled(), 120, tables.unsettled)
+    print(f"\npeak {peak(pid) / MIB:.0f} MiB")
+    assert peak(pid) < 400 * MIB
+    assert users.world.stack.pid(name) == pid
+    tables.judge_facts()
+
+
+def test_a_bomb_of_gzip_is_stopped(users, tables):
+    (name,) = users.serve()
+    pid = users.world.stack.pid(name)
+    zeros = gzip.compress(b"\0" * (1 << 30), 1)
+    users.put(Drop("bomb.csv.gz", zeros, rejected=frozenset({0})), *pair("1000"))
+    until(lambda: not tables.differing() or users.rejects(), 120, tables.differing)
+    until(lambda: len(users.table("1")) == 1, 30, "the neighbour waits")
+    print(f"\npeak {peak(pid) / MIB:.0f} MiB, {[dict(row) for row in users.rejects()]}")
+    assert peak(pid) < 400 * MIB
+
+
+def test_many_bad_rows_are_counted_and_some_are_kept(users):
+    users.serve(etl_rejects_kept=50)
+    users.put(many_rows("many", {"good": ROW}, bad=[f"b{number},Ada,Lovelace,never" for number in range(5000)]))
+    question = "SELECT rows, rejected FROM api.sources WHERE dataset = $1"
+    found = until(lambda: users.world.database.rows(question, users.dataset), 60, "no source")[0]
+    assert (found["rows"], found["rejected"]) == (1, 5000)
+    assert len(users.rejects()) == 50
+
+
+def test_poison_on_its_topics_stops_nobody(users, tables):
+    users.serve()
+    kafka, mine = users.world.kafka, users.world.prefix.encode()
+    topics = (ETL_REQUESTED.name, OBJECTS_HASHED.name)
+    bodies = (b"no json", b'{"a": 1}', b"", None, b"[" * 100_000)
+    kafka.send_all((topic, mine, body, ()) for topic in topics for body in bodies)
+    users.put(*pair("1000"))
+    until(lambda: not tables.differing(), 60, tables.differing)
+    for topic in topics:
+        until(
+            lambda topic=topic: len(letters(users, topic, mine)) == len(bodies),
+            30,
+            lambda topic=topic: [
+                (one.header("dlq_code"), (one.value or b"")[:9]) for one in letters(users, topic, mine)
+            ],
+        )
+
+
+def test_a_load_of_a_dataset_that_nobody_knows_is_a_dead_letter(users):
+    users.serve()
+    wanted = json.dumps({"load_id": users.world.prefix, "dataset": "nobodys"}).encode()
+    users.world.kafka.send(ETL_REQUESTED.name, wanted, mine := users.world.prefix.encode())
+    (letter,) = until(lambda: letters(users, ETL_REQUESTED.name, mine), 30, "no letter")
+    assert users.dataset in letter.header("dlq_reason")
+
+
+def letters(users, topic, key):
+    return [one for one in users.world.kafka.read(f"{topic}.etl.dlq") if one.key == key]

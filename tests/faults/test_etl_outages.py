@@ -1,0 +1,119 @@
+"""Servers that etl needs go away in the middle: it waits, and then everything is there once."""
+
+import random
+import secrets
+import time
+
+import pytest
+
+from tests.support.drops import pair
+from tests.support.etl import BUCKET
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.faults
+
+PEOPLE = [str(number) for number in range(1000, 1100)]
+
+
+@pytest.fixture
+def dropped():
+    return [drop for user in PEOPLE for drop in pair(user)]
+
+
+def test_postgres_away_in_the_middle(users, tables, dropped):
+    users.serve(2)
+    with users.dropping(dropped, threads=2) as acknowledged:
+        for end in ("stop", "kill", "kill"):
+            with users.world.without("postgres", end=end):
+                time.sleep(1)  # the length of the fault, not a wait
+    tables.over()
+    assert len(acknowledged) == len(dropped)
+    assert sorted(tables.judge()) == PEOPLE
+
+
+def test_postgres_killed_during_loads(users, tables, dropped):
+    users.serve(2, etl_slice=20)
+    with users.world.without("ingest"):
+        assert len(users.put_all(dropped)) == len(dropped)
+        load = users.ask_for_load()
+        for _ in range(3):
+            users.world.stack.kill("postgres")
+            users.world.stack.start("postgres")
+        assert users.loaded(load)["state"] == "succeeded"
+        until(lambda: len(users.table("1")) == len(PEOPLE), 30, lambda: len(users.table("1")))
+    tables.over()
+    assert sorted(tables.judge()) == PEOPLE
+
+
+def test_minio_killed_in_the_middle(users, tables, dropped):
+    seed = secrets.randbits(32)
+    print(f"\nseed {seed}")
+    chance = random.Random(seed)
+    users.serve(2)
+    acknowledged = set()
+    for each in range(4):
+        with users.dropping(dropped[each::4], threads=8) as some:
+            time.sleep(chance.uniform(0.1, 0.6))  # a random moment, not a wait
+            users.world.stack.kill("minio")
+        users.world.stack.start("minio")
+        acknowledged |= some
+    tables.over()
+    tables.oracle.sweep()
+    tables.judge()
+    print(f"{len(acknowledged)} of {len(dropped)} acknowledged")
+    held = {key.removeprefix(users.world.prefix) for key, _, _ in users.stored()}
+    assert acknowledged <= held, acknowledged - held
+
+
+def test_minio_away_while_events_are_read_rejects_nothing(users, tables, dropped):
+    """An object that cannot be read now is neither gone nor wrong."""
+    names = users.serve(2)
+    users.put(*dropped[:2])
+    until(lambda: not tables.unsettled(), 30, tables.unsettled)
+    for name in names:
+        users.world.stack.pause(name)
+    users.put_all(dropped)
+    with users.world.without("minio"):
+        for name in names:
+            users.world.stack.resume(name)
+        time.sleep(3)  # the length of the fault, not a wait
+        assert not users.rejects()
+        assert len(users.table("1")) == 1
+    tables.over()
+    assert sorted(tables.judge()) == PEOPLE
+
+
+def test_kafka_away_in_the_middle(users, tables, dropped):
+    users.serve(2)
+    with users.world.without("kafka"), users.dropping(dropped, threads=200) as acknowledged:
+        until(lambda: len(users.stored()) == len(dropped), 60, lambda: f"{len(users.stored())} stored")
+        users.world.stack.start("kafka")
+    tables.over()
+    assert len(acknowledged) == len(dropped)
+    assert sorted(tables.judge()) == PEOPLE
+
+
+def test_events_that_never_come_are_found_by_a_load(users, tables, dropped):
+    users.serve(2)
+    with users.world.without("ingest"):
+        users.put_all(dropped)
+        assert users.loaded(users.ask_for_load())["changed"] == len(dropped)
+        users.remove(*(f"{user}.csv" for user in PEOPLE[::2]))
+        again = users.loaded(users.ask_for_load())
+        assert (again["listed"], again["changed"], again["removed"]) == (150, 0, 50)
+    tables.over()
+    assert sorted(tables.judge()) == PEOPLE[1::2]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_bucket_that_is_emptied_is_an_empty_table(users, tables, dropped, again):
+    users.serve(2)
+    users.put_all(dropped)
+    until(lambda: not tables.unsettled(), 60, tables.unsettled)
+    users.world.s3.delete_objects(
+        Bucket=BUCKET, Delete={"Objects": [{"Key": key} for key, _, _ in users.stored()], "Quiet": True}
+    )
+    if again:
+        users.put_all(dropped)
+    tables.over()
+    assert sorted(tables.judge()) == (PEOPLE if again else [])

@@ -1,0 +1,176 @@
+"""`penstock etl`: what an operator asks of tables made of files, and what he is told."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from services.etl.adapters.schema import ensure_tables
+from services.etl.core.datasets import Datasets
+from shared.postgres import migrate, open_pool
+from shared.settings import Settings
+from tests.support.etl import Users
+from tests.support.topics import run
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.integration
+
+PENSTOCK = Path(sys.executable).with_name("penstock")
+GOOD = b"first_name, last_name, birthts\nAda, Byron, 473385600000\n"
+BAD = b"first_name, last_name, birthts\nAda, , 473385600000\n"
+
+
+class Console:
+    """The console as an operator starts it: a process, its output, its exit code."""
+
+    def __init__(self, env, folder):
+        self.env = {**os.environ, **env}
+        self.folder = folder
+
+    def start(self, *words, **env):
+        return subprocess.Popen(
+            [PENSTOCK, "etl", *words],
+            env={**self.env, **env},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words, code=0, **env):
+        process = self.start(*words, **env)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == code, (words, process.returncode, out, err)
+        assert "Traceback" not in err
+        return out, err
+
+    def json(self, *words, **env):
+        return json.loads(self.run(*words, "--json", **env)[0])
+
+
+@pytest.fixture
+def console(stack, tmp_path):
+    return Console(stack.env, tmp_path)
+
+
+@pytest.fixture
+def users(world, tmp_path):
+    users = Users(world, tmp_path)
+    yield users
+    users.stop()
+
+
+@pytest.fixture
+def declared(users, stack):
+    """A dataset that is known while no etl runs."""
+
+    async def declare():
+        dsn = Settings(postgres_dsn=stack.env["PENSTOCK_POSTGRES_DSN"]).postgres_dsn
+        await migrate(dsn, "etl", "services.etl.migrations")
+        async with open_pool(dsn, service="test") as pool:
+            await ensure_tables(pool, Datasets.parse(users.datasets.read_text("utf-8")))
+
+    users.stop()
+    run(declare())
+    return users
+
+
+def test_a_load_tells_what_it_found_and_where_the_table_is(console, users):
+    users.serve()
+    users.world.put("1.csv", GOOD, bucket="src-data")
+    until(users.table, 30, "the row")
+    found = console.json("run", users.dataset, "--timeout", "60")
+    assert (found["dataset"], found["listed"], found["changed"], found["removed"]) == (users.dataset, 1, 0, 0)
+    assert f"processed-data/{users.stem}.csv" in found["outputs"]
+    out, _ = console.run("run", users.dataset)
+    assert "1 object in the bucket" in out
+    assert "changed 0   removed 0" in out
+
+
+def test_what_is_rejected_is_shown_with_its_reason_until_it_is_mended(console, users):
+    users.serve()
+    users.world.put("1.csv", BAD, bucket="src-data")
+    until(users.rejects, 30, "the reject")
+    found = console.json("rejects", users.dataset)
+    (reject,) = found["rejects"]
+    assert (found["rows"], found["files"]) == (1, 1)
+    assert (reject["key"], reject["row"], reject["column"]) == (f"{users.world.prefix}1.csv", 2, "last_name")
+    for name in (reject["key"], f"src-data/{reject['key']}", f"s3://src-data/{reject['key']}"):
+        assert console.json("rejects", "--file", name)["rejects"] == [reject]
+    out, _ = console.run("rejects", users.dataset)
+    assert reject["reason"] in " ".join(out.split())
+    users.world.put("1.csv", GOOD, bucket="src-data")
+    until(lambda: not users.rejects(), 30, "the mend")
+    assert console.json("rejects", users.dataset) == {"rows": 0, "files": 0, "rejects": []}
+    assert console.run("rejects", users.dataset)[0] == "nothing is rejected\n"
+
+
+def test_the_state_of_a_dataset_is_shown_and_its_last_loads(console, users):
+    users.serve()
+    users.world.put("1.csv", GOOD, bucket="src-data")
+    load_id = console.json("run", users.dataset, "--no-wait")["load_id"]
+    assert users.loaded(load_id)["state"] == "succeeded"
+
+    def mine():
+        found = console.json("status", "--limit", "50")
+        return next(one for one in found["datasets"] if one["name"] == users.dataset), found["loads"]
+
+    until(lambda: mine()[0]["is_behind"] is False and mine()[0]["rows"] == 1, 30, lambda: str(mine()))
+    one, loads = mine()
+    assert (one["files"], one["images"], one["rejected"]) == (1, 0, 0)
+    assert load_id in {load["load_id"] for load in loads if load["dataset"] == users.dataset}
+    out, _ = console.run("status", "--limit", "50")
+    assert users.dataset in out
+    assert "succeeded" in out
+
+
+def test_a_dataset_that_there_is_not_is_wrong_usage_and_names_those_there_are(console, declared):
+    _, err = console.run("run", "usrs", code=2)
+    assert "there is no dataset usrs" in err
+    assert declared.dataset in err
+
+
+def test_a_load_that_nobody_takes_is_told_in_one_line(console, declared):
+    _, err = console.run("run", declared.dataset, "--timeout", "1", code=1)
+    assert "does etl run" in err
+    assert err.count("\n") == 1
+
+
+def test_a_load_that_fails_is_told_with_its_reason(console, declared):
+    running = console.start("run", declared.dataset)
+    (asked,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")
+    declared.world.database.rows(
+        "INSERT INTO etl.loads (load_id, dataset, why, state, error, correlation_id)"
+        " VALUES ($1, $2, 'test', 'failed', 'the disk of x is on fire', '')",
+        asked.body["load_id"],
+        declared.dataset,
+    )
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "the disk of x is on fire" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["status"], ["rejects"], ["run"]])
+def test_where_etl_has_never_run_that_is_what_is_said(console, world, words):
+    name = f"empty_{uuid.uuid4().hex[:8]}"
+    world.database.rows(f'CREATE DATABASE "{name}"')
+    dsn = world.stack.env["PENSTOCK_POSTGRES_DSN"].rpartition("/")[0] + f"/{name}"
+    try:
+        _, err = console.run(*words, code=1, PENSTOCK_POSTGRES_DSN=dsn)
+    finally:
+        world.database.rows(f'DROP DATABASE "{name}"')
+    assert "etl has never run" in err
+    assert "make up" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["status"], ["rejects"], ["run"]])
+def test_a_database_that_does_not_answer_is_told_in_one_line(console, words, unused_tcp_port):
+    _, err = console.run(*words, code=1, PENSTOCK_POSTGRES_PORT=str(unused_tcp_port))
+    assert f"Postgres at 127.0.0.1:{unused_tcp_port}" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,501 @@
+"""The files in the output bucket: what the table says, written rarely, and never by who comes too late."""
+
+import asyncio
+import csv
+import io
+import uuid
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import polars as pl
+import pytest
+from pydantic import SecretStr
+
+from services.etl.adapters.exports import Exports
+from services.etl.adapters.outputs import Outputs
+from services.etl.adapters.schema import ensure_tables
+from services.etl.core.datasets import Dataset, Datasets
+from services.etl.settings import EtlSettings
+from services.etl.workers import Exporter
+from shared.errors import PenstockError
+from shared.postgres import migrate, open_pool
+from shared.storage import ObjectGone, ObjectRef, open_store
+from shared.work import MIGRATIONS, Lease, LeaseLost, RetryPolicy, Worker, WorkQueue
+
+pytestmark = pytest.mark.integration
+
+SECTION = """
+[{name}]
+bucket = "src-data"
+prefix = "{name}/"
+key = "user_id"
+images = ["png"]
+
+[{name}.columns]
+name = {{ type = "text" }}
+born = {{ type = "date" }}
+seen = {{ type = "timestamp" }}
+score = {{ type = "number" }}
+agrees = {{ type = "boolean" }}
+birthts = {{ type = "milliseconds" }}
+"""
+COLUMNS = "user_id,name,born,seen,score,agrees,birthts,img_path"
+STORED = datetime(2024, 2, 29, tzinfo=UTC)
+
+
+@dataclass
+class Place:
+    """One dataset with an output bucket of its own that keeps every version, so that writes can be counted."""
+
+    pool: Any
+    store: Any
+    boto: Any
+    dataset: Dataset
+    settings: EtlSettings
+    lease_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        self.queue = WorkQueue(self.pool, f"exports.{self.dataset.name}", lease_seconds=self.lease_seconds)
+        self.exporter = self.another()
+
+    @property
+    def bucket(self) -> str:
+        return self.settings.etl_output_bucket
+
+    def another(self, **settings: object) -> Exporter:
+        exports = Exports(self.pool, self.queue, self.settings.model_copy(update=settings))
+        return Exporter(exports, Outputs(self.store, self.bucket), Datasets({self.dataset.name: self.dataset}))
+
+    async def source(self, key: str, kind: str = "rows") -> int:
+        return await self.pool.fetchval(
+            "INSERT INTO etl.sources (bucket, key, dataset, kind, etag, stored_at)"
+            " VALUES ('src-data', $1, $2, $3, 'e', $4) RETURNING id",
+            f"{self.dataset.name}/{key}",
+            self.dataset.name,
+            kind,
+            STORED,
+        )
+
+    async def insert(self, source: int, *rows: tuple[Any, ...]) -> None:
+        marks = ", ".join(f"${number}" for number in range(1, 8))
+        await self.pool.executemany(
+            f'INSERT INTO etl."{self.dataset.name}" VALUES ({marks}, {source}, 1)',  # noqa: S608
+            [(*row, *[None] * (7 - len(row))) for row in rows],
+        )
+        await self.exporter.exports.redo(self.dataset.name)
+
+    async def reject(self, source: int, *rejects: tuple[Any, ...]) -> None:
+        """Say, as a writer does, that these are all that is wrong with a source."""
+        await self.pool.execute("DELETE FROM etl.rejects WHERE source_id = $1", source)
+        await self.pool.executemany(f"INSERT INTO etl.rejects VALUES ({source}, $1, $2, $3, $4, $5)", rejects)  # noqa: S608
+        await self.pool.execute("UPDATE etl.sources SET fence = fence + 1, is_stale = true WHERE id = $1", source)
+        await self.exporter.exports.redo(self.dataset.name)
+
+    async def claimed(self) -> list[Lease]:
+        for due in await self.exporter.exports.due([self.dataset.name]):
+            await self.exporter.exports.ask(due)
+        return [Lease(item) for item in await self.queue.claim("test", 2)]
+
+    async def write(self, exporter: Exporter | None = None) -> int:
+        """Write all that is due; return how much that was."""
+        leases = await self.claimed()
+        for lease in leases:
+            await (exporter or self.exporter).write(lease)
+            await self.queue.complete(lease.item)
+        return len(leases)
+
+    async def state(self) -> Any:
+        return await self.pool.fetchrow("SELECT * FROM etl.exports WHERE dataset = $1", self.dataset.name)
+
+    async def cells(self) -> list[list[str]]:
+        _, body = await self.store.read(ObjectRef(self.bucket, f"{self.dataset.name}.csv"))
+        return list(csv.reader(io.StringIO(body.decode(), newline="")))
+
+    async def frame(self) -> pl.DataFrame:
+        _, body = await self.store.read(ObjectRef(self.bucket, f"{self.dataset.name}.parquet"))
+        return pl.read_parquet(io.BytesIO(body))
+
+    async def users(self) -> set[str]:
+        frame, cells = await self.frame(), await self.cells()
+        assert frame["user_id"].to_list() == [row[0] for row in cells[1:]]
+        return set(frame["user_id"])
+
+    async def rejects(self, key: str) -> list[list[str]] | None:
+        with suppress(ObjectGone):
+            ref = ObjectRef(self.bucket, f"rejects/{self.dataset.name}/{self.dataset.name}/{key}.csv")
+            _, body = await self.store.read(ref)
+            return list(csv.reader(io.StringIO(body.decode(), newline="")))
+        return None
+
+    def writes(self, ending: str) -> int:
+        listed = self.boto.list_object_versions(Bucket=self.bucket, Prefix=f"{self.dataset.name}.{ending}")
+        return len(listed.get("Versions", ()))
+
+
+@pytest.fixture
+async def place(stack, tmp_path):
+    name = f"x{uuid.uuid4().hex[:10]}"
+    settings = EtlSettings(
+        s3_endpoint=stack.env["PENSTOCK_S3_ENDPOINT"],
+        s3_access_key=stack.env["PENSTOCK_S3_ACCESS_KEY"],
+        s3_secret_key=SecretStr(stack.env["PENSTOCK_S3_SECRET_KEY"]),
+        postgres_dsn=SecretStr(stack.env["PENSTOCK_POSTGRES_DSN"]),
+        state_dir=tmp_path,
+        etl_output_bucket=f"out-{name}",
+        etl_debounce_seconds=0,
+        etl_debounce_most_seconds=0,
+    )
+    boto = boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
+        region_name="us-east-1",
+    )
+    boto.create_bucket(Bucket=settings.etl_output_bucket)
+    boto.put_bucket_versioning(Bucket=settings.etl_output_bucket, VersioningConfiguration={"Status": "Enabled"})
+    datasets = Datasets.parse(SECTION.format(name=name))
+    await migrate(settings.postgres_dsn, "work", MIGRATIONS)
+    await migrate(settings.postgres_dsn, "etl", "services.etl.migrations")
+    async with AsyncExitStack() as opened:
+        pool = await opened.enter_async_context(open_pool(settings.postgres_dsn, service="test"))
+        store = await opened.enter_async_context(open_store(settings))
+        await ensure_tables(pool, datasets)
+        yield Place(pool, store, boto, datasets.by_name[name], settings)
+    boto.close()
+
+
+async def eventually(condition, seconds=10.0):
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - servers tell nobody
+            await asyncio.sleep(0.05)
+
+
+async def test_both_files_say_what_the_table_says(place):
+    rows = [
+        ("1", 'Zoë "Zed" O\'Brien', date(2000, 2, 29), STORED, 1.5, True, 951_782_400_000),
+        ("2", "two\r\nlines, and a comma", date(1900, 1, 1), None, float("inf"), False, -1),
+        ("3", "", None, None, 1e-300, None, 2**62),
+        ("4", None),
+        ("é\N{GRINNING FACE}", " blanks "),
+    ]
+    await place.insert(await place.source("many.csv"), *rows)
+    image = await place.source("2.png", "image")
+    await place.pool.execute(
+        "INSERT INTO etl.images VALUES ($1, $2, '2', 'image/png', 64, 48)", image, place.dataset.name
+    )
+    assert await place.write() == 1
+    path = f"src-data/{place.dataset.name}/2.png"
+    frame = await place.frame()
+    assert frame.schema == pl.Schema(
+        {
+            "user_id": pl.String,
+            "name": pl.String,
+            "born": pl.Date,
+            "seen": pl.Datetime("us", "UTC"),
+            "score": pl.Float64,
+            "agrees": pl.Boolean,
+            "birthts": pl.Int64,
+            "img_path": pl.String,
+            "img_type": pl.String,
+            "img_width": pl.Int64,
+            "img_height": pl.Int64,
+            "img_sha256": pl.String,
+        }
+    )
+    known = {"2": (path, "image/png", 64, 48, None)}
+    assert frame.rows() == [
+        (*row, *[None] * (7 - len(row)), *known.get(row[0], ("", None, None, None, None))) for row in rows
+    ]
+    head, *cells = await place.cells()
+    assert ",".join(head) == COLUMNS
+    assert [row[:2] for row in cells] == [[row[0], row[1] or ""] for row in rows]
+    assert cells[0][2:] == ["2000-02-29", "2024-02-29 00:00:00+00", "1.5", "t", "951782400000", ""]
+    assert cells[1][-1] == path
+    state = await place.state()
+    assert (state["rows"], state["written"], state["dirty_since"]) == (5, state["changed"], None)
+    assert list((place.settings.state_dir / "exports").iterdir()) == []
+
+
+async def test_what_a_spreadsheet_would_run_is_text_in_csv_and_itself_in_parquet(place):
+    names = ["=1+1", "+1", "-1", "@x", "\tx", "a=1", "'=1"]
+    await place.insert(await place.source("many.csv"), *((f"={n}", name) for n, name in enumerate(names)))
+    await place.write()
+    cells = await place.cells()
+    assert [row[1] for row in cells[1:]] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=1", "'=1"]
+    assert [row[0] for row in cells[1:]] == [f"'={n}" for n in range(len(names))]
+    assert (await place.frame())["name"].to_list() == names
+
+
+async def test_an_empty_table_is_a_file_once_it_was_loaded_and_not_before(place):
+    assert await place.write() == 0
+    assert place.writes("csv") == 0
+    await place.pool.execute(
+        "INSERT INTO etl.loads (load_id, dataset, why, state, correlation_id)"
+        " VALUES ('l', $1, 'test', 'succeeded', '')",
+        place.dataset.name,
+    )
+    assert await place.write() == 1
+    assert await place.cells() == [COLUMNS.split(",")]
+    assert (await place.frame()).shape == (0, 12)
+
+
+async def test_a_burst_is_written_a_few_times_and_its_last_change_within_five_seconds(place):
+    exporters = [place.another(etl_debounce_seconds=0.4, etl_debounce_most_seconds=1.0) for _ in range(2)]
+    crew = [Worker(place.queue, one.write, concurrency=2, retries=RetryPolicy()).run for one in exporters]
+    loops = [asyncio.create_task(loop()) for loop in (*crew, *(one.watch for one in exporters))]
+    source, clock = await place.source("many.csv"), asyncio.get_running_loop().time
+    try:
+        started, number = clock(), 0
+        while clock() < started + 3:
+            await place.insert(source, (f"{number:05}", "x"))
+            await asyncio.sleep(0.01)  # the pace of the burst
+            number += 1
+        await eventually(lambda: is_shown(place, number), 5)
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+    assert number > 30
+    assert 2 <= place.writes("csv") <= 5
+    assert place.writes("parquet") <= 5
+    assert len(await place.users()) == number
+
+
+async def is_shown(place, rows):
+    with suppress(ObjectGone):
+        return len(await place.cells()) == rows + 1 == (await place.frame()).height + 1
+    return False
+
+
+async def test_what_changes_nothing_in_the_files_is_not_written_again(place):
+    await place.insert(await place.source("a.csv"), ("1", "x"))
+    await place.write()
+    await place.exporter.exports.redo(place.dataset.name)
+    assert await place.write() == 1
+    assert (place.writes("csv"), place.writes("parquet")) == (1, 1)
+    image = await place.source("1.png", "image")
+    await place.pool.execute(
+        "INSERT INTO etl.images VALUES ($1, $2, '1', 'image/png', 6, 4)", image, place.dataset.name
+    )
+    await place.exporter.exports.redo(place.dataset.name)
+    await place.write()
+    assert (place.writes("csv"), place.writes("parquet")) == (2, 2)
+
+
+class Sleeper:
+    """Outputs whose first write happens when it is let go, as when its process was stopped before it."""
+
+    def __init__(self, outputs):
+        self._outputs = outputs
+        self.asleep, self.awake = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._outputs, name)
+
+    async def replace(self, *args, **options):
+        self.asleep.set()
+        await self.awake.wait()
+        return await self._outputs.replace(*args, **options)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["file is there", "file is not there"])
+async def test_a_writer_that_slept_overwrites_no_newer_file(place, is_there):
+    place.queue.lease_seconds = 0.1
+    source = await place.source("a.csv")
+    if is_there:
+        await place.insert(source, ("0", "x"))
+        await place.write()
+    await place.insert(source, ("1", "x"))
+    sleeper = place.another()
+    slow = Exporter(sleeper.exports, Sleeper(sleeper.outputs), sleeper.datasets)
+    (lease,) = await place.claimed()
+    zombie = asyncio.create_task(slow.write(lease))
+    await slow.outputs.asleep.wait()
+    await place.insert(source, ("2", "x"))
+    await eventually(place.write)
+    newest, writes = await place.users(), place.writes("csv")
+    assert {"1", "2"} <= newest
+    slow.outputs.awake.set()
+    with pytest.raises(LeaseLost):
+        await zombie
+    assert await place.users() == newest
+    assert place.writes("csv") == writes
+    assert (await place.state())["written"] == (await place.state())["changed"]
+
+
+async def test_a_writer_that_dies_before_it_says_so_leaves_no_second_write(place, monkeypatch):
+    await place.insert(await place.source("a.csv"), ("1", "x"))
+    with monkeypatch.context() as patched:
+
+        async def die(*_):
+            raise RuntimeError("killed")
+
+        patched.setattr(Exports, "mark", die)
+        (lease,) = await place.claimed()
+        with pytest.raises(RuntimeError, match="killed"):
+            await place.exporter.write(lease)
+    assert (await place.state())["written"] == 0
+    await place.exporter.write(lease)
+    assert (await place.state())["written"] > 0
+    assert (place.writes("csv"), place.writes("parquet")) == (1, 1)
+
+
+async def test_a_change_beside_the_write_keeps_the_files_behind(place, monkeypatch):
+    source = await place.source("a.csv")
+    await place.insert(source, ("1", "x"))
+    mark = Exports.mark
+
+    async def change_first(self, *told):
+        monkeypatch.setattr(Exports, "mark", mark)
+        await place.insert(source, ("2", "x"))
+        await mark(self, *told)
+
+    monkeypatch.setattr(Exports, "mark", change_first)
+    await place.write()
+    state = await place.state()
+    assert state["written"] == state["changed"] - 1
+    assert state["dirty_since"] < state["changed_at"]
+    assert await place.write() == 1
+    assert await place.users() == {"1", "2"}
+    assert (await place.state())["dirty_since"] is None
+
+
+async def test_what_could_not_be_asked_for_beside_a_write_is_asked_for_after_it(place, monkeypatch):
+    source = await place.source("a.csv")
+    await place.insert(source, ("1", "x"))
+    await place.exporter._look()
+    (item,) = await place.queue.claim("test", 2)
+    mark = Exports.mark
+
+    async def change_first(self, *told):
+        await place.insert(source, ("2", "x"))
+        await place.exporter._look()
+        await mark(self, *told)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Exports, "mark", change_first)
+        await place.exporter.write(Lease(item))
+    assert await place.queue.claim("test", 2) == []
+    await place.exporter._look()
+    assert len(await place.queue.claim("test", 2)) == 1
+
+
+async def test_what_fails_for_good_is_not_asked_for_at_once(place, monkeypatch):
+    await place.insert(await place.source("a.csv"), ("1", "x"))
+    await place.exporter._look()
+    (item,) = await place.queue.claim("test", 2)
+    await place.queue.fail(item, "no bucket", retry_in=None)
+    await place.exporter._look()
+    assert await place.queue.claim("test", 2) == []
+    monkeypatch.setattr("services.etl.workers.exporter.ASKED_SECONDS", -1.0)
+    await place.exporter._look()
+    assert len(await place.queue.claim("test", 2)) == 1
+
+
+async def test_parts_that_a_killed_process_left_are_removed(place):
+    ref = ObjectRef(place.bucket, f"{place.dataset.name}.csv")
+    async with open_store(place.settings) as other:
+        writing = other.write(ref)
+        writer = await writing.__aenter__()
+        await writer.write(bytes(6 << 20))
+        await writer._settle(most=0)
+    # its journal is closed as when its process had died; nobody removed its parts
+    assert place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
+    await place.exporter.outputs.tidy()
+    assert not place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
+
+
+async def test_files_that_somebody_else_removed_or_changed_come_back(place):
+    await place.insert(await place.source("a.csv"), ("1", "x"))
+    await place.write()
+    await place.exporter._mend()
+    assert await place.write() == 0
+    await place.store.delete(ObjectRef(place.bucket, f"{place.dataset.name}.csv"))
+    await place.exporter._mend()
+    assert await place.write() == 1
+    assert await place.users() == {"1"}
+    await place.store.put(ObjectRef(place.bucket, f"{place.dataset.name}.parquet"), b"nonsense")
+    await place.exporter._mend()
+    assert await place.write() == 1
+    assert await place.users() == {"1"}
+
+
+async def test_rejects_are_a_file_as_long_as_there_are_any(place):
+    source = await place.source("bad.csv")
+    await place.reject(source, (7, "name", "=1+1", "BLANK", 'two\nlines, "quoted"'), (2, "", "", "RAGGED", "3 cells"))
+    await place.write()
+    assert await place.rejects("bad.csv") == [
+        ["row", "column", "value", "code", "reason"],
+        ["2", "", "", "RAGGED", "3 cells"],
+        ["7", "name", "'=1+1", "BLANK", 'two\nlines, "quoted"'],
+    ]
+    assert await place.pool.fetchval("SELECT has_rejects_file AND NOT is_stale FROM etl.sources WHERE id = $1", source)
+    await place.reject(source)
+    await place.write()
+    assert await place.rejects("bad.csv") is None
+    assert (
+        await place.pool.fetchval("SELECT has_rejects_file OR is_stale FROM etl.sources WHERE id = $1", source) is False
+    )
+
+
+async def test_rejects_of_a_key_that_would_be_too_long_or_in_the_way_have_a_place_too(place):
+    keys = [
+        "a",
+        "a.csv/b",
+        f"{'ü' * 125}.csv",
+        "/".join(["x" * 200] * 5)[: 1015 - len(place.dataset.name)],
+        "ä ö+%25?#&",
+    ]
+    for number, key in enumerate(keys):
+        await place.reject(await place.source(key), (number, "", "", "BAD", key))
+    await place.write()
+    pages = [page async for page in place.store.list(place.bucket, prefix="rejects/")]
+    bodies = [(await place.store.read(info.ref))[1].decode() for page in pages for info in page]
+    assert sorted(next(csv.DictReader(io.StringIO(body)))["reason"] for body in bodies) == sorted(keys)
+
+
+async def test_rejects_that_changed_beside_the_write_are_written_again(place, monkeypatch):
+    source = await place.source("bad.csv")
+    await place.reject(source, (1, "", "", "OLD", "old"))
+    settle = Exports.settle
+
+    async def change_first(self, *told):
+        monkeypatch.setattr(Exports, "settle", settle)
+        await place.reject(source, (1, "", "", "NEW", "new"))
+        await settle(self, *told)
+
+    monkeypatch.setattr(Exports, "settle", change_first)
+    await place.write()
+    await place.write()
+    assert (await place.rejects("bad.csv"))[1][-1] == "new"
+    assert await place.write() == 0
+
+
+async def test_many_rejects_are_all_written(place):
+    for number in range(120):
+        await place.reject(await place.source(f"{number}.csv"), (1, "", "", "BAD", str(number)))
+    await place.write()
+    assert [(await place.rejects(f"{number}.csv"))[1][-1] for number in (0, 49, 50, 119)] == ["0", "49", "50", "119"]
+
+
+async def test_work_on_a_dataset_that_a_process_does_not_know_is_left_to_another(place):
+    await place.insert(await place.source("a.csv"), ("1", "x"))
+    (lease,) = await place.claimed()
+    stranger = Exporter(place.exporter.exports, place.exporter.outputs, Datasets({}))
+    with pytest.raises(PenstockError, match="file of datasets"):
+        await stranger.write(lease)
+
+
+async def test_folders_that_a_killed_process_left_are_removed(place, monkeypatch):
+    left = Path(place.settings.state_dir) / "exports" / "left"
+    left.mkdir(parents=True)
+    (left / "cells.csv").write_text("x")
+    monkeypatch.setattr("services.etl.adapters.exports.LEFT_SECONDS", -60.0)
+    await place.insert(await place.source("a.csv"), ("1", "x"))
+    await place.write()
+    assert not left.exists()

@@ -1,0 +1,253 @@
+"""Whatever happens to files, images and etl itself, in whatever order: the table is what the bucket implies."""
+
+import asyncio
+import random
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, example, given, note, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from services.etl.adapters.schema import ensure_tables
+from services.etl.core.datasets import Datasets
+from services.etl.workers import loads
+from shared.postgres import migrate, open_pool
+from shared.work import MIGRATIONS
+from tests.support import drops
+from tests.support.drops import bad_row, image, many_rows, no_image, no_rows, one_row
+from tests.support.etl import SECTION
+from tests.support.etl_in_memory import BUCKET, Crash, Etl
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = 250
+USERS = ("ada", "bob", "eve")
+ROWS = [("Ada", "Lovelace", 0), ("Zoë", "O'Brien", -86_400_000), ("=1+1", "Ng", 978_307_200_000)]
+
+
+@dataclass(frozen=True)
+class Put:
+    drop: drops.Drop
+
+
+@dataclass(frozen=True)
+class Remove:
+    name: str
+
+
+@dataclass(frozen=True)
+class Deliver:
+    """Events of the past by their share of it, those that were given before too, in this order; `crash`: where."""
+
+    shares: tuple[float, ...]
+    crash: str = ""
+
+
+@dataclass(frozen=True)
+class Race:
+    """While somebody who looked has not written yet, another change happens and is written by somebody else."""
+
+    share: float
+    change: Put | Remove
+
+
+@dataclass(frozen=True)
+class Load:
+    crash: str = ""
+
+
+users = st.sampled_from(USERS)
+rows = st.sampled_from(ROWS)
+some_rows = st.dictionaries(users, rows, min_size=0, max_size=3)
+bad_lines = st.lists(st.sampled_from(["x,Ada,Lovelace,never", "y,Ada", ",Ada,Lovelace,0"]), max_size=3)
+files = st.one_of(
+    st.builds(one_row, users, rows),
+    st.builds(bad_row, users),
+    st.builds(many_rows, st.sampled_from(["many", "more", "ada"]), some_rows, bad_lines),
+    st.builds(no_rows, st.sampled_from(["ada.csv", "many.csv"]), st.sampled_from([b"", b"a,b\n1,2\n"])),
+)
+endings = st.sampled_from(["png", "jpg", "GIF"])
+images = st.one_of(
+    st.builds(
+        image, users, ending=endings, kind=st.sampled_from(["png", "jpeg", "gif", "webp"]), seed=st.integers(0, 2)
+    ),
+    st.builds(no_image, users, ending=endings),
+)
+names = st.one_of(st.builds("{}.{}".format, users, st.sampled_from(["csv", "png", "jpg", "GIF"])), st.just("many.csv"))
+changes = st.one_of(st.builds(Put, files), st.builds(Put, images), st.builds(Remove, names))
+shares = st.floats(0, 1, exclude_max=True)
+crashes = st.sampled_from(["", "", "before", "after"])
+steps = st.lists(
+    st.one_of(
+        changes,
+        changes,
+        st.builds(Deliver, st.lists(shares, min_size=1, max_size=5).map(tuple), crashes),
+        st.builds(Race, shares, changes),
+        st.builds(Load, crashes),
+    ),
+    min_size=1,
+    max_size=16,
+)
+
+
+class Database:
+    """One connection pool and one dataset for all examples, on a loop that outlives them."""
+
+    def __init__(self, dsn, folder):
+        self.runner = asyncio.Runner()
+        self.name = f"p{uuid.uuid4().hex[:10]}"
+        self._dsn = SecretStr(dsn)
+        text = SECTION.format(name=self.name, prefix=f"{self.name}/", output=self.name)
+        self.datasets = Datasets.parse(text, str(folder))
+        self._open = self._opened()
+
+    async def _opened(self):
+        await migrate(self._dsn, "work", MIGRATIONS)
+        await migrate(self._dsn, "etl", "services.etl.migrations")
+        async with open_pool(self._dsn, service="property") as pool:
+            await ensure_tables(pool, self.datasets)
+            yield pool
+
+    def __enter__(self):
+        self.pool = self.runner.run(anext(self._open))
+        return self
+
+    def __exit__(self, *error):
+        self.runner.run(self._open.aclose())
+        self.runner.close()
+
+
+@pytest.fixture(scope="module")
+def database(stack, tmp_path_factory):
+    with Database(stack.env["PENSTOCK_POSTGRES_DSN"], tmp_path_factory.mktemp("etl")) as database:
+        yield database
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(loads, "LOOK_SECONDS", 0.002)
+
+
+FIRST, SECOND = image("ada"), image("ada", ending="jpg", kind="jpeg")
+ADA = one_row("ada", ROWS[0])
+
+
+@example(  # the same bytes again, which no event told of: the latest counts, not the one with another etag
+    steps=[Put(ADA), Put(FIRST), Put(SECOND), Load(), Put(FIRST)], ends_with_load=True, order=random.Random(0)
+)
+@example(  # gone and back between a look and its write
+    steps=[Put(ADA), Race(0.0, Remove("ada.csv")), Put(ADA)], ends_with_load=False, order=random.Random(0)
+)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=steps, ends_with_load=st.booleans(), order=st.randoms(use_true_random=False))
+def test_any_interleaving_ends_as_the_bucket_implies(database, steps, ends_with_load, order):
+    database.runner.run(live(database, steps, ends_with_load=ends_with_load, order=order))
+
+
+async def live(database, steps, *, ends_with_load, order):
+    etl = Etl(database.pool, database.datasets.by_name[database.name])
+    await etl.clear()
+    for number, step in enumerate(steps):
+        await witnessed(etl, step, number)
+    if ends_with_load:
+        await etl.load("last")
+    else:
+        await deliver_the_rest(etl, order)
+    await etl.work_on()
+    await judge(etl, told=not ends_with_load)
+
+
+async def witnessed(etl, step, number):
+    """Take a step; whatever it changes for readers, the writer of files hears of."""
+    before, seen = await changed(etl), await table(etl)
+    try:
+        await take(etl, step, number)
+    except Crash:
+        note(f"crashed in {step}")
+    finally:
+        etl.tables.crash = ""
+        etl.store.meanwhile.clear()
+    if await table(etl) != seen:
+        assert await changed(etl) > before, step
+
+
+async def take(etl, step, number):
+    match step:
+        case Put(drop):
+            await etl.put(drop)
+        case Remove(name):
+            await etl.remove(name)
+        case Deliver(shares, crash) if etl.history:
+            etl.tables.crash = crash
+            await etl.deliver([int(share * len(etl.history)) for share in shares])
+            await etl.work_on()
+        case Race(share, change) if etl.history:
+            etl.store.meanwhile.append(lambda: overtake(etl, change))
+            await etl.deliver([int(share * len(etl.history))])
+            await etl.work_on()
+        case Load(crash):
+            etl.tables.crash = crash
+            await etl.load(f"{number}")
+
+
+async def overtake(etl, change):
+    event = await (etl.put(change.drop) if isinstance(change, Put) else etl.remove(change.name))
+    await etl.deliver([event])
+    await etl.work_on()
+
+
+async def deliver_the_rest(etl, order):
+    left = list(etl.undelivered)
+    order.shuffle(left)
+    while left:
+        batch = [left.pop() for _ in range(min(len(left), order.randrange(1, 4)))]
+        await etl.deliver(batch)
+
+
+async def table(etl):
+    found = await etl.pool.fetch(f'SELECT {", ".join(drops.COLUMNS)} FROM api."{etl.dataset.name}"')  # noqa: S608
+    assert len({row["user_id"] for row in found}) == len(found)
+    return {row["user_id"]: tuple(row)[1:] for row in found}
+
+
+async def changed(etl):
+    return await etl.pool.fetchval("SELECT changed FROM etl.exports WHERE dataset = $1", etl.dataset.name)
+
+
+async def judge(etl, *, told):
+    stored = etl.stored()
+    assert await table(etl) == drops.expected(BUCKET, stored)
+    assert await pictures(etl) == drops.pictures(stored)
+    assert await rejected(etl) == drops.rejected(stored)
+    if told:
+        judge_facts(etl, stored)
+
+
+async def pictures(etl):
+    question = """
+        SELECT key, content_type, width, height FROM etl.images JOIN etl.sources ON id = source_id
+        WHERE images.dataset = $1
+    """
+    return {row["key"]: tuple(row)[1:] for row in await etl.pool.fetch(question, etl.dataset.name)}
+
+
+async def rejected(etl):
+    found = defaultdict(list)
+    question = "SELECT key, row FROM api.rejects WHERE dataset = $1 ORDER BY key, row"
+    for row in await etl.pool.fetch(question, etl.dataset.name):
+        found[row["key"]].append(row["row"])
+    return found
+
+
+def judge_facts(etl, stored):
+    """Of what the bucket holds, and of what it held and does not, somebody told the truth."""
+    etags, said = etl.etags(), defaultdict(set)
+    for fact in etl.loaded():
+        said[fact.key, fact.etag].add((fact.rows, fact.rejected))
+    for key, _, drop in stored:
+        assert (len(drop.rows), len(drop.rejected)) in said[key, etags[key]], key
+    for key in {key for key, etag in said if etag} - set(etags):
+        assert (key, None) in said, f"{key} is gone, and nobody said so"

@@ -1,0 +1,454 @@
+"""Tables follow the bucket's own state, on a real Postgres: whatever is told, in whatever order, however often."""
+
+import asyncio
+import gzip
+import sys
+import uuid
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from itertools import permutations
+
+import pytest
+
+from shared.errors import Rejected
+from shared.events import EtlLoaded, EtlRequested, ObjectChanged
+from shared.storage import ObjectRef
+from shared.work import Lease
+from tests.fakes.etl import BUCKET, etl_on
+from tests.support import drops
+
+pytestmark = pytest.mark.integration
+
+ADA, BOB = ("Ada", "Lovelace", 946_684_800_000), ("Bob", "Bobson", 946_771_200_000)
+COLUMN = '[{}.columns.{}]\ntype = "text"\n'
+
+
+def person(number):
+    return f"First{number}", f"Last{number}", 946_684_800_000 + number * 86_400_000
+
+
+def csv(row):
+    return drops.one_row("x", row).body
+
+
+def many(rows, *bad):
+    return drops.many_rows("x", rows, bad).body
+
+
+PNG = drops.image("1000").body
+
+
+@pytest.fixture
+async def etl(servers):
+    async with etl_on(servers.env) as etl:
+        yield etl
+
+
+@pytest.mark.parametrize("order", list(permutations(("csv", "png"))))
+async def test_file_and_image_meet_in_whatever_order_they_come(etl, order):
+    bodies = {"csv": csv(ADA), "png": PNG}
+    for ending in order:
+        await etl.deliver(await etl.put(f"1000.{ending}", bodies[ending]))
+    assert await etl.rows() == {"1000": (*ADA, f"src-data/{etl.name}/1000.png")}
+
+
+async def test_an_image_alone_is_no_row_and_a_file_alone_has_no_image(etl):
+    await etl.deliver(await etl.put("1000.png", PNG), await etl.put("1001.csv", csv(BOB)))
+    assert await etl.rows() == {"1001": (*BOB, "")}
+
+
+async def test_what_is_replaced_is_followed(etl):
+    await etl.deliver(await etl.put("1000.csv", csv(ADA)), await etl.put("1000.png", PNG))
+    await etl.deliver(await etl.put("1000.csv", csv(BOB)), await etl.put("1000.png", drops.image("x", kind="gif").body))
+    assert (await etl.rows())["1000"][:3] == BOB
+    assert await etl.pool.fetchval(f"select img_type from api.{etl.name}") == "image/gif"  # noqa: S608
+
+
+async def test_what_is_removed_is_gone_the_image_or_the_user(etl):
+    await etl.deliver(
+        *[await etl.put(name, body) for name, body in (("1.csv", csv(ADA)), ("1.png", PNG), ("2.csv", csv(BOB)))]
+    )
+    await etl.deliver(await etl.remove("1.png"))
+    assert await etl.rows() == {"1": (*ADA, ""), "2": (*BOB, "")}
+    await etl.deliver(await etl.remove("1.csv"))
+    assert await etl.rows() == {"2": (*BOB, "")}
+    assert [fact.change for fact in etl.facts()] == ["stored"] * 3 + ["removed"] * 2
+
+
+async def test_the_same_change_again_is_told_again_and_neither_read_nor_written_again(etl):
+    change = await etl.put("1000.csv", csv(ADA))
+    await etl.deliver(change, change)
+    reads, changed = etl.store.reads, await etl.changed()
+    await etl.deliver(change)
+    assert (etl.store.reads, await etl.changed()) == (reads, changed)
+    told = [one.headers["ce_id"] for one in etl.wired.tape.published if one.topic == EtlLoaded.topic.name]
+    assert len(told) == 2
+    assert len(set(told)) == 1
+
+
+async def test_changes_that_come_late_and_in_disorder_say_what_the_bucket_says(etl):
+    first, second = await etl.put("1.csv", csv(ADA)), await etl.remove("1.csv")
+    third = await etl.put("1.csv", csv(BOB))
+    for change in (third, first, second):
+        await etl.deliver(change)
+    assert await etl.rows() == {"1": (*BOB, "")}
+    reads = etl.store.reads
+    await etl.deliver(first, second)
+    assert etl.store.reads == reads
+
+
+async def test_a_file_stored_again_with_fewer_rows_has_fewer_rows(etl):
+    everybody = {f"{user}": person(user) for user in range(20)}
+    await etl.deliver(await etl.put("all.csv", many(everybody)))
+    assert len(await etl.rows()) == 20
+    fewer = {**dict(list(everybody.items())[:5]), "3": BOB}
+    stamp = f"select user_id, xmin::text from etl.{etl.name} where user_id in ('0', '1')"  # noqa: S608
+    before = await etl.pool.fetch(stamp)
+    await etl.deliver(await etl.put("all.csv", many(fewer)))
+    assert {user: row[:3] for user, row in (await etl.rows()).items()} == fewer
+    assert await etl.pool.fetch(stamp) == before, "rows that stand as they are, are not written"
+
+
+async def test_of_two_files_with_one_user_the_one_stored_last_counts_until_it_goes(etl):
+    await etl.deliver(await etl.put("1.csv", csv(ADA)), await etl.put("all.csv", many({"1": BOB})))
+    later = "update etl.sources set stored_at = stored_at + interval '1 minute' where key = $1"
+    await etl.pool.execute(later, etl.key("all.csv"))
+    assert (await etl.rows())["1"][:3] == BOB
+    await etl.deliver(await etl.remove("all.csv"))
+    assert (await etl.rows())["1"][:3] == ADA
+
+
+async def test_bad_rows_are_kept_with_their_reason_until_they_are_corrected(etl):
+    await etl.deliver(
+        await etl.put("all.csv", many({"1": ADA}, "2,Bob,Bobson,yesterday")), await etl.put("3.csv", csv(BOB))
+    )
+    assert set(await etl.rows()) == {"1", "3"}
+    ((name, line, _),) = await etl.rejects()
+    assert (name, line) == ("all.csv", 3)
+    facts = {fact.key.rpartition("/")[2]: fact for fact in etl.facts()}
+    assert (facts["all.csv"].rows, facts["all.csv"].rejected) == (1, 1)
+    assert "birthts" in facts["all.csv"].reason
+    stale = "select key from etl.sources where dataset = $1 and is_stale"
+    assert [row["key"] for row in await etl.pool.fetch(stale, etl.name)] == [etl.key("all.csv")]
+    await etl.pool.execute(
+        "update etl.sources set is_stale = false, has_rejects_file = true where dataset = $1 and is_stale", etl.name
+    )
+    await etl.deliver(await etl.put("all.csv", many({"1": ADA, "2": BOB})))
+    assert (await etl.rejects(), set(await etl.rows())) == ([], {"1", "2", "3"})
+    assert [row["key"] for row in await etl.pool.fetch(stale, etl.name)] == [etl.key("all.csv")], "its file has to go"
+
+
+async def test_a_bad_file_and_an_image_that_is_none_stop_nobody(etl):
+    await etl.deliver(
+        await etl.put("1.csv", b"nonsense"),
+        await etl.put("1.png", b"text"),
+        await etl.put("2.csv", csv(BOB)),
+        await etl.put("2.png", b""),
+        await etl.put("3.csv.gz", b"no gzip"),
+        await etl.put("4.csv.gz", gzip.compress(csv(ADA))),
+    )
+    assert await etl.rows() == {"2": (*BOB, ""), "4": (*ADA, "")}
+    assert [(name, line) for name, line, _ in await etl.rejects()] == [
+        ("1.csv", 0),
+        ("1.png", 0),
+        ("2.png", 0),
+        ("3.csv.gz", 0),
+    ]
+
+
+async def test_an_image_that_says_it_is_larger_than_any_has_no_size(etl):
+    hostile = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + b"\xff" * 8 + b"\x08\x02" + bytes(7)
+    await etl.deliver(await etl.put("1.png", hostile), await etl.put("1.csv", csv(ADA)))
+    (row,) = await etl.pool.fetch(f"select img_type, img_width, img_height from api.{etl.name}")  # noqa: S608
+    assert tuple(row) == ("image/png", None, None)
+    assert etl.wired.tape.letters() == []
+
+
+async def test_of_rows_with_one_key_in_one_file_the_first_counts(etl):
+    body = many({"1": ADA}, "1,Bob,Bobson,946771200000", "1,Cid,Bobson,946771200000", "2,Bob,Bobson,946771200000")
+    await etl.deliver(await etl.put("all.csv", body), await etl.put("other.csv", many({"1": ADA})))
+    assert await etl.rejects() == [("all.csv", 3, "DUPLICATE_KEY"), ("all.csv", 4, "DUPLICATE_KEY")]
+    assert {user: row[:3] for user, row in (await etl.rows()).items()} == {"1": ADA, "2": BOB}
+    ((rows, rejected),) = {(fact.rows, fact.rejected) for fact in etl.facts() if fact.key.endswith("all.csv")}
+    assert (rows, rejected) == (2, 2)
+
+
+async def test_of_very_many_rejects_the_first_are_kept_and_all_are_counted(servers):
+    async with etl_on(servers.env, etl_rejects_kept=3) as etl:
+        bad = [f"{number},Bob,Bobson,never" for number in range(10)] + ["a,Bob,Bobson,946771200000"] * 5
+        await etl.deliver(await etl.put("all.csv", many({"a": ADA}, *bad)))
+        assert [line for _, line, _ in await etl.rejects()] == [3, 4, 5]
+        assert (etl.facts()[0].rows, etl.facts()[0].rejected) == (1, 15)
+
+
+async def test_digests_are_kept_whether_they_come_before_or_after_the_change(etl):
+    before, after = await etl.put("1.png", PNG), await etl.put("2.png", PNG)
+    await etl.hashed(before, sha256="aa")
+    await etl.deliver(before, after, await etl.put("1.csv", csv(ADA)), await etl.put("2.csv", csv(BOB)))
+    await etl.hashed(after, sha256="bb")
+    view = f"select user_id, img_sha256 from api.{etl.name} order by 1"  # noqa: S608
+    assert [tuple(row) for row in await etl.pool.fetch(view)] == [("1", "aa"), ("2", "bb")]
+    newer = await etl.put("2.png", drops.image("other").body)
+    await etl.deliver(newer)
+    assert [tuple(row) for row in await etl.pool.fetch(view)] == [("1", "aa"), ("2", None)]
+    await etl.hashed(newer, sha256="cc")
+    await etl.hashed(after, sha256="bb")
+    assert [tuple(row) for row in await etl.pool.fetch(view)] == [("1", "aa"), ("2", "cc")], "an older hash comes late"
+
+
+async def test_objects_that_no_dataset_claims_are_left_alone(etl):
+    await etl.store.put(ObjectRef(BUCKET, "elsewhere.csv"), csv(ADA))
+    elsewhere = ObjectChanged(bucket=BUCKET, key="elsewhere.csv", change="stored", revision=1)
+    await etl.deliver(await etl.put("readme.txt", b"hello"), elsewhere)
+    assert (etl.store.reads, etl.facts()) == (0, [])
+
+
+async def test_a_dataset_that_is_not_declared_is_refused_with_those_that_are(etl):
+    await etl.deliver(EtlRequested(load_id="one", dataset="nobody"))
+    assert etl.wired.tape.codes() == ["UNKNOWN_DATASET"]
+    assert etl.name in etl.wired.tape.letters()[0].headers["dlq_reason"]
+
+
+async def test_a_load_finds_what_no_event_told_and_removes_what_is_gone(etl):
+    await etl.deliver(
+        await etl.put("1.csv", csv(ADA)), await etl.put("2.csv", csv(ADA)), await etl.put("3.csv", csv(ADA))
+    )
+    await etl.put("2.csv", csv(BOB))
+    await etl.remove("3.csv")
+    await etl.put("4.csv", csv(BOB))
+    await etl.put("1.png", PNG)
+    done = await etl.load()
+    path = f"src-data/{etl.name}/1.png"
+    assert await etl.rows() == {"1": (*ADA, path), "2": (*BOB, ""), "4": (*BOB, "")}
+    assert (done.listed, done.changed, done.removed, done.rows, done.rejected) == (4, 3, 1, 2, 0)
+    assert {fact.key for fact in etl.facts()[3:]} == {etl.key(name) for name in ("1.png", "2.csv", "3.csv", "4.csv")}
+    assert {fact.correlation_id for fact in etl.facts()[3:]} == {done.correlation_id}
+
+
+async def test_a_second_load_reads_and_writes_nothing(servers):
+    async with etl_on(servers.env, etl_slice=3) as etl:
+        for user in range(10):
+            await etl.put(f"{user}.csv", csv(person(user)))
+            await etl.put(f"{user}.png", PNG)
+        first = await etl.load()
+        reads, changed = etl.store.reads, await etl.changed()
+        second = await etl.load()
+        assert (first.changed, second.changed, second.listed) == (20, 0, 20)
+        assert (etl.store.reads, await etl.changed()) == (reads, changed)
+        assert await etl.pieces.counts() == {}
+
+
+async def test_a_load_that_was_interrupted_does_what_is_left(servers):
+    async with etl_on(servers.env, etl_slice=2) as etl:
+        for user in range(10):
+            await etl.put(f"{user}.csv", csv(person(user)))
+        await etl.deliver(EtlRequested(load_id=etl.name, dataset=etl.name))
+        (item,) = await etl.asked.claim("test")
+        loading = asyncio.ensure_future(etl.full.load(Lease(item)))
+        cut = asyncio.Event()
+        listening = asyncio.ensure_future(etl.pieces.listen(cut.set))
+        while not (slices := await etl.pieces.claim("test", 2)):
+            await cut.wait()
+            cut.clear()
+        for one in slices:
+            await etl.large.load(Lease(one))
+        await etl.pieces.complete(slices[0])
+        for task in (loading, listening):
+            task.cancel()
+        await asyncio.wait((loading, listening))
+        await etl.asked.release(item)
+        await etl.pieces.release_all("test")
+        done = await etl.work_on_load()
+        assert (len(await etl.rows()), done.changed, etl.store.reads) == (10, 10, 10)
+        assert len({fact.key for fact in etl.facts()}) == 10
+
+
+async def test_an_object_that_cannot_be_loaded_keeps_no_other_of_its_slice_from_it(etl):
+    for user in range(5):
+        await etl.put(f"{user}.csv", csv(person(user)))
+    read = etl.store.read
+
+    async def refused(ref, **how):
+        if ref.key == etl.key("3.csv"):
+            raise Rejected("ACCESS_DENIED", "no")
+        return await read(ref, **how)
+
+    etl.store.read = refused
+    with pytest.raises(Rejected, match="1 slice"):
+        await etl.load()
+    assert set(await etl.rows()) == {"0", "1", "2", "4"}
+
+
+async def test_who_wrote_between_a_look_and_its_write_is_not_overwritten(servers, etl):
+    """Two processes race for one object: the one that looked before the other wrote looks again."""
+    async with etl_on(servers.env, etl.store, etl.name) as other:
+        first = await etl.put("1.csv", csv(ADA))
+        looked, go_on = asyncio.Event(), asyncio.Event()
+        look_all = etl.loading.bucket.look_all
+
+        async def slowly(wanted):
+            found = await look_all(wanted)
+            looked.set()
+            await go_on.wait()
+            return found
+
+        etl.loading.bucket.look_all = slowly
+        late = asyncio.ensure_future(etl.loading.load([etl.loading.wanted(first)]))
+        await looked.wait()
+        second = await etl.put("1.csv", csv(BOB))
+        await other.loading.load([other.loading.wanted(second)])
+        go_on.set()
+        assert await late == [], "the other one tells"
+        assert await etl.rows() == {"1": (*BOB, "")}
+
+
+async def test_processes_that_race_for_the_same_objects_end_at_the_bucket(servers, etl):
+    async with etl_on(servers.env, etl.store, etl.name) as other:
+        changes = [await etl.put(f"{user}.csv", csv(person(user + turn))) for turn in range(3) for user in range(30)]
+        wanted = [etl.loading.wanted(change) for change in changes]
+        await asyncio.gather(
+            *(one.loading.load(part) for one in (etl, other) for part in (wanted[:30], wanted[30:60], wanted[60:]))
+        )
+        assert {user: row[:3] for user, row in (await etl.rows()).items()} == {
+            f"{user}": person(user + 2) for user in range(30)
+        }
+
+
+@pytest.fixture
+async def streaming(servers):
+    async with etl_on(servers.env, etl_large_bytes=100) as etl:
+        yield etl
+
+
+async def test_a_large_file_becomes_leased_work_with_progress(streaming):
+    etl, everybody = streaming, {f"{user:04}": person(user) for user in range(2000)}
+    change = await etl.put("all.csv", many(everybody, "bad,Bob,Bobson,never", "0000,Bob,Bobson,946771200000"))
+    await etl.deliver(change)
+    assert (etl.facts(), await etl.rows()) == ([], {})
+    (lease,) = await etl.work()
+    assert {user: row[:3] for user, row in (await etl.rows()).items()} == everybody
+    assert [(line, code) for _, line, code in await etl.rejects()][1:] == [(2003, "DUPLICATE_KEY")]
+    (fact,) = etl.facts()
+    assert (fact.rows, fact.rejected, fact.etag, fact.correlation_id) == (2000, 2, change.etag, change.correlation_id)
+    assert lease.progress["bytes"] == lease.progress["size"] == change.size
+    fewer = dict(list(everybody.items())[:1000])
+    await etl.deliver(await etl.put("all.csv", many(fewer)))
+    await etl.work()
+    assert (len(await etl.rows()), await etl.rejects()) == (1000, [])
+
+
+async def test_a_key_that_comes_again_much_later_in_a_large_file_is_refused(streaming):
+    etl, everybody = streaming, {f"{user:06}": person(user % 9000) for user in range(60_000)}
+    body = many(everybody, "000007,Bob,Bobson,946771200000")
+    assert len(body) > 2 << 20, "it is read in several batches"
+    await etl.deliver(await etl.put("all.csv", body))
+    await etl.work()
+    assert await etl.rejects() == [("all.csv", 60_002, "DUPLICATE_KEY")]
+    assert (etl.facts()[0].rows, (await etl.rows())["000007"][:3]) == (60_000, person(7))
+
+
+async def test_a_large_file_that_is_replaced_while_it_is_read_is_read_again(streaming):
+    etl = streaming
+    await etl.deliver(await etl.put("all.csv", many({f"{user}": ADA for user in range(100)})))
+    filling, turns = etl.loading.tables.filling, []
+
+    @asynccontextmanager
+    async def replaced(dataset):
+        if not turns:
+            await etl.put("all.csv", many({f"{user}": BOB for user in range(50)}))
+        turns.append(dataset)
+        async with filling(dataset) as given:
+            yield given
+
+    etl.loading.tables.filling = replaced
+    await etl.work()
+    assert [row[:3] for row in (await etl.rows()).values()] == [BOB] * 50
+    assert (len(turns), [fact.rows for fact in etl.facts()]) == (2, [50])
+
+
+async def test_a_large_file_that_is_gone_before_it_is_read_has_no_row(streaming):
+    etl = streaming
+    await etl.deliver(await etl.put("all.csv", many({f"{user}": ADA for user in range(100)})))
+    await etl.remove("all.csv")
+    await etl.work()
+    assert (await etl.rows(), [fact.change for fact in etl.facts()]) == ({}, ["removed"])
+
+
+async def test_a_large_file_that_is_none_after_all_leaves_no_row(streaming):
+    etl = streaming
+    whole = gzip.compress(many({f"{user}": person(user) for user in range(5000)}), 1)
+    await etl.deliver(await etl.put("all.csv.gz", whole[:-2000]))
+    await etl.work()
+    assert (await etl.rows(), [(line, name) for name, line, _ in await etl.rejects()]) == ({}, [(0, "all.csv.gz")])
+    await etl.deliver(await etl.put("all.csv.gz", whole))
+    await etl.work()
+    assert (len(await etl.rows()), await etl.rejects()) == (5000, [])
+
+
+async def test_a_small_file_that_holds_very_much_is_streamed(servers):
+    async with etl_on(servers.env, etl_large_bytes=5000) as etl:
+        body = gzip.compress(many({f"{user}": ADA for user in range(5000)}))
+        await etl.deliver(await etl.put("all.csv.gz", body[:1]), await etl.put("all.csv.gz", body))
+        await etl.work()
+        assert len(await etl.rows()) == 5000
+
+
+async def test_a_dataset_that_is_declared_otherwise_is_made_anew_and_loaded(servers, etl):
+    await etl.deliver(await etl.put("1.csv", b"first_name,last_name,birthts,town\nAda,Lovelace,946684800000,London\n"))
+    assert (await etl.rows(), [code for *_, code in await etl.rejects()]) == ({}, ["EXTRA_COLUMN"])
+    async with etl_on(servers.env, etl.store, etl.name, COLUMN.format(etl.name, "town")) as other:
+        assert await other.rejects() == []
+        await other.load()
+        assert await other.pool.fetchval(f"select town from api.{etl.name}") == "London"  # noqa: S608
+
+
+EVERY_TYPE = """
+[{0}_types]
+bucket = "src-data"
+prefix = "{0}-types/"
+key = "k"
+
+[{0}_types.columns]
+t = {{ type = "text" }}
+i = {{ type = "integer" }}
+n = {{ type = "number" }}
+b = {{ type = "boolean" }}
+d = {{ type = "date" }}
+at = {{ type = "timestamp" }}
+ms = {{ type = "milliseconds" }}
+"""
+
+
+async def test_the_ends_of_every_type_arrive_as_they_are(servers):
+    name = f"u{uuid.uuid4().hex[:10]}"
+    async with etl_on(servers.env, name=name, columns=EVERY_TYPE.format(name)) as etl:
+        lines = [
+            "k,t,i,n,b,d,at,ms",
+            '1,"a ""b""\n\\.",9223372036854775807,1.7976931348623157e308,yes,9999-12-31,9999-12-31T23:59:59.999999Z,0',
+            "2,\\N,-9223372036854775808,5e-324,no,0001-01-01,0001-01-01T00:00:00Z,-62135596800000",
+            "3,,,,,,,",
+            "4,=1+1,0,-0.0,TRUE,2024-02-29,2024-02-29T12:00:00+05:30,",
+        ]
+        key = f"{name}-types/all.csv"
+        await etl.store.put(ObjectRef(BUCKET, key), "\n".join(lines).encode())
+        await etl.deliver(ObjectChanged(bucket=BUCKET, key=key, change="stored", revision=1))
+        rejects = await etl.pool.fetch("select row, reason from api.rejects where key = $1", key)
+        rows = await etl.pool.fetch(f"select t, i, n, b, d, at, ms from etl.{name}_types order by k")  # noqa: S608
+        noon = datetime(2024, 2, 29, 6, 30, tzinfo=UTC)
+        assert (rejects, [tuple(row) for row in rows]) == (
+            [],
+            [
+                (
+                    'a "b"\n\\.',
+                    2**63 - 1,
+                    sys.float_info.max,
+                    True,
+                    date.max,
+                    datetime.max.replace(tzinfo=UTC),
+                    0,
+                ),
+                ("\\N", -(2**63), 5e-324, False, date.min, datetime.min.replace(tzinfo=UTC), -62_135_596_800_000),
+                (None,) * 7,
+                ("=1+1", 0, -0.0, True, date(2024, 2, 29), noon, None),
+            ],
+        )

@@ -1,0 +1,31 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.cli.core.loads import age, describe_load
+
+NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ago", "said"),
+    [
+        (timedelta(seconds=-5), "0 s"),
+        (timedelta(seconds=59), "59 s"),
+        (timedelta(seconds=60), "1 min"),
+        (timedelta(minutes=59, seconds=59), "59 min"),
+        (timedelta(hours=23), "23 h"),
+        (timedelta(days=40), "40 d"),
+    ],
+)
+def test_how_long_ago_something_was_is_said_in_one_unit(ago, said):
+    assert age(NOW - ago, NOW) == said
+
+
+def test_what_never_was_has_no_age():
+    assert age(None, NOW) == "-"
+
+
+def test_a_load_is_said_by_its_counts():
+    load = {"changed": 12345, "removed": 0, "rows": 1, "rejected": 2, "listed": 9}
+    assert describe_load(load) == "changed 12,345   removed 0   rows 1   rejected 2"

@@ -1,0 +1,40 @@
+"""The stack with Docker is made of the same services as the one without."""
+
+import json
+
+import pytest
+import yaml
+
+from deploy.native import services
+from deploy.native.install import CHECKOUT
+from shared.provision.policies import POLICIES
+from shared.provision.reader import READER
+
+COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
+
+
+@pytest.mark.parametrize("name", services.found())
+def test_every_service_is_there_with_its_own_user_and_nobody_elses_secrets(name):
+    given = COMPOSE[name]["environment"]
+    assert given["PENSTOCK_S3_ACCESS_KEY"] == f"penstock-{name}"
+    assert given["PENSTOCK_S3_SECRET_KEY"].startswith(f"${{PENSTOCK_S3_SECRET_KEY_{name.upper()}:?")
+    assert not {word for word in given if word.startswith("PENSTOCK_S3_SECRET_KEY_") or "READER" in word}
+    assert COMPOSE[name]["build"]["args"] == {"SERVICE": name}
+
+
+def test_set_up_knows_the_secret_of_every_user_that_it_makes():
+    given = COMPOSE["setup"]["environment"]
+    assert {f"PENSTOCK_S3_SECRET_KEY_{name.upper()}" for name in POLICIES} <= set(given)
+    assert "PENSTOCK_READER_PASSWORD" in given
+
+
+def test_nothing_answers_beyond_this_machine():
+    opened = [port for one in COMPOSE.values() for port in one.get("ports", ())]
+    assert opened
+    assert [port for port in opened if not port.startswith("127.0.0.1:")] == []
+
+
+def test_pgadmin_knows_the_database_and_comes_when_it_is_asked_for():
+    assert COMPOSE["pgadmin"]["profiles"] == ["tools"]
+    (server,) = json.loads((CHECKOUT / "deploy/pgadmin/servers.json").read_text())["Servers"].values()
+    assert (server["Host"], server["Username"], server["MaintenanceDB"]) == ("postgres", READER, "penstock")

@@ -1,0 +1,53 @@
+"""Reading ahead of whoever works on what is read."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from services.etl.adapters.files import ahead
+
+
+async def numbers(count, asked, *, failing=False):
+    try:
+        for number in range(count):
+            asked.append(number)
+            yield number
+        if failing:
+            raise ValueError("no more")
+    finally:
+        asked.append("closed")
+
+
+async def test_all_is_given_in_order_and_some_of_it_read_ahead():
+    asked, taken = [], []
+    async with aclosing(ahead(numbers(10, asked), most=3)) as given:
+        async for one in given:
+            taken.append(one)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len([number for number in asked if number != "closed"]) - len(taken) <= 4
+            assert len(taken) > 1 or len(asked) > 1, "the next ones are read while one is worked on"
+    assert taken == list(range(10))
+
+
+async def test_what_the_source_meets_is_raised_after_what_it_gave():
+    taken = []
+
+    async def take():
+        async for one in ahead(numbers(3, [], failing=True), most=1):
+            taken.append(one)  # noqa: PERF401 - what was given before counts
+
+    with pytest.raises(ValueError, match="no more"):
+        await take()
+    assert taken == [0, 1, 2]
+
+
+async def test_who_stops_early_stops_the_source():
+    asked = []
+    source = numbers(1000, asked)
+    async with aclosing(source), aclosing(ahead(source, most=2)) as given:
+        async for _ in given:
+            break
+    assert len(asked) < 10
+    assert asked[-1] == "closed"

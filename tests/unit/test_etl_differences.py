@@ -1,0 +1,105 @@
+"""What has to be looked at, and how it is cut into pieces of work."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.etl.core import differences
+from services.etl.core.datasets import Dataset
+from services.etl.core.values import Known, Wanted
+
+USERS = Dataset(name="users", bucket="b", key="user_id", columns={"name": {"type": "text"}}, images=("png",))
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def wanted(key="1.csv", **more):
+    return Wanted("b", key, USERS, USERS.kind_of("b", key), **more)
+
+
+@pytest.mark.parametrize(
+    ("revision", "known", "is_news"),
+    [(5, Known(), True), (5, Known(revision=4), True), (5, Known(revision=5), False), (5, Known(revision=6), False)],
+)
+def test_a_change_is_news_when_it_is_later_than_what_is_known(revision, known, is_news):
+    assert differences.is_news(wanted(revision=revision), known) is is_news
+
+
+@pytest.mark.parametrize(
+    ("etag", "known", "is_news"),
+    [
+        ("a", Known(), True),
+        ("a", Known(etag="a", stored_at=THEN), False),
+        ("b", Known(etag="a", stored_at=THEN), True),
+        (None, Known(etag="a", stored_at=THEN), True),
+        (None, Known(id=1, fence=3), False),
+    ],
+)
+def test_what_is_listed_is_news_when_etag_or_time_differ(etag, known, is_news):
+    one = wanted(etag=etag, stored_at=etag and THEN)
+    assert differences.is_news(one, known) is is_news
+    assert differences.is_news(replace(one, stored_at=datetime.now(UTC)), Known(etag=etag, stored_at=THEN))
+
+
+def test_only_what_came_of_the_same_change_or_load_is_told_again():
+    change, listed = wanted(revision=5), wanted(etag="a", stored_at=THEN, correlation_id="load")
+    assert differences.is_told_again(change, Known(revision=5))
+    assert not differences.is_told_again(change, Known(revision=6))
+    assert differences.is_told_again(listed, Known(etag="a", stored_at=THEN, correlation_id="load"))
+    assert not differences.is_told_again(listed, Known(etag="a", stored_at=THEN, correlation_id="other"))
+    assert not differences.is_told_again(listed, Known(etag="b", stored_at=THEN, correlation_id="load"))
+
+
+def test_of_several_changes_of_a_place_the_newest_counts():
+    changes = [wanted(revision=2), wanted(revision=3), wanted("2.csv", revision=1), wanted(revision=1)]
+    assert sorted((one.key, one.revision) for one in differences.newest(changes)) == [("1.csv", 3), ("2.csv", 1)]
+
+
+@pytest.mark.parametrize("key", ["a b/ü.csv", "=1+1.csv", "李.png", "a\u00a0b.csv"])
+def test_a_key_that_events_tell_of_is_listed_too(key):
+    assert differences.is_loadable(key)
+
+
+@pytest.mark.parametrize("key", ["a\x00.csv", "a\n.csv", "a\u202e.csv", "a\udcff.csv", "a\x85.csv"])
+def test_a_key_that_no_event_tells_of_is_not_listed_either(key):
+    assert not differences.is_loadable(key)
+
+
+keys = st.sampled_from([f"{user}.{ending}" for user in range(6) for ending in ("csv", "jsonl", "png")])
+objects = st.lists(
+    st.builds(lambda key, size: wanted(key, size=size), keys, st.integers(0, 200)), unique_by=lambda one: one.key
+)
+
+
+@given(objects, st.integers(1, 4))
+def test_slices_hold_all_once_and_cut_no_item_and_large_files_are_alone(listed, size):
+    listed = sorted(listed, key=lambda one: one.key)
+    cut = list(differences.slices(listed, size=size, large_bytes=100))
+    assert sorted(one.key for piece in cut for one in piece) == [one.key for one in listed]
+    assert all(cut)
+    small = [piece for piece in cut if not differences.is_large(piece[0], 100)]
+    assert not any(differences.is_large(one, 100) for piece in small for one in piece)
+    assert all(len(piece) == 1 for piece in cut if piece not in small)
+    homes = [
+        one.key.partition(".")[0] for piece in small for one in {o.key.partition(".")[0]: o for o in piece}.values()
+    ]
+    assert len(homes) == len(set(homes))
+    assert all(len({one.key.partition(".")[0] for one in piece}) <= size for piece in small)
+
+
+@given(objects, st.integers(1, 4), st.integers(1, 300))
+def test_a_bunch_is_bounded_in_number_and_in_bytes_of_files(listed, most, most_bytes):
+    cut = list(differences.bunches(listed, most=most, most_bytes=most_bytes))
+    assert sorted(one.key for piece in cut for one in piece) == sorted(one.key for one in listed)
+    for piece in cut:
+        files = [one.size for one in piece if one.kind == "rows"]
+        assert len(piece) <= most
+        assert sum(files) <= most_bytes or len(files) == 1
+
+
+def test_a_bunch_is_of_one_dataset():
+    other = replace(wanted("3.csv"), dataset=USERS.model_copy(update={"name": "others"}))
+    cut = differences.bunches([wanted("1.csv"), other, wanted("2.csv")], most=10, most_bytes=10)
+    assert sorted([one.key for one in piece] for piece in cut) == [["1.csv", "2.csv"], ["3.csv"]]

@@ -1,0 +1,91 @@
+"""Names and contents of the files in the output bucket."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.etl.adapters.sheets import write_cells
+from services.etl.core.datasets import Datasets
+from services.etl.core.exporting import output_key, rejects_file, rejects_key, values_query
+
+USERS = Datasets.parse(
+    """
+    [users]
+    bucket = "src-data"
+    key = "user_id"
+    output = "output"
+    [users.columns]
+    first_name = { type = "text" }
+    birthts = { type = "milliseconds" }
+    """
+).by_name["users"]
+
+
+def test_the_whole_table_is_called_as_the_dataset_says():
+    assert [output_key(USERS, ending) for ending in ("csv", "parquet")] == ["output.csv", "output.parquet"]
+
+
+def test_the_table_is_asked_for_in_the_order_of_its_keys():
+    question = values_query(USERS)
+    assert question.startswith('SELECT "user_id", "first_name", "birthts", "img_path", ')
+    assert question.endswith(' FROM api."users" ORDER BY "user_id"')
+
+
+@pytest.mark.parametrize("key", ["a.csv", "a/b.csv", "a b+é.csv.gz", "ü" * 120])
+def test_rejects_are_called_after_their_file(key):
+    assert rejects_key("users", key) == f"rejects/users/{key}.csv"
+
+
+@pytest.mark.parametrize("key", ["a.csv/b", "a.csv/", "ü" * 127, "/".join(["x" * 205] * 5)])
+def test_rejects_of_a_key_that_would_be_in_the_way_or_too_long_are_called_after_its_digest(key):
+    name = rejects_key("users", key)
+    assert name.count("/") == 2
+    assert len(name) == len("rejects/users/.csv") + 64
+
+
+@given(
+    st.lists(
+        st.text(st.sampled_from("ab/.csv"), min_size=1, max_size=12).filter(lambda key: key[0] != "/"), unique=True
+    )
+)
+def test_no_rejects_are_in_the_way_of_others(keys):
+    names = {rejects_key("users", key) for key in keys}
+    assert len(names) == len(keys)
+    assert not [(one, other) for one in names for other in names if other.startswith(f"{one}/")]
+
+
+def test_rejects_are_csv_with_a_header():
+    assert rejects_file([(3, "a", 'x,"y"\n', "CODE", "why")]) == (
+        b'row,column,value,code,reason\n3,a,"x,""y""\n",CODE,why\n'
+    )
+
+
+def test_cells_are_what_people_open(tmp_path):
+    values, cells = tmp_path / "values.csv", tmp_path / "cells.csv"
+    values.write_bytes(
+        b"user_id,first_name,birthts,img_path,img_type,img_width,img_height,img_sha256\n"
+        b'=1,"=a,""b""\n",-5,src-data/1.png,image/png,1,1,ab\n'
+        b'2,"\rx",,"",,,,\n'
+        b"3,-,1,,,,,\n"
+        b'4,"",1,"",,,,\n'
+        b"5,,1,,,,,\n"
+    )
+    write_cells(values, cells, USERS)
+    assert cells.read_bytes() == (
+        b"user_id,first_name,birthts,img_path\n"
+        b'\'=1,"\'=a,""b""\n",-5,src-data/1.png\n'
+        b'2,"\'\rx",,\n'
+        b"3,'-,1,\n"
+        b'4,"",1,\n'
+        b"5,,1,\n"
+    )
+
+
+def test_the_digest_of_cells_is_that_of_the_file(tmp_path):
+    values = tmp_path / "values.csv"
+    head = b"user_id,first_name,birthts,img_path,img_type,img_width,img_height,img_sha256\n"
+    digests = set()
+    for body in (b"1,a,1,,,,,\n", b"1,a,1,,,,,ab\n", b"1,b,1,,,,,\n"):
+        values.write_bytes(head + body)
+        digests.add(write_cells(values, tmp_path / "cells.csv", USERS))
+    assert len(digests) == 2

@@ -1,0 +1,187 @@
+"""What may be asked of a table, and how it is said: filters, formats, ids of loads, ages, and the SQL of it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from services.ingress.adapters import rejects, selects
+from services.ingress.core.access import Principal
+from services.ingress.core.ages import Span, bars, summed
+from services.ingress.core.datasets import dataset_of
+from services.ingress.core.filters import Filters, Rows, format_of
+from services.ingress.core.load_ids import FRESH, new_load_id, requested_at
+from services.ingress.core.sheets import Sheet
+from shared.errors import Rejected
+from tests.fakes.tables import ORDER, STONES, USERS
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+KEY = b"k" * 32
+users = dataset_of(USERS, ORDER)
+stones = dataset_of(STONES, ("id", "weight"))
+
+
+@pytest.mark.parametrize("text", ["True", "true", "TRUE", "1"])
+def test_true_is_said_in_several_ways(text):
+    assert Filters(is_image_exists=text).is_image_exists is True
+
+
+@pytest.mark.parametrize("text", ["False", "false", "0"])
+def test_so_is_false(text):
+    assert Filters(is_image_exists=text).is_image_exists is False
+
+
+def test_what_is_left_empty_in_a_form_is_no_wish():
+    assert Filters(is_image_exists="", min_age="", max_age=" ", dataset="") == Filters()
+    assert not Filters().are_set
+    assert Filters(min_age="0").are_set
+    assert Filters(is_image_exists="0").are_set
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("is_image_exists", "yes"),
+        ("is_image_exists", "2"),
+        ("min_age", "-1"),
+        ("min_age", "35.5"),
+        ("min_age", "3e1"),
+        ("max_age", "٣٥"),
+        ("max_age", "201"),
+        ("max_age", "9" * 5000),
+        ("min_age", "NaN"),
+    ],
+)
+def test_a_bad_value_is_refused_with_itself_and_how_to_mend_it(name, value):
+    with pytest.raises(ValidationError) as caught:
+        Filters(**{name: value})
+    (error,) = caught.value.errors()
+    assert error["loc"] == (name,)
+    assert value[:40] in error["msg"]
+    assert "send" in error["msg"]
+    assert len(error["msg"]) < 200
+
+
+def test_ages_the_wrong_way_round_are_refused_with_both():
+    with pytest.raises(ValidationError, match="min_age=41 is above max_age=40"):
+        Filters(min_age="41", max_age="40")
+    assert Filters(min_age="40", max_age="40").min_age == 40
+
+
+def test_ages_are_not_asked_of_what_is_not_born():
+    with pytest.raises(Rejected, match="stones declares no column"):
+        Filters(min_age=1).require_fit(stones)
+    Filters(is_image_exists=True).require_fit(stones)
+    Filters(min_age=1).require_fit(users)
+
+
+@pytest.mark.parametrize(
+    ("named", "accept", "found"),
+    [
+        (None, "", "json"),
+        (None, "*/*", "json"),
+        (None, "text/html,application/xhtml+xml", "json"),
+        (None, "text/csv", "csv"),
+        (None, "text/plain, text/csv;q=0.5", "csv"),
+        (None, "application/vnd.apache.parquet", "parquet"),
+        ("json", "text/csv", "json"),
+    ],
+)
+def test_a_format_is_named_or_accepted(named, accept, found):
+    assert format_of(named, accept) == found
+
+
+def test_columns_have_the_order_of_the_view_and_not_that_of_jsonb():
+    assert list(users.types) == ["user_id", "first_name", "last_name", "birthts", "img_path"]
+
+
+@pytest.mark.parametrize("name", ['a"; drop table x', "A", "", "a\n", "a" * 42, "1a"])
+def test_a_name_that_would_need_care_in_sql_is_no_name(name):
+    with pytest.raises(ValidationError):
+        dataset_of({**USERS, "name": name}, ORDER)
+    with pytest.raises(ValidationError):
+        dataset_of({**USERS, "columns": {name: {"type": "text"}}}, ())
+
+
+@pytest.mark.parametrize(
+    ("places", "is_seen"), [((), True), (("src-data/",), True), (("src-data/a/",), False), (("inbox/",), False)]
+)
+def test_a_table_is_seen_by_whoever_sees_all_of_its_files(places, is_seen):
+    who = Principal("1", "one", frozenset({"read"}), places)
+    assert users.is_seen_by(who) is is_seen
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_what_comes_from_outside_is_an_argument_and_never_sql(contains, after):
+    wanted = Rows.model_construct(contains=contains, after=after, limit=7, min_age=1, max_age=2, is_image_exists=True)
+    bare = Rows.model_construct(contains="x", after="y", limit=7, min_age=1, max_age=2, is_image_exists=True)
+    both = bool(contains), bool(after)
+    for ask in (selects.rows_to_show, selects.last_key_of):
+        if all(both):
+            assert ask(users, wanted).text == ask(users, bare).text
+
+
+def test_percent_signs_and_underlines_are_looked_for_as_they_are():
+    assert selects.ages_of(users, Filters(contains="50%_\\")).arguments == ["%50\\%\\_\\\\%"]
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.integers(0, 2**62)), min_size=1, max_size=3))
+def test_a_place_among_rejects_comes_back_as_it_was(places):
+    for text, row in places:
+        known = {"bucket": "b", "key": text.replace("\x00", ""), "row": row, "column": "", "code": "X"}
+        asked = rejects.page(users, "", rejects.cursor_of(known), 10)
+        assert asked.arguments[1:] == list(known.values())
+
+
+@pytest.mark.parametrize("cursor", ["x", "e30", "bnVsbA", "WzEsMl0", "é", "WyJiIiwiYSIsIng"])
+def test_what_is_no_such_place_is_refused(cursor):
+    with pytest.raises(Rejected) as caught:
+        rejects.page(users, "", cursor, 10)
+    assert caught.value.code == "BAD_CURSOR"
+
+
+def test_an_id_says_that_it_was_given_out_and_when():
+    load_id = new_load_id(KEY, NOW)
+    assert len(load_id) == 32
+    assert requested_at(KEY, load_id, NOW) == NOW
+    assert requested_at(KEY, load_id, NOW + FRESH + timedelta(seconds=1)) is None
+    assert requested_at(b"other", load_id, NOW) is None
+    assert new_load_id(KEY, NOW) != load_id
+
+
+@pytest.mark.parametrize("load_id", ["", "x" * 32, "é" * 32, "0" * 32, "0" * 31])
+def test_an_id_that_nobody_gave_out_is_none(load_id):
+    assert requested_at(KEY, load_id, NOW) is None
+
+
+def test_counts_are_summed_and_the_average_is_of_those_who_have_an_age():
+    spans = [Span(20, 2, 1, 45, 20, 25), Span(40, 1, 1, 41, 41, 41), Span(None, 1, 0, 0, None, None)]
+    assert summed(spans) == {
+        "count": 4,
+        "with_image": 2,
+        "without_image": 2,
+        "average_age": 28.7,
+        "min_age": 20,
+        "max_age": 41,
+        "ages": [
+            {"from": 20, "to": 29, "count": 2},
+            {"from": 30, "to": 39, "count": 0},
+            {"from": 40, "to": 49, "count": 1},
+        ],
+    }
+    assert [bar.percent for bar in bars(spans)] == [100, 0, 50]
+
+
+def test_nobody_has_no_average():
+    assert summed([])["average_age"] is None
+    assert summed([])["ages"] == []
+
+
+def test_values_read_as_people_write_them():
+    sheet = Sheet(users, Rows(), ("users",))
+    row = {"birthts": -(10**11), "first_name": None, "last_name": "Ü", "img_path": "src-data/ü 1.png"}
+    assert [sheet.text(row, name) for name in ("birthts", "first_name", "last_name")] == ["1966-10-31", "", "Ü"]
+    assert sheet.text({"birthts": 10**18}, "birthts") == str(10**18)
+    assert sheet.image(row) == "/objects/src-data/%C3%BC%201.png"
