@@ -56,6 +56,7 @@ outages_where(lambda error: isinstance(error, kafka_errors.BrokerResponseError) 
 EventT = TypeVar("EventT")
 Decode = Callable[[Record], EventT]
 POLL_SECONDS = 1.0
+HEARTBEAT_MS = 500
 BUSY_RECORDS = 16
 GATHER_SECONDS = 0.1
 """A consumer that keeps up with a stream lets it gather: a batch costs the same few round trips whatever it holds. One
@@ -250,6 +251,8 @@ class Router:
             max_records=subscription.max_records,
             batch_timeout_ms=1,
             auto_offset_reset="earliest",
+            # a member hears of a rebalance with its next heartbeat, and everybody waits for the last one to hear
+            heartbeat_interval_ms=HEARTBEAT_MS,
             # topics that are read as one stream keep a key's records on one member
             partition_assignment_strategy=(RangePartitionAssignor,),
             ack_policy=AckPolicy.NACK_ON_ERROR,
