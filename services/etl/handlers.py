@@ -80,26 +80,33 @@ class Loading:
 
     async def load(self, wanted: Sequence[Wanted]) -> list[EtlLoaded]:
         """Look at objects, write what follows, and return what became of each; large files become leased work."""
+        facts, large = await self.follow(wanted)
+        await self.postpone(large)
+        return facts
+
+    async def follow(self, wanted: Sequence[Wanted]) -> tuple[list[EtlLoaded], list[Wanted]]:
+        """Look at objects and write what follows; return what became of each, and which are too large for that."""
         facts: list[EtlLoaded] = []
+        large: list[Wanted] = []
         for bunch in differences.bunches(wanted, most=BUNCH_OBJECTS, most_bytes=BUNCH_BYTES):
             left = bunch
             while left:
-                more, left = await self._look_and_write(left)
+                more, larger, left = await self._look_and_write(left)
                 facts += more
-        return facts
+                large += larger
+        return facts, large
 
-    async def _look_and_write(self, wanted: Sequence[Wanted]) -> tuple[list[EtlLoaded], list[Wanted]]:
-        """Return facts, and which objects somebody else wrote in the meantime: those are looked at again."""
+    async def _look_and_write(self, wanted: Sequence[Wanted]) -> tuple[list[EtlLoaded], list[Wanted], list[Wanted]]:
+        """Return facts, large files, and what somebody else wrote in the meantime: that is looked at again."""
         known = await self.tables.recall(wanted)
         facts, news = self.sort(wanted, known)
         small = [one for one in news if not differences.is_large(one[0], self.settings.etl_large_bytes)]
         large = [one for one, _ in news if differences.is_large(one, self.settings.etl_large_bytes)]
         found, larger = await self.bucket.look_all(small)
-        await self.postpone([*large, *larger])
         written = await self._write(found)
         done = {one.found.wanted.place for one in written}
         facts += [fact_of(one) for one in written]
-        return facts, [one.wanted for one in found if one.wanted.place not in done]
+        return facts, [*large, *larger], [one.wanted for one in found if one.wanted.place not in done]
 
     def sort(
         self, wanted: Sequence[Wanted], known: dict[tuple[str, str], Known]

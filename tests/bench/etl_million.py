@@ -35,6 +35,7 @@ async def measure(arena: Arena, options: Options) -> Result:
     await people.execute(arena, PEERS_TABLE)
     rates: dict[str, list[float]] = {"ours": [], "batches": [], "upsert": []}
     memory: list[float] = []
+    limit = min(SEEDS_ROWS, options.rows)
     for side, counts in turns(options.pairs, ("ours", "batches")):
         if side == "ours":
             seconds, used = await _ours(arena, fact, KEY, options.rows)
@@ -44,8 +45,8 @@ async def measure(arena: Arena, options: Options) -> Result:
             assert await people.fingerprint(arena, "peer.users") == await people.fingerprint(arena, "api.users")
         if counts:
             rates[side].append(options.rows / seconds)
-    limit = min(SEEDS_ROWS, options.rows)
-    rates["upsert"] = [limit / await _peer(arena, "upsert", limit) for _ in range(options.pairs)]
+        if counts and side == "batches":
+            rates["upsert"].append(limit / await _peer(arena, "upsert", limit))
     most, largest = await _most(arena, options.rows_most)
     return Result(_figures(options, rates, memory, most, largest), runs={"rows_per_second": rates, "peak_mib": memory})
 

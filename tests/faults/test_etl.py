@@ -14,7 +14,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.faults
 
 PEOPLE = [str(number) for number in range(1000, 1100)]
-MANY = 200_000
+MANY = 100_000
 """Rows of a table whose files take a while to write."""
 
 

@@ -393,6 +393,13 @@ async def test_a_small_file_that_holds_very_much_is_streamed(servers):
         assert len(await etl.rows()) == 5000
 
 
+async def test_a_full_load_is_over_when_a_small_file_that_holds_very_much_is_in_the_table(servers):
+    async with etl_on(servers.env, etl_large_bytes=5000) as etl:
+        await etl.put("all.csv.gz", gzip.compress(many({f"{user}": ADA for user in range(5000)})))
+        done = await etl.load()
+        assert (done.listed, done.changed, done.rows) == (1, 1, 5000)
+
+
 async def test_a_dataset_that_is_declared_otherwise_is_made_anew_and_loaded(servers, etl):
     await etl.deliver(await etl.put("1.csv", b"first_name,last_name,birthts,town\nAda,Lovelace,946684800000,London\n"))
     assert (await etl.rows(), [code for *_, code in await etl.rejects()]) == ({}, ["EXTRA_COLUMN"])

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from services.etl.adapters.files import ahead
+from services.etl.core.ahead import ahead
 
 
 async def numbers(count, asked, *, failing=False):

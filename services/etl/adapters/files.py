@@ -3,9 +3,8 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from typing_extensions import Buffer
 
@@ -16,9 +15,7 @@ from services.etl.core.values import Wanted
 from services.etl.settings import EtlSettings
 from shared.storage import ObjectInfo, ObjectRef, ObjectStore
 
-T = TypeVar("T")
-
-PIECE_BYTES: Final = 4 << 20
+PIECE_BYTES: Final = 1 << 20
 COMPRESSED_BYTES: Final = 64 << 10
 """What a piece of a compressed file expands to is in memory at once."""
 
@@ -46,6 +43,8 @@ class LargeFiles:
                     yield batch
                 done += len(piece)
                 on_bytes(done)
+                if stream.is_over:
+                    break
         for batch in await asyncio.to_thread(stream.end):
             yield batch
 
@@ -64,35 +63,6 @@ class LargeFiles:
             batches = parquet_batches(copy, wanted.dataset, wanted.key)
             while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                 yield batch
-
-
-async def ahead(source: AsyncIterator[T], *, most: int) -> AsyncGenerator[T, None]:
-    """Give what `source` gives, which is asked for up to `most` more while somebody works on one."""
-    queue: asyncio.Queue[T | _End] = asyncio.Queue(most)
-
-    async def fill() -> None:
-        failure = None
-        try:
-            async for one in source:
-                await queue.put(one)
-        except Exception as error:  # noqa: BLE001 - whoever takes from the queue hears of it
-            failure = error
-        await queue.put(_End(failure))
-
-    filling = asyncio.create_task(fill())
-    try:
-        while not isinstance(one := await queue.get(), _End):
-            yield one
-        if one.failure is not None:
-            raise one.failure
-    finally:
-        filling.cancel()
-        await asyncio.wait((filling,))
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    failure: Exception | None
 
 
 async def _as_bytes(pieces: AsyncIterator[Buffer]) -> AsyncIterator[bytes]:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.etl.adapters.files import LargeFiles, ahead
+from services.etl.adapters.files import LargeFiles
 from services.etl.adapters.tables import Written
 from services.etl.core import differences
+from services.etl.core.ahead import ahead
 from services.etl.core.checking import check
 from services.etl.core.values import Checked, Found, Known, Reject, Wanted
 from services.etl.handlers import Loading, change_of, fact_of, wanted_of
@@ -40,31 +41,31 @@ class Files:
     async def load(self, lease: Lease) -> None:
         """Make the tables follow the objects of `lease`, and tell what became of each."""
         wanted = wanted_of(lease.item.payload, self.loading.datasets, lease.item.correlation_id)
-        for one in wanted:
-            if differences.is_large(one, self.loading.settings.etl_large_bytes):
-                async with self.alone:
-                    await self.bus.publish(await self._load_large(one, lease))
-        small = [one for one in wanted if not differences.is_large(one, self.loading.settings.etl_large_bytes)]
-        try:
-            await self.bus.publish(await self.loading.load(small))
-        except Exception as error:
-            if is_outage(error) or len(small) == 1:
-                raise
-            await self._load_each(small)
-
-    async def _load_each(self, wanted: Sequence[Wanted]) -> None:
-        """Load objects one by one, so that one that cannot be loaded keeps no other from it; it is told at the end."""
-        failures = []
-        for one in wanted:
-            try:
-                await self.bus.publish(await self.loading.load([one]))
-            except Exception as error:
-                if is_outage(error):
-                    raise
-                failures.append(error)
-                log.warning("object.not_loaded", bucket=one.bucket, key=one.key, reason=one_line(error))
+        failures: list[Exception] = []
+        for one in await self._load_small(wanted, failures):
+            async with self.alone:
+                await self.bus.publish(await self._load_large(one, lease))
         if failures:
             raise failures[0]
+
+    async def _load_small(self, wanted: Sequence[Wanted], failures: list[Exception]) -> list[Wanted]:
+        """Load what is small, and return what is large.
+
+        Where that fails, objects are loaded one by one, so that one that cannot be loaded keeps no other from it.
+        """
+        try:
+            facts, large = await self.loading.follow(wanted)
+            await self.bus.publish(facts)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            if len(wanted) == 1:
+                log.warning("object.not_loaded", bucket=wanted[0].bucket, key=wanted[0].key, reason=one_line(error))
+                failures.append(error)
+                return []
+        else:
+            return large
+        return [large for one in wanted for large in await self._load_small([one], failures)]
 
     async def _load_large(self, wanted: Wanted, lease: Lease) -> list[EtlLoaded]:
         """Load a file as it is now; one that is written by somebody else, or replaced meanwhile, is looked at again."""

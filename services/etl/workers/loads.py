@@ -12,6 +12,7 @@ import structlog
 
 from services.etl.adapters.loads import Loads, completed
 from services.etl.core import differences
+from services.etl.core.ahead import ahead
 from services.etl.core.datasets import Dataset
 from services.etl.core.schedules import Interval
 from services.etl.core.values import Wanted
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 START_SLOT = 60.0
 LOOK_SECONDS = 0.05
 LOOK_MOST_SECONDS = 1.0
+PAGES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class FullLoads:
         """Cut what differs into slices, page by page; return how many objects there are."""
         listed, number, after = 0, 0, ""
         left: list[Wanted] = []
-        async with aclosing(self.loading.bucket.pages(dataset)) as pages:
+        async with aclosing(ahead(self.loading.bucket.pages(dataset), most=PAGES_AHEAD)) as pages:
             async for page in pages:
                 listed += len(page)
                 upto = page[-1].ref.key if page else after
