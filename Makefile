@@ -6,6 +6,8 @@ PYTHON := .venv/bin/python
 # Docker where its daemon answers, else native processes; PENSTOCK_NATIVE=1 never asks for Docker
 DOCKER = $(shell [ -z "$$PENSTOCK_NATIVE" ] && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo yes)
 STACK = $(PYTHON) -m deploy.$(if $(DOCKER),compose,native)
+# each has a stack of its own, about 1.5 GB; most of a test on real servers is waiting
+SIDE_BY_SIDE = --numprocesses logical --maxprocesses 4 --dist loadfile
 .PHONY: help demo up down status logs test check bench heavy asyncapi openapi clean install
 
 help: ## this list
@@ -30,7 +32,7 @@ install: .venv/synced
 	@$(STACK) install
 
 test: install ## every test but the benchmarks, on real servers
-	@.venv/bin/pytest tests/unit tests/component tests/flows tests/architecture tests/integration tests/faults
+	@.venv/bin/pytest $(SIDE_BY_SIDE) tests/faults tests/integration tests/unit tests/component tests/flows tests/architecture
 
 check: .venv/synced ## the gate: style, types, contracts, repeated code, generated documents, quick tests
 	@PYTHON=$(PYTHON) bash deploy/check.sh

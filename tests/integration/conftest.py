@@ -10,7 +10,7 @@ from tests.support.world import World, opened
 @pytest.fixture(scope="module")
 def stopped_at_the_end(stack) -> Iterator[None]:
     yield
-    for name in ("ingress", "ingest", "hasher"):
+    for name in ("ingress", "etl", "ingest", "hasher"):
         if name in stack.processes:
             stack.stop(name)
 
