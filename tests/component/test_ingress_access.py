@@ -55,7 +55,7 @@ def leaves(routes):
 def routes():
     for route in leaves(Front().app.routes):
         path = re.sub(r"{[^}]*}", "x", route.path)
-        for method in getattr(route, "methods", None) or {"GET"}:
+        for method in sorted(getattr(route, "methods", None) or {"GET"}):
             yield pytest.param(method, path + ("/x" if isinstance(route, Mount) else ""), id=f"{method} {path}")
 
 
