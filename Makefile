@@ -6,8 +6,8 @@ PYTHON := .venv/bin/python
 # Docker where its daemon answers, else native processes; PENSTOCK_NATIVE=1 never asks for Docker
 DOCKER = $(shell [ -z "$$PENSTOCK_NATIVE" ] && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo yes)
 STACK = $(PYTHON) -m deploy.$(if $(DOCKER),compose,native)
-# each has a stack of its own, about 1.5 GB; most of a test on real servers is waiting
-SIDE_BY_SIDE = --numprocesses logical --maxprocesses 4 --dist loadfile
+# faults and integration have a worker and a stack each, 1.5 GB; most of a test on real servers is waiting
+SIDE_BY_SIDE = --numprocesses 2 --dist loadgroup
 .PHONY: help demo up down status logs test check bench heavy asyncapi openapi clean install
 
 help: ## this list

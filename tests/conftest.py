@@ -67,6 +67,14 @@ def stack(servers: Stack) -> Stack:
     return servers
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one tier on real servers in one worker, in their order, on one stack."""
+    for item in items:
+        tier = item.path.parent.name
+        if tier in {"integration", "faults"}:
+            item.add_marker(pytest.mark.xdist_group(tier))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a test that was skipped is a test that failed: nothing is skipped silently."""

@@ -11,8 +11,12 @@ from shared.health import STALL_SECONDS, Health
 
 class Reader:
     def __init__(self, age=None, held=()):
-        self.polled_at = None if age is None else time.monotonic() - age
+        self.age = age
         self.held = held
+
+    @property
+    def polled_at(self):
+        return None if self.age is None else time.monotonic() - self.age
 
     def partitions_held(self):
         return list(self.held)

@@ -42,12 +42,18 @@ class Bucket:
 
     async def look_all(self, wanted: Sequence[tuple[Wanted, Known]]) -> tuple[list[Found], list[Wanted]]:
         """Look at small files and images, many at a time; return what is there, and which of them are large."""
+        looks: list[Found | TooLarge] = []
+        waiting = iter(wanted)
+
+        async def work_on() -> None:
+            looks.extend([await self._look(*one) for one in waiting])
+
         try:
             async with asyncio.TaskGroup() as crew:
-                tasks = [crew.create_task(self._look(*one)) for one in wanted]
+                for _ in range(min(len(wanted), self._settings.etl_in_flight)):
+                    crew.create_task(work_on())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        looks = [task.result() for task in tasks]
         found = [one for one in looks if isinstance(one, Found)]
         return found, [one.wanted for one in looks if isinstance(one, TooLarge)]
 
