@@ -57,6 +57,7 @@ EventT = TypeVar("EventT")
 Decode = Callable[[Record], EventT]
 POLL_SECONDS = 1.0
 HEARTBEAT_MS = 500
+METADATA_MS = 10_000
 BUSY_RECORDS = 16
 GATHER_SECONDS = 0.1
 """A consumer that keeps up with a stream lets it gather: a batch costs the same few round trips whatever it holds. One
@@ -131,6 +132,8 @@ def create_broker(settings: Settings, service: str, *, policy: RecordRetries | N
         acks="all",
         enable_idempotence=True,
         allow_auto_create_topics=False,
+        # whoever rejoined while a topic was missing, as after Kafka lost its data, learns of it with the next look
+        metadata_max_age_ms=METADATA_MS,
         max_batch_size=1 << 17,
         max_request_size=MAX_REQUEST_BYTES,
         graceful_timeout=settings.shutdown_grace / 2,
