@@ -67,6 +67,7 @@ def stack(servers: Stack) -> Stack:
     return servers
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one tier on real servers in one worker, in their order, on one stack."""
     for item in items:
