@@ -7,7 +7,7 @@ PYTHON := .venv/bin/python
 DOCKER = $(shell [ -z "$$PENSTOCK_NATIVE" ] && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo yes)
 STACK = $(PYTHON) -m deploy.$(if $(DOCKER),compose,native)
 # faults and integration have a worker and a stack each, 1.5 GB; most of a test on real servers is waiting
-SIDE_BY_SIDE = --numprocesses 2 --dist loadgroup
+SIDE_BY_SIDE = --numprocesses 2 --dist loadscope
 .PHONY: help demo up down status logs test check bench heavy asyncapi openapi clean install
 
 help: ## this list

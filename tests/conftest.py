@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.native import container, dotenv, ports, services
 from deploy.native.install import CHECKOUT, Installer
@@ -67,13 +69,17 @@ def stack(servers: Stack) -> Stack:
     return servers
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one tier on real servers in one worker, in their order, on one stack."""
-    for item in items:
-        tier = item.path.parent.name
-        if tier in {"integration", "faults"}:
-            item.add_marker(pytest.mark.xdist_group(tier))
+class ByTier(LoadScopeScheduling):
+    """Keeps the tests of a tier on real servers in one worker, in their order, on one stack; else those of a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        tier = Path(nodeid).parts[1]
+        return tier if tier in {"faults", "integration"} else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByTier:
+    return ByTier(config, log)
 
 
 @pytest.hookimpl(trylast=True)
