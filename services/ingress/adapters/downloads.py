@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import Buffer
 
+from services.ingress.adapters.slots import Slots
 from services.ingress.core.access import Principal
 from services.ingress.core.conditions import Validators
 from services.ingress.core.disposition import attachment, shown_type
@@ -32,7 +33,11 @@ class Downloads:
     def __init__(self, store: ObjectStore, settings: IngressSettings) -> None:
         self._store = store
         self._settings = settings
-        self._slots = asyncio.Semaphore(settings.downloads_in_flight)
+        self._slots = Slots(
+            settings.downloads_in_flight,
+            seconds=BUSY_SECONDS,
+            full=lambda: Outage(f"{settings.downloads_in_flight} downloads are under way: try again later"),
+        )
 
     def of(self, ref: ObjectRef, who: Principal) -> Response:
         """Return the answer that gives an object as a file, as far as the request's conditions and range ask for it.
@@ -55,7 +60,7 @@ class Downloads:
     @asynccontextmanager
     async def bytes_of(self, info: ObjectInfo, part: Range) -> AsyncIterator[AsyncIterator[Buffer]]:
         """Open a range of exactly the version that `info` describes, or raise ObjectSuperseded."""
-        async with self._slot():
+        async with self._slots.one():
             end = None if part.end == part.size else part.end
             size = self._settings.download_chunk_bytes
             async with self._store.stream(
@@ -67,18 +72,6 @@ class Downloads:
         """Wait until the client has taken what is sent; one that takes nothing for too long is a TimeoutError."""
         async with asyncio.timeout(self._settings.stall_seconds):
             await sending
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(BUSY_SECONDS):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Outage(f"{self._settings.downloads_in_flight} downloads are under way: try again later") from None
-        try:
-            yield
-        finally:
-            self._slots.release()
 
 
 class _Download(Response):

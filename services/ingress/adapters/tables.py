@@ -17,6 +17,7 @@ from starlette.responses import Response
 from services.ingress.adapters import rejects, selects
 from services.ingress.adapters.asking import SECONDS, asked
 from services.ingress.adapters.selects import Select
+from services.ingress.adapters.slots import Slots
 from services.ingress.adapters.streaming import Content, Put, Streamed
 from services.ingress.core.access import Principal
 from services.ingress.core.ages import Span
@@ -45,7 +46,7 @@ class Tables:
         self._pool = pool
         self._streams = streams
         self._settings = settings
-        self._slots = asyncio.Semaphore(settings.data_streams)
+        self._slots = Slots(settings.data_streams, seconds=BUSY_SECONDS, full=self._too_many)
         self._writing = asyncio.Semaphore(1)
 
     async def seen_by(self, who: Principal) -> list[Dataset]:
@@ -98,7 +99,7 @@ class Tables:
 
     @asynccontextmanager
     async def _rows(self, dataset: Dataset, wanted: Rows, told: Format, url: URL) -> AsyncIterator[Content]:
-        async with self._slot(), self._moment() as connection:
+        async with self._slots.one(), self._moment() as connection:
             until, headers = await _begin(connection, dataset, wanted, told, url)
             question = (
                 selects.rows_as_json(dataset, wanted, until)
@@ -112,7 +113,7 @@ class Tables:
         """Make the file first, one at a time: its last bytes say where the others are."""
         with tempfile.TemporaryDirectory(prefix="penstock-data-") as folder:
             source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
-            async with self._slot():
+            async with self._slots.one():
                 async with self._writing:
                     async with self._moment() as connection:
                         until, headers = await _begin(connection, dataset, wanted, "parquet", url)
@@ -123,25 +124,16 @@ class Tables:
 
     @asynccontextmanager
     async def _rejects(self, dataset: Dataset, key: str) -> AsyncIterator[Content]:
-        async with self._slot(), self._moment() as connection:
+        async with self._slots.one(), self._moment() as connection:
             question = rejects.as_cells(dataset, key)
             yield Content(_headers(f"{dataset.name}-rejects", "csv"), partial(_copy_cells, connection, question))
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(BUSY_SECONDS):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Problem(
-                "TOO_MANY_STREAMS",
-                f"{self._settings.data_streams} answers are being read from tables, and no more are made at a time "
-                "(PENSTOCK_DATA_STREAMS): try again later",
-            ) from None
-        try:
-            yield
-        finally:
-            self._slots.release()
+    def _too_many(self) -> Problem:
+        return Problem(
+            "TOO_MANY_STREAMS",
+            f"{self._settings.data_streams} answers are being read from tables, and no more are made at a time "
+            "(PENSTOCK_DATA_STREAMS): try again later",
+        )
 
     @asynccontextmanager
     async def _moment(self) -> AsyncIterator[Connection]:
@@ -155,7 +147,7 @@ class Tables:
 
     async def _read(self, question: Select) -> list[Record]:
         """Answer a question for which the whole table may have to be read."""
-        async with self._slot(), self._moment() as connection:
+        async with self._slots.one(), self._moment() as connection:
             return await connection.fetch(question.text, *question.arguments, timeout=COUNTING_SECONDS)
 
     async def _ask(self, question: str, *values: object, seconds: float = SECONDS) -> list[Record]:

@@ -1,6 +1,5 @@
 """Uploads: bytes of a request become objects, whole or not at all."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import structlog
 
 from services.ingress.adapters.bodies import Body, Field, File
 from services.ingress.adapters.disk import Disk
+from services.ingress.adapters.slots import Slots
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, Rejected
 from shared.storage import ObjectInfo, ObjectRef, ObjectStore, ObjectWriter
@@ -37,8 +37,11 @@ class Uploads:
     def __init__(self, store: ObjectStore, disk: Disk, settings: IngressSettings) -> None:
         self._store = store
         self._disk = disk
-        self._settings = settings
-        self._slots = asyncio.Semaphore(settings.uploads_in_flight)
+        self._slots = Slots(
+            settings.uploads_in_flight,
+            seconds=BUSY_SECONDS,
+            full=lambda: Outage(f"{settings.uploads_in_flight} uploads are under way: try again later"),
+        )
 
     async def whole(
         self, body: Body, ref: ObjectRef, *, content_type: str | None, metadata: Mapping[str, str] | None = None
@@ -77,15 +80,8 @@ class Uploads:
     async def slot(self) -> AsyncIterator[None]:
         """Hold one of the places that memory has room for; refuses at once past the disk's threshold."""
         self._disk.refuse_when_full()
-        try:
-            async with asyncio.timeout(BUSY_SECONDS):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Outage(f"{self._settings.uploads_in_flight} uploads are under way: try again later") from None
-        try:
+        async with self._slots.one():
             yield
-        finally:
-            self._slots.release()
 
     @asynccontextmanager
     async def writing(
