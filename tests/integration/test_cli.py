@@ -5,11 +5,8 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -17,36 +14,11 @@ import boto3
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.support.console import Console
+
 pytestmark = pytest.mark.integration
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
 LETTERS = "objects.changed.v1.hasher.dlq"
-
-
-@dataclass
-class Console:
-    env: dict[str, str]
-    folder: Path
-
-    def start(self, *words, **env):
-        return subprocess.Popen(
-            [PENSTOCK, *words],
-            env={**os.environ, **self.env, **env},
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *words, code=0, **env):
-        process = self.start(*words, **env)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == code, (words, process.returncode, out, err)
-        assert "Traceback" not in err
-        return out, err
-
-    def json(self, *words, code=0, **env):
-        return json.loads(self.run(*words, "--json", code=code, **env)[0])
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,6 @@
 """`penstock etl`: what an operator asks of tables made of files, and what he is told."""
 
-import json
-import os
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -13,48 +8,20 @@ from services.etl.adapters.schema import ensure_tables
 from services.etl.core.datasets import Datasets
 from shared.postgres import migrate, open_pool
 from shared.settings import Settings
+from tests.support.console import Console
 from tests.support.etl import Users
 from tests.support.topics import run
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
-PENSTOCK = Path(sys.executable).with_name("penstock")
 GOOD = b"first_name, last_name, birthts\nAda, Byron, 473385600000\n"
 BAD = b"first_name, last_name, birthts\nAda, , 473385600000\n"
 
 
-class Console:
-    """The console as an operator starts it: a process, its output, its exit code."""
-
-    def __init__(self, env, folder):
-        self.env = {**os.environ, **env}
-        self.folder = folder
-
-    def start(self, *words, **env):
-        return subprocess.Popen(
-            [PENSTOCK, "etl", *words],
-            env={**self.env, **env},
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *words, code=0, **env):
-        process = self.start(*words, **env)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == code, (words, process.returncode, out, err)
-        assert "Traceback" not in err
-        return out, err
-
-    def json(self, *words, **env):
-        return json.loads(self.run(*words, "--json", **env)[0])
-
-
 @pytest.fixture
 def console(stack, tmp_path):
-    return Console(stack.env, tmp_path)
+    return Console(stack.env, tmp_path, ("etl",))
 
 
 @pytest.fixture
