@@ -22,7 +22,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.core.text import visible
+from shared.text import visible
 
 T = TypeVar("T")
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from services.cli.core.address import Address
 from services.cli.core.digests import DONE, FAILED, PENDING, SHOWN, Verdict
-from services.cli.core.text import human_bytes, visible
+from services.cli.core.text import human_bytes
 from services.cli.terminal import say
+from shared.text import visible
 
 STYLES = {"succeeded": "green", "failed": "bold red", "pending": "yellow", "running": "yellow"}
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.core.text import duration, human_bytes, plural, visible
+from services.cli.core.text import duration, human_bytes, plural
+from shared.text import visible
 
 
 @given(st.text(alphabet=st.characters()))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from services.cli.adapters.journal import Stamp
 from services.cli.core.address import name_in
-from services.cli.core.text import visible
 from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
+from shared.text import visible
 
 
 @dataclass(frozen=True, slots=True)

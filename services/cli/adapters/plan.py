@@ -7,8 +7,8 @@ from pathlib import Path
 from services.cli.adapters import files
 from services.cli.adapters.files import LocalFile
 from services.cli.core.address import Address, parse
-from services.cli.core.text import visible
 from services.cli.core.usage import WrongUsage
+from shared.text import visible
 
 
 def paths_of(paths: Sequence[str]) -> tuple[tuple[str, ...], Address]:

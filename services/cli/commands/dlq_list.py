@@ -7,9 +7,10 @@ from rich.text import Text
 from services.cli.adapters import kafka
 from services.cli.adapters.letters import unsettled_letters
 from services.cli.core.letters import Choice, Letter, by_cause
-from services.cli.core.text import plural, visible
+from services.cli.core.text import plural
 from services.cli.settings import load
 from services.cli.terminal import Json, console, emit, say, table
+from shared.text import visible
 
 KEY_WIDTH = 60
 

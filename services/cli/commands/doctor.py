@@ -10,11 +10,12 @@ from services.cli.adapters import checks, probes
 from services.cli.adapters.checks import Check
 from services.cli.adapters.trouble import reaching
 from services.cli.core.findings import Finding
-from services.cli.core.text import plural, visible
+from services.cli.core.text import plural
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, console, emit, note, say, spinner
 from shared.errors import PenstockError
 from shared.provision import provision
+from shared.text import visible
 
 CHECKS: dict[str, Check] = {
     "ports": checks.ports,

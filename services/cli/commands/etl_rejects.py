@@ -3,10 +3,11 @@
 from typing import Any, Final
 
 from services.cli.adapters.datasets import rejects
-from services.cli.core.text import plural, visible
+from services.cli.core.text import plural
 from services.cli.core.usage import WrongUsage
 from services.cli.settings import load
 from services.cli.terminal import Json, console, emit, say, table
+from shared.text import visible
 
 VALUE_WIDTH: Final = 40
 

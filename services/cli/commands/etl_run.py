@@ -12,12 +12,13 @@ from rich.status import Status
 from services.cli.adapters import kafka
 from services.cli.adapters.datasets import known_datasets, load_of
 from services.cli.core.loads import describe_load
-from services.cli.core.text import plural, visible
+from services.cli.core.text import plural
 from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, emit, say, spinner
 from shared.errors import Outage, Rejected
 from shared.events import EtlCompleted, EtlRequested
+from shared.text import visible
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks at how far the load is."""

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from services.cli.adapters.datasets import datasets, loads
 from services.cli.core.loads import age, describe_load
-from services.cli.core.text import visible
 from services.cli.settings import load
 from services.cli.terminal import Json, console, emit, say, table
+from shared.text import visible
 
 STYLES: Final = {"succeeded": "green", "failed": "bold red"}
 WHY_WIDTH: Final = 100

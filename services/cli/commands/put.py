@@ -19,12 +19,13 @@ from services.cli.adapters.upload import Manners, Uploader, together
 from services.cli.adapters.waiting import Ask, wait_for_digests
 from services.cli.core.address import Address, checked
 from services.cli.core.digests import Verdict
-from services.cli.core.text import human_bytes, plural, visible
+from services.cli.core.text import human_bytes, plural
 from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, emit, is_terminal, note, progress, say, spinner
 from services.cli.verdicts import show_verdict, verdict_document, worst
 from shared.errors import Rejected
+from shared.text import visible
 
 HOPELESS = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET"})
 """Refusals that no other file would escape."""

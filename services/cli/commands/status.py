@@ -7,10 +7,11 @@ from typing import Any
 from rich.text import Text
 
 from services.cli.adapters import lags, stack, views
-from services.cli.core.text import plural, visible
+from services.cli.core.text import plural
 from services.cli.settings import load
 from services.cli.terminal import Json, console, emit, note, say, table
 from shared.errors import PenstockError, one_line
+from shared.text import visible
 
 STYLES = {"running": "green", "ready": "green", "healthy": "green", "starting": "yellow", "waiting": "yellow"}
 

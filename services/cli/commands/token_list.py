@@ -3,9 +3,9 @@
 from typing import Any
 
 from services.cli.adapters.http import Ingress
-from services.cli.core.text import visible
 from services.cli.settings import load
 from services.cli.terminal import Json, console, emit, say, table
+from shared.text import visible
 
 
 async def list_token(*, url: str = "", json: Json = False) -> int:

@@ -1,10 +1,10 @@
 """`penstock token revoke`: a token that nobody may use any more."""
 
 from services.cli.adapters.http import Ingress
-from services.cli.core.text import visible
 from services.cli.settings import load
 from services.cli.terminal import Json, emit, say
 from shared.errors import Rejected
+from shared.text import visible
 
 
 async def revoke_token(token: str, *, url: str = "", json: Json = False) -> int:

@@ -4,9 +4,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from services.cli.core.text import visible
 from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
+from shared.text import visible
 
 SCHEME = "s3://"
 MAX_KEY_BYTES = 1024

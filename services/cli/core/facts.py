@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from services.cli.core.text import human_bytes, plural, visible
+from services.cli.core.text import human_bytes, plural
+from shared.text import visible
 
 DEAD: Final = ".dlq"
 COMPLETED: Final = {

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.cli.core.text import visible
 from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
+from shared.text import visible
 
 BODY_LIMIT: Final = 4096
 _PARTICULARS: Final = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\b[0-9a-f]{8,}\b|\d+")

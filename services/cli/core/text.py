@@ -1,23 +1,10 @@
-"""Words and figures for a terminal: nothing from a bucket may move the cursor or turn the line around."""
+"""Words and figures for a terminal."""
 
 import re
-import unicodedata
 from datetime import timedelta
 
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Controls, formats (bidi marks among them), lone surrogates, and the two separators that end a line."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _KIB = 1024
-
-
-def visible(text: str, limit: int | None = None) -> str:
-    r"""Return `text` on one line, unsafe characters written as `\n`, `\x1b` or `\u202e`; cut at `limit`."""
-    shown = "".join(_escaped(char) if unicodedata.category(char) in _UNSAFE else char for char in text)
-    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def human_bytes(count: float) -> str:

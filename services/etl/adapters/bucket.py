@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.etl.core.datasets import Dataset, is_compressed
-from services.etl.core.differences import is_loadable, to_the_second
+from services.etl.core.differences import to_the_second
 from services.etl.core.pictures import picture_of
 from services.etl.core.reading import is_small, read_small
 from services.etl.core.values import Found, Known, Picture, Reject, Rows, Wanted
 from services.etl.settings import EtlSettings
 from shared.errors import Rejected
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
+from shared.text import is_unsafe
 
 HEAD_BYTES: Final = 32 << 10
 """Enough for the type and size of nearly every picture."""
@@ -60,21 +61,14 @@ class Bucket:
     async def head(self, wanted: Wanted) -> ObjectInfo | None:
         """Describe an object; None: it is not there."""
         try:
-            return await self.store.head(_ref(wanted))
+            return await self.store.head(ref_of(wanted))
         except ObjectGone:
             return None
 
     async def pages(self, dataset: Dataset) -> AsyncGenerator[list[ObjectInfo], None]:
-        """List what is a dataset's page by page, keys in order; the next page is asked for while one is worked on."""
-        pages = self.store.list(dataset.bucket, prefix=dataset.prefix)
-        coming: asyncio.Task[Sequence[ObjectInfo] | None] = asyncio.ensure_future(anext(pages, None))
-        try:
-            while (page := await coming) is not None:
-                coming = asyncio.ensure_future(anext(pages, None))
-                yield [one for one in page if is_loadable(one.ref.key) and dataset.kind_of(dataset.bucket, one.ref.key)]
-        finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+        """List what is a dataset's page by page, keys in order."""
+        async for page in self.store.list(dataset.bucket, prefix=dataset.prefix):
+            yield [one for one in page if not is_unsafe(one.ref.key) and dataset.kind_of(one.ref.bucket, one.ref.key)]
 
     async def _look(self, wanted: Wanted, known: Known) -> Found | TooLarge:
         async with self._room:
@@ -87,7 +81,7 @@ class Bucket:
     async def _rows(self, wanted: Wanted, known: Known) -> Found | TooLarge:
         limit = self._settings.etl_large_bytes
         try:
-            info, body = await self.store.read(_ref(wanted), limit=limit)
+            info, body = await self.store.read(ref_of(wanted), limit=limit)
         except Rejected as refusal:
             if refusal.code != "SIZE_DIFFERS":
                 raise
@@ -107,7 +101,7 @@ class Bucket:
         return read_small(body, wanted.key, wanted.dataset, line_bytes=self._settings.etl_line_bytes)
 
     async def _image(self, wanted: Wanted, known: Known) -> Found:
-        info, picture = await self._picture(_ref(wanted))
+        info, picture = await self._picture(ref_of(wanted))
         rejects = () if picture else (Reject(0, "NOT_AN_IMAGE", NOT_AN_IMAGE),)
         stored_at = to_the_second(info.last_modified)
         return Found(wanted, known, info.etag, info.size, stored_at, picture=picture, rejects=rejects)
@@ -132,5 +126,6 @@ class Bucket:
             return info, picture
 
 
-def _ref(wanted: Wanted) -> ObjectRef:
+def ref_of(wanted: Wanted) -> ObjectRef:
+    """Name an object as it is now, whatever version was told of."""
     return ObjectRef(wanted.bucket, wanted.key)

@@ -8,12 +8,13 @@ from typing import Final
 
 from typing_extensions import Buffer
 
+from services.etl.adapters.bucket import ref_of
 from services.etl.core.datasets import format_of, is_compressed
 from services.etl.core.frames import Batch
 from services.etl.core.streaming import Stream, parquet_batches
 from services.etl.core.values import Wanted
 from services.etl.settings import EtlSettings
-from shared.storage import ObjectInfo, ObjectRef, ObjectStore
+from shared.storage import ObjectInfo, ObjectStore
 
 PIECE_BYTES: Final = 1 << 20
 COMPRESSED_BYTES: Final = 64 << 10
@@ -37,7 +38,7 @@ class LargeFiles:
     ) -> AsyncGenerator[Batch, None]:
         stream, done = Stream(wanted.key, wanted.dataset, line_bytes=self._settings.etl_line_bytes), 0
         size = COMPRESSED_BYTES if is_compressed(wanted.key) else PIECE_BYTES
-        async with self._store.stream(_ref(wanted), etag=info.etag, chunk_size=size) as pieces:
+        async with self._store.stream(ref_of(wanted), etag=info.etag, chunk_size=size) as pieces:
             async for piece in _as_bytes(pieces):
                 for batch in await asyncio.to_thread(stream.feed, piece):
                     yield batch
@@ -55,7 +56,7 @@ class LargeFiles:
         with tempfile.TemporaryDirectory(prefix="penstock-etl-") as folder:
             copy, done = Path(folder, "copy.parquet"), 0
             with await asyncio.to_thread(copy.open, "wb") as file:
-                async with self._store.stream(_ref(wanted), etag=info.etag, chunk_size=PIECE_BYTES) as pieces:
+                async with self._store.stream(ref_of(wanted), etag=info.etag, chunk_size=PIECE_BYTES) as pieces:
                     async for piece in _as_bytes(pieces):
                         await asyncio.to_thread(file.write, piece)
                         done += len(piece)
@@ -69,7 +70,3 @@ async def _as_bytes(pieces: AsyncIterator[Buffer]) -> AsyncIterator[bytes]:
     """Give each piece as bytes; what is bytes already is not copied."""
     async for piece in pieces:
         yield bytes(piece)
-
-
-def _ref(wanted: Wanted) -> ObjectRef:
-    return ObjectRef(wanted.bucket, wanted.key)

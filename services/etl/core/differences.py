@@ -1,15 +1,10 @@
 """What differs between a bucket and what is known of it, and how much of that is one piece of work."""
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Final
 
 from services.etl.core.datasets import item_of
 from services.etl.core.values import Known, Wanted
-
-_TOLD_BY_NOBODY: Final = frozenset({"Cc", "Cs"})
-_BIDIRECTIONAL: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def is_news(wanted: Wanted, known: Known) -> bool:
@@ -34,13 +29,6 @@ def newest(wanted: Iterable[Wanted]) -> list[Wanted]:
         if mine is None or one.revision >= mine.revision:
             latest[one.place] = one
     return list(latest.values())
-
-
-def is_loadable(key: str) -> bool:
-    """Say whether a key is one that a change of it would be told of: no control, no bidirectional character."""
-    if key.isascii() and key.isprintable():
-        return True
-    return not any(unicodedata.category(one) in _TOLD_BY_NOBODY or one in _BIDIRECTIONAL for one in key)
 
 
 def is_large(one: Wanted, large_bytes: int) -> bool:

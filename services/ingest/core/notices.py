@@ -1,6 +1,5 @@
 """What a notification says: S3's event message, read into the facts it claims."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, Required
@@ -11,12 +10,10 @@ from typing_extensions import TypedDict
 
 from shared.errors import Rejected
 from shared.events import ObjectChanged, stable_id
+from shared.text import is_unsafe
 
 Lane = Literal["live", "safe"]
 State = Literal["stored", "removed"]
-
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters and bidirectional overrides: legal for the store, a trap for every terminal and log."""
 
 
 class _Bucket(TypedDict):
@@ -118,11 +115,6 @@ def refuse_unsafe(notice: ObjectChanged, inputs: frozenset[str]) -> None:
         )
     if is_unsafe(notice.key):
         raise Rejected("KEY_UNSAFE", f"key {notice.key!a} holds control or bidirectional characters; rename the object")
-
-
-def is_unsafe(key: str) -> bool:
-    """Whether a key holds characters that no page, log or terminal can show honestly, or that are no text at all."""
-    return _UNSAFE.search(key) is not None or any("\ud800" <= one <= "\udfff" for one in key)
 
 
 def is_folder_marker(key: str, size: int | None) -> bool:

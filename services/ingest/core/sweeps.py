@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.ingest.core.decisions import Known
-from services.ingest.core.notices import is_folder_marker, is_unsafe
+from services.ingest.core.notices import is_folder_marker
 from shared.events import ObjectChanged
+from shared.text import is_unsafe
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,28 @@
+"""Text from outside: what of it deceives, and how it is shown where nothing of it may be obeyed."""
+
+import re
+import unicodedata
+from typing import Final
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Controls, formats (bidirectional marks among them), lone surrogates, and the two separators that end a line."""
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, bidirectional overrides and halves of characters: legal for the store, a trap for every terminal
+and log."""
+
+
+def is_unsafe(key: str) -> bool:
+    """Whether a key holds characters that no page, log or terminal can show honestly, or that are no text at all."""
+    return _UNSAFE.search(key) is not None
+
+
+def visible(text: str, limit: int | None = None) -> str:
+    r"""Return `text` on one line, what cannot be seen written as `\n`, `\x1b` or `\u202e`; cut at `limit`."""
+    shown = text if limit is None else text[: limit + 1]
+    if not shown.isprintable():
+        shown = "".join(_escaped(char) if unicodedata.category(char) in _UNSEEN else char for char in shown)
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
