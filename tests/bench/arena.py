@@ -130,9 +130,10 @@ class Arena:
             await asyncio.sleep(TICK_SECONDS)
         return time.perf_counter()
 
-    async def records(self, start: Positions) -> list[Any]:
-        """Return all records since `start`, in the order of their partitions."""
-        count = sum((await self._reader.end_offsets(list(start))).values()) - sum(start.values())
+    async def records(self, start: Positions, count: int | None = None) -> list[Any]:
+        """Return all records since `start`, in the order of their partitions; with `count`, wait for so many."""
+        if count is None:
+            count = sum((await self._reader.end_offsets(list(start))).values()) - sum(start.values())
         self._reader.assign(list(start))
         for part, offset in start.items():
             self._reader.seek(part, offset)

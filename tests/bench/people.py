@@ -132,9 +132,8 @@ async def load(arena: Arena) -> dict[str, Any]:
     wanted = EtlRequested(load_id=f"bench-{uuid.uuid4().hex}", dataset=DATASET)
     started = time.perf_counter()
     await arena.send(wanted)
-    seconds = await arena.grown(before, 1) - started
-    (fact,) = await arena.records(before)
-    return {**json.loads(fact.value), "seconds": seconds}
+    (fact,) = await arena.records(before, 1)
+    return {**json.loads(fact.value), "seconds": time.perf_counter() - started}
 
 
 async def laid_out(arena: Arena, processes: Sequence[Process], facts: Sequence[Any]) -> float:
