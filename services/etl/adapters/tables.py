@@ -19,6 +19,7 @@ from shared.postgres import Connection, Pool
 from shared.storage import ObjectInfo
 
 Place = tuple[str, str]
+PIECE_BYTES: Final = 512 << 10
 LONG_SECONDS: Final = 1800.0
 """How long a statement about a large file may take."""
 MOST_PIXELS: Final = 2**31 - 1
@@ -163,9 +164,8 @@ class Filling:
         body = BytesIO()
         columns = [SOURCE, LINE, *self.dataset.fields]
         checked.good.select(columns).write_csv(body, include_header=False)
-        body.seek(0)
         await self.connection.copy_to_table(
-            sql.filling_name(self.dataset), source=body, columns=columns, format="csv", timeout=LONG_SECONDS
+            sql.filling_name(self.dataset), source=_pieces(body), columns=columns, format="csv", timeout=LONG_SECONDS
         )
 
     async def discard(self) -> None:
@@ -305,3 +305,10 @@ def _known(row: asyncpg.Record | None, dataset: Dataset) -> Known:
     if row["dataset"] != dataset.name:
         return Known(row["id"], row["fence"], rejected=row["rejected"])
     return Known(**{name: row[name] for name in Known.__slots__})
+
+
+async def _pieces(body: BytesIO) -> AsyncIterator[bytes]:
+    """Give all of `body`; from a file asyncpg reads by a class of its own each time, which holds it until a collection."""
+    body.seek(0)
+    while piece := body.read(PIECE_BYTES):
+        yield piece
