@@ -98,6 +98,14 @@ class MemoryQueue(WorkQueue):
         """Return the number of items by state, of those whose key begins with `prefix`."""
         return dict(Counter(row.state for key, row in self.rows.items() if key.startswith(prefix)))
 
+    async def reports(self, prefix: str = "") -> list[dict[str, Any]]:
+        """Return the last reports of running items whose key begins with `prefix`."""
+        running = [row for key, row in self.rows.items() if key.startswith(prefix) and row.state == "running"]
+        return [dict(row.progress) for row in running if row.progress]
+
+    async def purge(self) -> None:
+        """Remove nothing: a test does not take that long."""
+
     async def forget(self, prefix: str) -> None:
         """Remove the items that succeeded and whose key begins with `prefix`."""
         done = [key for key, row in self.rows.items() if key.startswith(prefix) and row.state == "succeeded"]

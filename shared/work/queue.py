@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from prometheus_client import Counter
@@ -12,6 +13,9 @@ from shared.postgres import Connection, Pool
 
 CHANNEL: Final = "penstock_work"
 """Notified with the queue's name whenever an item may be claimed at once."""
+
+KEPT: Final = timedelta(days=30)
+"""Of finished items: long enough to be asked about, and for every record of a topic that would add one again."""
 
 TAKEOVERS = Counter("penstock_work_takeovers_total", "Items claimed after their worker's lease was over.", ["queue"])
 FAILURES = Counter("penstock_work_failures_total", "Attempts that failed.", ["queue", "final"])
@@ -164,12 +168,31 @@ class WorkQueue:
         )
         return {row["state"]: row["items"] for row in rows}
 
+    async def reports(self, prefix: str = "") -> list[dict[str, Any]]:
+        """Return what was last reported of the progress of running items whose key begins with `prefix`."""
+        rows = await self._pool.fetch(
+            "select progress from work.items"
+            " where queue = $1 and starts_with(key, $2) and state = 'running' and progress is not null",
+            self.name,
+            prefix,
+        )
+        return [row["progress"] for row in rows]
+
     async def forget(self, prefix: str) -> None:
         """Remove the items that succeeded and whose key begins with `prefix`; added again they are new."""
         await self._pool.execute(
             "delete from work.items where queue = $1 and starts_with(key, $2) and state = 'succeeded'",
             self.name,
             prefix,
+        )
+
+    async def purge(self) -> None:
+        """Remove the items that have ended well, or were cancelled, `KEPT` ago; one that failed waits for somebody."""
+        await self._pool.execute(
+            "delete from work.items"
+            " where queue = $1 and state in ('succeeded', 'cancelled') and finished_at < now() - $2::interval",
+            self.name,
+            KEPT,
         )
 
     async def seconds_until_due(self) -> float | None:

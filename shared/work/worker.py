@@ -28,6 +28,8 @@ BUSY_SECONDS: Final = 0.2
 """The shortest: what is due but locked is looked at again after this."""
 PROGRESS_SECONDS: Final = 1.0
 """How stale reported progress may be in the table."""
+PURGE_SECONDS: Final = 3600.0
+"""Between two looks for what is old enough to be forgotten."""
 RELEASE_SECONDS: Final = 5.0
 
 
@@ -95,7 +97,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` or cancellation; then give handlers `grace` seconds and release what is left."""
-        listening = asyncio.create_task(self._listen())
+        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._purge())]
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
@@ -105,7 +107,8 @@ class Worker:
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
         finally:
-            listening.cancel()
+            for task in beside:
+                task.cancel()
             await self._drain()
 
     async def _fill(self) -> float:
@@ -130,6 +133,11 @@ class Worker:
     async def _listen(self) -> None:
         while True:
             await self._patiently(lambda: self._queue.listen(self._wake.set))
+
+    async def _purge(self) -> None:
+        while True:
+            await self._patiently(self._queue.purge)
+            await asyncio.sleep(PURGE_SECONDS)
 
     async def _attend(self, item: Item) -> None:
         """See one item through, whatever happens; nothing is raised but cancellation."""

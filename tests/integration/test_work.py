@@ -129,6 +129,17 @@ async def test_items_of_a_prefix_are_counted_and_forgotten_once_they_succeeded(a
     assert await any_queue.add("a/1", {}), "what was forgotten is new"
 
 
+async def test_what_running_items_of_a_prefix_report_is_there_for_others(any_queue):
+    for key in ("a/1", "a/2", "a/3", "b/1"):
+        await any_queue.add(key, {})
+    for item in await any_queue.claim("one", 4):
+        if item.key != "a/2":
+            await any_queue.heartbeat(item, {"of": item.key})
+        if item.key == "a/3":
+            await any_queue.complete(item)
+    assert await any_queue.reports("a/") == [{"of": "a/1"}]
+
+
 async def test_a_zombie_is_refused_whatever_it_writes(any_queue):
     await any_queue.add("k", {})
     (zombie,) = await any_queue.claim("first")
@@ -315,6 +326,32 @@ async def _listening(queue):
 
 
 # What must hold whatever happens.
+
+
+async def test_what_ended_well_long_ago_is_forgotten_and_what_failed_is_not(pool, queue):
+    for key in ("old", "new", "failed", "waiting"):
+        await queue.add(key, {})
+    for item in await queue.claim("one", 4):
+        match item.key:
+            case "failed":
+                await queue.fail(item, "odd", retry_in=None)
+            case "old" | "new":
+                await queue.complete(item)
+            case _:
+                await queue.release(item)
+    await pool.execute(
+        "update work.items set finished_at = now() - interval '31 days'"
+        " where queue = $1 and key <> 'new' and finished_at is not null",
+        queue.name,
+    )
+    async with working(queue, _never, concurrency=1):
+        await until(counted(queue, succeeded=1, failed=1, running=1))
+    keys = await pool.fetch("select key from work.items where queue = $1 order by key", queue.name)
+    assert [row["key"] for row in keys] == ["failed", "new", "waiting"]
+
+
+async def _never(_lease):
+    await asyncio.Event().wait()
 
 
 async def test_two_adds_race_and_one_wins(queue):
