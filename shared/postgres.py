@@ -124,7 +124,8 @@ def _session(name: str) -> dict[str, str]:
     }
 
 
-async def _speak_json(connection: Connection) -> None:
+async def speak_json(connection: Connection) -> None:
+    """Let jsonb be Python values on a connection."""
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
 
 
@@ -140,7 +141,7 @@ async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8, wait: bo
         min_size=0,
         max_size=max_size,
         connect=_Door().connect,
-        init=_speak_json,
+        init=speak_json,
         timeout=CONNECT_SECONDS,
         command_timeout=COMMAND_SECONDS,
         server_settings=_session(service),

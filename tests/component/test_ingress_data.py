@@ -226,6 +226,18 @@ async def test_run_now_needs_the_forms_own_proof_and_leads_back_to_the_load(brow
     assert "A load is under way" not in fragment.text
 
 
+async def test_a_load_that_runs_is_shown_with_how_far_it_is(browser, front):
+    progress = {"listed": 9, "differing": 8, "done": 0.25, "message": "25% of 8 <objects> read"}
+    front.doors.loads.table = [{**LOAD, "state": "running", "progress": progress}]
+    fragment = await browser.get("/users/loads")
+    assert 'value="25.0"' in fragment.text
+    assert "25% of 8 &lt;objects&gt; read" in fragment.text
+    front.doors.loads.table = [{**LOAD, "state": "running", "progress": {"message": "9 objects listed"}}]
+    fragment = await browser.get("/users/loads")
+    assert "<progress aria-label=" in fragment.text
+    assert "value=" not in fragment.text
+
+
 async def test_who_may_not_run_has_no_button(client):
     reader = await token(client, scopes=["read"])
     assert "Run now" in (await client.get("/users", headers=HTML)).text

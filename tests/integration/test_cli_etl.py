@@ -107,6 +107,26 @@ def test_a_load_that_nobody_takes_is_told_in_one_line(console, declared):
     assert err.count("\n") == 1
 
 
+def test_a_load_that_runs_is_shown_with_how_far_it_is(console, declared):
+    load_id = uuid.uuid4().hex
+    declared.world.database.rows(
+        "INSERT INTO etl.loads (load_id, dataset, why, state, started_at, correlation_id)"
+        " VALUES ($1, $2, 'test', 'running', now(), '')",
+        load_id,
+        declared.dataset,
+    )
+    declared.world.database.rows(
+        "INSERT INTO work.items (queue, key, payload, state, lease_until, progress)"
+        " VALUES ('etl.loads', $1, '{}', 'running', now() + interval '1 hour', $2)",
+        f"{load_id}/{declared.dataset}",
+        '{"done": 0.25, "message": "25% of 8 objects read"}',
+    )
+    (mine,) = (one for one in console.json("status", "--limit", "50")["loads"] if one["load_id"] == load_id)
+    assert mine["progress"]["done"] == 0.25
+    assert "25% of 8 objects read" in console.run("status", "--limit", "50")[0]
+    declared.world.database.rows("DELETE FROM work.items WHERE queue = 'etl.loads' AND starts_with(key, $1)", load_id)
+
+
 def test_a_load_that_fails_is_told_with_its_reason(console, declared):
     running = console.start("run", declared.dataset)
     (asked,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")

@@ -238,6 +238,42 @@ async def test_a_second_load_reads_and_writes_nothing(servers):
         assert await etl.pieces.counts() == {}
 
 
+async def test_a_load_tells_how_far_it_is_a_large_file_in_part(servers):
+    async with etl_on(servers.env, etl_slice=2, etl_large_bytes=200) as etl:
+        for number in range(6):
+            await etl.put(f"{number}.csv", csv(person(number)))
+        await etl.put("many.csv", many({str(number): person(number) for number in range(10, 40)}))
+        await etl.deliver(EtlRequested(load_id=uuid.uuid4().hex, dataset=etl.name))
+        (item,) = await etl.asked.claim("test")
+        lease = Lease(item)
+        loading = asyncio.create_task(etl.full.load(lease))
+        await until(lambda: (lease.progress or {}).get("done") == 0)
+        (listed, differing) = lease.progress["listed"], lease.progress["differing"]
+        assert (listed, differing) == (7, 7)
+        pieces = await etl.pieces.claim("test", 10)
+        assert len(pieces) == 4
+        for piece in pieces:
+            if len(piece.payload["objects"]) == 2:
+                await etl.large.load(Lease(piece))
+                await etl.pieces.complete(piece)
+            else:
+                await etl.pieces.heartbeat(piece, {"bytes": 50, "size": 100})
+        await until(lambda: lease.progress["done"] == 0.875)
+        assert lease.progress["message"].startswith("88% of 7 objects read")
+        for piece in pieces:
+            if len(piece.payload["objects"]) == 1:
+                await etl.large.load(Lease(piece))
+                await etl.pieces.complete(piece)
+        await loading
+        assert len(await etl.rows()) == 36
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+
 async def test_a_load_that_was_interrupted_does_what_is_left(servers):
     async with etl_on(servers.env, etl_slice=2) as etl:
         for user in range(10):

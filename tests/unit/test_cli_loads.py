@@ -29,3 +29,9 @@ def test_what_never_was_has_no_age():
 def test_a_load_is_said_by_its_counts():
     load = {"changed": 12345, "removed": 0, "rows": 1, "rejected": 2, "listed": 9}
     assert describe_load(load) == "changed 12,345   removed 0   rows 1   rejected 2"
+
+
+def test_a_load_that_runs_is_said_by_how_far_it_is():
+    load = {"changed": 0, "removed": 0, "rows": 0, "rejected": 0, "progress": {"message": "9 objects listed"}}
+    assert describe_load(load) == "9 objects listed"
+    assert describe_load({**load, "progress": None}) == "changed 0   removed 0   rows 0   rejected 0"

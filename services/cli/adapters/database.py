@@ -8,6 +8,7 @@ import asyncpg
 
 from services.cli.adapters.trouble import within
 from services.cli.settings import CliSettings
+from shared.postgres import speak_json
 
 SECONDS = 5.0
 
@@ -16,7 +17,7 @@ SECONDS = 5.0
 async def open_database(
     settings: CliSettings, seconds: float = SECONDS, *, command_seconds: float = SECONDS, **login: Any
 ) -> AsyncIterator[Any]:
-    """Open one read-only connection; a question on it may take `command_seconds`.
+    """Open one read-only connection, on which jsonb is Python values; a question may take `command_seconds`.
 
     `login` is the user and the password where these are not the operator's.
 
@@ -33,6 +34,8 @@ async def open_database(
             **login,
         )
     try:
+        async with within(seconds, name_of(settings)):
+            await speak_json(connection)
         yield connection
     finally:
         await connection.close(timeout=seconds)

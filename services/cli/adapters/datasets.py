@@ -27,12 +27,13 @@ ORDER BY datasets.name
 """
 _LOADS = """
 SELECT load_id, dataset, why, state, listed, changed, removed, rows, rejected, error, requested_at, started_at,
-       finished_at, seconds
+       finished_at, seconds, progress
 FROM api.loads ORDER BY requested_at DESC, dataset LIMIT $1
 """
-_LOAD = (
-    "SELECT state, listed, changed, removed, rows, rejected, error FROM api.loads WHERE load_id = $1 AND dataset = $2"
-)
+_LOAD = """
+SELECT state, listed, changed, removed, rows, rejected, error, progress
+FROM api.loads WHERE load_id = $1 AND dataset = $2
+"""
 _WHICH = "($1 = '' OR dataset = $1) AND ($2 = '' OR key = $2 OR bucket || '/' || key = $2)"
 _REJECTS = f"""
 SELECT dataset, bucket, key, row, "column", value, code, reason, rejected_at

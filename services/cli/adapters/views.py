@@ -1,6 +1,5 @@
 """The questions the console asks of schema `api`."""
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +30,7 @@ async def digest_rows(settings: CliSettings, addresses: Sequence[Address]) -> di
     async with open_database(settings) as connection:
         with reaching(WHAT):
             rows = await connection.fetch(_DIGESTS, buckets, keys)
-    return {Address(row["bucket"], row["key"]): _plain(row) for row in rows}
+    return {Address(row["bucket"], row["key"]): dict(row) for row in rows}
 
 
 async def known_etag(settings: CliSettings, address: Address) -> str | None:
@@ -59,12 +58,4 @@ async def notification_loss(settings: CliSettings) -> dict[str, Any]:
         with reaching(WHAT):
             total = await connection.fetchrow(_LOSS)
             last = await connection.fetchrow(_LAST_SWEEP)
-    return _plain(total) | {"last": None if last is None else _plain(last)}
-
-
-def _plain(row: Any) -> dict[str, Any]:
-    """Return a row as plain values; asyncpg gives jsonb as text unless told otherwise."""
-    jsonb = {"digests", "progress"}
-    return {
-        name: json.loads(value) if name in jsonb and isinstance(value, str) else value for name, value in row.items()
-    }
+    return dict(total) | {"last": None if last is None else dict(last)}

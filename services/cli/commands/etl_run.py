@@ -114,7 +114,8 @@ async def _watch(settings: CliSettings, request: EtlRequested, status: Status) -
             row = await load_of(settings, request.load_id, request.dataset)
             if row is None:
                 continue
-            status.update(f"loading {request.dataset}: {describe_load(row)}")
+            if row["progress"]:
+                status.update(f"loading {request.dataset}: {describe_load(row)}")
             if row["state"] == "failed":
                 raise Rejected("LOAD_FAILED", f"load {request.load_id} of {request.dataset} failed: {row['error']}")
 

@@ -8,7 +8,9 @@ COUNTS: Final = ("changed", "removed", "rows", "rejected")
 
 
 def describe_load(load: Mapping[str, Any]) -> str:
-    """Return the counts of a load in one line, `changed 2   removed 0   rows 2   rejected 1`."""
+    """Return a load in one line: `changed 2   removed 0   rows 2   rejected 1`, and how far it is while it runs."""
+    if progress := load.get("progress"):
+        return str(progress["message"])
     return "   ".join(f"{name} {load[name]:,}" for name in COUNTS)
 
 

@@ -289,6 +289,17 @@ class Filling:
             await self.connection.execute(sql.INSERT_REJECTS, *_columns(rejects))
 
 
+async def _pieces(body: BytesIO) -> AsyncIterator[bytes]:
+    """Give all of `body`.
+
+    From a file asyncpg would read by a class that it makes for each call, and a class is let go only by a collection of
+    cycles: with it every body of a large load.
+    """
+    body.seek(0)
+    while piece := body.read(PIECE_BYTES):
+        yield piece
+
+
 def _side(pixels: int | None) -> int | None:
     """Return a width or height; what no format allows is none."""
     return pixels if pixels is not None and pixels <= MOST_PIXELS else None
@@ -305,10 +316,3 @@ def _known(row: asyncpg.Record | None, dataset: Dataset) -> Known:
     if row["dataset"] != dataset.name:
         return Known(row["id"], row["fence"], rejected=row["rejected"])
     return Known(**{name: row[name] for name in Known.__slots__})
-
-
-async def _pieces(body: BytesIO) -> AsyncIterator[bytes]:
-    """Give all of `body`; from a file asyncpg reads by a class of its own each time, which holds it until a collection."""
-    body.seek(0)
-    while piece := body.read(PIECE_BYTES):
-        yield piece

@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
 from services.etl.adapters.loads import Loads, completed
-from services.etl.core import differences
+from services.etl.core import differences, progress
 from services.etl.core.ahead import ahead
 from services.etl.core.datasets import Dataset
 from services.etl.core.schedules import Interval
@@ -48,11 +48,12 @@ class FullLoads:
     async def load(self, lease: Lease) -> None:
         """Do one full load; taken over after a crash it finds only what still differs."""
         load_id, dataset = lease.item.payload["load_id"], self._dataset(lease.item)
+        told = Progress(lease)
         await self.loads.begin(load_id, dataset.name)
-        await self._finish_slices(lease, listed=0)
-        listed = await self._cut(lease, dataset)
-        await self.loads.note_listed(load_id, dataset.name, listed)
-        await self._finish_slices(lease, listed=listed)
+        await self._finish_slices(lease, told)
+        await self._cut(lease, dataset, told)
+        await self.loads.note_listed(load_id, dataset.name, told.listed)
+        await self._finish_slices(lease, told)
         row = await self.loads.finish(load_id, dataset.name, lease.item.correlation_id)
         if row:
             done = completed(row, dataset, self.loading.settings.etl_output_bucket)
@@ -72,19 +73,20 @@ class FullLoads:
             raise PenstockError(f"this process's file of datasets has no {name}; another process's may")
         return dataset
 
-    async def _cut(self, lease: Lease, dataset: Dataset) -> int:
-        """Cut what differs into slices, page by page; return how many objects there are."""
-        listed, number, after = 0, 0, ""
+    async def _cut(self, lease: Lease, dataset: Dataset, told: "Progress") -> None:
+        """Cut what differs into slices, page by page."""
+        number, after = 0, ""
         left: list[Wanted] = []
         async with aclosing(ahead(self.loading.bucket.pages(dataset), most=PAGES_AHEAD)) as pages:
             async for page in pages:
-                listed += len(page)
                 upto = page[-1].ref.key if page else after
-                *whole, left = self._slices([*left, *await self._differing(lease, dataset, page, after, upto)]) or [[]]
+                differing = await self._differing(lease, dataset, page, after, upto)
+                told.saw(listed=len(page), differing=len(differing))
+                *whole, left = self._slices([*left, *differing]) or [[]]
                 number, after = await self._add(lease, whole, number), upto
-                lease.report({"listed": listed, "slices": number})
-        await self._add(lease, self._slices([*left, *await self._differing(lease, dataset, [], after, None)]), number)
-        return listed
+        gone = await self._differing(lease, dataset, [], after, None)
+        told.saw(listed=0, differing=len(gone))
+        await self._add(lease, self._slices([*left, *gone]), number)
 
     async def _differing(
         self, lease: Lease, dataset: Dataset, page: Sequence[ObjectInfo], after: str, upto: str | None
@@ -103,16 +105,18 @@ class FullLoads:
             await self.files.add(name, payload_of(one), correlation_id=lease.item.correlation_id)
         return number
 
-    async def _finish_slices(self, lease: Lease, *, listed: int) -> None:
+    async def _finish_slices(self, lease: Lease, told: "Progress") -> None:
         """Wait until every slice is done, whoever does it; one that failed for good fails the load."""
         pause = LOOK_SECONDS
         while True:
             lease.check()
             counts = await self.files.counts(_prefix(lease.item))
-            done, failed = counts.get("succeeded", 0), counts.get("failed", 0)
-            lease.report({"listed": listed, "slices": sum(counts.values()), "done": done, "failed": failed})
-            if sum(counts.values()) == done + failed:
+            slices, failed = sum(counts.values()), counts.get("failed", 0)
+            done = counts.get("succeeded", 0) + failed
+            if slices == done:
                 break
+            parts = map(progress.share_of, await self.files.reports(_prefix(lease.item)))
+            told.worked(done + sum(parts), of=slices)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LOOK_MOST_SECONDS)
         if failed:
@@ -121,6 +125,27 @@ class FullLoads:
 
 def _prefix(item: Item) -> str:
     return f"load:{item.key}/"  # as no bucket is called
+
+
+@dataclass(slots=True)
+class Progress:
+    """How many objects one load has listed, how many of them differ, and how far they are."""
+
+    lease: Lease
+    started: float = field(default_factory=time.monotonic)
+    listed: int = 0
+    differing: int = 0
+
+    def saw(self, *, listed: int, differing: int) -> None:
+        """Tell of more of the listing."""
+        self.listed += listed
+        self.differing += differing
+        self.lease.report(progress.listing(self.listed, self.differing))
+
+    def worked(self, slices: float, of: int) -> None:
+        """Tell how many slices are done, also in part."""
+        seconds = time.monotonic() - self.started
+        self.lease.report(progress.reading(self.listed, self.differing, share=slices / of, seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)

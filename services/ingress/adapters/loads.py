@@ -71,7 +71,7 @@ class Loads:
 
 _COLUMNS: Final = """
 load_id, dataset, why, state, listed, changed, removed, rows, rejected, error, requested_at, started_at, finished_at,
-seconds
+seconds, progress
 """
 _ONE: Final = f"SELECT {_COLUMNS} FROM api.loads WHERE load_id = $1 AND dataset = ANY ($2) ORDER BY dataset LIMIT 1"  # noqa: S608
 _LATEST: Final = f"SELECT {_COLUMNS} FROM api.loads WHERE dataset = ANY ($1) ORDER BY requested_at DESC LIMIT $2"  # noqa: S608

@@ -72,6 +72,7 @@ class Load:
     rejected: int = 0
     seconds: float | None = None
     error: str | None = None
+    progress: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
@@ -82,6 +83,11 @@ class Load:
     def is_done(self) -> bool:
         """Tell whether nothing more will come of it."""
         return self.state in {"succeeded", "failed"}
+
+    @property
+    def percent(self) -> float | None:
+        """How much of what differs is read; None: not known."""
+        return round(100 * self.progress["done"], 1) if self.progress and "done" in self.progress else None
 
 
 def titled(name: str) -> str:

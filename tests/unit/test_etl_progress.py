@@ -1,0 +1,39 @@
+import pytest
+
+from services.etl.core import progress
+
+
+def test_a_listing_tells_what_it_has_found_and_no_share():
+    assert progress.listing(1, 0)["message"] == "1 object listed, 0 to be read"
+    assert progress.listing(12_000, 1_500) == {
+        "listed": 12_000,
+        "differing": 1_500,
+        "message": "12,000 objects listed, 1,500 to be read",
+    }
+
+
+def test_reading_tells_share_rate_and_what_is_left():
+    assert progress.reading(9_000, 8_000, share=0.25, seconds=10.0) == {
+        "listed": 9_000,
+        "differing": 8_000,
+        "done": 0.25,
+        "objects_per_second": 200,
+        "eta_seconds": 30.0,
+        "message": "25% of 8,000 objects read, 200 a second, 30 s left",
+    }
+
+
+def test_before_anything_is_read_nobody_knows_how_long_it_takes():
+    told = progress.reading(2, 2, share=0.0, seconds=0.0)
+    assert (told["eta_seconds"], told["message"]) == (None, "0% of 2 objects read, 0 a second")
+
+
+def test_a_load_that_was_taken_over_tells_the_share_alone():
+    assert progress.reading(0, 0, share=0.5, seconds=1.0)["message"] == "50% read, 1 s left"
+
+
+@pytest.mark.parametrize(
+    ("report", "share"), [({}, 0.0), ({"bytes": 3, "size": 0}, 0.0), ({"bytes": 3, "size": 12}, 0.25)]
+)
+def test_the_share_of_a_slice_is_that_of_its_bytes(report, share):
+    assert progress.share_of(report) == share
