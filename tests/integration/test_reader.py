@@ -81,8 +81,8 @@ async def test_it_writes_nothing_and_sees_no_table(reader, dataset):
     for forbidden in (
         f'SELECT * FROM etl."{name}"',  # noqa: S608 - a name of ours
         "SELECT * FROM etl.sources",
-        "DELETE FROM api.loads",
-        "UPDATE api.loads SET why = 'mine'",
+        "DELETE FROM api.sources",
+        "UPDATE api.sources SET reason = 'mine'",
         f'DROP VIEW api."{name}"',
         "CREATE VIEW api.mine AS SELECT 1",
         "CREATE TABLE public.mine (a int)",
