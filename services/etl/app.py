@@ -11,16 +11,16 @@ from services.etl.adapters.files import LargeFiles
 from services.etl.adapters.loads import Loads
 from services.etl.adapters.outputs import Outputs
 from services.etl.adapters.planting import plant
-from services.etl.adapters.schema import ensure_tables
+from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Datasets
 from services.etl.core.schedules import Interval
 from services.etl.settings import EtlSettings
 from shared.bus import Bus
-from shared.postgres import migrate, open_pool
+from shared.postgres import open_pool
 from shared.service import Resources, Service
 from shared.storage import open_store
-from shared.work import MIGRATIONS, RetryPolicy, Worker, WorkQueue
+from shared.work import RetryPolicy, Worker, WorkQueue
 
 
 def build_app(settings: EtlSettings) -> Service:
@@ -33,8 +33,7 @@ def build_app(settings: EtlSettings) -> Service:
 async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIterator[Resources]:
     # a folder of its own, for what it left half written no other service may remove
     settings = settings.model_copy(update={"state_dir": settings.state_dir / "etl"})
-    await migrate(settings.postgres_dsn, "work", MIGRATIONS)
-    await migrate(settings.postgres_dsn, "etl", "services.etl.migrations")
+    await ensure_schema(settings.postgres_dsn)
     async with open_pool(settings.postgres_dsn, service="etl", max_size=12) as pool, open_store(settings) as store:
         await ensure_tables(pool, datasets)
         lease = settings.etl_lease_seconds

@@ -10,18 +10,18 @@ from services.etl import handlers
 from services.etl.adapters.bucket import Bucket
 from services.etl.adapters.files import LargeFiles
 from services.etl.adapters.loads import Loads
-from services.etl.adapters.schema import ensure_tables
+from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
 from services.etl.workers import Files, FullLoads
 from shared.errors import PenstockError
 from shared.events import EtlCompleted, EtlLoaded, EtlRequested, ObjectChanged, ObjectHashed
-from shared.postgres import Pool, migrate, open_pool
+from shared.postgres import Pool, open_pool
 from shared.storage import ObjectRef
 from shared.testing.bus import Wired, connected, record_of, wire
 from shared.testing.objects import MemoryStore
-from shared.work import MIGRATIONS, Lease, WorkQueue
+from shared.work import Lease, WorkQueue
 
 BUCKET = "src-data"
 USERS = """
@@ -149,8 +149,7 @@ class Etl:
 async def etl_on(env, store=None, name="", columns="", **settings):
     """Run etl on the database of `env`, over a bucket in memory."""
     told = EtlSettings(postgres_dsn=env["PENSTOCK_POSTGRES_DSN"], **settings)
-    await migrate(told.postgres_dsn, "work", MIGRATIONS)
-    await migrate(told.postgres_dsn, "etl", "services.etl.migrations")
+    await ensure_schema(told.postgres_dsn)
     async with open_pool(told.postgres_dsn, service="test") as pool:
         made = Etl(pool, told, store or MemoryStore(BUCKET), name or f"u{uuid.uuid4().hex[:10]}", columns)
         await ensure_tables(pool, made.datasets)

@@ -4,9 +4,9 @@ import uuid
 
 import pytest
 
-from services.etl.adapters.schema import ensure_tables
+from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
-from shared.postgres import migrate, open_pool
+from shared.postgres import open_pool
 from shared.settings import Settings
 from tests.support.console import Console
 from tests.support.etl import Users
@@ -37,7 +37,7 @@ def declared(users, stack):
 
     async def declare():
         dsn = Settings(postgres_dsn=stack.env["PENSTOCK_POSTGRES_DSN"]).postgres_dsn
-        await migrate(dsn, "etl", "services.etl.migrations")
+        await ensure_schema(dsn)
         async with open_pool(dsn, service="test") as pool:
             await ensure_tables(pool, Datasets.parse(users.datasets.read_text("utf-8")))
 

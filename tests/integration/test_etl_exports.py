@@ -17,14 +17,14 @@ from pydantic import SecretStr
 
 from services.etl.adapters.exports import Exports
 from services.etl.adapters.outputs import Outputs
-from services.etl.adapters.schema import ensure_tables
+from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
 from services.etl.workers import Exporter
 from shared.errors import PenstockError
-from shared.postgres import migrate, open_pool
+from shared.postgres import open_pool
 from shared.storage import ObjectGone, ObjectRef, open_store
-from shared.work import MIGRATIONS, Lease, LeaseLost, RetryPolicy, Worker, WorkQueue
+from shared.work import Lease, LeaseLost, RetryPolicy, Worker, WorkQueue
 
 pytestmark = pytest.mark.integration
 
@@ -159,8 +159,7 @@ async def place(stack, tmp_path):
     boto.create_bucket(Bucket=settings.etl_output_bucket)
     boto.put_bucket_versioning(Bucket=settings.etl_output_bucket, VersioningConfiguration={"Status": "Enabled"})
     datasets = Datasets.parse(SECTION.format(name=name))
-    await migrate(settings.postgres_dsn, "work", MIGRATIONS)
-    await migrate(settings.postgres_dsn, "etl", "services.etl.migrations")
+    await ensure_schema(settings.postgres_dsn)
     async with AsyncExitStack() as opened:
         pool = await opened.enter_async_context(open_pool(settings.postgres_dsn, service="test"))
         store = await opened.enter_async_context(open_store(settings))

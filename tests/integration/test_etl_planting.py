@@ -10,9 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 from services.etl.adapters.planting import plant
+from services.etl.adapters.schema import ensure_schema
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
-from shared.postgres import migrate, open_pool
+from shared.postgres import open_pool
 from shared.storage import ObjectRef, open_store
 
 pytestmark = pytest.mark.integration
@@ -40,8 +41,7 @@ async def garden(stack, tmp_path):
     )
     boto.create_bucket(Bucket=bucket)
     boto.close()
-    await migrate(settings.postgres_dsn, "work", "shared.migrations.work")
-    await migrate(settings.postgres_dsn, "etl", "services.etl.migrations")
+    await ensure_schema(settings.postgres_dsn)
     async with AsyncExitStack() as opened:
         pool = await opened.enter_async_context(open_pool(settings.postgres_dsn, service="test"))
         store = await opened.enter_async_context(open_store(settings))

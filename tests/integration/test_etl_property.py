@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from services.etl.adapters.schema import ensure_tables
+from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from services.etl.workers import loads
-from shared.postgres import migrate, open_pool
-from shared.work import MIGRATIONS
+from shared.postgres import open_pool
 from tests.support import drops
 from tests.support.drops import bad_row, image, many_rows, no_image, no_rows, one_row
 from tests.support.etl import SECTION
@@ -105,8 +104,7 @@ class Database:
         self._open = self._opened()
 
     async def _opened(self):
-        await migrate(self._dsn, "work", MIGRATIONS)
-        await migrate(self._dsn, "etl", "services.etl.migrations")
+        await ensure_schema(self._dsn)
         async with open_pool(self._dsn, service="property") as pool:
             await ensure_tables(pool, self.datasets)
             yield pool

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from services.etl.adapters.schema import ensure_tables
+from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
-from shared.postgres import migrate, open_pool
+from shared.postgres import open_pool
 from shared.provision.reader import CONNECTIONS, READER, ensure_reader
 from tests.support.topics import run
 
@@ -48,7 +48,7 @@ async def reader(dsn):
 @pytest.fixture
 async def dataset(dsn):
     """Give the name of a dataset whose table and view exist, and a way to declare it with other columns."""
-    await migrate(dsn, "etl", "services.etl.migrations")
+    await ensure_schema(dsn)
     name = f"u{uuid.uuid4().hex[:10]}"
 
     async def declare(column: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services.etl.adapters.schema import ensure_tables
+from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
-from shared.postgres import migrate, open_pool
+from shared.postgres import open_pool
 from tests.support.topics import run
 from tests.support.world import World
 
@@ -43,7 +43,7 @@ class Table:
 
     async def _make(self) -> None:
         dsn = SecretStr(self.world.stack.env["PENSTOCK_POSTGRES_DSN"])
-        await migrate(dsn, "etl", "services.etl.migrations")
+        await ensure_schema(dsn)
         async with open_pool(dsn, service="test") as pool:
             await ensure_tables(pool, Datasets.parse(self.text))
 

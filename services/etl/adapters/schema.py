@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 
 from services.etl.core.datasets import ColumnType, Dataset, Datasets
-from shared.postgres import Connection, Pool
+from shared.postgres import Connection, Pool, migrate
+from shared.work import MIGRATIONS
 
 log = structlog.get_logger()
 
@@ -39,6 +41,12 @@ with anew as (
 )
 delete from etl.rejects using anew where rejects.source_id = anew.id
 """
+
+
+async def ensure_schema(dsn: SecretStr) -> None:
+    """Bring schema `etl` up to date, and before it that of leased work, of which its views tell."""
+    await migrate(dsn, "work", MIGRATIONS)
+    await migrate(dsn, "etl", "services.etl.migrations")
 
 
 async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
