@@ -32,7 +32,7 @@ install: .venv/synced
 	@$(STACK) install
 
 test: install ## every test but the benchmarks, on real servers
-	@.venv/bin/pytest $(SIDE_BY_SIDE) tests/faults tests/integration tests/unit tests/component tests/flows tests/architecture
+	@.venv/bin/pytest $(SIDE_BY_SIDE) tests/faults tests/integration tests/security tests/unit tests/component tests/flows tests/architecture
 
 check: .venv/synced ## the gate: style, types, contracts, repeated code, generated documents, quick tests
 	@PYTHON=$(PYTHON) bash deploy/check.sh

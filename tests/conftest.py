@@ -74,7 +74,7 @@ class ByTier(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         tier = Path(nodeid).parts[1]
-        return tier if tier in {"faults", "integration"} else nodeid.partition("::")[0]
+        return tier if tier in {"faults", "integration", "security"} else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

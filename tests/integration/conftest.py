@@ -1,22 +1,5 @@
 """One thing at a time on real servers; services that a module let run are stopped at its end."""
 
-from collections.abc import Iterator
+from tests.support.serving import stopped_at_the_end, world
 
-import pytest
-
-from tests.support.world import World, opened
-
-
-@pytest.fixture(scope="module")
-def stopped_at_the_end(stack) -> Iterator[None]:
-    yield
-    for name in ("ingress", "etl", "ingest", "hasher"):
-        if name in stack.processes:
-            stack.stop(name)
-
-
-@pytest.fixture
-def world(stack, stopped_at_the_end, request) -> Iterator[World]:  # noqa: ARG001 - it ends after this
-    """Give a world of its own to each test; its services run with the module's SETTINGS, where it has any."""
-    with opened(stack, getattr(request.module, "SETTINGS", {})) as world:
-        yield world
+__all__ = ["stopped_at_the_end", "world"]
