@@ -472,6 +472,8 @@ async def test_the_usual_rate_is_that_of_the_settings():
     front = Front(settings=settings(rate_limit=2))
     async with front.client() as client:
         assert [(await client.get("/whoami")).status_code for _ in range(3)] == [200, 200, 429]
+        front.now += 0.5
+        assert [(await client.get("/whoami")).status_code for _ in range(2)] == [200, 429]
 
 
 async def test_who_guesses_waits_and_who_knows_does_not(root, nobody):

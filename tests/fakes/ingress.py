@@ -40,6 +40,8 @@ class Front:
 
     table: MemoryTokenTable = field(default_factory=MemoryTokenTable)
     facts: MemoryFacts = field(default_factory=MemoryFacts)
+    now: float = 0.0
+    """Seconds on the clock of the rate limits: it stands still unless a test moves it, however slow the machine."""
 
     def __post_init__(self):
         self.app = build_http()
@@ -54,7 +56,7 @@ class Front:
             parts=PartUploads(self.store, self.settings),
             tokens=Tokens(self.settings, self.table),
             sessions=sessions_of(self.settings),
-            rates=Rates(),
+            rates=Rates(lambda: self.now),
             views=MemoryViews(),
             groups=MemoryGroups(),
             facts=self.facts,
