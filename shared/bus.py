@@ -34,6 +34,7 @@ from shared.middleware.envelope import Envelope
 from shared.middleware.log_context import LogContext
 from shared.middleware.records import Record, records_of, stored_record
 from shared.middleware.retry import RecordRetries, Retry
+from shared.progress import Progress
 from shared.settings import Settings
 from shared.topics import Topic
 from shared.tracing import tracing
@@ -63,6 +64,10 @@ GATHER_SECONDS = 0.1
 """A consumer that keeps up with a stream lets it gather: a batch costs the same few round trips whatever it holds. One
 that is idle answers at once, and one with a backlog, whose batches are full, never waits."""
 MAX_REQUEST_BYTES = 4 << 20
+MICROSECONDS = 1_000_000
+CLOCK_TOLERANCE_SECONDS = 65 * 60.0
+"""Revisions are of the database's clock, from which a reader's may differ by an hour. What a forged one may do within
+this is undone by readers: they take a revision that is ahead of the database for the present."""
 
 
 @dataclass(slots=True, eq=False)
@@ -185,20 +190,34 @@ class Bus:
         await self.bury(stored_record(topic, -1, -1, event.record_key.encode("utf-8", "surrogateescape"), body), error)
 
 
-def decode_event(kind: type[Event]) -> Decode[Event]:
+def decode_event(kind: type[Event], *, now: Callable[[], float] = time.time) -> Decode[Event]:
     """Return the decoder of records of `kind`; what does not fit is rejected with the first reason."""
 
     def decode(record: Record) -> Event:
         if record.value is None:
             raise Rejected("EMPTY_RECORD", f"a record without a body is no {kind.__name__}")
         try:
-            return kind.model_validate_json(record.value)
+            event = kind.decode(record.value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "body"
-            raise Rejected("BAD_EVENT", f"not a {kind.__name__}: {where}: {first['msg']}") from None
+            code = first["type"] if first["type"].isupper() else "BAD_EVENT"
+            raise Rejected(code, f"not a {kind.__name__}: {where}: {first['msg']}") from None
+        refuse_ahead(event, now())
+        return event
 
     return decode
+
+
+def refuse_ahead(event: Event, now: float) -> None:
+    """Raise Rejected (REVISION_AHEAD) for a revision beyond the clock, which would outdate every later change."""
+    revision = getattr(event, "revision", 0)
+    if revision > (now + CLOCK_TOLERANCE_SECONDS) * MICROSECONDS:
+        raise Rejected(
+            "REVISION_AHEAD",
+            f"revision {revision} lies more than {CLOCK_TOLERANCE_SECONDS / 60:g} minutes ahead of the clock: "
+            "a forged event, or a host whose clock is wrong",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +239,7 @@ class Router:
     service: str
     subscriptions: list[Subscription] = field(default_factory=list)
     provided: dict[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
 
     def consumes(
         self, *topics: Topic, decode: Decode[Any], payload: Any, max_records: int = 500, publishes: Any = ()
@@ -245,6 +265,17 @@ class Router:
         for subscription in self.subscriptions:
             self._attach(broker, subscription, partial(self._deliver, subscription, bus))
 
+    async def _follow(self, subscription: Subscription, deliver: Callable[..., Awaitable[None]], records: Any) -> None:
+        """Deliver records; until that succeeds, however often it is tried, these topics make no progress."""
+        name = "+".join(topic.name for topic in subscription.topics)
+        self.progress.begin(name)
+        try:
+            await deliver(records)
+        except Exception as error:
+            self.progress.failed(name, error)
+            raise
+        self.progress.done(name)
+
     def _attach(self, broker: Broker, subscription: Subscription, deliver: Callable[..., Awaitable[None]]) -> None:
         names = [topic.name for topic in subscription.topics]
         subscriber = broker.subscriber(
@@ -264,7 +295,7 @@ class Router:
             title=f"{self.service}:{'+'.join(names)}",
             description=inspect.getdoc(subscription.handler),
         )
-        subscriber(_endpoint(subscription, deliver))
+        subscriber(_endpoint(subscription, partial(self._follow, subscription, deliver)))
         for kind in subscription.publishes:
             broker.publisher(
                 kind.topic.name,

@@ -7,12 +7,28 @@ id, and publishing an event twice is publishing it once.
 
 import hashlib
 from datetime import datetime
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared import topics
+from shared import field_rules, topics
+from shared.field_rules import DECODING, on_decode
 from shared.topics import Topic
+
+MAX_BUCKETS: Final = 100
+"""Buckets that one sweep may name."""
+MAX_SIZE: Final = 1 << 53
+"""Bytes; above what any object store takes, below what JSON readers round."""
+
+BucketName = Annotated[str, on_decode(field_rules.bucket)]
+ObjectKey = Annotated[str, on_decode(field_rules.key)]
+Token = Annotated[str, on_decode(field_rules.token)]
+ETag = Annotated[str, on_decode(field_rules.etag)]
+Name = Annotated[str, on_decode(field_rules.name)]
+Time = Annotated[datetime, on_decode(field_rules.time)]
+Metadata = Annotated[dict[str, str], on_decode(field_rules.metadata)]
+Digests = Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=64)]
+Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
 
 
 def stable_id(*parts: object) -> str:
@@ -28,7 +44,9 @@ class Event(BaseModel):
 
     topic: ClassVar[Topic]
 
-    correlation_id: str = Field(default="", description="Follows an object through every service; 32 hex digits.")
+    correlation_id: Annotated[str, on_decode(field_rules.correlation)] = Field(
+        default="", description="Follows an object through every service; 32 hex digits."
+    )
 
     @property
     def record_key(self) -> str:
@@ -46,6 +64,16 @@ class Event(BaseModel):
         return stable_id(type(self).topic.name, *self.identity)
 
     @classmethod
+    def decode(cls, body: bytes | str) -> Self:
+        """Read a record's body by the rules of `shared.field_rules`; raises pydantic's ValidationError."""
+        return cls.model_validate_json(body, context=DECODING)
+
+    @classmethod
+    def restore(cls, payload: object) -> Self:
+        """Read what an item of leased work holds, by the same rules: it may stem from an earlier release."""
+        return cls.model_validate(payload, context=DECODING)
+
+    @classmethod
     def type_name(cls) -> str:
         """The CloudEvents type."""
         return f"penstock.{cls.topic.name}"
@@ -58,11 +86,11 @@ class Event(BaseModel):
 class ObjectEvent(Event):
     """An event about one object."""
 
-    bucket: str
-    key: str
-    version_id: str | None = Field(default=None, description="None in a bucket without versioning.")
-    etag: str | None = Field(default=None, description="Without quotes; None when removed.")
-    size: int | None = Field(default=None, ge=0, description="Bytes; None when removed.")
+    bucket: BucketName
+    key: ObjectKey
+    version_id: Token | None = Field(default=None, description="None in a bucket without versioning.")
+    etag: ETag | None = Field(default=None, description="Without quotes; None when removed.")
+    size: Size | None = Field(default=None, description="Bytes; None when removed.")
 
     @property
     def record_key(self) -> str:
@@ -76,18 +104,21 @@ class ObjectChanged(ObjectEvent):
     topic = topics.OBJECTS_CHANGED
 
     change: Literal["stored", "removed"]
-    content_type: str | None = None
-    metadata: dict[str, str] = Field(
+    content_type: Annotated[str, on_decode(field_rules.text)] | None = None
+    metadata: Metadata = Field(
         default_factory=dict,
         description="The uploader's own metadata, names in lower case without `x-amz-meta-`.",
     )
-    sequencer: str | None = Field(default=None, description="MinIO's or S3's own order of one key's events, hex.")
+    sequencer: Annotated[str, on_decode(field_rules.sequencer)] | None = Field(
+        default=None, description="MinIO's or S3's own order of one key's events, hex."
+    )
     revision: int = Field(
         default=0,
+        ge=0,
         description="Orders the changes of one key: microseconds of the database clock at which it became known.",
     )
     seen_by: Literal["live", "safe", "sweep"] = "live"
-    occurred_at: datetime | None = Field(default=None, description="UTC, by the object store's clock.")
+    occurred_at: Time | None = Field(default=None, description="UTC, by the object store's clock.")
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -108,13 +139,15 @@ class ObjectHashed(ObjectEvent):
 
     topic = topics.OBJECTS_HASHED
 
-    digests: dict[str, str] = Field(description="Hex digest by algorithm, such as md5, sha256, blake3.")
+    digests: Digests = Field(description="Hex digest by algorithm, such as md5, sha256, blake3.")
     verification: Literal["verified", "mismatch"] | None = Field(
         default=None,
         description="The digests against what the uploader declared; None when nothing was declared.",
     )
-    mismatched: tuple[str, ...] = Field(default=(), description="The algorithms whose declared digest differs.")
-    revision: int = Field(default=0, description="The revision of the change that was hashed.")
+    mismatched: tuple[Name, ...] = Field(
+        default=(), max_length=64, description="The algorithms whose declared digest differs."
+    )
+    revision: int = Field(default=0, ge=0, description="The revision of the change that was hashed.")
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -136,7 +169,7 @@ class ObjectHashed(ObjectEvent):
 class SweepEvent(Event):
     """An event about one sweep."""
 
-    sweep_id: str
+    sweep_id: Name
 
     @property
     def record_key(self) -> str:
@@ -154,8 +187,10 @@ class SweepRequested(SweepEvent):
 
     topic = topics.SWEEPS_REQUESTED
 
-    buckets: tuple[str, ...] = Field(default=(), description="Empty: every input bucket.")
-    prefix: str = ""
+    buckets: Annotated[tuple[BucketName, ...], Field(max_length=MAX_BUCKETS), on_decode(field_rules.distinct)] = Field(
+        default=(), description="Empty: every input bucket."
+    )
+    prefix: Annotated[str, on_decode(field_rules.prefix)] = ""
     retell: bool = Field(
         default=False, description="Tell also what is known, for a service that is new or has lost its rows."
     )
@@ -180,8 +215,8 @@ class EtlRequested(Event):
 
     topic = topics.ETL_REQUESTED
 
-    load_id: str
-    dataset: str = Field(default="users", description="As the file of datasets names it.")
+    load_id: Name
+    dataset: Name = Field(default="users", description="As the file of datasets names it.")
 
     @property
     def record_key(self) -> str:

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from prometheus_client import REGISTRY as METRICS
 
 from shared.bus import Consumer
+from shared.progress import Progress
 
 log = structlog.get_logger()
 
@@ -20,15 +21,27 @@ STALL_SECONDS = 240.0
 
 LOOP_LAG = Gauge("penstock_loop_lag_seconds", "How late the event loop wakes; seconds above 1 stop heartbeats.")
 LOOP_LAG_MAX = Gauge("penstock_loop_lag_max_seconds", "The longest the event loop was ever late.")
+STALLED = Gauge(
+    "penstock_stalled_seconds", "Seconds since records or work in hand last made progress; 0: none waits.", ["service"]
+)
 ASSIGNED = Gauge("penstock_assigned_partitions", "Partitions this process reads.", ["service"])
 
 
 class Health:
     """What the probes of one service answer."""
 
-    def __init__(self, service: str, consumers: Sequence[Consumer]) -> None:
+    def __init__(
+        self,
+        service: str,
+        consumers: Sequence[Consumer],
+        progress: Progress | None = None,
+        *,
+        stalled_seconds: float = 60.0,
+    ) -> None:
         self._service = service
         self._consumers = consumers
+        self._progress = progress or Progress()
+        self._stalled_seconds = stalled_seconds
         self.started = False
         self._lag = 0.0
 
@@ -41,6 +54,7 @@ class Health:
             LOOP_LAG.set(self._lag)
             LOOP_LAG_MAX.set(max(self._lag, LOOP_LAG_MAX._value.get()))  # noqa: SLF001 - a gauge has no reader
             ASSIGNED.labels(self._service).set(len(self.assigned()))
+            STALLED.labels(self._service).set(self._progress.stall().seconds)
             if self._lag > 1.0:
                 log.warning("loop.blocked", seconds=round(self._lag, 2))
 
@@ -55,13 +69,16 @@ class Health:
 
     def report(self) -> dict[str, Any]:
         """Return everything the probes know."""
-        idle = self.seconds_since_poll()
+        idle, stall = self.seconds_since_poll(), self._progress.stall()
         return {
             "service": self._service,
             "started": self.started,
             "assigned": self.assigned(),
             "seconds_since_poll": None if idle is None else round(idle, 3),
             "loop_lag_seconds": round(self._lag, 3),
+            "stalled_seconds": round(stall.seconds, 3),
+            "stalled_stage": stall.stage,
+            "stalled_reason": stall.reason,
         }
 
     def is_live(self) -> bool:
@@ -69,9 +86,14 @@ class Health:
         idle = self.seconds_since_poll()
         return idle is None or idle < STALL_SECONDS
 
+    def is_stalled(self) -> bool:
+        """Whether records or work have waited for too long: a restart would not help, a person may."""
+        return self._progress.stall().seconds > self._stalled_seconds
+
     def is_ready(self) -> bool:
-        """Whether the service is started, has joined its group and is not stalled."""
-        return self.started and self.is_live() and (not self._consumers or self.seconds_since_poll() is not None)
+        """Whether the service is started, has joined its group and makes progress."""
+        has_joined = not self._consumers or self.seconds_since_poll() is not None
+        return self.started and self.is_live() and has_joined and not self.is_stalled()
 
     def routes(self, registry: CollectorRegistry = METRICS) -> list[tuple[str, Any]]:
         """Return the probe and metric routes."""

@@ -67,7 +67,9 @@ class Service:
         self.settings = settings
         self.broker: Broker = create_broker(settings, self.name)
         router.attach(self.broker)
-        self.health = Health(self.name, self.broker.consumers)
+        self.health = Health(
+            self.name, self.broker.consumers, router.progress, stalled_seconds=settings.stalled_seconds
+        )
         self._router = router
         self._resources = resources
         self._front = front

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.errors import Rejected
+
 
 def _words(value: object) -> object:
     return tuple(word for word in value.replace(",", " ").split() if word) if isinstance(value, str) else value
@@ -43,6 +45,11 @@ class Settings(BaseSettings):
     health_port: int = Field(0, description="Their port; 0 takes a free one.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth a line.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
+    stalled_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds without progress while records or work wait, past which a service is not ready.",
+    )
     otlp_endpoint: str = Field("", description="Where spans are sent, such as http://127.0.0.1:4318/v1/traces.")
     shutdown_grace: float = Field(
         15.0, gt=0, description="Seconds for a service to finish what it holds: half for work, half for records."
@@ -52,6 +59,15 @@ class Settings(BaseSettings):
     def buckets(self) -> tuple[str, ...]:
         """Every bucket that has to exist."""
         return (*self.input_buckets, *self.output_buckets, self.staging_bucket)
+
+    def refuse_foreign(self, bucket: str) -> None:
+        """Raise Rejected (FOREIGN_BUCKET) for a bucket that is no input: its name goes into no request."""
+        if bucket not in self.input_buckets:
+            raise Rejected(
+                "FOREIGN_BUCKET",
+                f"bucket {bucket!a} is no input of this Penstock; add it to PENSTOCK_INPUT_BUCKETS "
+                "or remove its notification rule",
+            )
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a loop: an output that is an input would feed itself for ever."""

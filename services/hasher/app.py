@@ -37,5 +37,7 @@ async def _open(settings: HasherSettings, bus: Bus) -> AsyncIterator[Resources]:
             retries=RetryPolicy(),
             grace=settings.shutdown_grace / 2,
             gave_up=large.give_up,
+            check=store.check,
+            progress=handlers.router.progress,
         )
         yield Resources({"hashing": hashing}, (worker.run,))

@@ -3,6 +3,7 @@
 `open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
 """
 
+from shared.storage.names import refuse_alias
 from shared.storage.objects import (
     ABSENT,
     PAGE,
@@ -25,4 +26,5 @@ __all__ = [
     "ObjectSuperseded",
     "ObjectWriter",
     "open_store",
+    "refuse_alias",
 ]

@@ -8,6 +8,7 @@ from typing import Final
 
 from shared.errors import Outage, PenstockError, Rejected
 from shared.settings import Settings
+from shared.storage.credentials import CREDENTIAL_CODES
 from shared.storage.objects import ObjectGone, ObjectRef, ObjectSuperseded
 
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
@@ -19,9 +20,6 @@ _TRANSIENT_CODES: Final = frozenset(
         "ServiceUnavailable",
         "OperationAborted",
         "RequestTimeTooSkewed",
-        # a user that is not made yet, or a secret that was changed: the mend is ours, and no record is at fault
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
     }
 )
 _KEY_CODES: Final = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName", "KeyTooLongError"})
@@ -43,16 +41,30 @@ class Failure:
     code: str = ""
     detail: str = ""
 
-    def meaning(self, settings: Settings) -> PenstockError:
-        """Say what it means, in one line with thing, reason and mend and without secrets."""
-        if self.status is None or self.status in _TRANSIENT_STATUS or self.code in _TRANSIENT_CODES:
+    @property
+    def is_about_credentials(self) -> bool:
+        """Whether the store refused the user or the signature."""
+        return self.code in CREDENTIAL_CODES
+
+    def meaning(self, settings: Settings, *, credentials_work: bool = False) -> PenstockError:
+        """Classify the failure, in one line with subject, reason and fix and without secrets.
+
+        A refused signature is an outage (a user not created yet, a changed secret) unless `credentials_work`: then this
+        request is at fault.
+        """
+        if self.is_about_credentials and credentials_work:
+            return Rejected(
+                "S3_REFUSED", f"the object store refuses the names in a request to {self.action} {self.ref}"
+            )
+        is_transient = self.status in _TRANSIENT_STATUS or self.code in _TRANSIENT_CODES
+        if self.status is None or is_transient or self.is_about_credentials:
             why = self.code or self.detail or f"HTTP {self.status}"
             return Outage(f"object store {settings.s3_endpoint} cannot {self.action} {self.ref}: {why}")
         if self.code == "NoSuchBucket":
             bucket = self.ref.bucket
             return Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket}: `penstock doctor --fix` makes ours")
-        # a delete marker asked for by its version answers 405
-        if self.status in {404, 405}:
+        # a delete marker asked for by its version answers 405, an id that can name no version 400
+        if self.status in {404, 405} or (self.code == "InvalidArgument" and self.ref.version_id):
             return ObjectGone(f"{self.ref} is gone")
         if self.status == 412:  # noqa: PLR2004 - Precondition Failed
             return ObjectSuperseded(f"{self.ref} was overwritten since its event")

@@ -52,6 +52,8 @@ class ObjectInfo:
     content_type: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    is_described: bool = True
+    """Whether content type and metadata are known; in a listing they may not be."""
 
 
 class ObjectGone(PenstockError):  # noqa: N818 - a finding about the object, not a failure of ours
@@ -116,9 +118,15 @@ class ObjectStore(Protocol):
         """
 
     def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE
+        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
-        """List current objects in key order, in pages of up to `page_size`, without content type and metadata."""
+        """List current objects in key order, in pages of up to `page_size`, without content type and metadata.
+
+        With `described`, MinIO gives these too; `is_described` says for each object whether the store did.
+        """
+
+    async def check(self) -> None:
+        """Raise Outage while the store serves nobody, whatever becomes of a single object."""
 
     async def put(
         self,

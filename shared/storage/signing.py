@@ -19,7 +19,8 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 
 def path_of(bucket: str, key: str) -> str:
     """Return the path of an object as it is signed and sent: every byte that is not unreserved is escaped."""
-    return f"/{bucket}/{quote(key.encode('utf-8', 'surrogateescape'), safe='/-_.~')}" if key else f"/{bucket}"
+    base = f"/{quote(bucket.encode('utf-8', 'surrogateescape'), safe='-_.~')}"
+    return f"{base}/{quote(key.encode('utf-8', 'surrogateescape'), safe='/-_.~')}" if key else base
 
 
 def query_of(parameters: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ Keys travel as they are, so none is altered. One GET brings bytes, metadata and 
 import asyncio
 import base64
 import re
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,8 +21,9 @@ import aiohttp
 from typing_extensions import Buffer
 from yarl import URL
 
-from shared.errors import Rejected
+from shared.errors import Kind, Outage, Rejected, kind_of
 from shared.settings import Settings
+from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.journal import OpenUploads
 from shared.storage.multipart import MultipartUploads, error_in
@@ -33,6 +35,9 @@ CONNECTIONS: Final = 128
 TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 """Seconds to connect and between two reads: a stalled body ends, a large one does not."""
 _NETWORK: Final = (aiohttp.ClientError, OSError, TimeoutError)
+_UNSENDABLE: Final = re.compile("[\x00\r\n]")
+"""In a header these would end it."""
+ANSWER_SECONDS: Final = 5.0
 _META: Final = "x-amz-meta-"
 _CHECKSUM: Final = "x-amz-checksum-"
 _CHECKSUMS: Final = ("sha256", "sha1", "crc32", "crc32c", "crc64nvme")
@@ -41,6 +46,8 @@ _ERROR_CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
 _XML: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _ERROR_BYTES: Final = 4096
 _OK: Final = 300
+_CONTROL: Final = {"location": ""}
+"""https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLocation.html"""
 # objects are looked at in the order they came, and those of one second share a date
 _date = lru_cache(maxsize=256)(parsedate_to_datetime)
 
@@ -72,6 +79,26 @@ class S3:
         self._session = session
         self._host = urlsplit(settings.s3_endpoint).netloc
         self._signer = Signer(settings.s3_access_key, settings.s3_secret_key, settings.s3_region)
+        self._credentials = CredentialCheck(self._credentials_work)
+
+    async def check(self) -> None:
+        """Raise Outage while the store serves nobody; an answer of any other kind means that it serves.
+
+        Nothing in the request comes from a record, so a failure says nothing about any object.
+        """
+        ref = ObjectRef(self._settings.input_buckets[0], "")
+        with self._sorted("look at", ref):
+            async with asyncio.timeout(ANSWER_SECONDS), self._send("GET", ref, query=_CONTROL) as response:
+                failure = await self._failure("look at", ref, response)
+        if response.status >= _OK and kind_of(meaning := failure.meaning(self._settings)) is Kind.OUTAGE:
+            raise meaning
+
+    async def _credentials_work(self) -> bool:
+        try:
+            await self.check()
+        except Outage:
+            return False
+        return True
 
     async def head(self, ref: ObjectRef) -> ObjectInfo:
         """Describe an object, checksums included."""
@@ -117,11 +144,12 @@ class S3:
             yield self._chunks(ref, response, chunk_size)
 
     async def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE
+        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List in key order, in pages of up to `page_size`."""
         ref = ObjectRef(bucket, "")
         asked = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": start_after}
+        asked |= {"metadata": "true"} if described else {}
         asked["max-keys"] = str(page_size)
         token: str | None = ""
         while token is not None:
@@ -250,7 +278,12 @@ class S3:
         body: bytes | AsyncIterable[bytes] = b"",
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         version = {"versionId": ref.version_id} if ref.version_id else {}
-        path, asked = path_of(ref.bucket, ref.key), query_of({**(query or {}), **version})
+        if any(_UNSENDABLE.search(value) for value in (headers or {}).values()):
+            raise _unsendable(ref)
+        try:
+            path, asked = path_of(ref.bucket, ref.key), query_of({**(query or {}), **version})
+        except UnicodeEncodeError as error:
+            raise _unsendable(ref) from error
         known = body if isinstance(body, bytes) else None
         signed = self._signer.sign(method, self._host, path, asked, headers or {}, known)
         url = URL(f"{self._settings.s3_endpoint.rstrip('/')}{path}{'?' if asked else ''}{asked}", encoded=True)
@@ -266,12 +299,27 @@ class S3:
     async def _request(
         self, action: str, method: str, ref: ObjectRef, **sent: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        is_repeatable = isinstance(sent.get("body", b""), bytes)
+        begun = time.monotonic()
         async with self._send(method, ref, **sent) as response:
-            if response.status >= _OK:
-                said = _ERROR_CODE.search(await response.content.read(_ERROR_BYTES))
-                code = said[1].decode() if said else ""
-                raise Failure(action, ref, response.status, code).meaning(self._settings)
-            yield response
+            if response.status < _OK:
+                yield response
+                return
+            failure = await self._failure(action, ref, response)
+        if not failure.is_about_credentials or not await self._credentials.works(begun):
+            raise failure.meaning(self._settings)
+        if is_repeatable:  # the credentials may have become valid between the two requests
+            async with self._send(method, ref, **sent) as response:
+                if response.status < _OK:
+                    yield response
+                    return
+                failure = await self._failure(action, ref, response)
+        raise failure.meaning(self._settings, credentials_work=True)
+
+    @staticmethod
+    async def _failure(action: str, ref: ObjectRef, response: aiohttp.ClientResponse) -> Failure:
+        said = _ERROR_CODE.search(await response.content.read(_ERROR_BYTES))
+        return Failure(action, ref, response.status, said[1].decode() if said else "")
 
     async def _chunks(self, ref: ObjectRef, response: aiohttp.ClientResponse, chunk_size: int) -> AsyncIterator[bytes]:
         with self._sorted("read", ref):
@@ -291,9 +339,15 @@ class S3:
     def _sorted(self, action: str, ref: ObjectRef) -> Iterator[None]:
         try:
             yield
+        except aiohttp.InvalidURL as error:
+            raise _unsendable(ref) from error
         except _NETWORK as error:
             reason = f"connection failed ({type(error).__name__})"
             raise Failure(action, ref, None, detail=reason).meaning(self._settings) from error
+
+
+def _unsendable(ref: ObjectRef) -> Rejected:
+    return Rejected("S3_REFUSED", f"the names in a request for {ref} fit into no URL or header: rename it")
 
 
 def _headers(metadata: Mapping[str, str] | None, content_type: str | None) -> dict[str, str]:
@@ -317,8 +371,8 @@ def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
         etag=headers["ETag"].strip('"'),
         size=_whole_size(headers),
         last_modified=_date(headers["Last-Modified"]),
-        content_type=headers.get("Content-Type"),
-        metadata=_own_metadata(headers),
+        content_type=None if (said := headers.get("Content-Type")) is None else _text(said),
+        metadata={name: _text(value) for name, value in _own_metadata(headers).items()},
         checksums=_whole_checksums(headers),
     )
 
@@ -326,6 +380,11 @@ def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
 def _whole_size(headers: Mapping[str, str]) -> int:
     """Return the object's size, also where only a range of it is answered."""
     return int(headers.get("Content-Range", headers["Content-Length"]).rpartition("/")[2])
+
+
+def _text(header: str) -> str:
+    """Return a header's value as text, with U+FFFD where it is no UTF-8."""
+    return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _own_metadata(headers: Mapping[str, str]) -> dict[str, str]:
@@ -350,9 +409,14 @@ def _page(bucket: str, body: bytes) -> tuple[list[ObjectInfo], str | None]:
 
 def _listed(bucket: str, entry: ET.Element) -> ObjectInfo:
     said = {child.tag.removeprefix(_XML): child.text or "" for child in entry}
+    described = entry.find(f"{_XML}UserMetadata")
+    headers = {} if described is None else {one.tag.removeprefix(_XML).lower(): one.text or "" for one in described}
     return ObjectInfo(
         ref=ObjectRef(bucket, unquote_plus(said["Key"], errors="surrogateescape")),
         etag=said["ETag"].strip('"'),
         size=int(said["Size"]),
         last_modified=datetime.fromisoformat(said["LastModified"]),
+        content_type=headers.get("content-type"),
+        metadata=_own_metadata(headers),
+        is_described="content-type" in headers,
     )

@@ -33,12 +33,19 @@ class MemoryStore:
     def __init__(self, *buckets: str, versioned: bool = False) -> None:
         self.is_away = False
         """While set, every operation is an outage."""
+        self.stuck: set[str] = set()
+        """Keys whose every operation is an outage, while the store serves all others."""
         self.reads = 0
         """How often a body was asked for."""
         self.uploads = MemoryUploads(self)
         self._versioned = versioned
         self._numbers = count(1)
         self._buckets: dict[str, _Keys] = {name: {} for name in buckets}
+
+    async def check(self) -> None:
+        """Raise Outage while the store is away."""
+        if self.is_away:
+            raise Outage("the object store is away")
 
     async def head(self, ref: ObjectRef) -> ObjectInfo:
         """Describe an object."""
@@ -72,11 +79,11 @@ class MemoryStore:
         yield _chunks(body[start:end], chunk_size)
 
     async def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE
+        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
-        """List in key order, in pages."""
+        """List in key order, in pages; `described` gives content type and metadata, as MinIO does."""
         current = (versions[-1] for _, versions in sorted(self._bucket(bucket).items(), key=_key_bytes) if versions)
-        infos = [_listed(one.info) for one in current if one is not None]
+        infos = [_listed(one.info, described=described) for one in current if one is not None]
         wanted = [one for one in infos if one.ref.key.startswith(prefix) and one.ref.key > start_after]
         for at in range(0, len(wanted), page_size):
             yield wanted[at : at + page_size]
@@ -169,6 +176,8 @@ class MemoryStore:
         versions.append(version)
 
     def _find(self, ref: ObjectRef, etag: str | None = None) -> _Version:
+        if ref.key in self.stuck:
+            raise Outage(f"the object store cannot read {ref}: InternalError")
         versions = self._bucket(ref.bucket).get(ref.key, [])
         wanted = [one for one in versions if one is not None and one.info.ref.version_id == ref.version_id]
         found = next(iter(wanted), None) if ref.version_id else next(iter(versions[-1:]), None)
@@ -217,5 +226,6 @@ def _key_bytes(entry: tuple[str, object]) -> bytes:
     return entry[0].encode()
 
 
-def _listed(info: ObjectInfo) -> ObjectInfo:
-    return replace(info, ref=replace(info.ref, version_id=None), content_type=None, metadata={})
+def _listed(info: ObjectInfo, *, described: bool) -> ObjectInfo:
+    plain = replace(info, ref=replace(info.ref, version_id=None))
+    return plain if described else replace(plain, content_type=None, metadata={}, is_described=False)

@@ -81,6 +81,12 @@ class MemoryQueue(WorkQueue):
         row.state, row.error = "failed" if retry_in is None else "pending", error
         row.due_at = time.monotonic() + (retry_in or 0)
 
+    async def postpone(self, item: Item, error: str, *, seconds: float) -> None:
+        """Give the item back for later; the attempt does not count."""
+        row = self._fenced(item, "running")
+        row.state, row.error, row.attempt = "pending", error, row.attempt - 1
+        row.due_at = time.monotonic() + seconds
+
     async def release(self, item: Item) -> None:
         """Give the item back; the attempt does not count."""
         row = self._fenced(item, "running")

@@ -90,6 +90,13 @@ update work.items set
 where queue = $1 and key = $2 and token = $3 and state = 'running'
 """
 
+_POSTPONE = """
+update work.items set
+    state = 'pending', attempt = attempt - 1, error = $4, not_before = now() + $5::float8 * interval '1 second',
+    worker = null, lease_until = null, updated_at = now()
+where queue = $1 and key = $2 and token = $3 and state = 'running'
+"""
+
 _RELEASE = """
 update work.items set
     state = 'pending', attempt = attempt - 1, not_before = now(), worker = null, lease_until = null,
@@ -147,6 +154,10 @@ class WorkQueue:
         """Give `item` back for a try in `retry_in` seconds; None: it failed for good."""
         await self._write(self._pool, _FAIL, item, error, retry_in)
         FAILURES.labels(self.name, str(retry_in is None).lower()).inc()
+
+    async def postpone(self, item: Item, error: str, *, seconds: float) -> None:
+        """Give `item` back to be claimed after `seconds`; this attempt does not count."""
+        await self._write(self._pool, _POSTPONE, item, error, seconds)
 
     async def release(self, item: Item) -> None:
         """Give `item` back to be claimed at once; this attempt does not count."""

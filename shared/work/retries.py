@@ -9,15 +9,18 @@ from shared.errors import Kind, kind_of
 class RetryPolicy:
     """How often an item is tried, and how long the waits are, in seconds.
 
-    An outage is waited out in place, without end and without counting as an attempt; `outage_wait_max` caps
-    its waits. `attempts` bounds errors nobody has named. `claims` bounds attempts of every sort, so that an
-    item that kills its workers is given up in the end.
+    An outage is retried without end and without counting as an attempt. An item retries it in place for
+    `outage_seconds`, with waits of up to `outage_wait_max`. If it then still fails, although the servers serve others,
+    it is given back and comes again after a wait that doubles up to `wait_max`: no item blocks its queue.
+    `attempts` bounds unregistered errors. `claims` bounds attempts of every sort, so that an item that kills its
+    workers is given up in the end.
     """
 
     attempts: int = 5
     wait_initial: float = 1.0
     wait_max: float = 300.0
     outage_wait_max: float = 5.0
+    outage_seconds: float = 30.0
     claims: int = 25
 
     def retry_in(self, error: BaseException, attempt: int) -> float | None:
@@ -25,6 +28,10 @@ class RetryPolicy:
         if kind_of(error) is Kind.REJECTED or attempt >= self.attempts:
             return None
         return min(self.wait_initial * 2.0 ** (attempt - 1), self.wait_max)
+
+    def outage_wait(self, times: int) -> float:
+        """Return the wait of an item that was given back for an outage `times` times in a row."""
+        return min(self.outage_wait_max * 2.0 ** min(times, 30), self.wait_max)
 
     def is_worn_out(self, attempt: int) -> bool:
         """Tell whether an item has been claimed so often that its workers must have died of it."""

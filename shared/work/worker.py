@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from shared.errors import Rejected, one_line
 from shared.patience import is_outage, wait_out
+from shared.progress import Progress
 from shared.work.queue import Item, LeaseLost, WorkQueue
 from shared.work.retries import RetryPolicy
 
@@ -59,13 +60,22 @@ async def _unheard(_item: Item, _error: Exception) -> None:
     """Tell nobody."""
 
 
+async def _no_check() -> None:
+    """Find nothing wrong."""
+
+
+class _Postponed(Exception):  # noqa: N818 - what becomes of the item
+    """An item met outages although the servers serve others; its cause is the last one."""
+
+
 class Worker:
     """Runs `handle` on the items of `queue`, `concurrency` at a time, each under a lease kept by heartbeats.
 
-    A handler that returns has completed its item, one that raises has not: an outage is waited out and the
-    handler runs again, rejected data fails for good, other errors are tried again as `retries` says. A
-    handler whose lease is lost is cancelled. Handlers are safe to repeat; one that completes the item
-    itself, in the transaction of its effect, is safe against any zombie. `gave_up` hears of an item that is
+    A handler that returns has completed its item, one that raises has not: an outage is retried in place for a while,
+    and for longer only while `check` raises an outage too, for then the servers serve nobody; else the item is given
+    back and comes again later, so that it blocks no other. Rejected data fails for good, other errors are tried again
+    as `retries` says. A handler whose lease is lost is cancelled. Handlers are safe to repeat; one that completes the
+    item itself, in the transaction of its effect, is safe against any zombie. `gave_up` hears of an item that is
     about to fail for good, and after a crash hears of it again.
     """
 
@@ -78,6 +88,8 @@ class Worker:
         retries: RetryPolicy,
         grace: float = 15.0,
         gave_up: GaveUp = _unheard,
+        check: Callable[[], Awaitable[None]] = _no_check,
+        progress: Progress | None = None,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._queue = queue
@@ -86,6 +98,9 @@ class Worker:
         self._concurrency = concurrency
         self._grace = grace
         self._gave_up = gave_up
+        self._check = check
+        self._progress = progress or Progress()
+        self._postponed: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._held: set[asyncio.Task[None]] = set()
@@ -158,11 +173,19 @@ class Worker:
             await self._run_handler(lease)
         except LeaseLost:
             raise
+        except _Postponed as postponed:
+            await self._postpone(lease.item, postponed.args[0])
         except Exception as error:  # noqa: BLE001 - whatever it is, the row says it
             await self._fail(lease.item, error)
+            self._came_forward(lease.item)
         else:
             await self._patiently(lambda: self._queue.complete(lease.item))
+            self._came_forward(lease.item)
             log.info("work.succeeded", seconds=round(time.monotonic() - started, 3))
+
+    def _came_forward(self, item: Item) -> None:
+        self._postponed.pop(item.key, None)
+        self._progress.done(self._queue.name)
 
     async def _run_handler(self, lease: Lease) -> None:
         """Run the handler while heartbeats hold the lease; the first error ends both."""
@@ -171,10 +194,36 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 beating = group.create_task(self._beat(lease))
-                await self._patiently(lambda: self._handle(lease))
+                await self._handle_in_time(lease)
                 beating.cancel()
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+
+    async def _handle_in_time(self, lease: Lease) -> None:
+        """Run the handler, retrying outages; raise _Postponed for one that only this item meets for too long."""
+        deadline = time.monotonic() + self._retries.outage_seconds
+
+        async def handle() -> None:
+            nonlocal deadline
+            try:
+                await self._handle(lease)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                self._progress.failed(self._queue.name, error)
+                if time.monotonic() > deadline:
+                    await self._check()  # while that is an outage too, everybody waits
+                    raise _Postponed(error) from error
+                raise
+
+        await self._patiently(handle)
+
+    async def _postpone(self, item: Item, error: Exception) -> None:
+        times = self._postponed.get(item.key, 0) + 1
+        self._postponed[item.key] = times
+        seconds, reason = self._retries.outage_wait(times), one_line(error)
+        await self._patiently(lambda: self._queue.postpone(item, reason, seconds=seconds))
+        log.warning("work.postponed", reason=reason, seconds=seconds, times=times)
 
     async def _beat(self, lease: Lease) -> None:
         every = self._queue.lease_seconds / 3

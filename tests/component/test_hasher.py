@@ -213,14 +213,20 @@ async def test_delete_after_leaves_what_is_newer(deleting_hasher, monkeypatch):
     assert (await deleting_hasher.store.read(ObjectRef("inbox", "a")))[1] == b"newer"
 
 
-@pytest.mark.parametrize("size", [0, 4, 6, 100])
-async def test_a_size_that_is_not_the_objects_own_is_refused(large_hasher, size):
+@pytest.mark.parametrize("size", [0, 4, 6, 100, None])
+async def test_a_false_size_yields_the_digests_and_size_of_the_object(large_hasher, size):
     stored = (await large_hasher.put("a")).model_copy(update={"size": size})
     await deliver(large_hasher, stored)
-    for item in await large_hasher.queue.claim("worker"):
-        with pytest.raises(Rejected, match="5 bytes"):
-            await large_hasher.large.digest(Lease(item))
-    assert facts(large_hasher) == []
+    assert [(one.size, one.digests["md5"]) for one in facts(large_hasher)] == [(5, MD5)]
+    assert large_hasher.queue.rows == {}
+
+
+@pytest.mark.parametrize("size", [0, 5, None])
+async def test_a_large_object_announced_as_small_becomes_work_with_its_own_size(large_hasher, size):
+    stored = (await large_hasher.put("a", b"x" * 100)).model_copy(update={"size": size})
+    await deliver(large_hasher, stored)
+    (lease,) = await large_hasher.work()
+    assert (facts(large_hasher)[0].size, lease.progress["size"]) == (100, 100)
 
 
 POISON = {

@@ -30,6 +30,7 @@ class FakeLedger:
 
     def __init__(self):
         self.rows = {}
+        self.clock = lambda: 1 << 62
 
     def __getitem__(self, key):
         """Return the row of a key of the inbox."""
@@ -37,7 +38,7 @@ class FakeLedger:
         return found.row
 
     async def recall(self, places):
-        return {place: _remembered(self.rows[place]) for place in places if place in self.rows}
+        return {place: _remembered(self.rows[place]) for place in places if place in self.rows}, self.clock()
 
     async def record(self, rows, *, connection=None):  # noqa: ARG002
         return {place_of(row.change) for row in rows if self._keep(row)}
@@ -45,35 +46,52 @@ class FakeLedger:
     def _keep(self, row):
         place, revision = place_of(row.change), row.change.revision
         mine = self.rows.get(place)
-        if mine is not None and (
-            mine.revision > revision
-            or (mine.revision == revision and mine.row.status == "succeeded" and row.status != "succeeded")
-        ):
+        if mine is not None and not self._yields(mine, row, revision):
             return False
         history = [*mine.history, row.status] if mine else [row.status]
-        self.rows[place] = Kept(row, revision, history=history)
-        for (bucket, key, version), other in self.rows.items():
-            if (bucket, key) == place[:2] and version != place[2] and place[2] and other.revision < revision:
+        is_hint = row.status in ("superseded", "gone")
+        beside = [kept for other, kept in self.rows.items() if other[:2] == place[:2] and other != place]
+        current = row.is_current and not (
+            is_hint and any(one.current and one.row.status == "succeeded" for one in beside)
+        )
+        self.rows[place] = Kept(row, revision, current, history)
+        for other in beside:
+            if current and not is_hint and other.revision < revision:
                 other.current = False
         return True
 
-    async def remove(self, changes):
+    @staticmethod
+    def _yields(mine, row, revision):
+        if mine.row.status == "succeeded" and row.status in ("superseded", "gone"):
+            return False
+        if mine.revision == revision:
+            return mine.row.status != "succeeded" or row.status == "succeeded"
+        return mine.revision < revision
+
+    async def remove(self, changes, *, clock):
         for one in changes:
             for (bucket, key, version), kept in self.rows.items():
                 if (bucket, key) == (one.bucket, one.key) and one.version_id in (None, version):
-                    self._hide(kept, one.revision)
+                    self._hide(kept, one.revision, clock)
 
-    def _hide(self, kept, revision):
+    def _hide(self, kept, revision, clock):
         if kept.revision < revision:
             ended = kept.row.status in ("succeeded", "failed")
-            kept.current, kept.revision = kept.row.kept or not ended, revision
+            kept.current, kept.revision = kept.row.kept or not ended, max(kept.revision + 1, min(revision, clock))
             kept.row = kept.row if ended else replace(kept.row, status="gone")
 
 
 def _remembered(kept):
     row, change = kept.row, kept.row.change
     return Remembered(
-        change.etag, change.size, row.status, dict(row.digests), row.verification, row.mismatched, kept.revision
+        change.etag,
+        change.size,
+        row.status,
+        dict(row.digests),
+        row.verification,
+        row.mismatched,
+        kept.revision,
+        kept.current,
     )
 
 

@@ -11,6 +11,8 @@ from shared.digests import ASKED, known, normal, words
 from shared.events import ObjectChanged, ObjectHashed
 
 Status = Literal["pending", "running", "succeeded", "failed", "superseded", "gone"]
+_HINTS = ("superseded", "gone")
+"""Statuses of changes that led to no object: they say nothing about the one that is there."""
 Place = tuple[str, str, str]
 """Bucket, key and version id, empty in a bucket without versions."""
 
@@ -32,15 +34,20 @@ def newest(changes: Iterable[ObjectChanged]) -> dict[Place, ObjectChanged]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One stored version to digest; `declared` are digests its uploader gave, hex by algorithm."""
+    """One stored version to digest, as the bucket describes it.
+
+    `declared` are digests its uploader gave, hex by algorithm.
+    """
 
     change: ObjectChanged
     algorithms: tuple[str, ...]
     declared: Mapping[str, str] = field(default_factory=dict)
+    is_current: bool = True
+    """False for a version that another one has replaced."""
 
     @property
     def size(self) -> int:
-        """Bytes, as notified."""
+        """Bytes, as the bucket says."""
         return self.change.size or 0
 
 
@@ -84,6 +91,8 @@ class Row:
     """Why it failed; its fact becomes a dead letter."""
     kept: bool = False
     """It stays although its object goes, because the hasher itself removed the object."""
+    is_current: bool = True
+    """False for a version that another one has replaced."""
 
 
 def finished(task: Task, digests: Mapping[str, str], declared: Mapping[str, str]) -> Row:
@@ -94,7 +103,7 @@ def finished(task: Task, digests: Mapping[str, str], declared: Mapping[str, str]
     if checkable:
         verification = "mismatch" if mismatched else "verified"
     kept = {name: value for name, value in digests.items() if name in task.algorithms}
-    return Row(task.change, "succeeded", kept, verification, mismatched)
+    return Row(task.change, "succeeded", kept, verification, mismatched, is_current=task.is_current)
 
 
 def fact_of(row: Row) -> ObjectHashed:
@@ -125,6 +134,21 @@ class Remembered:
     verification: Literal["verified", "mismatch"] | None
     mismatched: tuple[str, ...]
     revision: int
+    is_current: bool = True
+
+
+def repeated(change: ObjectChanged, mine: Remembered | None) -> Row | None:
+    """Return the row of a change that was concluded before, so that its fact is published again."""
+    if mine is None or mine.status != "succeeded" or not mine.is_current:
+        return None
+    if (mine.revision, mine.etag, mine.size) != (change.revision, change.etag, change.size):
+        return None
+    return Row(change, "succeeded", mine.digests, mine.verification, mine.mismatched)
+
+
+def may_be_digested(change: ObjectChanged, mine: Remembered | None) -> bool:
+    """Whether the bytes were probably digested before: then a look at the object comes before reading it."""
+    return mine is not None and mine.status == "succeeded" and (mine.etag, mine.size) == (change.etag, change.size)
 
 
 def reusable(task: Task, mine: Remembered | None) -> Row | None:
@@ -140,9 +164,22 @@ def reusable(task: Task, mine: Remembered | None) -> Row | None:
     if task.declared or mine.revision != task.change.revision:
         return finished(task, mine.digests, task.declared)
     kept = {name: mine.digests[name] for name in task.algorithms}
-    return Row(task.change, "succeeded", kept, mine.verification, mine.mismatched)
+    return Row(task.change, "succeeded", kept, mine.verification, mine.mismatched, is_current=task.is_current)
 
 
 def is_outdated(change: ObjectChanged, mine: Remembered | None) -> bool:
-    """Whether something newer is known of the place than `change` tells."""
-    return mine is not None and mine.revision > change.revision
+    """Whether something newer is known of the place than `change` says; what led nowhere was nothing."""
+    return mine is not None and mine.revision > change.revision and mine.status not in _HINTS
+
+
+def ordered(change: ObjectChanged, mine: Remembered | None, clock: int) -> ObjectChanged:
+    """Return `change` with a revision of its place that is not ahead of the present.
+
+    `clock` is the database's, in microseconds, from before anything is asked of the bucket. A real revision is older,
+    unless that clock was set back: then what is known is ahead too. A forged one would outdate every later change.
+    """
+    known = mine.revision if mine else 0
+    revision = min(change.revision, max(clock, known + 1))
+    if mine is not None and mine.status in _HINTS:
+        revision = max(revision, known)
+    return change if revision == change.revision else change.model_copy(update={"revision": revision})
