@@ -9,7 +9,7 @@ into the same three kinds; the module that wraps a library names its outages wit
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 
 class PenstockError(Exception):
@@ -26,6 +26,16 @@ class Rejected(PenstockError):  # noqa: N818 - what was done to the data, not wh
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+def refuse_foreign(bucket: str, inputs: Collection[str]) -> None:
+    """Raise Rejected (FOREIGN_BUCKET) for a bucket that is no input: its name goes into no request."""
+    if bucket not in inputs:
+        raise Rejected(
+            "FOREIGN_BUCKET",
+            f"bucket {bucket!a} is no input of this Penstock; add it to PENSTOCK_INPUT_BUCKETS "
+            "or remove its notification rule",
+        )
 
 
 class Kind(enum.StrEnum):

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.errors import Rejected
-
 
 def _words(value: object) -> object:
     return tuple(word for word in value.replace(",", " ").split() if word) if isinstance(value, str) else value
@@ -59,15 +57,6 @@ class Settings(BaseSettings):
     def buckets(self) -> tuple[str, ...]:
         """Every bucket that has to exist."""
         return (*self.input_buckets, *self.output_buckets, self.staging_bucket)
-
-    def refuse_foreign(self, bucket: str) -> None:
-        """Raise Rejected (FOREIGN_BUCKET) for a bucket that is no input: its name goes into no request."""
-        if bucket not in self.input_buckets:
-            raise Rejected(
-                "FOREIGN_BUCKET",
-                f"bucket {bucket!a} is no input of this Penstock; add it to PENSTOCK_INPUT_BUCKETS "
-                "or remove its notification rule",
-            )
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse a loop: an output that is an input would feed itself for ever."""

@@ -10,7 +10,7 @@ from services.hasher.core import verdicts
 from services.hasher.core.verdicts import Remembered, Row, Task
 from services.hasher.handlers import Hashing
 from shared.bus import Bus
-from shared.errors import Kind, Rejected, kind_of, one_line
+from shared.errors import Kind, Rejected, kind_of, one_line, refuse_foreign
 from shared.events import ObjectChanged
 from shared.work import Item, Lease
 
@@ -60,7 +60,7 @@ class LargeObjects:
             change = ObjectChanged.restore(item.payload)
         except ValidationError as error:
             raise Rejected("BAD_EVENT", f"not an ObjectChanged: {one_line(error)}") from None
-        self.hashing.settings.refuse_foreign(change.bucket)
+        refuse_foreign(change.bucket, self.hashing.settings.input_buckets)
         return change
 
     async def give_up(self, item: Item, error: Exception) -> None:

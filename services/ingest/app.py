@@ -25,11 +25,20 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
     await migrate(settings.postgres_dsn, "work", MIGRATIONS)
     await migrate(settings.postgres_dsn, "ingest", "services.ingest.migrations")
     async with open_pool(settings.postgres_dsn, service="ingest") as pool, open_store(settings) as store:
-        memory, bucket = Memory(pool), Bucket(store, in_flight=settings.lookups_in_flight)
+        describe = not settings.ingest_trust_notifications
+        memory, bucket = Memory(pool), Bucket(store, in_flight=settings.lookups_in_flight, describe=describe)
         merger = handlers.Merger(memory, bucket, bus, settings)
         queue = WorkQueue(pool, "sweep")
         sweeper = workers.Sweeper(memory, bucket, bus, queue, settings)
-        worker = Worker(queue, sweeper.sweep, concurrency=1, retries=RetryPolicy(), grace=settings.shutdown_grace / 2)
+        worker = Worker(
+            queue,
+            sweeper.sweep,
+            concurrency=1,
+            retries=RetryPolicy(),
+            grace=settings.shutdown_grace / 2,
+            check=store.check,
+            progress=handlers.router.progress,
+        )
         yield Resources(
             {"merger": merger, "sweeps": queue, "settings": settings},
             (

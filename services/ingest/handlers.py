@@ -1,18 +1,19 @@
 """Lanes in, facts out; and the sweep that finds what no lane brought."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 from prometheus_client import Counter
 
-from services.ingest.adapters.bucket import Bucket
+from services.ingest.adapters.bucket import Bucket, Stuck
 from services.ingest.adapters.memory import Memory
 from services.ingest.core import decisions, notices
+from services.ingest.core.decisions import Truth, Version
 from services.ingest.core.notices import Notification
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received, Router
-from shared.errors import Rejected
+from shared.errors import Outage, Rejected
 from shared.events import ObjectChanged, SweepRequested
 from shared.middleware.records import Record
 from shared.topics import MINIO_LIVE, MINIO_SAFE
@@ -23,6 +24,7 @@ router = Router("ingest")
 
 NOTICES = Counter("penstock_ingest_notices_total", "Notices by lane and what they came to.", ["lane", "verdict"])
 
+MAX_PENDING_SWEEPS = 100
 Notices = tuple[ObjectChanged, ...]
 
 
@@ -39,14 +41,18 @@ async def merge_lanes(batch: Sequence[Received[Notices]], merger: "Merger") -> N
 
 @router.on(SweepRequested)
 async def request_sweep(batch: Sequence[Received[SweepRequested]], sweeps: WorkQueue, settings: IngestSettings) -> None:
-    """Put requested sweeps among the work, once each."""
+    """Put requested sweeps among the work, once each; past so many that wait, no more."""
+    waiting = (await sweeps.counts()).get("pending", 0)
     for received in batch:
         wanted = received.event
+        if waiting >= MAX_PENDING_SWEEPS:
+            received.reject(Rejected("TOO_MANY_SWEEPS", f"{waiting} sweeps wait already: ask again when they are done"))
+            continue
         if strangers := set(wanted.buckets) - set(settings.input_buckets):
             received.reject(Rejected("FOREIGN_BUCKET", f"no input bucket: {', '.join(sorted(strangers))!a}"))
             continue
         payload = {"buckets": list(wanted.buckets), "prefix": wanted.prefix, "grace": 0.0, "retell": wanted.retell}
-        await sweeps.add(wanted.sweep_id, payload, correlation_id=wanted.correlation_id)
+        waiting += await sweeps.add(wanted.sweep_id, payload, correlation_id=wanted.correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +73,51 @@ class Merger:
         owners = {id(notice): received for received in batch for notice in self._admitted(received)}
         admitted = [notice for received in batch for notice in received.event if id(notice) in owners]
         async with self.memory.telling():
-            outcome = await self._judge(admitted)
+            outcome, stuck = await self._judge(admitted, last_word=last_word)
             await self.bus.publish(outcome.facts)
             await self.memory.remember(outcome)
         for notice in outcome.false:
             owners[id(notice)].reject(_not_removed(notice))
+        if last_word and stuck:
+            raise Outage(f"the object store cannot tell what became of {stuck[0].bucket}/{stuck[0].key}")
         if last_word:
             for notice in outcome.doubtful:
                 owners[id(notice)].reject(_no_such_object(notice))
-        elif outcome.doubtful:
-            doubted = [owners[id(notice)].record for notice in outcome.doubtful]
+        elif outcome.doubtful or stuck:
+            doubted = [owners[id(notice)].record for notice in (*outcome.doubtful, *stuck)]
             await self.memory.doubt(doubted, self.settings.doubt_seconds)
 
     def _admitted(self, received: Received[Notices]) -> list[ObjectChanged]:
         wanted = []
         for notice in received.event:
             try:
-                notices.refuse_unsafe(notice, frozenset(self.settings.input_buckets))
+                notices.refuse_unsafe(notice, self.settings.input_buckets)
             except Rejected as refusal:
                 received.reject(refusal)
             else:
                 wanted.append(notice)
         return [one for one in wanted if not notices.is_folder_marker(one.key, one.size)]
 
-    async def _judge(self, admitted: list[ObjectChanged]) -> decisions.Outcome:
+    async def _judge(
+        self, admitted: list[ObjectChanged], *, last_word: bool
+    ) -> tuple[decisions.Outcome, list[ObjectChanged]]:
+        """Return what the notices come to, and those about objects that cannot be looked at now."""
         known, clock = await self.memory.recall(map(decisions.place_of, admitted))
         untold = [one for one in admitted if decisions.is_told(known.get(decisions.place_of(one)), one) is None]
-        truths = await self.bucket.truths(untold)
-        outcome = decisions.judge(admitted, known, truths, clock=clock)
+        truths, stuck = sort_truths(await self.bucket.truths(untold))
+        judged = [one for one in admitted if decisions.place_of(one) not in stuck]
+        outcome = decisions.judge(judged, known, truths, clock=clock, last_word=last_word)
         for (lane, verdict), count in outcome.verdicts.items():
             NOTICES.labels(lane, verdict).inc(count)
-        return outcome
+        return outcome, [one for one in admitted if decisions.place_of(one) in stuck]
+
+
+def sort_truths(
+    answers: Mapping[Version, Truth | Stuck | None],
+) -> tuple[dict[Version, Truth | None], set[decisions.Place]]:
+    """Part what the bucket answered from the places it cannot tell about now."""
+    truths = {version: one for version, one in answers.items() if not isinstance(one, Stuck)}
+    return truths, {version[:2] for version, one in answers.items() if isinstance(one, Stuck)}
 
 
 def _no_such_object(notice: ObjectChanged) -> Rejected:

@@ -23,4 +23,8 @@ class IngestSettings(Settings):
         gt=0,
         description="Seconds in which the removal of an object that is not there may still be notified.",
     )
+    ingest_trust_notifications: bool = Field(
+        default=False,
+        description="Take size, etag and metadata from notifications: only where nobody else can write their topics.",
+    )
     lookups_in_flight: int = Field(64, gt=0, description="Questions to the bucket at a time.")

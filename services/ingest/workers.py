@@ -13,10 +13,10 @@ from prometheus_client import Counter
 from services.ingest.adapters.bucket import Bucket
 from services.ingest.adapters.memory import Memory
 from services.ingest.core import decisions, sweeps
-from services.ingest.handlers import Merger, read
+from services.ingest.handlers import Merger, read, sort_truths
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received
-from shared.errors import Kind, Rejected, kind_of, one_line
+from shared.errors import Kind, kind_of, one_line, refuse_foreign
 from shared.events import ObjectChanged, SweepCompleted
 from shared.middleware.records import Record
 from shared.patience import is_outage, wait_out
@@ -33,6 +33,8 @@ WATCH_EVERY = 2.0
 FIRST_MOMENTS = 10.0
 """Seconds after its return in which MinIO was seen to acknowledge objects without telling anybody."""
 NOBODYS_KEY = ".penstock/are-you-there"
+POSTPONE_SECONDS = 60.0
+"""Between two looks at an object that cannot be looked at while the store serves others."""
 START_SLOT = 60.0
 
 
@@ -57,7 +59,7 @@ class Sweeper:
     async def sweep(self, lease: Lease) -> None:
         """Do one sweep; taken over after a crash it starts again, which finds only what is still untold."""
         item, started, tally = lease.item, time.monotonic(), _Tally()
-        buckets = tuple(item.payload["buckets"]) or self.settings.input_buckets
+        buckets = tuple(dict.fromkeys(item.payload["buckets"])) or self.settings.input_buckets
         prefix: str = item.payload["prefix"]
         await self.memory.begin_sweep(item.key, buckets, prefix)
         refused = [error for bucket in buckets if (error := await self._sweep_if_there(lease, bucket, tally))]
@@ -81,13 +83,18 @@ class Sweeper:
             **done.model_dump(include={"sweep_id", "listed", "missed", "vanished", "retold", "seconds"}),
         )
 
-    async def _sweep_if_there(self, lease: Lease, bucket: str, tally: _Tally) -> Rejected | None:
-        """Sweep a bucket, or return why the store refuses it: that keeps no other bucket from being swept."""
+    async def _sweep_if_there(self, lease: Lease, bucket: str, tally: _Tally) -> Exception | None:
+        """Sweep a bucket, or return why it cannot be swept: that keeps no other bucket from being swept."""
         try:
+            refuse_foreign(bucket, self.settings.input_buckets)
             await self._sweep_bucket(lease, bucket, tally)
-        except Rejected as refusal:
-            log.warning("sweep.refused", bucket=bucket, reason=one_line(refusal))
-            return refusal
+        except Exception as error:
+            if kind_of(error) is Kind.UNKNOWN:
+                raise
+            if kind_of(error) is Kind.OUTAGE:
+                await self.bucket.check()
+            log.warning("sweep.refused", bucket=bucket, reason=one_line(error))
+            return error
         return None
 
     async def _sweep_bucket(self, lease: Lease, bucket: str, tally: _Tally) -> None:
@@ -121,8 +128,9 @@ class Sweeper:
             return 0
         async with self.memory.telling(alone=True):
             known, clock = await self.memory.recall(map(decisions.place_of, notices))
-            truths = await self.bucket.truths(notices)
-            outcome = decisions.judge(notices, known, truths, clock=clock)
+            truths, stuck = sort_truths(await self.bucket.truths(notices))
+            judged = [one for one in notices if decisions.place_of(one) not in stuck]
+            outcome = decisions.judge(judged, known, truths, clock=clock)
             await self.bus.publish(outcome.facts)
             await self.memory.remember(outcome, sweep_id=lease.item.key)
         for fact in outcome.facts:
@@ -188,7 +196,14 @@ class Doubts:
 
     async def _settle_due(self) -> None:
         for record in await self.memory.due_doubts():
-            if (refusal := await self._last_word(record)) is not None:
+            try:
+                refusal = await self._last_word(record)
+            except Exception as error:  # noqa: BLE001 - an outage, of this object or of everything
+                await self.merger.bucket.check()
+                log.warning("doubt.postponed", topic=record.topic, offset=record.offset, reason=one_line(error))
+                await self.memory.postpone(record, POSTPONE_SECONDS)
+                continue
+            if refusal is not None:
                 await self.bus.bury(record, refusal)
             await self.memory.settle(record)
 

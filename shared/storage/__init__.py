@@ -3,7 +3,7 @@
 `open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
 """
 
-from shared.storage.names import refuse_alias
+from shared.storage.names import is_ambiguous, refuse_alias
 from shared.storage.objects import (
     ABSENT,
     PAGE,
@@ -25,6 +25,7 @@ __all__ = [
     "ObjectStore",
     "ObjectSuperseded",
     "ObjectWriter",
+    "is_ambiguous",
     "open_store",
     "refuse_alias",
 ]

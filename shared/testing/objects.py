@@ -105,7 +105,7 @@ class MemoryStore:
             size=len(body),
             last_modified=datetime.now(UTC).replace(microsecond=0),
             content_type=content_type,
-            metadata=dict(metadata or {}),
+            metadata={name.lower(): value for name, value in (metadata or {}).items()},
         )
         kept = {name: hashlib.new(name, body, usedforsecurity=False).hexdigest() for name in checksums}
         self._add(ref, _Version(info, body, kept))

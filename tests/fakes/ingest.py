@@ -66,6 +66,10 @@ class FakeMemory:
     async def due_doubts(self, limit=100):
         return list(self.doubts.values())[:limit]
 
+    async def postpone(self, record, seconds):  # noqa: ARG002
+        place = (record.topic, record.partition, record.offset)
+        self.doubts[place] = self.doubts.pop(place)
+
     async def settle(self, record):
         del self.doubts[record.topic, record.partition, record.offset]
 

@@ -39,8 +39,7 @@ SPECIAL = {
 }
 LETTERS = {
     MINIO_LIVE.name: {"EMPTY_RECORD": 2, "KEY_UNSAFE": 1, "BAD_NOTIFICATION": 7},
-    # the database is who says that it takes no NUL
-    OBJECTS_CHANGED.name: {"EMPTY_RECORD": 1, "CharacterNotInRepertoireError": 1, "BAD_EVENT": 8},
+    OBJECTS_CHANGED.name: {"EMPTY_RECORD": 1, "KEY_UNSAFE": 1, "BAD_EVENT": 8},
 }
 
 

@@ -69,6 +69,17 @@ class Memory:
         )
         return [stored_record(*row) for row in rows]
 
+    async def postpone(self, record: Record, seconds: float) -> None:
+        """Look at a doubt again after `seconds`."""
+        await self._pool.execute(
+            "UPDATE ingest.doubts SET due_at = clock_timestamp() + make_interval(secs => $4) "
+            "WHERE topic = $1 AND partition = $2 AND record_offset = $3",
+            record.topic,
+            record.partition,
+            record.offset,
+            seconds,
+        )
+
     async def settle(self, record: Record) -> None:
         """Forget a doubt that was decided."""
         await self._pool.execute(
@@ -101,7 +112,18 @@ class Memory:
 
 
 def _known(row: asyncpg.Record) -> Known:
-    return Known(row["state"], row["version_id"], row["etag"], row["sequencer"], row["revision"], row["correlation_id"])
+    return Known(
+        row["state"],
+        row["version_id"],
+        row["etag"],
+        row["sequencer"],
+        row["revision"],
+        row["correlation_id"],
+        size=row["size"],
+        content_type=row["content_type"],
+        metadata=row["metadata"],
+        last_modified=row["occurred_at"],
+    )
 
 
 def _row(fact: ObjectChanged, state: Known, sweep_id: str | None) -> dict[str, Any]:
@@ -126,7 +148,8 @@ _SAID = {
 _RECALL = """
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock, found.*
 FROM (SELECT 1) AS one LEFT JOIN (
-    SELECT bucket, key, state, version_id, etag, sequencer, revision, correlation_id
+    SELECT bucket, key, state, version_id, etag, sequencer, revision, correlation_id, size, content_type, metadata,
+           occurred_at
     FROM unnest($1::text[], $2::text[]) AS wanted (bucket, key) JOIN ingest.objects USING (bucket, key)
 ) AS found ON true
 """
@@ -164,7 +187,8 @@ WHERE swept.sweep_id = counted.sweep_id
 """
 
 _BETWEEN = """
-SELECT key, state, version_id, etag, sequencer, revision, correlation_id FROM ingest.objects
+SELECT key, state, version_id, etag, sequencer, revision, correlation_id, size, content_type, metadata, occurred_at
+FROM ingest.objects
 WHERE bucket = $1 AND key > $2 AND ($3::text IS NULL OR key <= $3) AND starts_with(key, $4) AND state = 'stored'
 ORDER BY key LIMIT $5
 """

@@ -2,18 +2,21 @@
 
 A notification is a hint, the bucket is the truth. Both lanes bring every event, late, twice and sometimes out of
 order; `judge` compares notices with what is known and with what the bucket answered, and names the one thing to do.
+Where the answer describes the object, the fact is made of the answer: a notice then only says where to look.
 """
 
 import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from services.ingest.core.notices import State
 from shared.events import ObjectChanged
 
 SEQUENCER_WIDTH = 64
+SAME_TIME = timedelta(seconds=5)
+"""How far the time of an event may lie from that of its object."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -32,15 +35,27 @@ class Known:
     sequencer: str | None
     revision: int
     correlation_id: str = ""
+    size: int | None = field(default=None, compare=False)
+    content_type: str | None = field(default=None, compare=False)
+    metadata: Mapping[str, str] | None = field(default=None, compare=False)
+    last_modified: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the bucket holds under a key, asked just now."""
+    """What the bucket holds under a key, asked just now; without a size it was not asked to describe the object."""
 
     etag: str
     last_modified: datetime
     version_id: str | None = None
+    size: int | None = None
+    content_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_described(self) -> bool:
+        """Whether a fact can be made of this alone."""
+        return self.size is not None
 
 
 class Verdict(enum.StrEnum):
@@ -53,9 +68,12 @@ class Verdict(enum.StrEnum):
     DUPLICATE = "duplicate"
     """The other lane, or an earlier delivery, told it already."""
     STALE = "stale"
-    """Something newer is known, and the bucket agrees with that."""
+    """Something newer is known or stored, and the bucket agrees with that."""
     DOUBTFUL = "doubtful"
-    """Stored, says the notice, but nothing is there: removed since, or forged. Its removal will tell, or nothing."""
+    """Stored, says the notice, but nothing is there, or something else: removed or overwritten since, or forged.
+
+    Another notice will tell, or nothing.
+    """
     FALSE = "false"
     """Removed, says the notice, but it is there and older than the removal."""
 
@@ -66,6 +84,8 @@ def is_told(known: Known | None, notice: ObjectChanged) -> Verdict | None:
         return None
     if known.sequencer is not None and notice.sequencer is not None:
         return Verdict.DUPLICATE if order(known.sequencer) == order(notice.sequencer) else None
+    if notice.seen_by == "sweep" and notice.change == "stored":
+        return Verdict.DUPLICATE if is_same(known, _truth_of(notice)) else None
     if (known.state, known.etag, known.version_id) == (notice.change, notice.etag, notice.version_id):
         return Verdict.ADOPT if known.sequencer is None and notice.sequencer is not None else Verdict.DUPLICATE
     return None
@@ -73,6 +93,8 @@ def is_told(known: Known | None, notice: ObjectChanged) -> Verdict | None:
 
 def decide(known: Known | None, notice: ObjectChanged, truth: Truth | None) -> Verdict:
     """Judge a notice that memory alone could not settle."""
+    if notice.change == "stored" and truth is not None and truth.is_described:
+        return _decide_described(known, notice, truth)
     if known is not None and not _is_newer(notice, known):
         return Verdict.NEWS if _is_true(notice, truth) and _differs(notice, known) else Verdict.STALE
     if notice.change == "stored":
@@ -81,6 +103,41 @@ def decide(known: Known | None, notice: ObjectChanged, truth: Truth | None) -> V
         return Verdict.NEWS
     recreated = notice.occurred_at is None or truth.last_modified >= notice.occurred_at.replace(microsecond=0)
     return Verdict.STALE if recreated else Verdict.FALSE
+
+
+def _decide_described(known: Known | None, notice: ObjectChanged, truth: Truth) -> Verdict:
+    """Judge a notice of an object that is there; the notice itself only says that it was stored, and when."""
+    is_about_it = notice.etag in {None, truth.etag} and notice.version_id in {None, truth.version_id}
+    if known is not None and is_same(known, truth):
+        if not _is_newer(notice, known):
+            return Verdict.STALE
+        return Verdict.NEWS if is_about_it else Verdict.DUPLICATE
+    return Verdict.NEWS if is_about_it else Verdict.DOUBTFUL
+
+
+def is_same(known: Known, truth: Truth) -> bool:
+    """Whether the known version is the one in the bucket, by all that is known of it."""
+    compared = (
+        (known.size, truth.size),
+        (known.content_type, truth.content_type),
+        (known.metadata, truth.metadata),
+    )
+    return (
+        (known.state, known.etag, known.version_id) == ("stored", truth.etag, truth.version_id)
+        and all(mine is None or mine == there for mine, there in compared)
+        and is_same_time(known.last_modified, truth.last_modified)
+    )
+
+
+def is_same_time(known: datetime | None, there: datetime) -> bool:
+    """Whether an object was stored at the known time, which may be that of its event."""
+    return known is None or abs(known - there) <= SAME_TIME
+
+
+def _truth_of(found: ObjectChanged) -> Truth:
+    """Return what a sweep found as an answer of the bucket."""
+    at = found.occurred_at or _NEVER
+    return Truth(found.etag or "", at, found.version_id, found.size, found.content_type, found.metadata)
 
 
 def _is_newer(notice: ObjectChanged, known: Known) -> bool:
@@ -111,7 +168,18 @@ def after(known: Known | None, fact: ObjectChanged) -> Known | None:
     if not replaces(known, fact):
         return known
     highest = max((one for one in (known and known.sequencer, fact.sequencer) if one), key=order, default=None)
-    return Known(fact.change, fact.version_id, fact.etag, highest, fact.revision, fact.correlation_id)
+    return Known(
+        fact.change,
+        fact.version_id,
+        fact.etag,
+        highest,
+        fact.revision,
+        fact.correlation_id,
+        size=fact.size,
+        content_type=fact.content_type,
+        metadata=fact.metadata,
+        last_modified=fact.occurred_at,
+    )
 
 
 def by_age(notice: ObjectChanged) -> tuple[str, datetime]:
@@ -153,21 +221,31 @@ def judge(
     truths: Mapping[Version, Truth | None],
     *,
     clock: int,
+    last_word: bool = False,
 ) -> Outcome:
-    """Judge a batch, oldest first; `clock` (microseconds of the database clock) starts the new revisions."""
+    """Judge a batch, oldest first; `clock` (microseconds of the database clock) starts the new revisions.
+
+    With `last_word` no other notice is waited for: what the bucket holds in place of the announced object is news.
+    """
     outcome = Outcome()
     now = dict(known)
     ordered = sorted(notices, key=by_age)
     removed = {place_of(one): by_age(one) for one in ordered if one.change == "removed"}
     for notice in ordered:
         place, mine = place_of(notice), now.get(place_of(notice))
-        verdict = is_told(mine, notice) or decide(mine, notice, truths.get(version_of(notice)))
-        if verdict is Verdict.DOUBTFUL and removed.get(place, by_age(notice)) > by_age(notice):
+        truth = truths.get(version_of(notice))
+        if (older := _older_version(notice, truths, truth)) is not None:
+            truth, verdict = older, _verdict_on_older(mine, notice)
+        else:
+            verdict = is_told(mine, notice) or decide(mine, notice, truth)
+        if verdict is Verdict.DOUBTFUL and truth is None and removed.get(place, by_age(notice)) > by_age(notice):
+            verdict = Verdict.NEWS
+        if verdict is Verdict.DOUBTFUL and truth is not None and last_word:
             verdict = Verdict.NEWS
         outcome.verdicts[notice.seen_by, verdict.value] += 1
         if verdict is Verdict.NEWS:
             clock = max(clock, mine.revision if mine else 0) + 1
-            _tell(outcome, now, _as_fact(notice, mine, clock))
+            _tell(outcome, now, _as_fact(notice, mine, clock, truth), stands=older is None)
         elif verdict is Verdict.ADOPT and mine is not None:
             outcome.adopted.append(notice)
             now[place] = replace(mine, sequencer=notice.sequencer)
@@ -176,6 +254,25 @@ def judge(
         elif verdict is Verdict.FALSE:
             outcome.false.append(notice)
     return outcome
+
+
+def _older_version(
+    notice: ObjectChanged, truths: Mapping[Version, Truth | None], current: Truth | None
+) -> Truth | None:
+    """Return the stored version that a notice names where it is not the current one; None: it is, or is gone."""
+    if notice.change != "stored" or notice.version_id is None:
+        return None
+    own = truths.get((*place_of(notice), notice.version_id))
+    if own is None or not own.is_described or (current is not None and current.version_id == own.version_id):
+        return None
+    return own
+
+
+def _verdict_on_older(mine: Known | None, notice: ObjectChanged) -> Verdict:
+    """An older version is published once, as long as nothing newer is known, and never stands for its key."""
+    if mine is not None and not _is_newer(notice, mine):
+        return Verdict.STALE
+    return Verdict.NEWS
 
 
 def retold(known: Mapping[Place, Known], found: ObjectChanged) -> ObjectChanged | None:
@@ -187,18 +284,32 @@ def retold(known: Mapping[Place, Known], found: ObjectChanged) -> ObjectChanged 
     return found.model_copy(update=told)
 
 
-def _as_fact(notice: ObjectChanged, mine: Known | None, revision: int) -> ObjectChanged:
-    """Give the notice its place in the order of its key; a removal belongs to the object that it removes."""
+def _as_fact(notice: ObjectChanged, mine: Known | None, revision: int, truth: Truth | None) -> ObjectChanged:
+    """Give the notice its place in the order of its key; a removal belongs to the object that it removes.
+
+    A stored object is described by the bucket, where that was asked to.
+    """
     update: dict[str, object] = {"revision": revision}
-    if notice.change == "removed" and mine is not None and mine.correlation_id:
-        update["correlation_id"] = mine.correlation_id
+    if notice.change == "removed":
+        update["metadata"] = {}
+        if mine is not None and mine.correlation_id:
+            update["correlation_id"] = mine.correlation_id
+    elif truth is not None and truth.is_described:
+        update |= {
+            "version_id": truth.version_id,
+            "etag": truth.etag,
+            "size": truth.size,
+            "content_type": truth.content_type,
+            "metadata": dict(truth.metadata),
+            "occurred_at": truth.last_modified,
+        }
     return notice.model_copy(update=update)
 
 
-def _tell(outcome: Outcome, now: dict[Place, Known], fact: ObjectChanged) -> None:
+def _tell(outcome: Outcome, now: dict[Place, Known], fact: ObjectChanged, *, stands: bool) -> None:
     place = place_of(fact)
     outcome.facts.append(fact)
-    state = after(now.get(place), fact)
+    state = after(now.get(place), fact) if stands else None
     if state is not None and state.revision == fact.revision:
         now[place] = state
         outcome.states[place] = (fact, state)

@@ -1,6 +1,6 @@
 """What a notification says: S3's event message, read into the facts it claims."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Literal, Required
 from urllib.parse import unquote_plus
@@ -8,7 +8,8 @@ from urllib.parse import unquote_plus
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from shared.errors import Rejected
+from shared import field_rules
+from shared.errors import Rejected, refuse_foreign
 from shared.events import ObjectChanged, stable_id
 from shared.text import is_unsafe
 
@@ -82,7 +83,7 @@ def _notice(record: _Record, lane: Lane) -> ObjectChanged | None:
     described = record["s3"]["object"]
     bucket, key = record["s3"]["bucket"]["name"], unquote_plus(described["key"], errors="surrogateescape")
     version = None if detail.startswith("DeleteMarker") else described.get("versionId") or None
-    sequencer = described.get("sequencer") or None
+    sequencer, at = described.get("sequencer") or None, field_rules.time(record["eventTime"])
     return ObjectChanged(
         change=change,
         bucket=bucket,
@@ -93,9 +94,9 @@ def _notice(record: _Record, lane: Lane) -> ObjectChanged | None:
         content_type=described.get("contentType") or None,
         metadata=user_metadata(described.get("userMetadata", {})),
         sequencer=sequencer,
-        occurred_at=record["eventTime"],
+        occurred_at=at,
         seen_by=lane,
-        correlation_id=stable_id(bucket, key, version, sequencer or record["eventTime"]),
+        correlation_id=stable_id(bucket, key, version, sequencer or at),
     )
 
 
@@ -105,16 +106,29 @@ def user_metadata(raw: Mapping[str, str]) -> dict[str, str]:
     return {name.lower().removeprefix(prefix): value for name, value in raw.items() if name.lower().startswith(prefix)}
 
 
-def refuse_unsafe(notice: ObjectChanged, inputs: frozenset[str]) -> None:
-    """Raise `Rejected` for buckets that are no input and keys that would deceive whoever reads them."""
-    if notice.bucket not in inputs:
-        raise Rejected(
-            "FOREIGN_BUCKET",
-            f"bucket {notice.bucket!a} is no input of this Penstock; add it to PENSTOCK_INPUT_BUCKETS "
-            "or remove its notification rule",
-        )
+def refuse_unsafe(notice: ObjectChanged, inputs: Collection[str]) -> None:
+    """Raise `Rejected` for foreign buckets, keys that would deceive a reader, and fields that S3 would not make so."""
+    refuse_foreign(notice.bucket, inputs)
     if is_unsafe(notice.key):
         raise Rejected("KEY_UNSAFE", f"key {notice.key!a} holds control or bidirectional characters; rename the object")
+    try:
+        _check_fields(notice)
+    except ValueError as error:
+        raise Rejected("BAD_NOTIFICATION", f"not an S3 notification: {error}") from None
+
+
+def _check_fields(notice: ObjectChanged) -> None:
+    """Raise ValueError for what goes into requests and rows and is not as S3 makes it."""
+    field_rules.key(notice.key)
+    for rule, value in (
+        (field_rules.token, notice.version_id),
+        (field_rules.etag, notice.etag),
+        (field_rules.sequencer, notice.sequencer),
+        (field_rules.text, notice.content_type),
+    ):
+        if value is not None:
+            rule(value)
+    field_rules.metadata(notice.metadata)
 
 
 def is_folder_marker(key: str, size: int | None) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.ingest.core.decisions import Known
+from services.ingest.core.decisions import Known, is_same_time
 from services.ingest.core.notices import is_folder_marker
 from shared.events import ObjectChanged
 from shared.text import is_unsafe
@@ -18,6 +18,9 @@ class Listed:
     etag: str
     size: int
     last_modified: datetime
+    content_type: str | None = None
+    metadata: Mapping[str, str] | None = None
+    """None where the listing tells none."""
 
 
 def missed(listed: Mapping[str, Listed], known: Mapping[str, Known], *, settled_before: datetime) -> list[str]:
@@ -28,8 +31,20 @@ def missed(listed: Mapping[str, Listed], known: Mapping[str, Known], *, settled_
         if one.last_modified < settled_before
         and not is_unsafe(key)
         and not is_folder_marker(key, one.size)
-        and ((mine := known.get(key)) is None or (mine.state, mine.etag) != ("stored", one.etag))
+        and ((mine := known.get(key)) is None or _differs(one, mine))
     ]
+
+
+def _differs(listed: Listed, mine: Known) -> bool:
+    """Whether anything that the listing tells is not as it is known; what is not known differs from nothing."""
+    compared = [(mine.size, listed.size)]
+    if listed.metadata is not None:
+        compared += [(mine.content_type, listed.content_type), (mine.metadata, listed.metadata)]  # type: ignore[list-item]
+    return (
+        (mine.state, mine.etag) != ("stored", listed.etag)
+        or any(known is not None and known != there for known, there in compared)
+        or not is_same_time(mine.last_modified, listed.last_modified)
+    )
 
 
 def gone(bucket: str, key: str) -> ObjectChanged:

@@ -1,0 +1,103 @@
+"""Facts and notifications that say what is not so: in the end every view says what the bucket holds."""
+
+import json
+import time
+
+import pytest
+
+from shared.topics import MINIO_LIVE, OBJECTS_CHANGED
+from tests.support.waiting import until
+from tests.support.world import digests_of
+
+pytestmark = pytest.mark.security
+
+SETTINGS = {"ingest": {"doubt_seconds": 2, "sweep_interval": 0, "sweep_at_start": False}}
+OTHER = digests_of(b"other", ["md5"])["md5"]
+CHANGES = (
+    {"revision": (1 << 63) - 1},
+    {"etag": OTHER},
+    {"size": 9 << 20},
+    {"size": 0},
+    {"metadata": {"md5": "0" * 32, "penstock-digests": "crc32"}},
+    {"version_id": "6f1c1e62-2b05-4d54-8f6a-5e4d44d3e9aa"},
+    {"change": "removed", "etag": None, "size": None},
+    {"change": "removed", "etag": OTHER, "version_id": "6f1c1e62-2b05-4d54-8f6a-5e4d44d3e9aa"},
+    {"correlation_id": "forged"},
+)
+NOTICES = (
+    {"eTag": OTHER},
+    {"size": 1},
+    {"userMetadata": {"X-Amz-Meta-Owner": "forged"}},
+    {"contentType": "forged/type"},
+    {"versionId": "6f1c1e62-2b05-4d54-8f6a-5e4d44d3e9aa"},
+    {"sequencer": "F" * 16},
+)
+
+
+def test_views_say_what_the_bucket_holds_whatever_is_forged(world):
+    world.serve("ingest")
+    world.serve("hasher")
+    names = [f"{number:02}" for number in range(len(CHANGES))]
+    for name in names:
+        world.put(name, Metadata={"owner": "me"}, ContentType="text/plain")
+    for name in names:
+        world.hashed(name)
+    _forge(world, names)
+    _settled(world)
+    for name in names[::2]:  # what was forged outdates no later change
+        world.put(name, f"newer {name}".encode(), Metadata={"owner": "me too"})
+    _forge_notices(world, names)
+    _settled(world)
+    world.sweep()
+    until(lambda: not _wrong(world, names), 60, lambda: _wrong(world, names), every=1.0)
+
+
+def _forge(world, names):
+    """Forge each field of some object, each with a revision within the tolerance of clocks."""
+    ahead = int((time.time() + 600) * 1e6)
+    facts = {fact.body["key"]: fact.body for fact in world.facts(OBJECTS_CHANGED.name)}
+    for name, change in zip(names, CHANGES, strict=True):
+        fact = facts[world.prefix + name] | {"revision": ahead} | change
+        world.kafka.send(OBJECTS_CHANGED.name, json.dumps(fact).encode(), f"inbox/{fact['key']}".encode())
+
+
+def _forge_notices(world, names):
+    for number, odd in enumerate(NOTICES):
+        key = world.prefix + names[number]
+        described = {"key": key, "size": 5, "eTag": OTHER, "sequencer": f"{time.time_ns() + 10**12:016X}"} | odd
+        for event in ("s3:ObjectCreated:Put", "s3:ObjectRemoved:Delete"):
+            notice = {
+                "eventName": event,
+                "eventTime": "2026-01-01T00:00:00Z",
+                "s3": {"bucket": {"name": "inbox"}, "object": described},
+            }
+            world.kafka.send(MINIO_LIVE.name, json.dumps({"Records": [notice]}).encode(), f"inbox/{key}".encode())
+
+
+def _settled(world):
+    groups = {"ingest": [MINIO_LIVE.name], "hasher": [OBJECTS_CHANGED.name]}
+    until(lambda: not any(world.kafka.lag(groups).values()), 60, "lag")
+    until(lambda: not world.database.rows("SELECT FROM ingest.doubts LIMIT 1"), 60, "doubts", every=0.5)
+
+
+def _wrong(world, names):
+    return {name: found for name in names if (found := _difference(world, name))}
+
+
+def _difference(world, name):
+    answer = world.s3.get_object(Bucket="inbox", Key=world.prefix + name)
+    etag, body = answer["ETag"].strip('"'), answer["Body"].read()
+    said, digests = world.told(name), _digests(world, name)
+    object_ = ("stored", etag, len(body), answer["Metadata"], answer["ContentType"], None)
+    columns = ("state", "etag", "size", "metadata", "content_type", "version_id")
+    known = said and tuple(json.loads(said[name]) if name == "metadata" else said[name] for name in columns)
+    right = [(etag, len(body), "succeeded", digests_of(body), None)]
+    return (known != object_ and (known, object_)) or (digests != right and (digests, right))
+
+
+def _digests(world, name):
+    rows = world.database.rows(
+        "SELECT etag, size, status, digests, verification FROM api.digests WHERE bucket = 'inbox' AND key = $1",
+        world.prefix + name,
+    )
+    return [(row["etag"], row["size"], row["status"], json.loads(row["digests"]), row["verification"]) for row in rows]
