@@ -55,10 +55,18 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
         )
         schedule = workers.Schedule(loading.loads, tuple(datasets.by_name), Interval.parse(settings.etl_interval))
         grace = settings.shutdown_grace / 2
+        worker = partial(
+            Worker,
+            concurrency=2,
+            retries=RetryPolicy(),
+            grace=grace,
+            check=store.check,
+            progress=handlers.router.progress,
+        )
         crew = (
-            Worker(files, pieces.load, concurrency=2, retries=RetryPolicy(), grace=grace, gave_up=pieces.give_up),
-            Worker(loads, full.load, concurrency=2, retries=RetryPolicy(), grace=grace, gave_up=full.give_up),
-            Worker(exports, exporter.write, concurrency=2, retries=RetryPolicy(), grace=grace),
+            worker(files, pieces.load, gave_up=pieces.give_up),
+            worker(loads, full.load, gave_up=full.give_up),
+            worker(exports, exporter.write),
         )
         planting = (partial(plant, pool, store, datasets),) if settings.etl_seed else ()
         loops = (schedule.run, exporter.watch, exporter.mend, *planting)

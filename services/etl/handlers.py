@@ -1,6 +1,7 @@
 """Changes and requests in; rows, images and loads out."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ OBJECTS = Counter("penstock_etl_objects_total", "Files and images by what became
 ROWS = Counter("penstock_etl_rows_total", "Good rows of the files that were read.")
 REJECTED = Counter("penstock_etl_rejected_rows_total", "Rows that are no rows of their table.")
 
+MAX_PENDING_LOADS = 1000
 BUNCH_OBJECTS = 1000
 BUNCH_BYTES = 8 << 20
 
@@ -49,10 +51,15 @@ async def keep_digests(batch: Sequence[Received[ObjectHashed]], loading: "Loadin
 
 @router.on(EtlRequested)
 async def request_load(batch: Sequence[Received[EtlRequested]], loading: "Loading") -> None:
-    """Put the loads that are asked for among the work."""
+    """Put the loads that are asked for among the work; past so many that wait, no more."""
+    waiting = (await loading.loads.queue.counts()).get("pending", 0)
     for received in batch:
-        if received.event.dataset in loading.datasets.by_name:
+        if waiting >= MAX_PENDING_LOADS:
+            reason = f"{waiting} loads wait already: ask again when they are done"
+            received.reject(Rejected("TOO_MANY_LOADS", reason))
+        elif received.event.dataset in loading.datasets.by_name:
             await loading.loads.request(received.event, why="requested")
+            waiting += 1
         else:
             there = ", ".join(sorted(loading.datasets.by_name))
             reason = f"there is no dataset {received.event.dataset!r}; ask for one of {there}"
@@ -75,7 +82,8 @@ class Loading:
         claim = self.datasets.claim(change.bucket, change.key)
         if claim is None:
             return None
-        revision = max(change.revision, 1)  # 0 would say that a listing tells
+        # 0 would say that a listing tells; one that is ahead would outdate every later change
+        revision = max(min(change.revision, time.time_ns() // 1000), 1)
         return Wanted(change.bucket, change.key, *claim, revision, change.correlation_id, change.size)
 
     async def load(self, wanted: Sequence[Wanted]) -> list[EtlLoaded]:

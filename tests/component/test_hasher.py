@@ -6,7 +6,7 @@ import pytest
 
 from services.hasher.app import build_app
 from services.hasher.settings import HasherSettings
-from shared.errors import Kind, Rejected, kind_of
+from shared.errors import Kind, Outage, Rejected, kind_of
 from shared.events import ObjectChanged, ObjectHashed
 from shared.storage import ObjectRef
 from shared.testing.bus import record, record_of
@@ -277,6 +277,43 @@ async def test_an_outage_is_nobodys_fault(hasher):
     await deliver(hasher, stored)
     assert len(facts(hasher)) == 1
     assert hasher.tape.letters() == []
+
+
+async def test_an_object_that_alone_cannot_be_read_becomes_work_and_the_batch_goes_on(hasher):
+    hasher.store.stuck = {"stuck"}
+    await deliver(hasher, await hasher.put("stuck"), await hasher.put("fine"))
+    assert [one.key for one in facts(hasher)] == ["fine"]
+    (item,) = await hasher.queue.claim("worker")
+    with pytest.raises(Outage):
+        await hasher.large.digest(Lease(item))
+    hasher.store.stuck = set()
+    await hasher.large.digest(Lease(item))
+    assert [one.key for one in facts(hasher)] == ["fine", "stuck"]
+    assert hasher.tape.letters() == []
+
+
+async def test_a_removal_that_the_bucket_denies_hides_nothing(hasher):
+    await deliver(hasher, await hasher.put("a"))
+    await deliver(hasher, hasher.change("removed", "a"))
+    assert hasher.ledger["a"].status == "succeeded"
+
+
+@pytest.mark.parametrize("size", [5, 9 << 20])
+async def test_a_foreign_bucket_is_a_dead_letter_and_never_asked(hasher, size):
+    foreign = (await hasher.put("a")).model_copy(update={"bucket": "elsewhere", "size": size})
+    hasher.store.is_away = True
+    await deliver(hasher, foreign)
+    assert hasher.tape.codes() == ["FOREIGN_BUCKET"]
+    assert hasher.queue.rows == {}
+
+
+@pytest.mark.parametrize("bucket", ["inbox?x", "elsewhere"])
+async def test_work_about_a_foreign_bucket_that_an_earlier_release_took_is_refused(hasher, bucket):
+    change = (await hasher.put("a")).model_copy(update={"bucket": bucket})
+    await hasher.queue.add("old", change.model_dump(mode="json"))
+    (item,) = await hasher.queue.claim("worker")
+    with pytest.raises(Rejected):
+        await hasher.large.digest(Lease(item))
 
 
 async def test_an_empty_object_has_digests_too(hasher):

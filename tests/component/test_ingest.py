@@ -195,6 +195,28 @@ async def test_a_doubt_that_cannot_be_settled_is_a_dead_letter_and_the_next_one_
     assert ingest.memory.doubts == {}
 
 
+async def test_an_object_that_alone_cannot_be_looked_at_holds_up_no_other(ingest):
+    stuck, fine = await ingest.put("stuck"), await ingest.put("fine")
+    ingest.store.stuck = {"stuck"}
+    await ingest.wired.deliver(lane(stuck), lane(fine))
+    assert told(ingest) == [("stored", "fine")]
+    ghost = ingest.notice("s3:ObjectCreated:Put", "inbox", "ghost")
+    await ingest.wired.deliver(lane(ghost))
+    await ingest.doubts._settle_due()
+    assert (ingest.tape.codes(), len(ingest.memory.doubts)) == (["NO_SUCH_OBJECT"], 1)
+    ingest.store.stuck = set()
+    await ingest.doubts._settle_due()
+    assert told(ingest) == [("stored", "fine"), ("stored", "stuck")]
+    assert (ingest.tape.codes(), ingest.memory.doubts) == (["NO_SUCH_OBJECT"], {})
+
+
+async def test_sweeps_that_wait_are_bounded(ingest):
+    wanted = [SweepRequested(sweep_id=f"s{number}", buckets=("inbox",)) for number in range(102)]
+    await ingest.wired.deliver(*map(record_of, wanted))
+    assert len(ingest.queue.rows) == 100
+    assert ingest.tape.codes() == ["TOO_MANY_SWEEPS"] * 2
+
+
 async def test_an_outage_is_nobodys_fault(ingest):
     stored = lane(await ingest.put("a"))
     ingest.store.is_away = True

@@ -9,7 +9,7 @@ from shared.topics import MINIO_LIVE, OBJECTS_CHANGED
 from tests.support.waiting import until
 from tests.support.world import digests_of
 
-pytestmark = pytest.mark.security
+pytestmark = pytest.mark.integration
 
 SETTINGS = {"ingest": {"doubt_seconds": 2, "sweep_interval": 0, "sweep_at_start": False}}
 OTHER = digests_of(b"other", ["md5"])["md5"]

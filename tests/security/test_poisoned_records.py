@@ -8,7 +8,7 @@ import pytest
 from shared.topics import MINIO_LIVE, MINIO_SAFE, OBJECTS_CHANGED, SWEEPS_REQUESTED
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.security
+pytestmark = pytest.mark.integration
 
 SETTINGS = {
     "ingest": {"doubt_seconds": 2, "sweep_interval": 0, "sweep_at_start": False},

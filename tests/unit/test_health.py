@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from shared.health import STALL_SECONDS, Health
+from shared.progress import Progress
 
 
 class Reader:
@@ -77,3 +78,40 @@ async def test_metrics_are_prometheus_text():
     status, body = await ask(routes["/metrics"])
     assert status == 200
     assert b"drops_total 1.0" in body
+
+
+class Clock:
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+async def test_a_service_that_makes_no_progress_with_records_in_hand_is_alive_but_not_ready():
+    clock = Clock()
+    progress = Progress(clock)
+    stalled = Health("svc", [Reader(1.0)], progress, stalled_seconds=60)
+    stalled.started = True
+    progress.begin("objects.changed.v1")
+    for _ in range(4):  # the same records, given back to the broker and delivered again
+        progress.begin("objects.changed.v1")
+        clock.seconds += 20
+        progress.failed("objects.changed.v1", ConnectionResetError("by the store"))
+    assert (stalled.is_live(), stalled.is_ready()) == (True, False)
+    status, body = await ask(dict(stalled.routes())["/health/ready"])
+    said = json.loads(body)
+    assert (status, said["stalled_seconds"], said["stalled_stage"]) == (503, 80, "objects.changed.v1")
+    assert "by the store" in said["stalled_reason"]
+    progress.done("objects.changed.v1")
+    assert stalled.is_ready()
+    assert stalled.report()["stalled_seconds"] == 0
+
+
+def test_the_stage_that_has_waited_longest_is_named():
+    clock = Clock()
+    progress = Progress(clock)
+    progress.begin("first")
+    clock.seconds = 5
+    progress.begin("second")
+    assert (progress.stall().stage, progress.stall().seconds) == ("first", 5)

@@ -1,9 +1,13 @@
+import asyncio
+import time
+
 import pytest
 from pydantic import SecretStr
 
 from shared.errors import Kind, Rejected, kind_of
 from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded
+from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.store import _whole_checksums
 
@@ -70,6 +74,34 @@ def test_what_stays_wrong_is_rejected_with_a_stable_code(status, code, ours):
     found = meaning(status, code)
     assert isinstance(found, Rejected)
     assert found.code == ours
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId"])
+def test_a_refused_signature_is_the_requests_fault_while_the_credentials_work(code):
+    failure = Failure("read", ObjectRef("inbox?x", "a"), 403, code)
+    assert kind_of(failure.meaning(SETTINGS)) is Kind.OUTAGE
+    found = failure.meaning(SETTINGS, credentials_work=True)
+    assert (kind_of(found), found.code) == (Kind.REJECTED, "S3_REFUSED")
+
+
+async def test_many_that_wait_for_the_credentials_ask_once():
+    asked = []
+
+    async def ask():
+        asked.append(1)
+        return True
+
+    check = CredentialCheck(ask)
+    before = time.monotonic()
+    assert await asyncio.gather(*(check.works(before) for _ in range(50))) == [True] * 50
+    assert len(asked) == 1
+    assert await check.works(time.monotonic())
+    assert len(asked) == 2
+
+
+def test_a_version_id_that_can_name_none_is_gone():
+    failure = Failure("read", ObjectRef("inbox", "a", "no uuid"), 400, "InvalidArgument")
+    assert isinstance(failure.meaning(SETTINGS), ObjectGone)
 
 
 def test_denial_names_user_and_action_and_no_secret():

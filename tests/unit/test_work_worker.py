@@ -1,7 +1,14 @@
 import asyncio
+from contextlib import asynccontextmanager
 
+import pytest
+
+from shared.errors import Outage
+from shared.progress import Progress
 from shared.testing.work import MemoryQueue
 from shared.work import RetryPolicy, Worker
+
+SOON = RetryPolicy(outage_wait_max=0.01, outage_seconds=0.05, wait_max=0.05)
 
 
 async def test_a_cancellation_that_comes_with_the_wake_is_not_lost():
@@ -15,3 +22,65 @@ async def test_a_cancellation_that_comes_with_the_wake_is_not_lost():
     running.cancel()
     assert done
     assert running.cancelled()
+
+
+@asynccontextmanager
+async def working(queue, handle, **options):
+    worker = Worker(queue, handle, concurrency=1, retries=SOON, grace=0.1, **options)
+    running = asyncio.create_task(worker.run())
+    try:
+        async with asyncio.timeout(20):
+            yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - what is awaited is in a fake that wakes nobody
+        await asyncio.sleep(0.005)
+
+
+async def test_an_item_that_alone_meets_outages_is_given_back_and_the_next_one_completes():
+    queue, stuck = MemoryQueue("q"), True
+
+    async def handle(lease):
+        if lease.item.key == "stuck" and stuck:
+            raise Outage("the object store cannot read it")
+
+    await queue.add("stuck", {})
+    await queue.add("fine", {})
+    async with working(queue, handle):
+        await until(lambda: queue.rows["fine"].state == "succeeded")
+        row = queue.rows["stuck"]
+        assert (row.state in {"pending", "running"}, row.attempt <= 1) == (True, True)
+        stuck = False
+        await until(lambda: row.state == "succeeded")
+    assert row.attempt == 1
+
+
+async def test_while_the_servers_serve_nobody_an_item_waits_in_place():
+    queue, progress, away = MemoryQueue("q"), Progress(), True
+    tries = []
+
+    async def handle(_lease):
+        tries.append(1)
+        if away:
+            raise Outage("away")
+
+    async def check():
+        if away:
+            raise Outage("away")
+
+    await queue.add("one", {})
+    async with working(queue, handle, check=check, progress=progress):
+        await until(lambda: len(tries) > 12)
+        assert (queue.rows["one"].state, progress.stall().stage) == ("running", "q")
+        away = False
+        await until(lambda: queue.rows["one"].state == "succeeded")
+    assert progress.stall().seconds == 0
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(0, 5), (1, 10), (3, 40), (1000, 300)])
+def test_the_waits_of_an_item_that_is_given_back_double_up_to_a_limit(times, seconds):
+    assert RetryPolicy().outage_wait(times) == seconds

@@ -5,16 +5,20 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
+
 from services.etl.core.datasets import Dataset, is_compressed
 from services.etl.core.differences import to_the_second
 from services.etl.core.pictures import picture_of
 from services.etl.core.reading import is_small, read_small
 from services.etl.core.values import Found, Known, Picture, Reject, Rows, Wanted
 from services.etl.settings import EtlSettings
-from shared.errors import Rejected
+from shared.errors import Kind, Rejected, kind_of, one_line
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
 from shared.text import is_unsafe
 
+LOOK_SECONDS: Final = 30.0
+"""How long one object may hold up its batch."""
 HEAD_BYTES: Final = 32 << 10
 """Enough for the type and size of nearly every picture."""
 LONG_HEAD_BYTES: Final = 1 << 20
@@ -26,9 +30,12 @@ EXPANDED: Final = 4
 NOT_AN_IMAGE: Final = "this is no picture of a type we know (PNG, JPEG, WebP or GIF); store it again as one of these"
 
 
+log = structlog.get_logger()
+
+
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """A file that is larger than what was announced, and has to be work of its own."""
+    """A file that is larger than what was announced, or cannot be read now: it has to be work of its own."""
 
     wanted: Wanted
 
@@ -74,9 +81,16 @@ class Bucket:
         async with self._room:
             look = self._image if wanted.kind == "image" else self._rows
             try:
-                return await look(wanted, known)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    return await look(wanted, known)
             except ObjectGone:
                 return Found(wanted, known)
+            except Exception as error:
+                if kind_of(error) is not Kind.OUTAGE:
+                    raise
+                await self.store.check()
+                log.warning("object.set_aside", bucket=wanted.bucket, key=wanted.key, reason=one_line(error))
+                return TooLarge(wanted)
 
     async def _rows(self, wanted: Wanted, known: Known) -> Found | TooLarge:
         limit = self._settings.etl_large_bytes

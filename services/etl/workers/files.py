@@ -17,7 +17,7 @@ from services.etl.core.checking import check
 from services.etl.core.values import Checked, Found, Known, Reject, Wanted
 from services.etl.handlers import Loading, change_of, fact_of, wanted_of
 from shared.bus import Bus
-from shared.errors import one_line
+from shared.errors import Outage, one_line
 from shared.events import EtlLoaded
 from shared.patience import is_outage
 from shared.storage import ObjectGone, ObjectInfo, ObjectSuperseded
@@ -43,6 +43,8 @@ class Files:
         wanted = wanted_of(lease.item.payload, self.loading.datasets, lease.item.correlation_id)
         failures: list[Exception] = []
         for one in await self._load_small(wanted, failures):
+            if one.kind == "image":  # only its beginning is ever read, so it is not large but cannot be read now
+                raise Outage(f"the object store cannot read {one.bucket}/{one.key} now")
             async with self.alone:
                 await self.bus.publish(await self._load_large(one, lease))
         if failures:
