@@ -272,7 +272,7 @@ class Router:
         try:
             await deliver(records)
         except Exception as error:
-            self.progress.failed(name, error)
+            self.progress.gave_back(name, error)
             raise
         self.progress.done(name)
 

@@ -139,6 +139,8 @@ class Worker:
         if len(items) == free:
             return POLL_SECONDS
         due = await self._queue.seconds_until_due()
+        if due is None:  # what this process gave back has ended elsewhere
+            self._progress.done(self._queue.name)
         return POLL_SECONDS if due is None else min(max(due, BUSY_SECONDS), POLL_SECONDS)
 
     def _let_go(self, task: asyncio.Task[None]) -> None:

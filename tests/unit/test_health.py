@@ -97,7 +97,7 @@ async def test_a_service_that_makes_no_progress_with_records_in_hand_is_alive_bu
     for _ in range(4):  # the same records, given back to the broker and delivered again
         progress.begin("objects.changed.v1")
         clock.seconds += 20
-        progress.failed("objects.changed.v1", ConnectionResetError("by the store"))
+        progress.gave_back("objects.changed.v1", ConnectionResetError("by the store"))
     assert (stalled.is_live(), stalled.is_ready()) == (True, False)
     status, body = await ask(dict(stalled.routes())["/health/ready"])
     said = json.loads(body)
@@ -115,3 +115,12 @@ def test_the_stage_that_has_waited_longest_is_named():
     clock.seconds = 5
     progress.begin("second")
     assert (progress.stall().stage, progress.stall().seconds) == ("first", 5)
+
+
+def test_records_that_went_to_another_process_are_no_stall_here():
+    clock = Clock()
+    progress = Progress(clock)
+    progress.begin("topic")
+    progress.gave_back("topic", ConnectionResetError())
+    clock.seconds = 31
+    assert progress.stall().seconds == 0
