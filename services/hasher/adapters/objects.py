@@ -157,14 +157,14 @@ class Objects:
                         raise
                     continue
                 task = self._task(change, info, is_current=is_current)
-                return verdicts.finished(task, await digesting.digest_small(body, _all(task)), task.declared)
+                return verdicts.finished(task, await digesting.digest_small(body, _all(task)), _declared(task))
         return Large(_described(change, await self._store.head(ref)), is_current)
 
     async def _stream(self, task: Task, on_bytes: Callable[[int], None]) -> Row:
         change, chunk = task.change, self._settings.hasher_chunk_bytes
         async with self._store.stream(_ref(change), etag=change.etag, chunk_size=chunk) as chunks:
             digests, _ = await digesting.digest_stream(chunks, _all(task), on_bytes=on_bytes)
-        return verdicts.finished(task, digests, task.declared)
+        return verdicts.finished(task, digests, _declared(task))
 
     def _task(self, change: ObjectChanged, info: ObjectInfo, *, is_current: bool) -> Task:
         """Read from an answer of the bucket what is to be digested.
@@ -177,7 +177,7 @@ class Objects:
             task = verdicts.task_of(described, self._settings.hasher_digests)
         except Rejected as refusal:
             raise Unsupported(described, refusal, is_current=is_current) from refusal
-        return replace(task, declared={**checksums, **task.declared}, is_current=is_current)
+        return replace(task, checksums=checksums, is_current=is_current)
 
     async def _settled(self, change: ObjectChanged, ask: Callable[[], Awaitable[Answer]]) -> Answer | Row:
         """Return what `ask` gives; an object that is not there is looked for until the wait is over, once at least."""
@@ -231,5 +231,9 @@ def _ref(change: ObjectChanged) -> ObjectRef:
     return ObjectRef(change.bucket, change.key, change.version_id)
 
 
+def _declared(task: Task) -> dict[str, str]:
+    return {**task.checksums, **task.declared}
+
+
 def _all(task: Task) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*task.algorithms, *task.declared)))
+    return tuple(dict.fromkeys((*task.algorithms, *_declared(task))))

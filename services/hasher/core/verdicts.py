@@ -42,6 +42,8 @@ class Task:
     change: ObjectChanged
     algorithms: tuple[str, ...]
     declared: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """What the store itself keeps of the upload: verified where the object is read, no reason to read it again."""
     is_current: bool = True
     """False for a version that another one has replaced."""
 
