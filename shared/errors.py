@@ -47,12 +47,18 @@ class Kind(enum.StrEnum):
 
 
 _outages: set[type[BaseException]] = {Outage, ConnectionError, TimeoutError}
+_rejections: set[type[BaseException]] = {Rejected}
 _judges: list[Callable[[BaseException], bool]] = []
 
 
 def outages(*types: type[BaseException]) -> None:
     """Count these types (and their subclasses) as outages from now on."""
     _outages.update(types)
+
+
+def rejections(*types: type[BaseException]) -> None:
+    """Count these types (and their subclasses) as rejected data from now on."""
+    _rejections.update(types)
 
 
 def outages_where(judge: Callable[[BaseException], bool]) -> None:
@@ -63,7 +69,7 @@ def outages_where(judge: Callable[[BaseException], bool]) -> None:
 def kind_of(error: BaseException) -> Kind:
     """Sort an error; what nobody has named is unknown."""
     error = _first(error)
-    if isinstance(error, Rejected):
+    if isinstance(error, tuple(_rejections)):
         return Kind.REJECTED
     if isinstance(error, tuple(_outages)) or any(judge(error) for judge in _judges):
         return Kind.OUTAGE

@@ -18,7 +18,7 @@ import structlog
 from asyncpg import exceptions
 from pydantic import SecretStr
 
-from shared.errors import Outage, PenstockError, one_line, outages, outages_where
+from shared.errors import Outage, PenstockError, one_line, outages, outages_where, rejections
 from shared.patience import is_outage, wait_out
 
 if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
@@ -52,6 +52,9 @@ outages(
     exceptions.UndefinedTableError,
     exceptions.InvalidSchemaNameError,
 )
+
+# NUL or half of a surrogate pair in text, a number out of range: the same value fails each time
+rejections(exceptions.DataError)
 
 
 def _lost_connection(error: BaseException) -> bool:

@@ -10,10 +10,21 @@ _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800
 """Control characters, bidirectional overrides and halves of characters: legal for the store, a trap for every terminal
 and log."""
 
+_FOLDER_MARK: Final = "__XLDIR__"
+"""https://github.com/minio/minio/blob/master/cmd/object-api-common.go"""
+
 
 def is_unsafe(key: str) -> bool:
     """Whether a key holds characters that no page, log or terminal can show honestly, or that are no text at all."""
     return _UNSAFE.search(key) is not None
+
+
+def is_altered(key: str) -> bool:
+    """Whether MinIO stores an object under another key than this one, or where no listing shows it.
+
+    It drops a slash at the beginning, and takes `__XLDIR__` at the end of a step for its own mark of a folder.
+    """
+    return key.startswith("/") or any(step.endswith(_FOLDER_MARK) for step in key.split("/"))
 
 
 def visible(text: str, limit: int | None = None) -> str:

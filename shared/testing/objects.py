@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
-from urllib.parse import urlencode
 
 from typing_extensions import Buffer
 
@@ -145,12 +144,6 @@ class MemoryStore:
         except BaseException:
             await self.uploads.abort(ref, upload_id)
             raise
-
-    def presign(
-        self, method: str, ref: ObjectRef, query: Mapping[str, str], *, seconds: int, endpoint: str = ""
-    ) -> str:
-        """Return an address that says what would be signed."""
-        return f"{endpoint}/{ref.bucket}/{ref.key}?{urlencode({**query, 'method': method, 'seconds': seconds})}"
 
     def require(self, ref: ObjectRef) -> None:
         """Raise what every operation on `ref` would: the store is away, or has no such bucket."""

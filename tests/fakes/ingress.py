@@ -28,7 +28,7 @@ KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def settings(**changes):
-    return IngressSettings(**{"token": TOKEN, "secret_key": KEY, **changes})
+    return IngressSettings(**{"token": TOKEN, "secret_key": KEY, "s3_secret_key_parts": "of-the-parts", **changes})
 
 
 @dataclass

@@ -159,6 +159,27 @@ def test_a_large_file_goes_to_the_store_in_parts(visit, world, large):
     assert page.evaluate(KEPT) == []
 
 
+def test_a_large_file_goes_on_when_its_addresses_have_expired(visit, world, large):
+    visitor = visit()
+    page = visitor.go("/files/")
+    refused = []
+
+    def refuse_the_first_four(route):
+        if route.request.method != "PUT" or len(refused) == 4:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        route.fulfill(status=403, headers={"access-control-allow-origin": "*"}, body="<Code>AccessDenied</Code>")
+
+    visitor.context.route(f"{world.stack.env['PENSTOCK_S3_ENDPOINT']}/**", refuse_the_first_four)
+    page.locator("#keep-file").set_input_files(large)
+    expect(page.locator(".upload-state").first).to_contain_text("Stored", timeout=60_000)
+    stored = world.s3.get_object(Bucket="inbox", Key="files/large.bin")["Body"].read()
+    assert sha256(stored) == sha256(large.read_bytes())
+    assert len(refused) == 4
+    assert open_uploads(world) == 0
+
+
 def test_a_large_file_goes_on_after_a_reload(visit, world, large):
     visitor = visit()
     page = visitor.go("/files/")

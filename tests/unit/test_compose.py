@@ -18,7 +18,10 @@ def test_every_service_is_there_with_its_own_user_and_nobody_elses_secrets(name)
     given = COMPOSE[name]["environment"]
     assert given["PENSTOCK_S3_ACCESS_KEY"] == f"penstock-{name}"
     assert given["PENSTOCK_S3_SECRET_KEY"].startswith(f"${{PENSTOCK_S3_SECRET_KEY_{name.upper()}:?")
-    assert not {word for word in given if word.startswith("PENSTOCK_S3_SECRET_KEY_") or "READER" in word}
+    entrusted = {f"PENSTOCK_{word}" for word in services.ENTRUSTED.get(name, ())}
+    secrets = {word for word in given if word.startswith("PENSTOCK_S3_SECRET_KEY_") or "READER" in word}
+    assert secrets <= entrusted
+    assert entrusted <= set(given)
     assert COMPOSE[name]["build"]["args"] == {"SERVICE": name}
 
 

@@ -49,7 +49,7 @@ def test_the_first_use_makes_a_private_file_without_placeholders(folder):
     assert dotenv.RANDOM not in made.values()
     assert made["PENSTOCK_S3_ENDPOINT"] == "http://127.0.0.1:9100"
     assert made["PENSTOCK_POSTGRES_PASSWORD"] in made["PENSTOCK_POSTGRES_DSN"]
-    assert len({value for name, value in made.items() if "SECRET" in name or "TOKEN" in name}) == 8
+    assert len({value for name, value in made.items() if "SECRET" in name or "TOKEN" in name}) == 9
     assert "PENSTOCK_S3_SECRET_KEY_LOADER" in made
 
 

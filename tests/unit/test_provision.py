@@ -89,5 +89,9 @@ def test_etl_reads_and_seeds_its_inputs_and_keeps_its_outputs():
     }
 
 
+def test_the_user_that_signs_addresses_of_parts_writes_inputs_and_does_nothing_else():
+    assert actions("parts") == {"arn:aws:s3:::in/*": {"s3:PutObject"}}
+
+
 def test_user_names_fit_what_minio_takes():
     assert all(3 <= len(user_name(service)) <= 20 for service in POLICIES)

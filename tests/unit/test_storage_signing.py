@@ -1,7 +1,8 @@
 from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from botocore.auth import S3SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
@@ -11,6 +12,7 @@ from pydantic import SecretStr
 from shared.storage.signing import Signer, path_of, query_of
 
 HOST = "127.0.0.1:9000"
+SIGNER = Signer("user", SecretStr("secret"), "us-east-1")
 keys = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), min_size=1, max_size=80)
 
 
@@ -25,6 +27,20 @@ def test_a_signature_is_the_one_that_botocore_makes(key, etag):
     request.headers["x-amz-content-sha256"] = ours["x-amz-content-sha256"]
     text = auth.string_to_sign(request, auth.canonical_request(request))
     assert ours["authorization"].endswith(f"Signature={auth.signature(text, request)}")
+
+
+@given(key=keys, size=st.integers(1, 5 << 30))
+def test_a_url_has_the_signature_that_botocore_makes_over_host_and_length(key, size):
+    query, headers = {"partNumber": "1", "uploadId": key}, {"content-length": str(size)}
+    ours = SIGNER.presign("PUT", f"http://{HOST}/", path_of("inbox", key), query, headers=headers, seconds=900)
+    said = {name: values[0] for name, values in parse_qs(urlsplit(ours).query, keep_blank_values=True).items()}
+    assert said["X-Amz-SignedHeaders"] == "content-length;host"
+    unsigned = ours.partition("&X-Amz-Signature=")[0]
+    request = AWSRequest("PUT", unsigned, headers=headers)
+    request.context["timestamp"] = said["X-Amz-Date"]
+    auth = S3SigV4QueryAuth(Credentials("user", "secret"), "s3", "us-east-1")
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    assert said["X-Amz-Signature"] == auth.signature(text, request)
 
 
 def test_the_signing_key_follows_the_day():

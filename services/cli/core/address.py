@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
-from shared.text import visible
+from shared.text import is_altered, visible
 
 SCHEME = "s3://"
 MAX_KEY_BYTES = 1024
@@ -61,12 +61,18 @@ def checked(address: Address) -> Address:
     """Return `address` if its key may be stored.
 
     Raises:
-        Rejected: it has controls or bidi marks, is not UTF-8, or is too long for S3.
+        Rejected: it has controls or bidi marks, is not UTF-8, would be altered by MinIO, or is too long for S3.
 
     """
     key = address.key
     if any(unicodedata.category(char) in _UNSAFE and char != _JOINER for char in key):
         raise Rejected("KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters; rename the file")
+    if is_altered(key):
+        raise Rejected(
+            "KEY_UNSAFE",
+            f"{visible(str(address))} begins with a slash or has a step that ends in __XLDIR__, so MinIO would store "
+            "it under another key; rename it",
+        )
     if len(key.encode()) > MAX_KEY_BYTES:
         raise Rejected("KEY_TOO_LONG", f"{visible(str(address), 80)} has a key over {MAX_KEY_BYTES} bytes; shorten it")
     return address

@@ -8,6 +8,7 @@ from typing import Final
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from services.ingress.core.encoding import text_of
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
@@ -106,7 +107,7 @@ class _FormReader:
                     yield File(event.name or "", event.filename, event.content_type)
             elif event is None:
                 if self._field is not None:
-                    yield Field(self._field, self._value.decode("utf-8", "replace"))
+                    yield Field(self._field, text_of(self._value, f"the field {self._field!r}"))
             elif self._field is None:
                 yield bytes(event)
             else:

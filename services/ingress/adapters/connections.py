@@ -30,6 +30,7 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._raw_bytes = 0
         self._head_bytes = 0
+        self._hosts = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,8 +68,11 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header."""
+        """Count a header; two of Host are none, for a proxy may have believed the other one."""
         self._count(len(name) + len(value) + HEADER_OVERHEAD)
+        self._hosts += name.lower() == b"host"
+        if self._hosts > 1:
+            raise Rejected("NO_HTTP", "the request has two Host headers: send one")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -95,7 +99,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(_too_large() if is_large else Rejected("NO_HTTP", f"{msg.rstrip('.')}: send HTTP/1.1"))
 
     def _begin_head(self) -> None:
-        self._is_in_head, self._raw_bytes, self._head_bytes = True, 0, 0
+        self._is_in_head, self._raw_bytes, self._head_bytes, self._hosts = True, 0, 0, 0
         self._until(self._limits.header_seconds, self._head_is_late)
 
     def _head_is_late(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httpx
 
-from services.ingress.core.targets import is_public
+from services.ingress.core.targets import PORTS, is_public, is_web_port
 from services.ingress.core.webhooks import body_of, headers_of, secret_of
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected, one_line
@@ -21,8 +21,6 @@ from shared.errors import Rejected, one_line
 SECONDS: Final = 10.0
 """For one delivery, with all that belongs to it."""
 MAX_URL: Final = 2000
-MAX_PORT: Final = 65_535
-PORTS: Final = {"http": 80, "https": 443}
 TAKEN: Final = 2
 """The first digit of a status that says yes."""
 
@@ -124,8 +122,11 @@ def parsed(text: str) -> httpx.URL:
         url = httpx.URL(text)
     except (httpx.InvalidURL, ValueError):
         raise Rejected("TARGET_NOT_ALLOWED", "the address cannot be read: write https://host/path") from None
-    if url.scheme not in PORTS or not url.host or not 0 < (url.port or 1) <= MAX_PORT or len(text) > MAX_URL:
+    if url.scheme not in PORTS or not url.host or len(text) > MAX_URL:
         raise Rejected("TARGET_NOT_ALLOWED", "the address is none of the web: write https://host/path")
+    if url.port is not None and not is_web_port(url.port):
+        reason = f"the address has port {url.port}: use 80, 443, or one from 1024 on that no other service is known by"
+        raise Rejected("TARGET_NOT_ALLOWED", reason)
     if url.userinfo:
         raise Rejected("TARGET_NOT_ALLOWED", "the address holds a user or a password: deliveries are signed instead")
     return url

@@ -18,6 +18,7 @@ from shared.errors import PenstockError, one_line
 from shared.patience import wait_out
 from shared.storage import ObjectGone, ObjectRef
 from shared.storage.multipart import Part
+from shared.storage.signing import Signer, path_of
 from shared.storage.store import S3
 
 log = structlog.get_logger()
@@ -25,7 +26,8 @@ log = structlog.get_logger()
 FOLDER: Final = "parts/"
 MARK: Final = "penstock-upload"
 LASTS: Final = timedelta(days=7)
-SIGNED_SECONDS: Final = 3600
+SIGNED_SECONDS: Final = 900
+"""How long a client may begin to send a part to its address; past that it asks for another one."""
 TIDY_SECONDS: Final = 3600.0
 
 
@@ -37,6 +39,8 @@ class PartUploads:
         self._settings = settings
         self._lasts = lasts
         self._tickets = Tickets(settings.key_bytes)
+        # a user that may write parts and read nothing: what the signature leaves open, its rights refuse
+        self._signer = Signer(settings.s3_access_key_parts, settings.s3_secret_key_parts, settings.s3_region)
 
     async def begin(
         self, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
@@ -74,7 +78,7 @@ class PartUploads:
         return [one for one in parts if one.number <= ticket.parts and one.size == ticket.size_of(one.number)]
 
     def addresses(self, ticket: Ticket, numbers: Iterable[int]) -> dict[int, str]:
-        """Return where each part is sent by PUT, within the hour."""
+        """Return the URL to which each part is sent by PUT, with its very length and within SIGNED_SECONDS."""
         return {number: self._address(ticket, number) for number in numbers}
 
     async def complete(self, ticket: Ticket) -> str:
@@ -142,9 +146,13 @@ class PartUploads:
         return info.etag
 
     def _address(self, ticket: Ticket, number: int) -> str:
-        query = {"partNumber": str(number), "uploadId": ticket.upload_id}
-        return self._store.presign(
-            "PUT", _ref(ticket), query, seconds=SIGNED_SECONDS, endpoint=self._settings.store_url
+        return self._signer.presign(
+            "PUT",
+            self._settings.store_url,
+            path_of(ticket.bucket, ticket.key),
+            {"partNumber": str(number), "uploadId": ticket.upload_id},
+            headers={"content-length": str(ticket.size_of(number))},
+            seconds=SIGNED_SECONDS,
         )
 
     def _note(self, mark: str) -> ObjectRef:

@@ -29,6 +29,9 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                # by default uvicorn believes every client on this machine
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 timeout_graceful_shutdown=max(1, int(settings.shutdown_grace / 2)),
             )
         )

@@ -4,10 +4,14 @@ import unicodedata
 from typing import Final
 
 from shared.errors import Rejected
+from shared.text import is_altered
 
 MAX_KEY_BYTES: Final = 1024
 _REFUSED_CATEGORIES: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Control and format characters (NUL, newline, U+202E among them), surrogates, line separators."""
+
+RESERVED_METADATA: Final = frozenset({"penstock-owner", "penstock-upload", "tus-upload"})
+"""What the ingress alone says of an object: whose upload it is, and which upload it was."""
 
 
 def safe_key(text: str) -> str:
@@ -24,6 +28,8 @@ def safe_key(text: str) -> str:
         raise Rejected("KEY_UNSAFE", f"the name {shown} holds U+{ord(odd):04X}, which cannot be seen: rename it")
     if any(step in {"", ".", ".."} for step in text.replace("\\", "/").split("/")):
         raise Rejected("KEY_UNSAFE", f"the name {shown} leads out of its place: no absolute path, no . and no ..")
+    if is_altered(text):
+        raise Rejected("KEY_UNSAFE", f"the name {shown} has a step that ends in __XLDIR__, MinIO's own mark: rename it")
     return text
 
 
@@ -34,4 +40,6 @@ def known_key(text: str) -> str:
     """
     if not text or {".", ".."} & set(text.split("/")):
         raise Rejected("KEY_UNSAFE", "the key is empty or has a step . or ..: no object is called so")
+    if is_altered(text.lstrip("/")):
+        raise Rejected("KEY_UNSAFE", "the key has a step that ends in __XLDIR__, MinIO's own mark: no object has it")
     return text

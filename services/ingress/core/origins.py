@@ -1,12 +1,15 @@
 """Where a request comes from, as browsers say it, and where it may be sent on to."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 HOME: Final = "/"
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d*)?", re.ASCII)
+"""Host and port (https://www.rfc-editor.org/rfc/rfc9110#name-host-and-authority)."""
 
 
 def is_foreign(headers: Mapping[str, str], own: str) -> bool:
@@ -29,7 +32,7 @@ def is_own_host(host: str, own: str) -> bool:
     Any other name may be one that an attacker let point here (DNS rebinding).
     """
     name = _hostname(host)
-    return not host or name == "localhost" or _is_loopback(name) or name == _hostname(own)
+    return not host or (bool(name) and (name == "localhost" or _is_loopback(name) or name == _hostname(own)))
 
 
 def safe_next(path: str) -> str:
@@ -56,6 +59,9 @@ def _netloc(url: str) -> str:
 
 
 def _hostname(host: str) -> str:
+    """Return the name in a Host header; empty for what is no host and port, such as `user@localhost`."""
+    if not _HOST.fullmatch(host):
+        return ""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -53,6 +53,13 @@ STATUS: Final[Mapping[str, HTTPStatus]] = {
 }
 """By the code of an error that has one; any other is 422."""
 
+_BY_KIND: Final[Mapping[Kind, HTTPStatus]] = {
+    Kind.OUTAGE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Kind.REJECTED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Kind.UNKNOWN: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_NO_VALUE: Final = "a value cannot be stored, such as text with a NUL character: leave that out"
+
 
 class Problem(PenstockError):  # noqa: N818 - RFC 9457's own word
     """A refusal whose answer needs more than its code: headers, or further members of the body."""
@@ -70,15 +77,18 @@ def status_of(error: BaseException) -> HTTPStatus:
     """Return the HTTP status that tells `error`."""
     if isinstance(error, PenstockError) and (code := getattr(error, "code", None)):
         return STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
-    return HTTPStatus.SERVICE_UNAVAILABLE if kind_of(error) is Kind.OUTAGE else HTTPStatus.INTERNAL_SERVER_ERROR
+    return _BY_KIND[kind_of(error)]
 
 
 def body_of(error: BaseException) -> dict[str, Any]:
     """Return the problem document; of what nobody has named it tells nothing but that it happened."""
     status = status_of(error)
     code = getattr(error, "code", None) or status.phrase.upper().replace(" ", "_")
-    unknown = status is HTTPStatus.INTERNAL_SERVER_ERROR
-    detail = "an error nobody has named; the log of the ingress has it" if unknown else one_line(error)
+    detail = one_line(error)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        detail = "an error nobody has named; the log of the ingress has it"
+    elif not isinstance(error, PenstockError) and kind_of(error) is Kind.REJECTED:
+        code, detail = "BAD_REQUEST", _NO_VALUE
     more = error.more if isinstance(error, Problem) else {}
     return {
         "type": "about:blank",

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from services.ingress.core.names import safe_key
+from services.ingress.core.names import RESERVED_METADATA, safe_key
 from services.ingress.core.problems import Problem, body_of
 from shared.errors import Rejected
 
@@ -98,7 +98,8 @@ class Wanted:
 
     def headers(self) -> dict[str, str]:
         """Return what the object is stored with: its type, and the metadata that S3 can keep (names and ASCII)."""
-        kept = {name.lower(): text for name, text in self.metadata.items() if name not in PLACED and _is_plain(text)}
+        named = {name.lower(): text for name, text in self.metadata.items() if name not in PLACED and _is_plain(text)}
+        kept = {name: text for name, text in named.items() if name not in RESERVED_METADATA}
         if sum(len(name) + len(text) for name, text in kept.items()) > _KEPT_BYTES:
             raise Rejected("BAD_METADATA", f"Upload-Metadata has more than {_KEPT_BYTES} bytes to keep: shorten it")
         described = {f"x-amz-meta-{name}": text for name, text in {**kept, MARK: self.id}.items()}

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.core.problems import MEDIA_TYPE, body_of, headers_of, status_of
 from services.ingress.routes.rendering import render, wants_page
@@ -26,7 +27,34 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PenstockError, told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, told)
+
+
+class Unexpected:
+    """Answers an error that no handler took; the connection stays of use.
+
+    Starlette's own handler of all exceptions raises them once more after its answer, and uvicorn then closes the
+    connection, which the answer did not announce.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; an answer that has begun cannot be replaced, so its connection ends."""
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            answer = await told(Request(scope, receive), error)
+            await answer(scope, receive, send)
 
 
 async def told(request: Request, error: Exception) -> Response:
@@ -34,6 +62,8 @@ async def told(request: Request, error: Exception) -> Response:
     status = status_of(error)
     if status >= 500:  # noqa: PLR2004 - the server's own
         log.error("request.failed", exc_info=error)
+    elif not isinstance(error, PenstockError):
+        log.warning("request.refused", exc_info=error)
     return _answer(request, {**body_of(error), **TOLD_BESIDE.get(request.url.path, {})}, status, headers_of(error))
 
 

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from services.ingress.adapters.bodies import Body
+from services.ingress.core.encoding import require_utf8
 from services.ingress.doors import doors
 from shared.errors import Rejected
 
@@ -22,7 +23,7 @@ def is_small_form(request: Request) -> bool:
 async def read_form(request: Request) -> tuple[dict[str, str], Receive]:
     """Return the fields of a plain form, and what reads its body once more.
 
-    Raises Rejected: NO_FORM, TOO_LARGE, and what `Body` raises.
+    Raises Rejected: NO_FORM, TOO_LARGE, NO_UTF8, and what `Body` raises.
     """
     if not is_small_form(request):
         raise Rejected("NO_FORM", f"the body is no form: send {KIND}, as curl -d does")
@@ -30,8 +31,9 @@ async def read_form(request: Request) -> tuple[dict[str, str], Receive]:
     if body.length > MAX_FORM_BYTES:
         raise Rejected("TOO_LARGE", f"the form has {body.length} bytes, and {MAX_FORM_BYTES} are allowed")
     raw = b"".join([chunk async for chunk in body.chunks()])
+    require_utf8(b"", raw)
     try:
-        fields = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+        fields = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError:
         raise Rejected("BROKEN_BODY", "the form has more than 100 fields: send fewer") from None
     return dict(fields), _once_more(raw, request.receive)

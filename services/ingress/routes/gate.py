@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from services.ingress.core.access import Principal
+from services.ingress.core.encoding import require_utf8
 from services.ingress.core.origins import SAFE_METHODS, host_of, is_foreign, is_own_host
 from services.ingress.core.problems import Problem
 from services.ingress.core.sessions import Session
@@ -56,6 +57,7 @@ class Gate:
 
     async def _let_in(self, request: Request) -> Receive:
         request.scope.setdefault("state", {})
+        require_utf8(request.scope.get("raw_path") or b"", request.scope["query_string"])
         _refuse_foreign(request)
         if is_open(request.url.path):
             return request.receive

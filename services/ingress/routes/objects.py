@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from services.ingress.adapters.bodies import Body
 from services.ingress.adapters.listing import page_of
 from services.ingress.core.access import Principal
+from services.ingress.core.encoding import text_of
 from services.ingress.core.listing import seen_prefixes
-from services.ingress.core.names import known_key, safe_key
+from services.ingress.core.names import RESERVED_METADATA, known_key, safe_key
 from services.ingress.routes.guard import Reader, Through, WriterOf
 from shared.errors import Rejected
 from shared.storage import PAGE, ObjectInfo, ObjectRef
@@ -108,10 +109,19 @@ async def delete_object(bucket: Bucket, key: Key, who: WriterOf, through: Throug
 async def put_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, through: Through) -> Stored:
     """Store the request's body as an object, whole or not at all; `x-amz-meta-` headers are kept with it."""
     ref = place(bucket, safe_key(key), who, through)
-    metadata = {n.removeprefix(META): v for n, v in request.headers.items() if n.startswith(META)}
+    metadata = _metadata(request)
     content_type = request.headers.get("content-type")
     body = Body(request, through.settings)
     return told(await through.uploads.whole(body, ref, content_type=content_type, metadata=metadata), ref)
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    named = ((name.decode("latin-1"), value) for name, value in request.headers.raw)
+    found = {name.removeprefix(META): text_of(value, name) for name, value in named if name.startswith(META)}
+    if reserved := RESERVED_METADATA & set(found):
+        name = f"{META}{min(reserved)}"
+        raise Rejected("METADATA_RESERVED", f"the header {name} is the ingress's own: leave it out")
+    return found
 
 
 def _require_readable(bucket: str, who: Principal, through: Through) -> None:

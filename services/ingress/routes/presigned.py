@@ -7,6 +7,7 @@ import structlog
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.ingress.adapters.parts import SIGNED_SECONDS
 from services.ingress.core import digests
 from services.ingress.core.access import Principal
 from services.ingress.core.names import safe_key
@@ -69,9 +70,10 @@ class Numbers(BaseModel):
 
 
 class Signed(BaseModel):
-    """Where each part is sent by PUT, within the hour."""
+    """Where each part is sent by PUT, with exactly its bytes; an address holds for `seconds`, then ask for another."""
 
     urls: dict[int, str]
+    seconds: int
 
 
 class Completed(Stored):
@@ -112,7 +114,7 @@ async def sign(id: Id, wanted: Numbers, who: WriterOf, through: Through) -> Sign
     if max(wanted.numbers) > ticket.parts:
         raise Rejected("BAD_REQUEST", f"the upload has {ticket.parts} parts: ask for those")
     async with through.uploads.slot():
-        return Signed(urls=through.parts.addresses(ticket, wanted.numbers))
+        return Signed(urls=through.parts.addresses(ticket, wanted.numbers), seconds=SIGNED_SECONDS)
 
 
 @router.post("/{id}/complete")

@@ -238,6 +238,7 @@
           signal: this.stop.signal,
           onprogress: (sent) => { this.under.set(number, sent); this.moved(); },
         });
+        if (request.status === 403) this.urls.clear(); // signed too long ago: those that came with it are too
         if (request.status >= 300) {
           throw Object.assign(new Error(`The store answered ${request.status}.`), { status: request.status === 403 ? 503 : request.status });
         }
