@@ -47,7 +47,16 @@ def test_keys_that_could_fool_a_terminal_are_refused(key):
     assert str(refusal.value).isprintable()
 
 
-@pytest.mark.parametrize("key", ["-rf", "$(id)", ";id", "'\"", "é", "e\u0301", "👩\u200d🔬.png", "a" * 1024])
+@pytest.mark.parametrize("key", ["x__XLDIR__", "x__XLDIR__/y", "__XLDIR__", "a/__XLDIR__", "/a", "//a"])
+def test_keys_that_the_store_would_alter_are_refused(key):
+    with pytest.raises(Rejected, match="MinIO") as refusal:
+        checked(Address("inbox", key))
+    assert refusal.value.code == "KEY_UNSAFE"
+
+
+@pytest.mark.parametrize(
+    "key", ["-rf", "$(id)", ";id", "x__XLDIR__y", "x__xldir__", "'\"", "é", "e\u0301", "👩\u200d🔬.png", "a" * 1024]
+)
 def test_odd_but_honest_keys_pass(key):
     assert checked(Address("inbox", key)).key == key
 

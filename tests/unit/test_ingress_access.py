@@ -1,5 +1,6 @@
 """Tokens, sessions, rates and origins: the pure half of who may come in."""
 
+import base64
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -212,6 +213,11 @@ def test_what_a_browser_sends_for_another_site_is_foreign(headers, foreign):
         ("localhost.evil.example", False),
         ("10.0.0.1", False),
         ("[", False),
+        ("localhost@evil.example", False),
+        ("evil.example@localhost", False),
+        ("localhost/evil.example", False),
+        ("localhost evil.example", False),
+        (" ", False),
     ],
 )
 def test_a_name_that_is_not_ours_may_be_one_that_was_let_point_here(host, own):
@@ -266,6 +272,54 @@ def test_on_loopback_tokens_may_be_left_out(host):
 def test_tokens_need_a_first_one_and_a_key(given):
     with pytest.raises(Rejected, match="make up"):
         IngressSettings(**{"token": "", "secret_key": "", **given}).require_secrets()
+
+
+GOOD_TOKEN, GOOD_KEY = "0123456789abcdef" * 2, base64.b64encode(bytes(range(32))).decode()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "variable"),
+    [
+        ({"token": "x"}, "PENSTOCK_TOKEN"),
+        ({"token": "0123456789abcdef" * 2 + "\n"}, None),
+        ({"token": "0123456789abcdef0123456789abcde"}, "PENSTOCK_TOKEN"),
+        ({"token": "changeme" * 5}, "PENSTOCK_TOKEN"),
+        ({"token": "a" * 400}, "PENSTOCK_TOKEN"),
+        ({"secret_key": base64.b64encode(b"x").decode()}, "PENSTOCK_SECRET_KEY"),
+        ({"secret_key": base64.b64encode(bytes(range(31))).decode()}, "PENSTOCK_SECRET_KEY"),
+        ({"secret_key": base64.b64encode(bytes(32)).decode()}, "PENSTOCK_SECRET_KEY"),
+        ({"secret_key": "a" * 44}, "PENSTOCK_SECRET_KEY"),
+        ({"secret_key": "no base64, however long it may be, is a key"}, "PENSTOCK_SECRET_KEY"),
+        ({"secret_key": "x", "auth": "none"}, "PENSTOCK_SECRET_KEY"),
+        ({}, None),
+    ],
+)
+def test_secrets_that_can_be_guessed_are_refused(wrong, variable):
+    made = IngressSettings(**{"token": GOOD_TOKEN, "secret_key": GOOD_KEY, **wrong})
+    if variable is None:
+        made.require_secrets()
+        return
+    with pytest.raises(Rejected, match=f"{variable} can be guessed") as refused:
+        made.require_secrets()
+    assert "\n" not in str(refused.value)
+    assert not [secret for secret in wrong.values() if len(secret) > 4 and secret in str(refused.value)]
+
+
+@given(st.binary(min_size=32, max_size=32).filter(lambda key: len(set(key)) >= 16))
+def test_random_keys_are_taken(key):
+    IngressSettings(token=key.hex(), secret_key=base64.b64encode(key).decode()).require_secrets()
+
+
+def test_without_a_user_for_parts_the_ingress_does_not_start():
+    with pytest.raises(Rejected, match="PENSTOCK_S3_SECRET_KEY_PARTS"):
+        IngressSettings(s3_secret_key_parts="").require_parts_user()
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy.example", "0.0.0.0/0", "::/0", "127.0.0.1 300.1.1.1"])
+def test_a_trusted_proxy_is_an_address_or_a_network_of_some(proxies):
+    with pytest.raises(ValidationError, match="PENSTOCK_TRUSTED_PROXIES"):
+        IngressSettings(trusted_proxies=proxies)
+    assert IngressSettings(trusted_proxies="10.0.0.7, ::1 10.1.0.0/16").trusted_proxies[0] == "10.0.0.7"
 
 
 def test_the_usual_port_is_left_out_as_browsers_do():

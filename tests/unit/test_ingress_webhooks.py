@@ -97,6 +97,9 @@ def test_an_address_of_the_internet_is_public(address):
         "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
         "::ffff:169.254.169.254", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
         "64:ff9b:1::a00:1", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "192.88.99.1", "192.88.99.255", "192.0.0.9", "192.31.196.1", "192.52.193.1", "192.175.48.1", "2002:c058:6301::",
+        "64:ff9b::c058:6301", "100::1", "100:0:0:1::1", "2001:1::1", "2001:2::1", "2001:3::1", "2001:4:112::1",
+        "2001:10::1", "2001:20::1", "2001:30::1", "2620:4f:8000::1", "3fff::1", "5f00::1", "4000::1", "fe00::1", "1::1",
         "2130706433", "0x7f.1", "0177.0.0.1", "localhost", "", "1.2.3", "8.8.8.8 ",
     ],
 )  # fmt: skip
@@ -110,6 +113,9 @@ def test_an_address_of_this_machine_or_its_networks_is_none(address):
         "", "x", "ftp://example.org/", "file:///etc/passwd", "gopher://x/", "http://", "https:///path",
         "//example.org/",
         "http://user@example.org/", "http://user:word@example.org/", "http://a:b:c/", "http://example.org:99999/",
+        "http://example.org:0/", "http://example.org:00", "https://example.org:1", "http://example.org:22/",
+        "http://example.org:25/", "https://example.org:444/", "http://example.org:1023/", "http://example.org:2049/",
+        "http://example.org:6000/", "http://example.org:6667/", "http://example.org:10080/", "http://example.org:65536/",
         "javascript:alert(1)", "http://\x00/", "https://example.org/" + "x" * 2000,
     ],
 )  # fmt: skip
@@ -117,3 +123,15 @@ def test_what_is_no_plain_address_of_the_web_is_refused(url):
     with pytest.raises(Rejected) as refused:
         parsed(url)
     assert refused.value.code == "TARGET_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("port", ["", ":", ":80", ":443", ":1024", ":3000", ":8080", ":8443", ":65535"])
+def test_a_port_that_a_web_server_may_have_is_taken(port):
+    assert parsed(f"https://example.org{port}/hook").host == "example.org"
+
+
+def test_the_body_says_what_the_headers_beside_the_signature_repeat():
+    fact = told(trial(hook(), NOW))
+    sent = headers_of(fact, body_of(fact), "secret", 1)
+    said = json.loads(body_of(fact))
+    assert (said["event_id"], said["type"]) == (sent["penstock-event-id"], sent["penstock-event-type"])

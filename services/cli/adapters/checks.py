@@ -84,7 +84,7 @@ def _server_version(settings: CliSettings) -> str:
     except HTTPError as error:
         raise ConnectionRefusedError(errno.ECONNREFUSED, str(error)) from error
     except (MinioAdminException, ValueError, LookupError):
-        return str(httpx.get(settings.s3_endpoint, timeout=SECONDS).headers.get("Server", "unknown"))
+        return str(httpx.get(settings.s3_endpoint, timeout=SECONDS, trust_env=False).headers.get("Server", "unknown"))
 
 
 async def ports(settings: CliSettings) -> list[Finding]:
@@ -190,7 +190,7 @@ async def clocks(settings: CliSettings) -> list[Finding]:
 
 
 async def _clock_of_store(settings: CliSettings) -> Finding:
-    async with within(SECONDS, s3.name_of(settings)), httpx.AsyncClient(timeout=SECONDS) as client:
+    async with within(SECONDS, s3.name_of(settings)), httpx.AsyncClient(timeout=SECONDS, trust_env=False) as client:
         sent = datetime.now(UTC)
         try:
             answer = await client.head(settings.s3_endpoint)

@@ -34,7 +34,9 @@ class Ingress:
         if not token.isascii() or not all(char.isprintable() for char in token):
             raise Rejected("BAD_TOKEN", "PENSTOCK_TOKEN holds characters that no token has; copy it again")
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=TIMEOUT)
+        # a proxy of the environment would read the token of a request without TLS
+        by_proxy = self.url.lower().startswith("https:")
+        self._client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=by_proxy)
 
     @classmethod
     def of(cls, settings: CliSettings, url: str = "") -> Self:

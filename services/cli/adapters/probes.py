@@ -30,7 +30,7 @@ async def health(settings: CliSettings) -> list[Finding]:
     except Outage as outage:
         return [Finding("processes", ok=False, detail=one_line(outage).partition(":")[0], fix=START)]
     ports = stack.health_ports(running)
-    async with httpx.AsyncClient(timeout=HEALTH_SECONDS) as client:
+    async with httpx.AsyncClient(timeout=HEALTH_SECONDS, trust_env=False) as client:
         return await asyncio.gather(*(_process(client, one, ports.get(str(one["name"]))) for one in running))
 
 
