@@ -188,3 +188,19 @@ async def test_an_unexpected_error_is_answered_and_goes_no_further(front, root, 
     assert refusal(answer) == (500, "INTERNAL_SERVER_ERROR")
     assert "secret" not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"name":' * 50_000, b'{"rate": 1' + b"0" * 5000 + b"}", b'{"rate": NaN}', b"\xff", b'"\x00"'],
+)
+async def test_json_that_no_parser_likes_is_refused(root, body):
+    answer = await root.post("/tokens", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in {400, 422}
+
+
+async def test_a_refusal_may_quote_half_of_a_surrogate_pair(root):
+    body = b'{"key": "a", "size": 1, "bucket": "\\ud800"}'
+    answer = await root.post("/multipart", content=body, headers={"content-type": "application/json"})
+    assert refusal(answer) == (404, "NO_SUCH_BUCKET")
+    assert "\\ud800" in answer.json()["detail"]

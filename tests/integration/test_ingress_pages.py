@@ -194,10 +194,10 @@ def test_a_large_file_goes_on_after_a_reload(visit, world, large):
 
     visitor.context.route(f"{world.stack.env['PENSTOCK_S3_ENDPOINT']}/**", at_first_two_alone)
     page.locator("#keep-file").set_input_files(large)
-    expect(page.locator(".upload-figures")).to_contain_text("left")
+    expect(page.locator(".upload-figures")).to_contain_text("left", timeout=60_000)
     (ticket,) = page.evaluate(KEPT)
     with ingress.client(world) as root:
-        until(lambda: len(root.get(f"/multipart/{ticket}").json()["sent"]) == 2, 20, "two parts are there")
+        until(lambda: len(root.get(f"/multipart/{ticket}").json()["sent"]) == 2, 60, "two parts are there")
     visitor.context.unroute_all(behavior="ignoreErrors")
     page.reload()
     expect(page.locator(".resumable")).to_contain_text("large.bin")

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from deploy.native import services
+from deploy.native import install, services
 from deploy.native.install import CHECKOUT
 from shared.provision.policies import POLICIES
 from shared.provision.reader import READER
@@ -29,6 +29,13 @@ def test_set_up_knows_the_secret_of_every_user_that_it_makes():
     given = COMPOSE["setup"]["environment"]
     assert {f"PENSTOCK_S3_SECRET_KEY_{name.upper()}" for name in POLICIES} <= set(given)
     assert "PENSTOCK_READER_PASSWORD" in given
+
+
+def test_the_image_of_the_store_is_built_from_the_same_source_with_the_same_patches():
+    made = (install.MINIO / "Dockerfile").read_text()
+    assert f"build.sh {install.MINIO_VERSION} " in made
+    assert "COPY build.sh *.patch" in made
+    assert list(install.MINIO.glob("*.patch"))
 
 
 def test_nothing_answers_beyond_this_machine():

@@ -89,6 +89,8 @@ def body_of(error: BaseException) -> dict[str, Any]:
         detail = "an error nobody has named; the log of the ingress has it"
     elif not isinstance(error, PenstockError) and kind_of(error) is Kind.REJECTED:
         code, detail = "BAD_REQUEST", _NO_VALUE
+    # a text of the client's may hold half of a surrogate pair, which no JSON in UTF-8 can
+    detail = detail.encode("utf-8", "backslashreplace").decode()
     more = error.more if isinstance(error, Problem) else {}
     return {
         "type": "about:blank",
