@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from dotenv.main import DotEnv
 
@@ -15,6 +16,8 @@ PREFIX: Final = "PENSTOCK_"
 FILE: Final = ".env"
 USER_SECRET: Final = f"{PREFIX}S3_SECRET_KEY_"
 """Followed by a service's name in capitals: the secret of its own S3 user."""
+ROLE_PASSWORD: Final = f"{PREFIX}POSTGRES_PASSWORD_"
+"""Followed by a service's name in capitals: the password of its own database role."""
 
 ADDRESSES: Final = {
     "S3": ("PENSTOCK_S3_ENDPOINT", "http://127.0.0.1:9000"),
@@ -52,6 +55,17 @@ def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str,
     state = merged.get(f"{PREFIX}STATE_DIR", ".state")
     merged[f"{PREFIX}STATE_DIR"] = str((folder or Path.cwd()).resolve() / state)
     return merged
+
+
+def dsn_of(dsn: str, user: str, password: str) -> str:
+    """Return a database address with this user and password in place of its own; all else stays."""
+    scheme, _, rest = dsn.partition("://")
+    place, mark, query = rest.partition("?")
+    host = place.partition("/")[0].rpartition("@")[2]
+    tail = place[place.find("/") :] if "/" in place else ""
+    kept = [one for one in query.split("&") if one.partition("=")[0] not in {"user", "password", "passfile"}]
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return f"{scheme}://{login}@{host}{tail}{mark if any(kept) else ''}{'&'.join(kept)}"
 
 
 def _port_of(layer: Mapping[str, str], kind: str) -> str | None:

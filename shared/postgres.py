@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -34,6 +34,10 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 5.0
+LOCK_SECONDS: Final = 3.0
+"""How long a change of tables or views waits for a lock before it tries again: while it waits, every reader waits."""
+OWNER: Final = "penstock_owner"
+"""The role that owns schemas, tables and views where set-up has made it; it cannot log in."""
 MIGRATION_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('penstock.migrate', 0))"
 """Held by whoever makes or changes what others share in a database."""
 
@@ -48,9 +52,11 @@ outages(
     exceptions.LockNotAvailableError,
     exceptions.ReadOnlySQLTransactionError,  # a standby, until the failover is over
     exceptions.PostgresIOError,
-    # a database that is being put back: no record is at fault, and the next start migrates
+    # a database that is being put back, or not set up for this version: no record is at fault, and set-up makes it
     exceptions.UndefinedTableError,
     exceptions.InvalidSchemaNameError,
+    exceptions.InvalidAuthorizationSpecificationError,
+    exceptions.InsufficientPrivilegeError,
 )
 
 # NUL or half of a surrogate pair in text, a number out of range: the same value fails each time
@@ -165,18 +171,25 @@ async def _close(pool: Pool) -> None:
     pool.terminate()
 
 
+class SchemaBehind(Outage):
+    """This user may not migrate, and a schema lacks what the program needs."""
+
+    def __init__(self, schema: str, lack: str) -> None:
+        super().__init__(f"schema {schema} {lack}: run `penstock setup`")
+
+
 async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
     """Bring `schema` to the state that the .sql files of `package` describe, in the order of their names.
 
     `package` is the folder's dotted name, such as `services.hasher.migrations`. All of it is one transaction
     under one advisory lock of the database: of ten processes that start at once one does the work, and one
-    that is killed leaves nothing behind. Waits while Postgres is away; raises MigrationChanged when an
-    applied file differs.
+    that is killed leaves nothing behind. A user who may not create schemas waits until set-up has migrated.
+    Waits while Postgres is away; raises MigrationChanged when an applied file differs.
     """
-    files = _migrations(package)
-    door = _Door()
+    door, behind = _Door(), False
 
     async def apply() -> None:
+        nonlocal behind
         connection = await door.connect(
             dsn.get_secret_value(),
             timeout=CONNECT_SECONDS,
@@ -184,7 +197,15 @@ async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
         )
         try:
             async with connection.transaction():
-                await _apply(connection, schema, files)
+                if await connection.fetchval("select has_database_privilege(current_database(), 'create')"):
+                    await apply_migrations(connection, schema, package)
+                else:
+                    await _require_migrations(connection, schema, _migrations(package))
+        except SchemaBehind as error:
+            if not behind:
+                log.warning("postgres.schema_behind", reason=str(error))
+            behind = True
+            raise
         finally:
             await connection.close(timeout=CLOSE_SECONDS)
 
@@ -199,8 +220,15 @@ def _migrations(package: str) -> dict[str, str]:
     return dict(sorted(files.items()))
 
 
-async def _apply(connection: Connection, schema: str, files: dict[str, str]) -> None:
+async def apply_migrations(connection: Connection, schema: str, package: str) -> list[str]:
+    """Apply the missing migrations in the caller's transaction, as the owner where there is one; return their names.
+
+    Raises LockNotAvailableError: a reader holds what a migration changes.
+    """
+    files = _migrations(package)
     await connection.execute(MIGRATION_LOCK)
+    await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+    await act_as(connection, OWNER, schemas=["api", schema])
     await connection.execute(
         f"""
         create schema if not exists api;
@@ -210,20 +238,60 @@ async def _apply(connection: Connection, schema: str, files: dict[str, str]) -> 
         )
         """
     )
+    missing = await _missing(connection, schema, files)
+    for name, text in missing.items():
+        await _run(connection, schema, name, text)
+        await connection.execute(
+            f"insert into {schema}.migrations (name, checksum) values ($1, $2)",  # noqa: S608 - a name of ours
+            name,
+            _checksum(text),
+        )
+        log.info("postgres.migrated", schema=schema, migration=name)
+    await connection.execute("set local role none")
+    return [*missing]
+
+
+async def act_as(connection: Connection, role: str, *, schemas: Sequence[str] = ()) -> None:
+    """Go on as `role` until the transaction ends, where set-up has made it in this database and the user may.
+
+    It must own those of `schemas` that there are: a database that set-up has not seen is its user's.
+    """
+    await connection.execute(_ACT_AS, role, schemas)
+
+
+_ACT_AS: Final = """
+select set_config('role', rolname, true) from pg_roles
+where rolname = $1 and rolname <> current_user and pg_has_role(oid, 'member') and exists (
+    select from pg_database, aclexplode(datacl) where datname = current_database() and grantee = pg_roles.oid
+) and not exists (select from pg_namespace where nspname = any($2) and nspowner <> pg_roles.oid)
+"""
+
+
+async def _missing(connection: Connection, schema: str, files: dict[str, str]) -> dict[str, str]:
+    """Return the files that are not applied yet."""
     rows = await connection.fetch(f"select name, checksum from {schema}.migrations")  # noqa: S608 - a name of ours
     applied = {row["name"]: row["checksum"] for row in rows}
     for name, text in files.items():
-        checksum = hashlib.sha256(text.encode()).hexdigest()
-        if name not in applied:
-            await _run(connection, schema, name, text)
-            await connection.execute(
-                f"insert into {schema}.migrations (name, checksum) values ($1, $2)",  # noqa: S608
-                name,
-                checksum,
-            )
-            log.info("postgres.migrated", schema=schema, migration=name)
-        elif applied[name] != checksum:
+        if applied.get(name, _checksum(text)) != _checksum(text):
             raise MigrationChanged(schema, name)
+    return {name: text for name, text in files.items() if name not in applied}
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def _require_migrations(connection: Connection, schema: str, files: dict[str, str]) -> None:
+    try:
+        missing = await _missing(connection, schema, files)
+    except (
+        exceptions.UndefinedTableError,
+        exceptions.InvalidSchemaNameError,
+        exceptions.InsufficientPrivilegeError,
+    ) as error:
+        raise SchemaBehind(schema, f"cannot be read ({one_line(error)})") from error
+    if missing:
+        raise SchemaBehind(schema, f"lacks {', '.join(missing)}")
 
 
 async def _run(connection: Connection, schema: str, name: str, text: str) -> None:

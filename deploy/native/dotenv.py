@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from shared.environment import FILE, USER_SECRET, read_file, resolve
+from shared.environment import FILE, ROLE_PASSWORD, USER_SECRET, read_file, resolve
 
 EXAMPLE: Final = ".env.example"
 RANDOM: Final = "<random>"
@@ -28,8 +28,10 @@ def ensure(folder: Path, process: Mapping[str, str], services: Iterable[str] = (
         _write(folder, _filled(example, process) + _own_secrets(services, _names(example)))
     else:
         kept = (folder / FILE).read_text().splitlines()
-        new = [line for line in example if (found := _LINE.match(line)) and found[1] not in known]
-        more = _filled(new, {**known, **process}) + _own_secrets(services, {*known, *_names(new)})
+        # one that is there and empty was emptied on purpose
+        there = {*known, *_names(kept)}
+        new = [line for line in example if (found := _LINE.match(line)) and found[1] not in there]
+        more = _filled(new, {**known, **process}) + _own_secrets(services, {*there, *_names(new)})
         if more:
             _write(folder, [*kept, "", *more])
     return resolve(process, read_file(folder), folder=folder)
@@ -67,7 +69,7 @@ def _expand(value: str, known: Mapping[str, str]) -> str:
 
 
 def _own_secrets(services: Iterable[str], known: Iterable[str]) -> list[str]:
-    names = [USER_SECRET + service.upper() for service in services]
+    names = [kind + service.upper() for kind in (USER_SECRET, ROLE_PASSWORD) for service in services]
     return [f"{name}={secrets.token_hex(20)}" for name in names if name not in set(known)]
 
 

@@ -10,10 +10,13 @@ from deploy.native import ready
 from deploy.native.install import CHECKOUT
 from deploy.native.process import Program
 from deploy.native.servers import base_env
-from shared.environment import PREFIX, USER_SECRET
+from shared.environment import PREFIX, ROLE_PASSWORD, USER_SECRET, dsn_of
+from shared.provision.rights import RIGHTS, role_name
 
 OPERATOR_ONLY: Final = ("S3_ACCESS_KEY", "S3_SECRET_KEY", "TOKEN", "SECRET_KEY", "POSTGRES_PASSWORD", "READER_PASSWORD")
 """What no service is given by itself, beside the other services' secrets."""
+
+_SECRETS: Final = (USER_SECRET, ROLE_PASSWORD)
 
 ENTRUSTED: Final[Mapping[str, tuple[str, ...]]] = {"ingress": ("TOKEN", "SECRET_KEY", "S3_SECRET_KEY_PARTS")}
 """Services that need one of these all the same."""
@@ -58,15 +61,22 @@ def service(env: Mapping[str, str], name: str, number: int, health_port: int) ->
 def service_env(env: Mapping[str, str], name: str, health_port: int) -> dict[str, str]:
     """Return the PENSTOCK_* variables of one service."""
     entrusted = {PREFIX + word for word in ENTRUSTED.get(name, ())}
-    hidden = {PREFIX + word for word in OPERATOR_ONLY} | {key for key in env if key.startswith(USER_SECRET)}
+    hidden = {PREFIX + word for word in OPERATOR_ONLY} | {key for key in env if key.startswith(_SECRETS)}
     known = {key: value for key, value in env.items() if key not in hidden - entrusted}
     return {
         **known,
         f"{PREFIX}S3_ACCESS_KEY": f"penstock-{name.replace('_', '-')}",
         f"{PREFIX}S3_SECRET_KEY": env.get(USER_SECRET + name.upper(), ""),
+        f"{PREFIX}POSTGRES_DSN": _own_dsn(env, name),
         f"{PREFIX}HEALTH_PORT": str(health_port),
         f"{PREFIX}STATE_DIR": str(Path(env[f"{PREFIX}STATE_DIR"]) / "services" / name),
     }
+
+
+def _own_dsn(env: Mapping[str, str], name: str) -> str:
+    """Return the database's address for a service: with its own role, or the operator's where that has no password."""
+    dsn, password = env[f"{PREFIX}POSTGRES_DSN"], env.get(ROLE_PASSWORD + name.upper())
+    return dsn_of(dsn, role_name(name), password) if password and name in RIGHTS else dsn
 
 
 def setup(env: Mapping[str, str]) -> Program:

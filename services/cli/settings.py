@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError
 
-from shared.environment import FILE, PREFIX, USER_SECRET, read_file, resolve
+from shared.environment import FILE, PREFIX, ROLE_PASSWORD, USER_SECRET, read_file, resolve
 from shared.errors import Rejected
 from shared.settings import Settings
 
@@ -25,10 +25,19 @@ class CliSettings(Settings):
         default_factory=dict,
         description="Secrets of the services' own S3 users, by service; used by set-up only.",
     )
+    role_passwords: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Passwords of the services' own database roles, by service; used by set-up only.",
+    )
     journal_dir: Path = Field(
         default_factory=lambda: _state_home() / "penstock/uploads",
         description="What is known of uploads that can be resumed.",
     )
+
+    @property
+    def database_passwords(self) -> tuple[SecretStr, Mapping[str, SecretStr]]:
+        """Return those of the role that reads and of the services' roles, by service."""
+        return self.reader_password, self.role_passwords
 
 
 def _state_home() -> Path:
@@ -46,10 +55,14 @@ def load(variables: Mapping[str, str] | None = None, folder: Path | None = None)
     home = near if (near / FILE).is_file() or folder else CHECKOUT
     env = resolve(os.environ if variables is None else variables, read_file(home), folder=home)
     given = {name: env[var] for name in CliSettings.model_fields if (var := PREFIX + name.upper()) in env}
-    secrets = {name.removeprefix(USER_SECRET).lower(): env[name] for name in env if name.startswith(USER_SECRET)}
+    secrets, passwords = _by_service(env, USER_SECRET), _by_service(env, ROLE_PASSWORD)
     try:
-        return CliSettings.model_validate(given | {"user_secrets": secrets})
+        return CliSettings.model_validate(given | {"user_secrets": secrets, "role_passwords": passwords})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
         raise Rejected("SETTINGS", f"settings: {name.rstrip('_')}: {first['msg']}; mend it in .env") from None
+
+
+def _by_service(env: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix).lower(): value for name, value in env.items() if name.startswith(prefix)}

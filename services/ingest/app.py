@@ -46,6 +46,7 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
                 sweeper.schedule,
                 sweeper.sweep_after_outages,
                 workers.Doubts(memory, merger, bus).settle,
+                partial(workers.limit_readers, pool),
                 partial(workers.apply_rules, settings),
             ),
         )

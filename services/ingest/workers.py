@@ -1,4 +1,4 @@
-"""What ingest does by the clock or at length: sweeps, doubts that came due, and the rules that must stand."""
+"""What ingest does by the clock or at length: sweeps, doubts that came due, limits and rules that must stand."""
 
 import asyncio
 import sys
@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from services.ingest.adapters.bucket import Bucket
 from services.ingest.adapters.memory import Memory
+from services.ingest.adapters.readers import end_overdue
 from services.ingest.core import decisions, sweeps
 from services.ingest.handlers import Merger, read, sort_truths
 from services.ingest.settings import IngestSettings
@@ -20,6 +21,7 @@ from shared.errors import Kind, kind_of, one_line, refuse_foreign
 from shared.events import ObjectChanged, SweepCompleted
 from shared.middleware.records import Record
 from shared.patience import is_outage, wait_out
+from shared.postgres import Pool
 from shared.work import Lease, WorkQueue
 
 log = structlog.get_logger()
@@ -36,6 +38,7 @@ NOBODYS_KEY = ".penstock/are-you-there"
 POSTPONE_SECONDS = 60.0
 """Between two looks at an object that cannot be looked at while the store serves others."""
 START_SLOT = 60.0
+READERS_EVERY = 5.0
 
 
 @dataclass(slots=True)
@@ -217,6 +220,14 @@ class Doubts:
                 raise
             return error
         return received.refusal
+
+
+async def limit_readers(pool: Pool) -> None:
+    """End overdue sessions of tools that read, for ever."""
+    while True:
+        if ended := await wait_out(lambda: end_overdue(pool)):
+            log.warning("readers.ended", sessions=ended)
+        await asyncio.sleep(READERS_EVERY)
 
 
 async def apply_rules(settings: IngestSettings) -> None:

@@ -1,4 +1,4 @@
-"""What must exist before anything works: topics, buckets, S3 users, notification rules, the reading role.
+"""What must exist before anything works: topics, buckets, S3 users, notification rules, database roles, tables.
 
 Every step compares first, changes only what differs and says in a line what: it may run at any time.
 Set-up runs all, `ingest` keeps the rules alive, `penstock doctor --fix` repairs.
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 
 from shared.provision.buckets import ensure_buckets, ensure_rules, missing_rules
+from shared.provision.database import ensure_database
 from shared.provision.reader import ensure_reader
 from shared.provision.topics import ensure_topics
 from shared.provision.users import ensure_users
@@ -17,6 +18,7 @@ from shared.topics import all_topics
 
 __all__ = [
     "ensure_buckets",
+    "ensure_database",
     "ensure_reader",
     "ensure_rules",
     "ensure_topics",
@@ -26,11 +28,17 @@ __all__ = [
 ]
 
 
-async def provision(settings: Settings, secrets: Mapping[str, SecretStr], reader: SecretStr | None = None) -> list[str]:
+async def provision(
+    settings: Settings,
+    secrets: Mapping[str, SecretStr],
+    reader: SecretStr | None = None,
+    passwords: Mapping[str, SecretStr] | None = None,
+) -> list[str]:
     """Make everything, in the order that works: a rule needs its bucket, and its target's topic.
 
     `secrets` are those of the services' own S3 users, by service; `reader` is the password of the database role that
-    reads, None leaves that role alone. Needs the object store's administrator.
+    reads, None leaves that role alone; `passwords` are those of the services' own database roles, by service, None
+    leaves the database alone. Needs the object store's administrator.
     """
     return [
         *await ensure_topics(settings.kafka_bootstrap, all_topics()),
@@ -38,4 +46,5 @@ async def provision(settings: Settings, secrets: Mapping[str, SecretStr], reader
         *await ensure_users(settings, secrets),
         *await ensure_rules(settings, settings.input_buckets),
         *(await ensure_reader(settings.postgres_dsn, reader) if reader is not None else []),
+        *(await ensure_database(settings.postgres_dsn, passwords) if passwords is not None else []),
     ]

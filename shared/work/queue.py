@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from shared.errors import PenstockError
 from shared.postgres import Connection, Pool
+from shared.wakeups import Wakeups
 
 CHANNEL: Final = "penstock_work"
 """Notified with the queue's name whenever an item may be claimed at once."""
@@ -217,11 +218,13 @@ class WorkQueue:
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` whenever an item may be claimed at once; return when the connection is lost."""
-        lost = asyncio.Event()
+        lost, wakeups = asyncio.Event(), Wakeups(wake)
         async with self._pool.acquire() as connection:
             connection.add_termination_listener(lambda _: lost.set())
             try:
-                await connection.add_listener(CHANNEL, lambda *said: wake() if said[-1] == self.name else None)
+                await connection.add_listener(
+                    CHANNEL, lambda *said: wakeups.notify() if said[-1] == self.name else None
+                )
                 wake()  # for what came before we listened
                 await lost.wait()
             finally:

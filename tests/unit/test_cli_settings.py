@@ -19,6 +19,11 @@ def test_the_state_folder_is_where_the_file_is(tmp_path):
 def test_the_services_secrets_are_found_by_service_and_never_shown(tmp_path):
     settings = load({"PENSTOCK_S3_SECRET_KEY_COLAB_RUNNER": "hush"}, tmp_path)
     assert settings.user_secrets["colab_runner"].get_secret_value() == "hush"
+
+
+def test_passwords_of_database_roles_are_gathered_by_service(tmp_path):
+    settings = load({"PENSTOCK_POSTGRES_PASSWORD_ETL": "e", "PENSTOCK_POSTGRES_PASSWORD": "p"}, tmp_path)
+    assert {name: one.get_secret_value() for name, one in settings.role_passwords.items()} == {"etl": "e"}
     assert "hush" not in repr(settings)
 
 

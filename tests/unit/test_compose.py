@@ -8,7 +8,7 @@ import yaml
 from deploy.native import install, services
 from deploy.native.install import CHECKOUT
 from shared.provision.policies import POLICIES
-from shared.provision.reader import READER
+from shared.provision.rights import READER, RIGHTS
 
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
 
@@ -23,11 +23,15 @@ def test_every_service_is_there_with_its_own_user_and_nobody_elses_secrets(name)
     assert secrets <= entrusted
     assert entrusted <= set(given)
     assert COMPOSE[name]["build"]["args"] == {"SERVICE": name}
+    password = f"PENSTOCK_POSTGRES_PASSWORD_{name.upper()}"
+    assert given["PENSTOCK_POSTGRES_DSN"].startswith(f"postgresql://penstock_{name}:${{{password}:?")
+    assert "PENSTOCK_POSTGRES_PASSWORD" not in given
 
 
 def test_set_up_knows_the_secret_of_every_user_that_it_makes():
     given = COMPOSE["setup"]["environment"]
     assert {f"PENSTOCK_S3_SECRET_KEY_{name.upper()}" for name in POLICIES} <= set(given)
+    assert {f"PENSTOCK_POSTGRES_PASSWORD_{name.upper()}" for name in RIGHTS} <= set(given)
     assert "PENSTOCK_READER_PASSWORD" in given
 
 

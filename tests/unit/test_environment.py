@@ -1,12 +1,13 @@
 """One variable moves a server; `.env` is made once, with its own secrets, and grows with its example."""
 
+import re
 import shutil
 
 import pytest
 
 from deploy.native import dotenv, services
 from deploy.native.install import CHECKOUT
-from shared.environment import read_file, resolve
+from shared.environment import dsn_of, read_file, resolve
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ def test_the_first_use_makes_a_private_file_without_placeholders(folder):
     assert made["PENSTOCK_POSTGRES_PASSWORD"] in made["PENSTOCK_POSTGRES_DSN"]
     assert len({value for name, value in made.items() if "SECRET" in name or "TOKEN" in name}) == 9
     assert "PENSTOCK_S3_SECRET_KEY_LOADER" in made
+    assert made["PENSTOCK_POSTGRES_PASSWORD_INGEST"] not in made["PENSTOCK_POSTGRES_DSN"]
 
 
 def test_later_uses_keep_it_and_add_what_the_example_has_gained(folder):
@@ -67,12 +69,43 @@ def test_later_uses_keep_it_and_add_what_the_example_has_gained(folder):
     assert read_file(folder) == {**before, "PENSTOCK_NEW_SECRET": new}
 
 
+def test_a_secret_that_was_emptied_stays_empty(folder):
+    dotenv.ensure(folder, {}, ["etl"])
+    text = (folder / ".env").read_text()
+    name = "PENSTOCK_POSTGRES_PASSWORD_ETL"
+    emptied = re.sub(rf"^{name}=.*$", f"{name}=", text, flags=re.MULTILINE)
+    (folder / ".env").write_text(emptied)
+    env = dotenv.ensure(folder, {}, ["etl"])
+    assert (folder / ".env").read_text() == emptied
+    assert services.service_env(env, "etl", 1)["PENSTOCK_POSTGRES_DSN"] == env["PENSTOCK_POSTGRES_DSN"]
+
+
+@pytest.mark.parametrize(
+    ("dsn", "own"),
+    [
+        ("postgresql://penstock:a%40b@127.0.0.1:5432/penstock", "postgresql://u:p%2F%40@127.0.0.1:5432/penstock"),
+        ("postgres://h", "postgres://u:p%2F%40@h"),
+        ("postgresql://penstock@[::1]:5432", "postgresql://u:p%2F%40@[::1]:5432"),
+        (
+            "postgresql://a:b@h1:1,h2:2/db?sslmode=verify-full&user=x&password=y&sslrootcert=/ca",
+            "postgresql://u:p%2F%40@h1:1,h2:2/db?sslmode=verify-full&sslrootcert=/ca",
+        ),
+        ("postgresql:///db?host=/run/pg&user=me", "postgresql://u:p%2F%40@/db?host=/run/pg"),
+        ("postgresql://h/db?password=y", "postgresql://u:p%2F%40@h/db"),
+    ],
+)
+def test_a_services_address_differs_in_user_and_password_alone(dsn, own):
+    assert dsn_of(dsn, "u", "p/@") == own
+
+
 def test_a_service_is_told_its_own_secret_and_no_other(folder):
     env = dotenv.ensure(folder, {})
     given = services.service(env, "hasher", 2, 8090).env
     assert "PENSTOCK_READER_PASSWORD" not in given
     secrets = {value for name, value in env.items() if name.endswith(("KEY", "INGEST", "HASHER", "TOKEN"))}
     own = env["PENSTOCK_S3_SECRET_KEY_HASHER"]
+    role, password = "penstock_hasher", env["PENSTOCK_POSTGRES_PASSWORD_HASHER"]
+    assert given["PENSTOCK_POSTGRES_DSN"] == f"postgresql://{role}:{password}@127.0.0.1:5432/penstock"
     assert secrets & set(given.values()) == {own}
     assert (given["PENSTOCK_S3_ACCESS_KEY"], given["PENSTOCK_S3_SECRET_KEY"]) == ("penstock-hasher", own)
     assert given["PENSTOCK_HEALTH_PORT"] == "8090"

@@ -17,6 +17,8 @@ OUTAGES = [
     exceptions.DeadlockDetectedError("deadlock detected"),
     exceptions.ReadOnlySQLTransactionError("cannot execute INSERT in a read-only transaction"),
     exceptions.UndefinedTableError("no such table: the database is being put back"),
+    exceptions.InvalidPasswordError("no such role: the database is being put back"),
+    exceptions.InsufficientPrivilegeError("permission denied: set-up has not granted it yet"),
     asyncpg.InterfaceError("connection is closed"),
     asyncpg.InterfaceError("cannot call Transaction.__aexit__(): the underlying connection is closed"),
     asyncpg.InterfaceError("cannot call Connection.execute(): connection has been released back to the pool"),
@@ -25,7 +27,6 @@ OUTAGES = [
 FAULTS = [
     exceptions.QueryCanceledError("canceling statement due to statement timeout"),
     exceptions.UniqueViolationError("duplicate key"),
-    exceptions.InvalidPasswordError("password authentication failed"),
     asyncpg.InterfaceError("cannot perform operation: another operation is in progress"),
     asyncpg.InterfaceError("the server expects 1 argument for this query, 0 were passed"),
 ]

@@ -14,17 +14,19 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 import psutil
+from pydantic import SecretStr
 
 from services.cli.adapters import database, kafka, s3
 from services.cli.adapters.trouble import reaching, why, within
 from services.cli.core import findings
 from services.cli.core.findings import FIX, START, Finding
 from services.cli.settings import CliSettings
+from shared.environment import ROLE_PASSWORD
 from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.lags import partitions_of
-from shared.provision import missing_rules
+from shared.provision import grants, missing_rules
 from shared.provision.policies import POLICIES
-from shared.provision.reader import READER
+from shared.provision.rights import READER, RIGHTS, role_name
 from shared.provision.users import user_name
 from shared.topics import all_topics
 
@@ -177,6 +179,42 @@ async def reader(settings: CliSettings) -> list[Finding]:
         return [Finding(name, ok=False, detail=one_line(error.__cause__), fix=FIX)]
     return [Finding(name, ok=not hidden, detail=f"may not read {hidden}" if hidden else "may read", fix=FIX)]
 
+
+async def roles(settings: CliSettings) -> list[Finding]:
+    """See that each service has a database role of its own with its rights and no others, and works as that role."""
+    async with database.open_database(settings) as connection:
+        catalog = await grants.read(connection)
+        strangers = await connection.fetchval(_SUPERUSERS, [*RIGHTS])
+    users = Finding(
+        "database users",
+        ok=not strangers,
+        detail=f"{strangers}: a superuser" if strangers else "no service works as a superuser",
+        fix=f"set {ROLE_PASSWORD}<SERVICE> in .env, then `make down` and `make up`",
+    )
+    logins = [await _role(settings, role_name(name), settings.role_passwords.get(name)) for name in RIGHTS]
+    faults = grants.summary(grants.missing(catalog), "lacks") + grants.summary(grants.excess(catalog), "has to lose")
+    rights = Finding("database rights", not faults, "; ".join(faults) or "as few as the services need", FIX)
+    return [users, *(one for one in logins if one is not None), rights]
+
+
+async def _role(settings: CliSettings, name: str, password: SecretStr | None) -> Finding | None:
+    if password is None:
+        return None
+    title = f"database role {name}"
+    try:
+        async with database.open_database(settings, user=name, password=password.get_secret_value()):
+            return Finding(title, ok=True, detail="gets in")
+    except Outage as error:
+        if not isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError):
+            raise
+        return Finding(title, ok=False, detail=one_line(error.__cause__), fix=FIX)
+
+
+_SUPERUSERS = """
+SELECT string_agg(DISTINCT format('%s works as %s', name, usename), ', ')
+FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid AND rolsuper
+JOIN unnest($1::text[]) AS name ON application_name = 'penstock-' || name
+"""
 
 _HIDDEN = """
 SELECT string_agg(oid::regclass::text, ', ' ORDER BY relname) FROM pg_class

@@ -27,6 +27,7 @@ CHECKS: dict[str, Check] = {
     "notification rules": checks.rules,
     "S3 users": checks.users,
     "database role": checks.reader,
+    "database roles": checks.roles,
     "clocks": checks.clocks,
     "disk": checks.disk,
     "processes": probes.health,
@@ -52,7 +53,7 @@ async def doctor(
     Parameters
     ----------
     fix:
-        Make what is missing first: topics, buckets, users, the reading role and notification rules.
+        Make what is missing first: topics, buckets, users, database roles, tables and notification rules.
     probe:
         Store a small object under .penstock/ of the first input bucket, wait for its digest and remove it.
 
@@ -76,7 +77,7 @@ async def _mend(settings: CliSettings, *, tell: bool) -> list[str]:
     """Make what is missing; when that fails, the checks tell what stands in the way."""
     try:
         with reaching("mending"):
-            changed = await provision(settings, settings.user_secrets, settings.reader_password)
+            changed = await provision(settings, settings.user_secrets, *settings.database_passwords)
     except PenstockError as error:
         note(f"penstock: doctor: {error}", style="red")
         return []

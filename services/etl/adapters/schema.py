@@ -8,7 +8,8 @@ import structlog
 from pydantic import SecretStr
 
 from services.etl.core.datasets import ColumnType, Dataset, Datasets
-from shared.postgres import Connection, Pool, migrate
+from shared.patience import wait_out
+from shared.postgres import LOCK_SECONDS, Connection, Pool, act_as, migrate
 from shared.work import MIGRATIONS
 
 log = structlog.get_logger()
@@ -53,11 +54,19 @@ async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
     """Make each dataset's table and view; return the datasets that have to be read anew.
 
     A table whose columns changed is dropped and made again: its rows are in the bucket. Names come from Dataset,
-    which takes nothing that would need quoting but reserved words.
+    which takes nothing that would need quoting but reserved words. While a reader holds a view that has to change, it
+    tries again: a change that waited for its lock would keep all other readers waiting behind it.
     """
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.etl.schema', 0))")
-        return [name for name, one in datasets.by_name.items() if await _ensure(connection, one)]
+
+    async def ensure() -> list[str]:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+            await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.etl.schema', 0))")
+            # whoever runs etl by hand leaves tables that the service can change
+            await act_as(connection, "penstock_etl", schemas=[])
+            return [name for name, one in datasets.by_name.items() if await _ensure(connection, one)]
+
+    return await wait_out(ensure, event="etl.tables_not_made")
 
 
 async def _ensure(connection: Connection, dataset: Dataset) -> bool:

@@ -16,6 +16,7 @@ from services.ingress.core.problems import Problem
 from shared.errors import Outage, one_line
 from shared.patience import wait_out
 from shared.postgres import CONNECT_SECONDS
+from shared.wakeups import Wakeups
 
 log = structlog.get_logger()
 
@@ -125,7 +126,8 @@ class Feed:
         except OSError as error:
             raise Outage(f"Postgres does not answer: {one_line(error)}") from error
         try:
-            await connection.add_listener(CHANNEL, lambda *_: self.wake())
+            wakeups = Wakeups(self.wake)
+            await connection.add_listener(CHANNEL, lambda *_: wakeups.notify())
             while True:
                 self.wake()  # of what came before this connection did
                 await asyncio.sleep(IDLE_SECONDS)
