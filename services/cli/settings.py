@@ -1,6 +1,7 @@
 """Where the console finds the stack: the process's variables, then `.env` here or in the checkout."""
 
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,10 +30,27 @@ class CliSettings(Settings):
         default_factory=dict,
         description="Passwords of the services' own database roles, by service; used by set-up only.",
     )
+    hasher_delete_after: bool = Field(
+        default=False, description="As the hasher has it; off, set-up grants the hasher no deletes."
+    )
+    etl_seed: bool = Field(default=False, description="As etl has it; off, set-up grants etl no writing of its inputs.")
+    etl_output_bucket: str = Field("processed-data", description="As etl has it; set-up lets etl write there alone.")
+    etl_datasets: Path = Field(
+        CHECKOUT / "services/etl/datasets.toml", description="As etl has it; says where its seed data goes."
+    )
     journal_dir: Path = Field(
         default_factory=lambda: _state_home() / "penstock/uploads",
         description="What is known of uploads that can be resumed.",
     )
+
+    @property
+    def seed_place(self) -> str:
+        """Return bucket and prefix of the dataset that etl seeds; a file that cannot be read has none."""
+        try:
+            users = tomllib.loads(self.etl_datasets.read_text("utf-8"))["users"]
+            return f"{users['bucket']}/{users.get('prefix', '')}"
+        except (OSError, ValueError, LookupError, TypeError):
+            return "src-data/"
 
     @property
     def database_passwords(self) -> tuple[SecretStr, Mapping[str, SecretStr]]:

@@ -56,9 +56,10 @@ async def _lock(connection: Connection, service: str) -> list[str]:
 
 
 async def _ensure_owned(connection: Connection, services: Iterable[str]) -> list[str]:
-    changed = await _ensure_owner(connection)
+    changed = []
     for service in services:
         changed += await ensure_role(connection, Role(role_name(service)))
+    changed += await _ensure_owner(connection)
     changed += await _ensure_ownership(connection)
     for schema, package in {"work": MIGRATIONS, **{name: f"services.{name}.migrations" for name in RIGHTS}}.items():
         applied = await apply_migrations(connection, schema, package)
@@ -85,7 +86,7 @@ async def _ensure_owner(connection: Connection) -> list[str]:
     if not await _exists(connection, OWNER):
         await connection.execute(f"create role {OWNER} nologin")
         changed = [f"role {OWNER}: made"]
-    for name in await connection.fetch(_MEMBERSHIPS, READER, OWNER):
+    for name in await connection.fetch(_MEMBERSHIPS, READER, OWNER, [OWNER, *map(role_name, RIGHTS)]):
         await connection.execute(f"grant {name['role']} to {name['member']}")
     if not await connection.fetchval("select has_database_privilege($1, current_database(), 'create')", OWNER):
         database = await connection.fetchval("select quote_ident(current_database())")
@@ -96,7 +97,7 @@ async def _ensure_owner(connection: Connection) -> list[str]:
 _MEMBERSHIPS: Final = """
 select role.rolname as role, quote_ident(member.rolname) as member from pg_roles as role, pg_roles as member
 where not pg_has_role(member.oid, role.oid, 'member')
-    and (role.rolname, member.rolname) in (($1, $2), ($2, current_user))
+    and ((role.rolname, member.rolname) = ($1, $2) or role.rolname = any($3) and member.rolname = current_user)
 """
 
 
@@ -106,16 +107,19 @@ async def _ensure_ownership(connection: Connection) -> list[str]:
     for service, rights in RIGHTS.items():
         if rights.makes_tables and await _exists(connection, role_name(service)):
             made[service] = await _names(connection, rights)
-    statements = []
-    for row in await connection.fetch(_OWNERS, [*schemas()], OWNER):
-        maker = next((one for one in made if row["schema"] in {"api", one} and row["bare"] in made[one]), None)
-        makers = {role_name(one) for one in made} if maker is None else {role_name(maker)}
-        wanted = OWNER if maker is None else role_name(maker)
-        if row["owner"] != wanted and not (maker is None and row["owner"] in makers):
-            statements.append(f"alter {row['kind']} {row['name']} owner to {wanted}")
+    rows = await connection.fetch(_OWNERS, [*schemas()], OWNER)
+    wanted = [(row, _owner_of(row, made)) for row in rows]
+    statements = [f"alter {row['kind']} {row['name']} owner to {to}" for row, to in wanted if row["owner"] != to]
     if statements:
         await connection.execute("; ".join(statements))
     return [f"role {OWNER}: owns {len(statements)} schemas, tables and views more"] if statements else []
+
+
+def _owner_of(thing: Mapping[str, str], made: Mapping[str, set[str]]) -> str:
+    """Return the role that should own a schema, relation or routine; `made` has names of relations by service."""
+    makers = {role_name(service) for service in made}
+    listed = (one for one, names in made.items() if thing["schema"] in {"api", one} and thing["bare"] in names)
+    return next(map(role_name, listed), thing["owner"] if thing["owner"] in makers else OWNER)
 
 
 async def _names(connection: Connection, rights: Rights) -> set[str]:

@@ -47,6 +47,7 @@ class Catalog:
     """Of the session: only a superuser changes what PUBLIC may do with what came with the server."""
     roles: frozenset[str]
     things: tuple[Thing, ...]
+    """Those whose rights the session may change."""
     rights: frozenset[Right]
 
     def services(self, wanted: Callable[[Rights], object] = bool) -> list[str]:
@@ -62,7 +63,7 @@ async def read(connection: Connection) -> Catalog:
     with_server = [[one.names for one in RESTRICTED], [*OTHER_DATABASES], [*LANGUAGES]]
     names = with_server if session["is_superuser"] else [[], [], []]
     rows = await connection.fetch(_RIGHTS, [*schemas()], *names, ours)
-    defaults = [Thing("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["roles"])}]
+    defaults = [Thing("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["own"])}]
     things = {Thing(*(row[name] for name in Thing.__slots__)) for row in rows if row["kind"] != "DEFAULTS"}
     return Catalog(
         database=session["database"],
@@ -211,7 +212,8 @@ SELECT current_database() AS database, quote_ident(current_user) AS user,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
        (SELECT CASE WHEN rolsuper THEN '' ELSE quote_ident(rolname) END
         FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba WHERE datname = current_database()) AS database_owner,
-       ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1)) AS roles
+       ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1)) AS roles,
+       ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1) AND pg_has_role(oid, 'member')) AS own
 """
 
 # $1 schemas, $2 patterns of functions, $3 other databases, $4 languages, $5 roles
@@ -236,14 +238,14 @@ WITH things (kind, name, schema, bare, owner, acl) AS (
     SELECT 'LANGUAGE', quote_ident(lanname), '', lanname, lanowner, coalesce(lanacl, acldefault('l', lanowner))
     FROM pg_language WHERE lanname = ANY ($4)
     UNION ALL
-    SELECT 'DEFAULTS', defaclrole::regrole::text, 'api', '', 0, defaclacl
+    SELECT 'DEFAULTS', defaclrole::regrole::text, 'api', '', defaclrole, defaclacl
     FROM pg_default_acl WHERE defaclnamespace = to_regnamespace('api') AND defaclobjtype = 'r'
 )
-SELECT kind, name, schema, bare, coalesce(owners.rolname, '') AS owner,
+SELECT kind, name, schema, bare, owners.rolname AS owner,
        CASE WHEN granted.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(grantees.rolname) END AS grantee,
        granted.privilege_type AS privilege
 FROM things
-LEFT JOIN pg_roles AS owners ON owners.oid = owner
+JOIN pg_roles AS owners ON owners.oid = owner AND pg_has_role(owner, 'member')
 LEFT JOIN (LATERAL aclexplode(acl) AS granted LEFT JOIN pg_roles AS grantees ON grantees.oid = granted.grantee)
     ON granted.grantee <> owner AND (
         granted.grantee = 0 OR grantees.rolname = ANY ($5) OR kind IN ('ROUTINE', 'LANGUAGE') AND NOT grantees.rolsuper

@@ -12,8 +12,11 @@ class Grant:
     """Leave to do `actions` on the buckets, or on the objects in them, of one side."""
 
     on: Literal["buckets", "objects"]
-    side: Literal["input", "output", "staging", "any"]
+    side: Literal["input", "output", "staging", "tables", "seed"]
+    """`tables`: the bucket that etl writes its tables to; `seed`: where it puts its seed data."""
     actions: tuple[str, ...]
+    when: str = ""
+    """The setting that has to be on, such as `hasher_delete_after`; empty: always."""
 
     def statement(self, settings: Settings) -> dict[str, Any]:
         """Write it as a statement of an S3 policy."""
@@ -21,9 +24,10 @@ class Grant:
             "input": settings.input_buckets,
             "output": settings.output_buckets,
             "staging": (settings.staging_bucket,),
-            "any": ("*",),
+            "tables": (getattr(settings, "etl_output_bucket", "processed-data"),),
+            "seed": (getattr(settings, "seed_place", ""),),
         }[self.side]
-        tail = "/*" if self.on == "objects" else ""
+        tail = {"buckets": "", "objects": "*" if self.side == "seed" else "/*"}[self.on]
         return {
             "Effect": "Allow",
             "Action": sorted(self.actions),
@@ -45,19 +49,17 @@ _CHANGE: Final = (
 POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
     "ingest": (
         *_READ,
-        Grant("buckets", "any", ("s3:GetBucketNotification", "s3:PutBucketNotification")),
+        Grant("buckets", "input", ("s3:GetBucketNotification", "s3:PutBucketNotification")),
     ),
     "hasher": (
         *_READ,
-        # its DELETE_FILE setting
-        Grant("objects", "input", ("s3:DeleteObject", "s3:DeleteObjectVersion")),
+        Grant("objects", "input", ("s3:DeleteObject", "s3:DeleteObjectVersion"), when="hasher_delete_after"),
     ),
     "etl": (
         *_READ,
-        Grant("buckets", "output", ("s3:ListBucket", "s3:ListBucketMultipartUploads")),
-        Grant("objects", "output", ("s3:GetObject", *_CHANGE)),
-        # its seed data
-        Grant("objects", "input", ("s3:PutObject",)),
+        Grant("buckets", "tables", ("s3:ListBucket", "s3:ListBucketMultipartUploads")),
+        Grant("objects", "tables", ("s3:GetObject", *_CHANGE)),
+        Grant("objects", "seed", ("s3:PutObject",), when="etl_seed"),
     ),
     "ingress": (
         *_READ,
@@ -74,6 +76,20 @@ POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
 """By service, and by purpose where a service needs a second user; the S3 user is `penstock-<name>`."""
 
 
+_DENIED: Final = (
+    # What MinIO lets every user do for itself: make access keys, set another secret.
+    {"Effect": "Deny", "Action": ["admin:*"]},
+    # It gives temporary credentials (STS AssumeRole) to every user; those, and access keys of before, may do nothing.
+    {
+        "Effect": "Deny",
+        "Action": ["s3:*"],
+        "Resource": ["arn:aws:s3:::*"],
+        "Condition": {"StringEquals": {"aws:principaltype": ["AssumedRole"]}},
+    },
+)
+
+
 def policy(service: str, settings: Settings) -> dict[str, Any]:
-    """Write a service's policy document."""
-    return {"Version": "2012-10-17", "Statement": [grant.statement(settings) for grant in POLICIES[service]]}
+    """Write a service's policy document; `settings` that lack a switch have it off."""
+    grants = [grant for grant in POLICIES[service] if not grant.when or getattr(settings, grant.when, False)]
+    return {"Version": "2012-10-17", "Statement": [*(grant.statement(settings) for grant in grants), *_DENIED]}

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
+from tests.support.stores import with_switches
 from tests.support.waiting import until
 from tests.support.world import SAYS_NO, digests_of
 
@@ -74,6 +75,13 @@ def test_the_same_bytes_again_are_not_read_again(world):
     assert again["correlation_id"] != first["correlation_id"]
 
 
+@pytest.fixture
+def may_delete(stack):
+    with with_switches(stack, hasher_delete_after=True):
+        yield
+
+
+@pytest.mark.usefixtures("may_delete")
 def test_an_object_may_go_once_it_is_hashed(world):
     world.serve("hasher", hasher_delete_after=True)
     body = b"bytes"

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from tests.support import ingress
+from tests.support.stores import with_switches
 from tests.support.waiting import until
 from tests.support.world import digests_of
 
@@ -134,9 +135,10 @@ def test_a_digest_that_failed_says_so_and_why(world, door):
 
 def test_an_object_that_is_removed_once_it_is_hashed_keeps_its_digest(world, door):
     world.serve("hasher", hasher_delete_after=True)
-    made = upload(door)
-    comes_to(door, made["id"], "SUCCESS")
-    until(lambda: links(door, made)["object"]["state"] == "removed", 30, "the removal")
+    with with_switches(world.stack, hasher_delete_after=True):
+        made = upload(door)
+        comes_to(door, made["id"], "SUCCESS")
+        until(lambda: links(door, made)["object"]["state"] == "removed", 30, "the removal")
     assert told(door, made["id"])["hash"] == MD5
     world.serve("hasher")
 

@@ -162,7 +162,7 @@ async def test_each_service_may_do_its_work_and_no_more(servers, admin, secrets)
         open_store(users["hasher"]) as hasher,
     ):
         mine = (await root.put(ObjectRef("inbox", f"{uuid.uuid4().hex}/x"), b"abc")).ref
-        output = (await root.put(ObjectRef("results", mine.key), b"abc")).ref
+        output = (await root.put(ObjectRef("processed-data", mine.key), b"abc")).ref
         for store in (ingest, hasher):
             assert (await store.read(mine))[1] == b"abc"
             assert [len(page) async for page in store.list("inbox", prefix=mine.key)] == [1]
@@ -172,7 +172,7 @@ async def test_each_service_may_do_its_work_and_no_more(servers, admin, secrets)
                 store.put(mine, b"x"),
                 store.read(output),
                 store.delete(output),
-                ingest.delete(mine),
+                store.delete(mine),
             ):
                 with pytest.raises(Rejected) as caught:
                     await forbidden
@@ -180,11 +180,16 @@ async def test_each_service_may_do_its_work_and_no_more(servers, admin, secrets)
         async with open_store(users["etl"]) as etl:
             assert (await etl.read(mine))[1] == b"abc"
             assert (await etl.put(output, b"def")).ref.key == output.key
-            for forbidden in (etl.delete(mine), etl.put(ObjectRef("uploads", mine.key), b"x")):
+            for forbidden in (
+                etl.delete(mine),
+                etl.put(mine, b"x"),
+                etl.put(ObjectRef("uploads", mine.key), b"x"),
+                etl.put(ObjectRef("results", mine.key), b"x"),
+            ):
                 with pytest.raises(Rejected) as caught:
                     await forbidden
                 assert caught.value.code == "ACCESS_DENIED"
-        await hasher.delete(mine)
+        await root.delete(mine)
         await root.delete(output)
     with pytest.raises(Rejected, match="penstock-hasher"):
         await ensure_rules(users["hasher"], admin.input_buckets)

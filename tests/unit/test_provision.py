@@ -1,3 +1,4 @@
+from services.cli.settings import CliSettings
 from shared.provision.buckets import EVENTS, LANES, lacking, merged
 from shared.provision.policies import POLICIES, policy
 from shared.provision.users import user_name
@@ -50,25 +51,27 @@ def test_an_equal_rule_under_another_name_will_do():
     assert lacking({"QueueConfigurations": [rule("LIVE", Id="mc"), rule("SAFE", Id="mc-2")]}) == []
 
 
-def actions(service: str) -> dict[str, set[str]]:
+def actions(service: str, **switches: object) -> dict[str, set[str]]:
     """What a service may do, by resource."""
     allowed: dict[str, set[str]] = {}
-    for statement in policy(service, Settings(input_buckets=("in",), output_buckets=("out",)))["Statement"]:
-        for resource in statement["Resource"]:
+    settings = CliSettings(input_buckets=("in",), output_buckets=("out",), etl_output_bucket="out", **switches)
+    for statement in policy(service, settings)["Statement"]:
+        for resource in statement.get("Resource", ()) if statement["Effect"] == "Allow" else ():
             allowed.setdefault(resource, set()).update(statement["Action"])
     return allowed
 
 
 def test_ingest_reads_its_inputs_and_keeps_rules():
     assert actions("ingest") == {
-        "arn:aws:s3:::in": {"s3:ListBucket"},
+        "arn:aws:s3:::in": {"s3:ListBucket", "s3:GetBucketNotification", "s3:PutBucketNotification"},
         "arn:aws:s3:::in/*": {"s3:GetObject", "s3:GetObjectVersion"},
-        "arn:aws:s3:::*": {"s3:GetBucketNotification", "s3:PutBucketNotification"},
     }
 
 
-def test_hasher_reads_and_removes_its_inputs_and_nothing_else():
-    assert actions("hasher") == {
+def test_hasher_reads_its_inputs_and_removes_them_where_it_is_set_to():
+    read = {"s3:GetObject", "s3:GetObjectVersion"}
+    assert actions("hasher") == {"arn:aws:s3:::in": {"s3:ListBucket"}, "arn:aws:s3:::in/*": read}
+    assert actions("hasher", hasher_delete_after=True) == {
         "arn:aws:s3:::in": {"s3:ListBucket"},
         "arn:aws:s3:::in/*": {
             "s3:GetObject",
@@ -79,14 +82,24 @@ def test_hasher_reads_and_removes_its_inputs_and_nothing_else():
     }
 
 
-def test_etl_reads_and_seeds_its_inputs_and_keeps_its_outputs():
+def test_etl_reads_its_inputs_and_writes_its_tables_and_its_seeds_where_it_is_set_to(tmp_path):
     change = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
-    assert actions("etl") == {
+    always = {
         "arn:aws:s3:::in": {"s3:ListBucket"},
-        "arn:aws:s3:::in/*": {"s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"},
+        "arn:aws:s3:::in/*": {"s3:GetObject", "s3:GetObjectVersion"},
         "arn:aws:s3:::out": {"s3:ListBucket", "s3:ListBucketMultipartUploads"},
         "arn:aws:s3:::out/*": {"s3:GetObject", *change},
     }
+    assert actions("etl") == always
+    assert actions("etl", etl_seed=True) == {**always, "arn:aws:s3:::src-data/*": {"s3:PutObject"}}
+    file = tmp_path / "datasets.toml"
+    file.write_text('[users]\nbucket = "people"\nprefix = "in/"\n')
+    seeded = actions("etl", etl_seed=True, etl_datasets=file)
+    assert seeded == {**always, "arn:aws:s3:::people/in/*": {"s3:PutObject"}}
+
+
+def test_settings_without_switches_have_them_off():
+    assert policy("hasher", Settings()) == policy("hasher", CliSettings(hasher_delete_after=False))
 
 
 def test_the_user_that_signs_addresses_of_parts_writes_inputs_and_does_nothing_else():
