@@ -115,11 +115,12 @@ async def _ensure_ownership(connection: Connection) -> list[str]:
     return [f"role {OWNER}: owns {len(statements)} schemas, tables and views more"] if statements else []
 
 
-def _owner_of(thing: Mapping[str, str], made: Mapping[str, set[str]]) -> str:
+def _owner_of(thing: asyncpg.Record, made: Mapping[str, set[str]]) -> str:
     """Return the role that should own a schema, relation or routine; `made` has names of relations by service."""
     makers = {role_name(service) for service in made}
     listed = (one for one, names in made.items() if thing["schema"] in {"api", one} and thing["bare"] in names)
-    return next(map(role_name, listed), thing["owner"] if thing["owner"] in makers else OWNER)
+    owner: str = thing["owner"]
+    return next(map(role_name, listed), owner if owner in makers else OWNER)
 
 
 async def _names(connection: Connection, rights: Rights) -> set[str]:
