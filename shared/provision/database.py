@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
@@ -17,7 +18,7 @@ from shared.provision.roles import Role, connect, ensure_password, ensure_role, 
 from shared.work import MIGRATIONS
 
 TRIES: Final = 10
-"""Each waits `LOCK_SECONDS` for readers and services to let go of what changes its owner."""
+"""Each waits `LOCK_SECONDS` for what changes; readers that hold it longer are ended before the next one."""
 
 
 async def ensure_database(dsn: SecretStr, passwords: Mapping[str, SecretStr]) -> list[str]:
@@ -32,12 +33,21 @@ async def ensure_database(dsn: SecretStr, passwords: Mapping[str, SecretStr]) ->
     try:
         async for attempt in stamina.retry_context(on=busy, attempts=TRIES, timeout=None, wait_max=1):
             with attempt:
+                if attempt.num > 1:
+                    await connection.execute(_END_READERS, READER, timedelta(seconds=LOCK_SECONDS))
                 changed = await _ensure(connection, known)
         return changed + await _ensure_passwords(connection, dsn, known)
     except asyncpg.InsufficientPrivilegeError as error:
         return [f"database roles: {error}; services use the user of PENSTOCK_POSTGRES_DSN, see docs/operations.md"]
     finally:
         await connection.close(timeout=CONNECT_SECONDS)
+
+
+# Ingest, which ends overdue readers, may not run yet.
+_END_READERS: Final = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where usename = $1 and xact_start < clock_timestamp() - $2::interval
+"""
 
 
 async def _ensure(connection: Connection, services: Iterable[str]) -> list[str]:

@@ -40,10 +40,11 @@ async def ensure_role(connection: Connection, role: Role) -> list[str]:
         return []
     if found is None:
         await connection.execute(f"create role {role.name}")
+    # a role has none of these unless it was given one, and Postgres 16 lets only those take one who have it
+    powers = " nosuperuser nocreatedb nocreaterole noreplication nobypassrls" if found is not None and found[2] else ""
     await connection.execute(
         f"alter role {role.name} reset all;"
-        f"alter role {role.name} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls"
-        f" connection limit {role.connections};"
+        f"alter role {role.name} login{powers} connection limit {role.connections};"
         + ";".join(f"alter role {role.name} set {name} = '{value}'" for name, value in settings.items())
     )
     return [f"role {role.name}: {'set' if found else 'made'}"]

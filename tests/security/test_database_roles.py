@@ -217,6 +217,20 @@ async def test_a_database_that_a_superuser_made_is_taken_over_in_place(stack, da
     assert await set_up(stack, database) == []
 
 
+async def test_a_reader_that_holds_a_table_does_not_hold_up_set_up(stack, database):
+    await ensure_reader(
+        SecretStr(dsn_as(stack, "operator", database)), SecretStr(stack.env["PENSTOCK_READER_PASSWORD"])
+    )
+    await set_up(stack, database)
+    async with logged_in(stack, "operator", database) as operator, logged_in(stack, "reader", database) as reader:
+        await operator.execute("ALTER VIEW api.digests OWNER TO penstock")
+        await reader.execute("BEGIN; SELECT * FROM api.digests")
+        async with asyncio.timeout(40):
+            assert await set_up(stack, database) == ["role penstock_owner: owns 1 schemas, tables and views more"]
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await reader.execute("SELECT 1")
+
+
 async def test_a_service_waits_for_the_migration_that_set_up_has_not_made(stack, database):
     await set_up(stack, database)
     with capture_logs() as logs:
