@@ -9,6 +9,12 @@ from typing import Final
 from deploy.native import dotenv, services, web
 from deploy.native.install import CHECKOUT
 from deploy.native.supervisor import say, urls
+from shared.environment import has_kafka_users
+from shared.errors import PenstockError
+
+FILE: Final = "docker-compose.yml"
+KAFKA_USERS: Final = "deploy/compose.kafka-users.yml"
+"""Added where Kafka has users."""
 
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "up": ("up", "--build", "--detach", "--wait"),
@@ -20,6 +26,11 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+def files(env: Mapping[str, str]) -> list[str]:
+    """Return the options that name the compose files; none where docker compose's own choice is right."""
+    return ["-f", FILE, "-f", KAFKA_USERS] if has_kafka_users(env) else []
+
+
 def main() -> int:
     """Run one command and return docker's exit code; ports and secrets come from `.env` and the shell."""
     word, *more = sys.argv[1:] or ["up"]
@@ -27,7 +38,11 @@ def main() -> int:
         say(f"{word}: one of {', '.join(COMMANDS)} was expected")
         return 2
     env = dotenv.ensure(CHECKOUT, os.environ, services.found())
-    command = ["docker", "compose", *COMMANDS[word], *more]
+    try:
+        command = ["docker", "compose", *files(env), *COMMANDS[word], *more]
+    except PenstockError as error:
+        say(str(error))
+        return 1
     code = subprocess.call(command, cwd=CHECKOUT, env={**os.environ, **env})
     if word == "up" and code == 0:
         for name, url in urls(env).items():

@@ -22,6 +22,8 @@ from blake3 import blake3
 
 from deploy.native import dotenv, services
 from deploy.native.install import CHECKOUT
+from shared import kafka
+from shared.settings import Settings
 from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 
 BUCKET: Final = "inbox"
@@ -82,7 +84,7 @@ def _png(side: int) -> bytes:
 async def follow(env: Mapping[str, str], drops: Mapping[str, Drop]) -> int:
     """Drop the files, print every fact about them as it comes, and count the digests that differ."""
     topics = (OBJECTS_CHANGED.name, OBJECTS_HASHED.name)
-    consumer = AIOKafkaConsumer(*topics, bootstrap_servers=env["PENSTOCK_KAFKA_BOOTSTRAP"], auto_offset_reset="latest")
+    consumer = AIOKafkaConsumer(*topics, **kafka.connection(Settings.of(env)), auto_offset_reset="latest")
     await consumer.start()
     try:
         await consumer.seek_to_end()
@@ -116,6 +118,7 @@ def drop_all(env: Mapping[str, str], drops: Mapping[str, Drop]) -> None:
     s3 = boto3.client(  # type: ignore[no-untyped-call]
         "s3",
         endpoint_url=env["PENSTOCK_S3_ENDPOINT"],
+        verify=env.get("PENSTOCK_TLS_CA"),
         aws_access_key_id=env["PENSTOCK_S3_ACCESS_KEY"],
         aws_secret_access_key=env["PENSTOCK_S3_SECRET_KEY"],
         region_name="us-east-1",

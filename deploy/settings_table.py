@@ -39,6 +39,8 @@ def _shown(default: Any) -> str:
     match default:
         case SecretStr():
             text = default.get_secret_value()
+        case None:
+            text = ""
         case bool():
             text = str(default).lower()
         case tuple():

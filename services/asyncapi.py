@@ -19,7 +19,9 @@ _BATCH: Final = ":Message:Payload"
 
 def document() -> str:
     """Return the document as YAML: the same code gives the same text, whatever the environment says."""
-    services = [catalogue.build(name, kafka_bootstrap=SERVER) for name in catalogue.names()]
+    services = [
+        catalogue.build(name, kafka_bootstrap=SERVER, kafka_user="", kafka_tls=False) for name in catalogue.names()
+    ]
     api = AsyncAPI(
         *(service.broker for service in services),
         title="Penstock",

@@ -6,10 +6,11 @@ handler returns is published and acknowledged by all replicas; only then is the 
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,6 @@ from typing import Any, Generic, TypeVar
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faststream import AckPolicy
 from faststream.exceptions import IncorrectState
@@ -26,7 +26,7 @@ from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from prometheus_client import REGISTRY as METRICS
 from pydantic import ValidationError
 
-from shared import tolerant
+from shared import kafka, tolerant
 from shared.errors import Rejected, one_line, outages, outages_where
 from shared.events import Event
 from shared.middleware.dead_letter import DeadLetter, DeadLetters
@@ -93,6 +93,8 @@ class Consumer(AIOKafkaConsumer):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.polled_at: float | None = None
         self._got = 0
+        self._user = kwargs.get("sasl_plain_username")
+        self._denied: set[str] = set()
 
     def partitions_held(self) -> list[str]:
         """Return what this consumer reads, as topic/partition."""
@@ -104,9 +106,22 @@ class Consumer(AIOKafkaConsumer):
             await asyncio.sleep(GATHER_SECONDS)
         self.polled_at = time.monotonic()
         timeout_ms = max(timeout_ms, int(POLL_SECONDS * 1000))
-        records = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+        try:
+            records = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+        except kafka.DENIED as error:
+            # FastStream tries again in a few seconds: rights may be granted while a service runs
+            log.warning("kafka.denied", user=self._user, reason=one_line(error), fix=kafka.GRANT)
+            raise
+        self._log_denied_topics()
         self._got = sum(map(len, records.values()))
         return records
+
+    def _log_denied_topics(self) -> None:
+        """Log the topics that Kafka hides from this user, once: it answers about them as if they had no partitions."""
+        denied = self._client.cluster.unauthorized_topics & super().subscription()  # type: ignore[no-untyped-call]
+        if denied - self._denied:
+            log.warning("kafka.denied", user=self._user, topics=sorted(denied), fix=kafka.GRANT)
+        self._denied = denied
 
 
 class Broker(KafkaBroker):
@@ -133,6 +148,7 @@ def create_broker(settings: Settings, service: str, *, policy: RecordRetries | N
     tolerant.install()
     broker = Broker(
         settings.kafka_bootstrap.split(","),
+        security=kafka.security(settings),
         client_id=f"penstock-{service}",
         acks="all",
         enable_idempotence=True,
@@ -159,13 +175,30 @@ def create_broker(settings: Settings, service: str, *, policy: RecordRetries | N
     return broker
 
 
-async def wait_for_kafka(settings: Settings) -> None:
-    """Return once Kafka answers; raises an outage while it does not."""
-    client = AIOKafkaClient(bootstrap_servers=settings.kafka_bootstrap, client_id="penstock-start")
+async def wait_for_kafka(settings: Settings, group: str = "") -> None:
+    """Return once Kafka answers and lets us join `group`; raises an outage while it does not.
+
+    A refusal is logged at every try: whoever corrects a password, a certificate or an ACL sees when it is right.
+    """
     try:
-        await client.bootstrap()
-    finally:
-        await client.close()
+        await kafka.check_access(settings, group)
+    except kafka.KafkaRefused as refused:
+        log.warning("kafka.refused", user=settings.kafka_user, reason=str(refused))
+        raise
+    except kafka.KafkaDenied as denied:
+        log.warning("kafka.denied", user=settings.kafka_user, reason=str(denied))
+        raise
+
+
+@contextlib.contextmanager
+def _denials_logged() -> Iterator[None]:
+    """Log a missing right to publish: it is retried like an outage, and would look like one."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(denied := error.__cause__ or error, kafka.DENIED):
+            log.warning("kafka.denied", reason=one_line(denied), fix=kafka.GRANT)
+        raise
 
 
 class Bus:
@@ -177,12 +210,14 @@ class Bus:
 
     async def publish(self, events: Iterable[Event]) -> None:
         """Publish all `events`, many in flight, and return once all replicas have them; each key keeps its order."""
-        acks = [await self._broker.publish(event, type(event).topic.name, no_confirm=True) for event in events]
-        await asyncio.gather(*(ack for ack in acks if inspect.isawaitable(ack)))
+        with _denials_logged():
+            acks = [await self._broker.publish(event, type(event).topic.name, no_confirm=True) for event in events]
+            await asyncio.gather(*(ack for ack in acks if inspect.isawaitable(ack)))
 
     async def bury(self, record: Record, error: BaseException) -> None:
         """Put `record` among the dead letters."""
-        await self._letters.bury(record, error)
+        with _denials_logged():
+            await self._letters.bury(record, error)
 
     async def bury_event(self, event: Event, error: BaseException) -> None:
         """Put among the dead letters an event whose own record was committed when it became leased work."""

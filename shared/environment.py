@@ -12,12 +12,21 @@ from urllib.parse import quote
 
 from dotenv.main import DotEnv
 
+from shared.errors import PenstockError
+
 PREFIX: Final = "PENSTOCK_"
 FILE: Final = ".env"
 USER_SECRET: Final = f"{PREFIX}S3_SECRET_KEY_"
 """Followed by a service's name in capitals: the secret of its own S3 user."""
 ROLE_PASSWORD: Final = f"{PREFIX}POSTGRES_PASSWORD_"
 """Followed by a service's name in capitals: the password of its own database role."""
+
+KAFKA_PASSWORD: Final = f"{PREFIX}KAFKA_PASSWORD_"
+"""Followed by the same, or by MINIO: the password of its own Kafka user."""
+SCRAM: Final = "scram"
+"""The value of PENSTOCK_KAFKA_AUTH that gives Kafka users."""
+KAFKA_OPERATOR: Final = "penstock"
+"""The Kafka user that may do everything, where the stack's Kafka has users."""
 
 ADDRESSES: Final = {
     "S3": ("PENSTOCK_S3_ENDPOINT", "http://127.0.0.1:9000"),
@@ -48,6 +57,8 @@ def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str,
         merged[variable] = _PORT.sub(f":{port}", address, count=1) if port else address
         merged[f"{PREFIX}{kind}_PORT"] = port or _port_in(default)
     _add_password(merged)
+    if merged.get(f"{PREFIX}KAFKA_AUTH", "").lower() == SCRAM:
+        merged.setdefault(f"{PREFIX}KAFKA_USER", KAFKA_OPERATOR)
     kafka_port = int(merged[f"{PREFIX}KAFKA_PORT"])
     merged.setdefault(f"{PREFIX}KAFKA_CONTROLLER_PORT", str(kafka_port + 1))
     merged.setdefault(f"{PREFIX}S3_CONSOLE_PORT", "9001")
@@ -66,6 +77,24 @@ def dsn_of(dsn: str, user: str, password: str) -> str:
     kept = [one for one in query.split("&") if one.partition("=")[0] not in {"user", "password", "passfile"}]
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
     return f"{scheme}://{login}@{host}{tail}{mark if any(kept) else ''}{'&'.join(kept)}"
+
+
+def by_service(env: Mapping[str, str], beginning: str) -> dict[str, str]:
+    """Return the variables that begin so, by the service that their names end in."""
+    return {name.removeprefix(beginning).lower(): env[name] for name in env if name.startswith(beginning)}
+
+
+def has_kafka_users(env: Mapping[str, str]) -> bool:
+    """Whether the stack's own Kafka has users.
+
+    Raises:
+        PenstockError: PENSTOCK_KAFKA_AUTH is neither none nor scram.
+
+    """
+    told = env.get(f"{PREFIX}KAFKA_AUTH", "none")
+    if told.lower() in {"none", SCRAM}:
+        return told.lower() == SCRAM
+    raise PenstockError(f"PENSTOCK_KAFKA_AUTH={told}: set it to none or scram")
 
 
 def _port_of(layer: Mapping[str, str], kind: str) -> str | None:

@@ -18,6 +18,7 @@ import structlog
 from asyncpg import exceptions
 from pydantic import SecretStr
 
+from shared import tls
 from shared.errors import Outage, PenstockError, one_line, outages, outages_where, rejections
 from shared.patience import is_outage, wait_out
 
@@ -105,7 +106,7 @@ class _Door:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*args, **kwargs)
         except OSError as error:  # refused, timed out, no such name, no such socket, several of these at once
             self._away(error)
-            raise Outage(f"Postgres does not answer: {one_line(error)}") from error
+            raise Outage(f"Postgres does not answer: {tls.failure(error) or one_line(error)}") from error
         except Exception as error:
             if is_outage(error):
                 self._away(error)
@@ -116,7 +117,7 @@ class _Door:
     def _away(self, error: BaseException) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-            log.warning("postgres.away", reason=one_line(error))
+            log.warning("postgres.away", reason=tls.failure(error) or one_line(error))
 
     def _back(self) -> None:
         if self._away_since is not None:

@@ -119,7 +119,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _connected(self, bus: Bus) -> AsyncIterator[Resources]:
-        await wait_out(lambda: wait_for_kafka(self.settings))
+        await wait_out(lambda: wait_for_kafka(self.settings, self.name))
         async with self._resources(bus) as opened:
             yield opened
 

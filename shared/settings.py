@@ -1,7 +1,8 @@
 """Settings from the environment, the same names in every service; one line per field says what it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -15,6 +16,10 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 """A list in one variable: words apart by commas or blanks."""
 
 
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""A path; an empty variable is none."""
+
+
 class Settings(BaseSettings):
     """What every service needs to reach the stack."""
 
@@ -25,6 +30,17 @@ class Settings(BaseSettings):
     s3_access_key: str = Field("", description="This service's own S3 user.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="Its secret.")
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, apart by commas.")
+    kafka_user: str = Field("", description="Who logs in at Kafka; empty: nobody logs in.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="The Kafka user's password.")
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="How the Kafka user logs in; PLAIN sends the password itself: over TLS only."
+    )
+    kafka_tls: bool = Field(default=False, description="Whether Kafka is reached over TLS.")
+    tls_ca: OptionalPath = Field(
+        None,
+        description="PEM file of the authorities that Kafka, the object store and the ingress have their certificates "
+        "from; empty: those of the system. Postgres has its own in its DSN.",
+    )
     postgres_dsn: SecretStr = Field(
         SecretStr("postgresql://penstock@127.0.0.1:5432/penstock"), description="Where state is kept."
     )
@@ -53,13 +69,23 @@ class Settings(BaseSettings):
         15.0, gt=0, description="Seconds for a service to finish what it holds: half for work, half for records."
     )
 
+    @classmethod
+    def of(cls, env: Mapping[str, str], **more: Any) -> Self:
+        """Return the settings that `env` holds, whatever this process's own environment is; `more` is by field."""
+        prefix = cls.model_config["env_prefix"]
+        given = {name: env[variable] for name in cls.model_fields if (variable := prefix + name.upper()) in env}
+        return cls.model_validate(given | more)
+
     @property
     def buckets(self) -> tuple[str, ...]:
         """Every bucket that has to exist."""
         return (*self.input_buckets, *self.output_buckets, self.staging_bucket)
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a loop: an output that is an input would feed itself for ever."""
+        """Refuse a Kafka user without a password, and a loop: an output that is an input would feed itself for ever."""
+        if self.kafka_user and not self.kafka_password.get_secret_value():
+            msg = f"Kafka user {self.kafka_user} has no password: set PENSTOCK_KAFKA_PASSWORD"
+            raise ValueError(msg)
         if both := set(self.input_buckets) & {*self.output_buckets, self.staging_bucket}:
             names = ", ".join(sorted(both))
             msg = (

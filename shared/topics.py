@@ -107,3 +107,16 @@ dead letter, those of a service that is new too."""
 def all_topics() -> tuple[Topic, ...]:
     """Every topic that has to exist, dead letters included."""
     return TOPICS + letters_of(CONSUMERS)
+
+
+PRODUCERS: Final[Mapping[str, tuple[Topic, ...]]] = {
+    "ingest": (OBJECTS_CHANGED, SWEEPS_COMPLETED),
+    "hasher": (OBJECTS_HASHED,),
+    "etl": (ETL_LOADED, ETL_COMPLETED),
+    "ingress": (SWEEPS_REQUESTED, ETL_REQUESTED),
+    "minio": (MINIO_LIVE, MINIO_SAFE),
+}
+"""Who publishes what, the object store among them; dead letters follow from CONSUMERS."""
+
+OBSERVERS: Final = ("ingress",)
+"""Who asks how far every consumer group is behind."""

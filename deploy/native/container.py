@@ -20,6 +20,8 @@ from testcontainers.core.image import DockerImage
 from deploy.native import ports, ready, servers
 from deploy.native.install import CHECKOUT
 from deploy.native.process import Process, Program
+from shared.environment import has_kafka_users
+from shared.errors import PenstockError
 
 KAFKA_IMAGE: Final = "apache/kafka:4.1.1"
 POSTGRES_IMAGE: Final = "postgres:15-bookworm"
@@ -137,13 +139,13 @@ def processes(env: Mapping[str, str]) -> list[Process]:
 
 def _kafka(env: Mapping[str, str], state_dir: Path) -> Process:
     port, controller = int(env["PENSTOCK_KAFKA_PORT"]), int(env["PENSTOCK_KAFKA_CONTROLLER_PORT"])
-    settings = servers.KAFKA_SETTINGS.format(
-        host=ports.HOST, port=port, controller=controller, data="/var/lib/kafka/data"
-    )
+    if has_kafka_users(env):
+        raise PenstockError("PENSTOCK_KAFKA_AUTH=scram: Kafka has users in the native and the compose stack alone")
+    settings = servers.kafka_settings(env, "/var/lib/kafka/data")
     lines = [line.split("=", 1) for line in settings.splitlines() if line and not line.startswith("#")]
     box = Box(KAFKA_IMAGE, (), {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in lines})
     used = {"PENSTOCK_KAFKA_PORT": port, "PENSTOCK_KAFKA_CONTROLLER_PORT": controller}
-    program = Program("kafka", (), {}, ports=used, grace=30, patience=180, check=partial(ready.kafka, port))
+    program = Program("kafka", (), {}, ports=used, grace=30, patience=180, check=partial(ready.kafka, env))
     return Container(program, box, state_dir)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from shared.environment import FILE, ROLE_PASSWORD, USER_SECRET, read_file, resolve
+from shared.environment import FILE, KAFKA_PASSWORD, ROLE_PASSWORD, USER_SECRET, read_file, resolve
 
 EXAMPLE: Final = ".env.example"
 RANDOM: Final = "<random>"
@@ -69,7 +69,8 @@ def _expand(value: str, known: Mapping[str, str]) -> str:
 
 
 def _own_secrets(services: Iterable[str], known: Iterable[str]) -> list[str]:
-    names = [kind + service.upper() for kind in (USER_SECRET, ROLE_PASSWORD) for service in services]
+    kinds = (USER_SECRET, ROLE_PASSWORD, KAFKA_PASSWORD)
+    names = [kind + service.upper() for kind in kinds for service in services]
     return [f"{name}={secrets.token_hex(20)}" for name in names if name not in set(known)]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import random
 import socket
 from collections.abc import Mapping
@@ -28,6 +29,15 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def is_ours(port: int) -> bool:
+    """Whether a program of this user listens on `port`."""
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+            with contextlib.suppress(psutil.Error):  # it is leaving
+                return psutil.Process(one.pid).uids().effective == os.geteuid()
+    return False
 
 
 def holder(port: int) -> str:

@@ -4,16 +4,22 @@ import asyncio
 import http.client
 import logging
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import asyncpg
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from deploy.native import ports
 from deploy.native.ports import HOST
 from deploy.native.process import NotReady
+from shared.environment import PREFIX
+from shared.errors import PenstockError
+from shared.kafka import KafkaRefused
+from shared.provision.kafka_users import set_password
+from shared.provision.topics import open_admin
+from shared.settings import Settings
 
 TIMEOUT_SECONDS = 5.0
 Result = TypeVar("Result")
@@ -25,25 +31,42 @@ def run_apart(work: Coroutine[Any, Any, Result]) -> Result:
         return thread.submit(asyncio.run, work).result()
 
 
-def kafka(port: int) -> None:
-    """The broker takes clients and is in its own cluster's list, so that topics can be made."""
+def kafka(env: Mapping[str, str]) -> None:
+    """The broker takes the operator's client and is in its own cluster's list, so that topics can be made."""
+    port = int(env[f"{PREFIX}KAFKA_PORT"])
     listening(port)
-    run_apart(_kafka(port))
+    run_apart(_kafka(Settings.of(env, kafka_bootstrap=f"{HOST}:{port}"), port))
 
 
-async def _kafka(port: int) -> None:
+async def _kafka(settings: Settings, port: int) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    admin = AIOKafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=int(TIMEOUT_SECONDS * 1000))
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            await admin.start()
+        async with asyncio.timeout(TIMEOUT_SECONDS), open_admin(settings) as admin:
             cluster = await admin.describe_cluster()
-    except (KafkaError, OSError, TimeoutError) as error:
+    except KafkaRefused as refused:
+        if settings.kafka_user:
+            await _introduce_operator(settings, port)
+        raise NotReady(str(refused)) from None
+    except (PenstockError, KafkaError, OSError, TimeoutError) as error:
         raise NotReady(f"no answer to a Kafka client: {error}") from None
-    finally:
-        await admin.close()
     if not cluster["brokers"]:
         raise NotReady("the broker has not joined its cluster")
+
+
+async def _introduce_operator(settings: Settings, port: int) -> None:
+    """Set the operator's password for SCRAM, by the login that the broker's own file allows.
+
+    PLAIN sends the password, so it is used only where a program of this user listens: anybody may take a port while the
+    broker is down.
+    """
+    if not ports.is_ours(port):
+        raise NotReady(f"port {port} is held by a program of another user")
+    plain = settings.model_copy(update={"kafka_mechanism": "PLAIN"})
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await set_password(plain, settings.kafka_user, settings.kafka_password, settings.kafka_mechanism)
+    except (PenstockError, KafkaError, OSError, TimeoutError) as error:
+        raise NotReady(f"the operator cannot be made known to Kafka: {error}") from None
 
 
 def postgres(dsn: str) -> None:

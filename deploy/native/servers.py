@@ -16,10 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from deploy.native import ready
+from deploy.native import kafka_login, ready
 from deploy.native.install import Tools
 from deploy.native.ports import HOST
 from deploy.native.process import Failed, Program, as_user
+from shared.environment import has_kafka_users
 from shared.topics import MINIO_LIVE, MINIO_SAFE
 
 Env = Mapping[str, str]
@@ -31,11 +32,7 @@ KAFKA_SETTINGS: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
-advertised.listeners=PLAINTEXT://{host}:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=PLAINTEXT
+{listeners}controller.listener.names=CONTROLLER
 log.dirs={data}
 # topics come from one list in code
 auto.create.topics.enable=false
@@ -78,12 +75,13 @@ def base_env() -> dict[str, str]:
 def kafka(env: Env, tools: Tools, home: Path) -> Program:
     """Return one Kafka node that is broker and controller."""
     port, controller = int(env["PENSTOCK_KAFKA_PORT"]), int(env["PENSTOCK_KAFKA_CONTROLLER_PORT"])
-    settings, data = home / "server.properties", home / "data"
+    settings, data, logins = home / "server.properties", home / "data", home / "logins.conf"
     java = (str(tools.java), "-cp", f"{tools.kafka_jars}/*", f"-Djava.io.tmpdir={home}")
 
     def prepare() -> None:
         home.mkdir(parents=True, exist_ok=True)
-        settings.write_text(KAFKA_SETTINGS.format(host=HOST, port=port, controller=controller, data=data))
+        settings.write_text(kafka_settings(env, str(data)))
+        kafka_login.write_logins(env, logins)
         if not (data / "meta.properties").exists():
             shutil.rmtree(data, ignore_errors=True)
             name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a", 1)
@@ -91,6 +89,7 @@ def kafka(env: Env, tools: Tools, home: Path) -> Program:
 
     # the second compiler would keep a small machine's core busy for the first minute after every start
     light = ("-XX:TieredStopAtLevel=1",) if (os.cpu_count() or 1) <= SMALL_CORES else ()
+    login = (f"-Djava.security.auth.login.config={logins}",) if has_kafka_users(env) else ()
     heap = ("-Xmx512m", "-Xms128m", "-XX:+ExitOnOutOfMemoryError", *light)
     log = tuple(
         f"-Dorg.slf4j.simpleLogger.{name}"
@@ -98,12 +97,22 @@ def kafka(env: Env, tools: Tools, home: Path) -> Program:
     )
     return Program(
         name="kafka",
-        command=(*java, *heap, *log, "kafka.Kafka", str(settings)),
+        command=(*java, *heap, *log, *login, "kafka.Kafka", str(settings)),
         env=base_env(),
         ports={"PENSTOCK_KAFKA_PORT": port, "PENSTOCK_KAFKA_CONTROLLER_PORT": controller},
         grace=30,
         prepare=prepare,
-        check=partial(ready.kafka, port),
+        check=partial(ready.kafka, env),
+    )
+
+
+def kafka_settings(env: Env, data: str) -> str:
+    """Return `server.properties`; no secret is in it."""
+    return KAFKA_SETTINGS.format(
+        host=HOST,
+        controller=env["PENSTOCK_KAFKA_CONTROLLER_PORT"],
+        data=data,
+        listeners=kafka_login.listeners(env, HOST),
     )
 
 
@@ -146,6 +155,7 @@ def minio_env(env: Env, *, queue_dir: Path) -> dict[str, str]:
         "MINIO_NOTIFY_KAFKA_QUEUE_LIMIT_SAFE": "1000000",
         "MINIO_UPDATE": "off",
         **targets,
+        **{name: value for lane in lanes for name, value in kafka_login.minio_env(env, lane).items()},
     }
 
 

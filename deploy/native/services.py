@@ -10,13 +10,22 @@ from deploy.native import ready
 from deploy.native.install import CHECKOUT
 from deploy.native.process import Program
 from deploy.native.servers import base_env
-from shared.environment import PREFIX, ROLE_PASSWORD, USER_SECRET, dsn_of
+from shared.environment import KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, dsn_of, has_kafka_users
 from shared.provision.rights import RIGHTS, role_name
+from shared.provision.users import user_name
 
-OPERATOR_ONLY: Final = ("S3_ACCESS_KEY", "S3_SECRET_KEY", "TOKEN", "SECRET_KEY", "POSTGRES_PASSWORD", "READER_PASSWORD")
+OPERATOR_ONLY: Final = (
+    "S3_ACCESS_KEY",
+    "S3_SECRET_KEY",
+    "TOKEN",
+    "SECRET_KEY",
+    "POSTGRES_PASSWORD",
+    "READER_PASSWORD",
+    "KAFKA_PASSWORD",
+)
 """What no service is given by itself, beside the other services' secrets."""
 
-_SECRETS: Final = (USER_SECRET, ROLE_PASSWORD)
+_SECRETS: Final = (USER_SECRET, ROLE_PASSWORD, KAFKA_PASSWORD)
 
 ENTRUSTED: Final[Mapping[str, tuple[str, ...]]] = {"ingress": ("TOKEN", "SECRET_KEY", "S3_SECRET_KEY_PARTS")}
 """Services that need one of these all the same."""
@@ -65,6 +74,7 @@ def service_env(env: Mapping[str, str], name: str, health_port: int) -> dict[str
     known = {key: value for key, value in env.items() if key not in hidden - entrusted}
     return {
         **known,
+        **_kafka_login(env, name),
         f"{PREFIX}S3_ACCESS_KEY": f"penstock-{name.replace('_', '-')}",
         f"{PREFIX}S3_SECRET_KEY": env.get(USER_SECRET + name.upper(), ""),
         f"{PREFIX}POSTGRES_DSN": _own_dsn(env, name),
@@ -77,6 +87,12 @@ def _own_dsn(env: Mapping[str, str], name: str) -> str:
     """Return the database's address for a service: with its own role, or the operator's where that has no password."""
     dsn, password = env[f"{PREFIX}POSTGRES_DSN"], env.get(ROLE_PASSWORD + name.upper())
     return dsn_of(dsn, role_name(name), password) if password and name in RIGHTS else dsn
+
+
+def _kafka_login(env: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return the Kafka user of one service, where Kafka has users."""
+    own = (user_name(name), env.get(KAFKA_PASSWORD + name.upper(), "")) if has_kafka_users(env) else ("", "")
+    return dict(zip((f"{PREFIX}KAFKA_USER", f"{PREFIX}KAFKA_PASSWORD"), own, strict=True))
 
 
 def setup(env: Mapping[str, str]) -> Program:

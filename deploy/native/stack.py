@@ -8,11 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from pydantic import SecretStr
+
 from deploy.native import ports, ready, servers, services
 from deploy.native.install import Tools
 from deploy.native.process import Process, clear_orphans
+from shared.environment import KAFKA_PASSWORD, by_service
 from shared.errors import PenstockError
+from shared.provision.kafka_users import ensure_kafka_users
 from shared.provision.topics import ensure_topics
+from shared.settings import Settings
 from shared.topics import MINIO_LIVE, MINIO_SAFE
 
 
@@ -46,10 +51,17 @@ class Stack:
         self._process("postgres").start()
         self.start("kafka")
         on_ready("kafka")
-        ready.run_apart(ensure_topics(self.env["PENSTOCK_KAFKA_BOOTSTRAP"], (MINIO_LIVE, MINIO_SAFE)))
+        ready.run_apart(self._prepare_kafka())
         for name in ("minio", "postgres"):
             self.start(name)
             on_ready(name)
+
+    async def _prepare_kafka(self) -> None:
+        """Make what MinIO needs as it starts: its topics, and its user."""
+        operator = Settings.of(self.env)
+        await ensure_topics(operator, (MINIO_LIVE, MINIO_SAFE))
+        passwords = by_service(self.env, KAFKA_PASSWORD)
+        await ensure_kafka_users(operator, {name: SecretStr(text) for name, text in passwords.items()})
 
     def setup(self) -> str:
         """Make topics, buckets, rules and S3 users; return what the one-shot said."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError
 
-from shared.environment import FILE, PREFIX, ROLE_PASSWORD, USER_SECRET, read_file, resolve
+from shared.environment import FILE, KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, by_service, read_file, resolve
 from shared.errors import Rejected
 from shared.settings import Settings
 
@@ -29,6 +29,10 @@ class CliSettings(Settings):
     role_passwords: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="Passwords of the services' own database roles, by service; used by set-up only.",
+    )
+    kafka_passwords: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Passwords of the services' own Kafka users and of the object store's; used by set-up only.",
     )
     hasher_delete_after: bool = Field(
         default=False, description="As the hasher has it; off, set-up grants the hasher no deletes."
@@ -72,15 +76,14 @@ def load(variables: Mapping[str, str] | None = None, folder: Path | None = None)
     near = folder or Path.cwd()
     home = near if (near / FILE).is_file() or folder else CHECKOUT
     env = resolve(os.environ if variables is None else variables, read_file(home), folder=home)
-    given = {name: env[var] for name in CliSettings.model_fields if (var := PREFIX + name.upper()) in env}
-    secrets, passwords = _by_service(env, USER_SECRET), _by_service(env, ROLE_PASSWORD)
+    secrets = {
+        "user_secrets": by_service(env, USER_SECRET),
+        "role_passwords": by_service(env, ROLE_PASSWORD),
+        "kafka_passwords": by_service(env, KAFKA_PASSWORD),
+    }
     try:
-        return CliSettings.model_validate(given | {"user_secrets": secrets, "role_passwords": passwords})
+        return CliSettings.of(env, **secrets)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
         raise Rejected("SETTINGS", f"settings: {name.rstrip('_')}: {first['msg']}; mend it in .env") from None
-
-
-def _by_service(env: Mapping[str, str], prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix).lower(): value for name, value in env.items() if name.startswith(prefix)}

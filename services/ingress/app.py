@@ -136,7 +136,7 @@ async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources
     await migrate(settings.postgres_dsn, "ingress", "services.ingress.migrations")
     async with open_pool(settings.postgres_dsn, service="ingress-facts", max_size=2) as pool:
         topics = [topic.name for one in handlers.router.subscriptions for topic in one.topics]
-        await wait_out(lambda: rebuilding.rebuild_lost(pool, settings.kafka_bootstrap, handlers.router.service, topics))
+        await wait_out(lambda: rebuilding.rebuild_lost(pool, settings, handlers.router.service, topics))
         yield Resources({"facts": FactTable(pool)})
 
 

@@ -1,15 +1,17 @@
-"""What must exist before anything works: topics, buckets, S3 users, notification rules, database roles, tables.
+"""What must exist before anything works: topics, users, buckets, notification rules, database roles, tables.
 
 Every step compares first, changes only what differs and says in a line what: it may run at any time.
 Set-up runs all, `ingest` keeps the rules alive, `penstock doctor --fix` repairs.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from pydantic import SecretStr
 
 from shared.provision.buckets import ensure_buckets, ensure_rules, missing_rules
 from shared.provision.database import ensure_database
+from shared.provision.kafka_users import ensure_kafka_users
 from shared.provision.reader import ensure_reader
 from shared.provision.topics import ensure_topics
 from shared.provision.users import ensure_users
@@ -19,6 +21,7 @@ from shared.topics import all_topics
 __all__ = [
     "ensure_buckets",
     "ensure_database",
+    "ensure_kafka_users",
     "ensure_reader",
     "ensure_rules",
     "ensure_topics",
@@ -33,15 +36,19 @@ async def provision(
     secrets: Mapping[str, SecretStr],
     reader: SecretStr | None = None,
     passwords: Mapping[str, SecretStr] | None = None,
+    *,
+    kafka_passwords: Mapping[str, SecretStr] = MappingProxyType({}),
 ) -> list[str]:
     """Make everything, in the order that works: a rule needs its bucket, and its target's topic.
 
     `secrets` are those of the services' own S3 users, by service; `reader` is the password of the database role that
     reads, None leaves that role alone; `passwords` are those of the services' own database roles, by service, None
-    leaves the database alone. Needs the object store's administrator.
+    leaves the database alone; `kafka_passwords` are those of Kafka's users, used where Kafka has users. Needs the
+    administrator of the object store and of Kafka.
     """
     return [
-        *await ensure_topics(settings.kafka_bootstrap, all_topics()),
+        *await ensure_topics(settings, all_topics()),
+        *await ensure_kafka_users(settings, kafka_passwords),
         *await ensure_buckets(settings, settings.buckets),
         *await ensure_users(settings, secrets),
         *await ensure_rules(settings, settings.input_buckets),

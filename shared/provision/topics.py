@@ -8,7 +8,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
 
-from shared.errors import Outage
+from shared import kafka
+from shared.errors import Outage, Rejected, one_line
+from shared.settings import Settings
 from shared.topics import Topic
 
 _COPIES: Final = 3
@@ -18,7 +20,7 @@ _SET_ON_TOPIC: Final = 1
 """DescribeConfigs' source of a value that was set for this topic alone (KIP-226)."""
 
 
-async def ensure_topics(bootstrap: str, topics: Sequence[Topic]) -> list[str]:
+async def ensure_topics(settings: Settings, topics: Sequence[Topic]) -> list[str]:
     """Create missing topics, add missing partitions, set what is set otherwise; settings of others stay.
 
     More partitions move keys to other partitions, so a topic with more than it needs keeps them.
@@ -27,7 +29,7 @@ async def ensure_topics(bootstrap: str, topics: Sequence[Topic]) -> list[str]:
         Outage: Kafka does not answer.
 
     """
-    async with _admin(bootstrap) as admin:
+    async with open_admin(settings) as admin:
         sizes = {found["topic"]: len(found["partitions"]) for found in await admin.describe_topics()}
         missing = [topic for topic in topics if topic.name not in sizes]
         small = [topic for topic in topics if sizes.get(topic.name, topic.partitions) < topic.partitions]
@@ -100,14 +102,24 @@ def _raise_for(code: int, name: str, text: str | None) -> None:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="penstock-set-up")
+async def open_admin(settings: Settings) -> AsyncIterator[Any]:
+    """Give an admin client of the operator.
+
+    Raises:
+        Outage: Kafka does not answer.
+        Rejected: ACCESS_DENIED when the user is not the operator.
+
+    """
+    admin = AIOKafkaAdminClient(**kafka.connection(settings), client_id="penstock-set-up")
     try:
-        await admin.start()
+        async with kafka.explained(settings):
+            await admin.start()
         yield admin
+    except kafka.DENIED as error:
+        raise Rejected("ACCESS_DENIED", str(kafka.KafkaDenied(settings, one_line(error)))) from error
     except KafkaError as error:
         if not error.retriable:
             raise
-        raise Outage(f"Kafka at {bootstrap} does not take topics: {error}") from error
+        raise Outage(f"Kafka at {settings.kafka_bootstrap} cannot be set up: {error}") from error
     finally:
         await admin.close()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from shared import tls
 from shared.errors import Outage, Rejected
 from shared.provision.policies import POLICIES, policy
 from shared.settings import Settings
@@ -122,7 +123,7 @@ class _Admin:
         try:
             answer = getattr(self._client, command)(*args, **kwargs)
         except HTTPError as error:
-            raise self._outage(type(error).__name__) from error
+            raise self._outage(tls.failure(error) or type(error).__name__) from error
         except MinioAdminException as error:
             refused = _refusal(str(error))
             if refused.status >= _SERVER_ERROR:
@@ -158,5 +159,7 @@ def _client(settings: Settings, user: str, secret: SecretStr) -> "MinioAdmin":
         credentials=StaticProvider(user, secret.get_secret_value()),
         region=settings.s3_region,
         secure=url.scheme == "https",
-        http_client=PoolManager(timeout=Timeout(connect=5, read=60), retries=Retry(0)),
+        http_client=PoolManager(
+            timeout=Timeout(connect=5, read=60), retries=Retry(0), ssl_context=tls.context(settings)
+        ),
     )

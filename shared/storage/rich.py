@@ -13,6 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from shared import tls
 from shared.settings import Settings
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.objects import ObjectRef
@@ -41,6 +42,7 @@ async def open_client(settings: Settings) -> AsyncIterator[Any]:
         aws_access_key_id=settings.s3_access_key,
         aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
         region_name=settings.s3_region,
+        verify=settings.tls_ca and str(settings.tls_ca),
         config=_CONFIG,
     ) as client:
         yield client
@@ -57,5 +59,5 @@ def sorted_errors(settings: Settings, action: str, ref: ObjectRef) -> Iterator[N
         status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
         raise Failure(action, ref, status, "" if code.isdigit() else code).meaning(settings) from error
     except _NETWORK as error:
-        reason = f"connection failed ({type(error).__name__})"
+        reason = tls.failure(error) or f"connection failed ({type(error).__name__})"
         raise Failure(action, ref, None, detail=reason).meaning(settings) from error

@@ -21,6 +21,7 @@ import aiohttp
 from typing_extensions import Buffer
 from yarl import URL
 
+from shared import tls
 from shared.errors import Kind, Outage, Rejected, kind_of
 from shared.settings import Settings
 from shared.storage.credentials import CredentialCheck
@@ -58,7 +59,7 @@ async def open_store(settings: Settings) -> AsyncIterator["S3"]:
     require_credentials(settings)
     journal = OpenUploads(settings.state_dir)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls.context(settings)),
         timeout=TIMEOUT,
         auto_decompress=False,
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
@@ -337,7 +338,7 @@ class S3:
         except aiohttp.InvalidURL as error:
             raise _unsendable(ref) from error
         except _NETWORK as error:
-            reason = f"connection failed ({type(error).__name__})"
+            reason = tls.failure(error) or f"connection failed ({type(error).__name__})"
             raise Failure(action, ref, None, detail=reason).meaning(self._settings) from error
 
 

@@ -52,7 +52,7 @@ def root(world):
 def nothing_left_to_do(stack):
     """Let no service of a later test be asked for loads of tables that are gone."""
     yield
-    Kafka(stack.env["PENSTOCK_KAFKA_BOOTSTRAP"]).skip("etl", "etl.requested.v1")
+    Kafka(stack.env).skip("etl", "etl.requested.v1")
 
 
 @pytest.fixture

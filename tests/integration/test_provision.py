@@ -56,7 +56,7 @@ def name() -> str:
 
 async def settled(settings: Settings, topics: list[Topic]) -> None:
     """Wait until the broker shows what it was told: it answers before it has spread the news."""
-    while await ensure_topics(settings.kafka_bootstrap, topics):
+    while await ensure_topics(settings, topics):
         pass
 
 
@@ -78,20 +78,20 @@ async def test_all_is_made_once_and_then_nothing_changes(admin, secrets):
 
 async def test_a_topic_is_made_grown_and_configured(admin, name):
     topic = Topic(name, partitions=2)
-    assert await ensure_topics(admin.kafka_bootstrap, [topic]) == [f"topic {name}: created with 2 partitions"]
+    assert await ensure_topics(admin, [topic]) == [f"topic {name}: created with 2 partitions"]
     await settled(admin, [topic])
     other = replace(topic, partitions=3, retention_ms=1000, compacted=True)
-    assert await ensure_topics(admin.kafka_bootstrap, [other]) == [
+    assert await ensure_topics(admin, [other]) == [
         f"topic {name}: partitions raised from 2 to 3",
         f"topic {name}: set retention.ms=1000, cleanup.policy=compact,delete",
     ]
     await settled(admin, [other])
-    assert await ensure_topics(admin.kafka_bootstrap, [replace(other, partitions=1)]) == []
+    assert await ensure_topics(admin, [replace(other, partitions=1)]) == []
 
 
 async def test_what_others_set_on_a_topic_stays(admin, name):
     topic = Topic(name, partitions=1)
-    await ensure_topics(admin.kafka_bootstrap, [topic])
+    await ensure_topics(admin, [topic])
     client = AIOKafkaAdminClient(bootstrap_servers=admin.kafka_bootstrap)
     await client.start()
     await _alter(client, name, {"max.message.bytes": "2000000"})
@@ -99,7 +99,7 @@ async def test_what_others_set_on_a_topic_stays(admin, name):
     while (await own_config(admin, topic)).get("max.message.bytes") is None:
         pass
     changed = replace(topic, retention_ms=1000)
-    await ensure_topics(admin.kafka_bootstrap, [changed])
+    await ensure_topics(admin, [changed])
     await settled(admin, [changed])
     assert await own_config(admin, topic) == {"max.message.bytes": "2000000", **changed.config}
 
@@ -107,16 +107,16 @@ async def test_what_others_set_on_a_topic_stays(admin, name):
 async def test_five_at_once_make_one(admin, name):
     small, large = Topic(name, partitions=1), Topic(name, partitions=4)
     for wanted in (small, large):
-        await asyncio.gather(*(ensure_topics(admin.kafka_bootstrap, [wanted]) for _ in range(5)))
+        await asyncio.gather(*(ensure_topics(admin, [wanted]) for _ in range(5)))
         await settled(admin, [wanted])
     await asyncio.gather(*(ensure_buckets(admin, [name]) for _ in range(5)))
     await asyncio.gather(*(ensure_rules(admin, [name]) for _ in range(5)))
     assert await missing_rules(admin, [name]) == []
 
 
-async def test_kafka_that_does_not_answer_is_an_outage(unused_tcp_port):
+async def test_kafka_that_does_not_answer_is_an_outage(admin, unused_tcp_port):
     with pytest.raises(Outage, match=str(unused_tcp_port)):
-        await ensure_topics(f"127.0.0.1:{unused_tcp_port}", [Topic("x")])
+        await ensure_topics(admin.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{unused_tcp_port}"}), [Topic("x")])
 
 
 async def test_rules_of_others_stay(admin, name):

@@ -36,3 +36,8 @@ class Console:
 
     def json(self, *words, code=0, **env):
         return json.loads(self.run(*words, "--json", code=code, **env)[0])
+
+    def faults(self):
+        """Return what `penstock doctor` finds wrong with the servers of a stack that no supervisor watches."""
+        found, _ = self.start("doctor", "--json", "--no-probe").communicate(timeout=120)
+        return [one for one in json.loads(found)["findings"] if not one["ok"] and one["name"] != "processes"]

@@ -14,6 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
 from shared import tolerant
+from shared.kafka import connection
+from shared.settings import Settings
 
 T = TypeVar("T")
 Headers = Sequence[tuple[str, bytes]]
@@ -47,10 +49,10 @@ class Fact:
 
 
 class Kafka:
-    """The broker of a stack."""
+    """The broker of a stack, as its operator."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._options = connection(Settings.of(env))
 
     def names(self) -> list[str]:
         """Return every topic that is not the broker's own."""
@@ -82,7 +84,7 @@ class Kafka:
 
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        admin = AIOKafkaAdminClient(**self._options)
         try:
             await admin.start()
             yield admin
@@ -99,7 +101,7 @@ class Kafka:
 
     async def _consumer(self, **options: Any) -> AIOKafkaConsumer:
         tolerant.install()  # what hostile records a test leaves behind, the next one reads too
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, enable_auto_commit=False, **options)
+        consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False, **options)
         await consumer.start()
         return consumer
 
@@ -120,7 +122,7 @@ class Kafka:
             await consumer.stop()
 
     async def _send(self, records: Sequence[tuple[str, bytes | None, bytes | None, Headers]]) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all", max_request_size=4 << 20)
+        producer = AIOKafkaProducer(**self._options, acks="all", max_request_size=4 << 20)
         await producer.start()
         try:
             for topic, key, value, headers in records:

@@ -62,13 +62,14 @@ class World:
 
     def __post_init__(self) -> None:
         env = self.stack.env
-        self.kafka, self.database = Kafka(env["PENSTOCK_KAFKA_BOOTSTRAP"]), Database(env["PENSTOCK_POSTGRES_DSN"])
+        self.kafka, self.database = Kafka(env), Database(env["PENSTOCK_POSTGRES_DSN"])
         self.s3: Any = boto3.client(  # type: ignore[no-untyped-call]
             "s3",
             endpoint_url=env["PENSTOCK_S3_ENDPOINT"],
             aws_access_key_id=env["PENSTOCK_S3_ACCESS_KEY"],
             aws_secret_access_key=env["PENSTOCK_S3_SECRET_KEY"],
             region_name="us-east-1",
+            verify=env.get("PENSTOCK_TLS_CA"),
             config=_CONFIG,
         )
 

@@ -5,8 +5,10 @@ import json
 import pytest
 import yaml
 
-from deploy.native import install, services
+from deploy import compose
+from deploy.native import install, kafka_login, services
 from deploy.native.install import CHECKOUT
+from shared.provision.kafka_rights import USERS
 from shared.provision.policies import POLICIES
 from shared.provision.rights import READER, RIGHTS
 
@@ -52,3 +54,51 @@ def test_pgadmin_knows_the_database_and_comes_when_it_is_asked_for():
     assert COMPOSE["pgadmin"]["profiles"] == ["tools"]
     (server,) = json.loads((CHECKOUT / "deploy/pgadmin/servers.json").read_text())["Servers"].values()
     assert (server["Host"], server["Username"], server["MaintenanceDB"]) == ("postgres", READER, "penstock")
+
+
+KAFKA_USERS = yaml.safe_load((CHECKOUT / compose.KAFKA_USERS).read_text())
+
+
+def test_kafka_has_users_where_it_is_asked_for():
+    assert compose.files({"PENSTOCK_KAFKA_AUTH": "scram"}) == ["-f", "docker-compose.yml", "-f", compose.KAFKA_USERS]
+    assert compose.files({"PENSTOCK_KAFKA_AUTH": "none"}) == compose.files({}) == []
+
+
+def test_with_users_kafka_is_set_up_as_without_docker():
+    wanted = dict(line.split("=", 1) for line in kafka_login.WITH_USERS.splitlines())
+    given = {**COMPOSE["kafka"]["environment"], **KAFKA_USERS["services"]["kafka"]["environment"]}
+    for name, value in wanted.items():
+        if not name.startswith(("listeners", "advertised", "listener.security", "inter.broker")):
+            assert given[f"KAFKA_{name.upper().replace('.', '_')}"] == value.format(operator="penstock"), name
+    assert "PLAINTEXT" not in given["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].replace("SASL_PLAINTEXT", "")
+
+
+def test_each_listener_knows_the_operator_and_clients_log_in_by_scram_too():
+    text = KAFKA_USERS["configs"]["kafka-logins"]["content"]
+    assert text.count('username="penstock"') == text.count("user_penstock=") == 3
+    assert text.count("ScramLoginModule required;") == 2
+    assert [line.split(".")[0] for line in text.splitlines() if line.endswith("KafkaServer {")] == [
+        "inside",
+        "outside",
+        "controller",
+    ]
+
+
+@pytest.mark.parametrize("name", services.found())
+def test_a_service_has_its_own_kafka_user_and_nobody_elses_password(name):
+    given = KAFKA_USERS["services"][name]["environment"]
+    assert given["PENSTOCK_KAFKA_USER"] == f"penstock-{name}"
+    assert given["PENSTOCK_KAFKA_PASSWORD"].startswith(f"${{PENSTOCK_KAFKA_PASSWORD_{name.upper()}:?")
+    assert set(given) == {"PENSTOCK_KAFKA_USER", "PENSTOCK_KAFKA_PASSWORD"}
+
+
+def test_set_up_knows_every_kafka_password_and_logs_in_as_kafka_s_file_allows():
+    given = KAFKA_USERS["services"]["setup"]["environment"]
+    assert {f"PENSTOCK_KAFKA_PASSWORD_{name.upper()}" for name in USERS} <= set(given)
+    assert given["PENSTOCK_KAFKA_MECHANISM"] == "PLAIN"
+    lanes = KAFKA_USERS["services"]["minio"]["environment"]
+    env = {
+        "PENSTOCK_KAFKA_AUTH": "scram",
+        "PENSTOCK_KAFKA_PASSWORD_MINIO": "${PENSTOCK_KAFKA_PASSWORD_MINIO:?run make up}",
+    }
+    assert lanes == {**kafka_login.minio_env(env, "LIVE"), **kafka_login.minio_env(env, "SAFE")}

@@ -21,10 +21,13 @@ from services.cli.adapters.trouble import reaching, why, within
 from services.cli.core import findings
 from services.cli.core.findings import FIX, START, Finding
 from services.cli.settings import CliSettings
+from shared import tls
 from shared.environment import ROLE_PASSWORD
 from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.lags import partitions_of
 from shared.provision import grants, missing_rules
+from shared.provision.kafka_rights import USERS
+from shared.provision.kafka_users import accepts
 from shared.provision.policies import POLICIES
 from shared.provision.rights import READER, RIGHTS, role_name
 from shared.provision.users import user_name
@@ -78,7 +81,7 @@ def _server_version(settings: CliSettings) -> str:
 
     url = urlsplit(settings.s3_endpoint)
     keys = StaticProvider(settings.s3_access_key, settings.s3_secret_key.get_secret_value())
-    web = PoolManager(timeout=SECONDS, retries=False)
+    web = PoolManager(timeout=SECONDS, retries=False, ssl_context=tls.context(settings))
     admin = MinioAdmin(endpoint=url.netloc, credentials=keys, secure=url.scheme == "https", http_client=web)
     try:
         info = json.loads(admin.info())
@@ -86,7 +89,8 @@ def _server_version(settings: CliSettings) -> str:
     except HTTPError as error:
         raise ConnectionRefusedError(errno.ECONNREFUSED, str(error)) from error
     except (MinioAdminException, ValueError, LookupError):
-        return str(httpx.get(settings.s3_endpoint, timeout=SECONDS, trust_env=False).headers.get("Server", "unknown"))
+        answer = httpx.get(settings.s3_endpoint, timeout=SECONDS, verify=tls.context(settings), trust_env=False)
+        return str(answer.headers.get("Server", "unknown"))
 
 
 async def ports(settings: CliSettings) -> list[Finding]:
@@ -165,6 +169,19 @@ async def _user(settings: CliSettings, service: str) -> Finding:
     return Finding(f"S3 user {name}", ok=True, detail="may do its work")
 
 
+async def kafka_users(settings: CliSettings) -> list[Finding]:
+    """See that Kafka accepts each user whose password is known here, where it has users."""
+    names = [name for name in USERS if settings.kafka_user and name in settings.kafka_passwords]
+    return await asyncio.gather(*(_kafka_user(settings, name) for name in names))
+
+
+async def _kafka_user(settings: CliSettings, name: str) -> Finding:
+    user = user_name(name)
+    async with within(SECONDS, kafka.name_of(settings)):
+        ok = await accepts(settings, user, settings.kafka_passwords[name])
+    return Finding(f"Kafka user {user}", ok=ok, detail="may log in" if ok else "is refused", fix=FIX)
+
+
 async def reader(settings: CliSettings) -> list[Finding]:
     """See that tools that read get in with their password, where they are given one, and find every view."""
     if not (password := settings.reader_password.get_secret_value()):
@@ -228,7 +245,10 @@ async def clocks(settings: CliSettings) -> list[Finding]:
 
 
 async def _clock_of_store(settings: CliSettings) -> Finding:
-    async with within(SECONDS, s3.name_of(settings)), httpx.AsyncClient(timeout=SECONDS, trust_env=False) as client:
+    async with (
+        within(SECONDS, s3.name_of(settings)),
+        httpx.AsyncClient(timeout=SECONDS, verify=tls.context(settings), trust_env=False) as client,
+    ):
         sent = datetime.now(UTC)
         try:
             answer = await client.head(settings.s3_endpoint)

@@ -1,6 +1,7 @@
 """The ingress over HTTP, for whoever reaches nothing else: its answers as values, its refusals as one line."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from services.cli.adapters.upload import Manners, check_unchanged
 from services.cli.core.address import Address
 from services.cli.core.sse import EventReader, ServerEvent
 from services.cli.settings import CliSettings
+from shared import tls
 from shared.errors import Outage, PenstockError, Rejected
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0, write=60.0, read=60.0)
@@ -29,19 +31,21 @@ Progress = Callable[[int], object]
 class Ingress:
     """A client of one ingress; every method raises Outage or Rejected in one line with cause and mend."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, verify: ssl.SSLContext) -> None:
         self.url = url.rstrip("/")
         if not token.isascii() or not all(char.isprintable() for char in token):
             raise Rejected("BAD_TOKEN", "PENSTOCK_TOKEN holds characters that no token has; copy it again")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         # a proxy of the environment would read the token of a request without TLS
         by_proxy = self.url.lower().startswith("https:")
-        self._client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=by_proxy)
+        self._client = httpx.AsyncClient(
+            base_url=self.url, headers=headers, timeout=TIMEOUT, verify=verify, trust_env=by_proxy
+        )
 
     @classmethod
     def of(cls, settings: CliSettings, url: str = "") -> Self:
         """Return a client of the ingress at `url`, or of the stack's own, with the operator's token."""
-        return cls(url or settings.http_url, settings.token.get_secret_value())
+        return cls(url or settings.http_url, settings.token.get_secret_value(), tls.context(settings))
 
     async def __aenter__(self) -> Self:
         """Open it for a block."""

@@ -16,6 +16,7 @@ from services.cli.settings import CliSettings
 from shared import tolerant
 from shared.errors import Rejected
 from shared.events import Event
+from shared.kafka import connection, explained
 from shared.lags import partitions_of, places_of
 from shared.middleware.envelope import headers_for
 
@@ -50,11 +51,9 @@ async def ping(settings: CliSettings, seconds: float = SECONDS) -> None:
 @asynccontextmanager
 async def open_admin(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
     """Open an admin client."""
-    admin: Any = AIOKafkaAdminClient(
-        bootstrap_servers=settings.kafka_bootstrap, client_id=CLIENT, request_timeout_ms=REQUEST_MS
-    )
+    admin: Any = AIOKafkaAdminClient(**connection(settings), client_id=CLIENT, request_timeout_ms=REQUEST_MS)
     try:
-        async with within(seconds, name_of(settings)):
+        async with within(seconds, name_of(settings)), explained(settings):
             await admin.start()
         with reaching(name_of(settings)):
             yield admin
@@ -67,7 +66,7 @@ async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncI
     """Open a consumer without a group: it moves nobody's offsets and balances nobody's partitions."""
     tolerant.install()
     reader: Any = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **connection(settings),
         client_id=CLIENT,
         group_id=None,
         enable_auto_commit=False,
@@ -76,7 +75,7 @@ async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncI
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
     )
     try:
-        async with within(seconds, name_of(settings)):
+        async with within(seconds, name_of(settings)), explained(settings):
             await reader.start()
         with reaching(name_of(settings)):
             yield reader
@@ -88,7 +87,7 @@ async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncI
 async def open_producer(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
     """Open a producer: acknowledged by all replicas, idempotent."""
     producer: Any = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap,
+        **connection(settings),
         client_id=CLIENT,
         acks="all",
         enable_idempotence=True,
@@ -96,7 +95,7 @@ async def open_producer(settings: CliSettings, seconds: float = SECONDS) -> Asyn
         max_request_size=MAX_REQUEST_BYTES,
     )
     try:
-        async with within(seconds, name_of(settings)):
+        async with within(seconds, name_of(settings)), explained(settings):
             await producer.start()
         with reaching(name_of(settings)):
             yield producer

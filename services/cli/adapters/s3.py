@@ -36,6 +36,7 @@ def open_s3(settings: CliSettings, *, connections: int = 10, attempts: int = 3) 
         "s3",
         endpoint_url=settings.s3_endpoint,
         region_name=settings.s3_region,
+        verify=settings.tls_ca and str(settings.tls_ca),
         aws_access_key_id=settings.s3_access_key,
         aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
         config=config,

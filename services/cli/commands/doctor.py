@@ -26,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "buckets": checks.buckets,
     "notification rules": checks.rules,
     "S3 users": checks.users,
+    "Kafka users": checks.kafka_users,
     "database role": checks.reader,
     "database roles": checks.roles,
     "clocks": checks.clocks,
@@ -77,7 +78,12 @@ async def _mend(settings: CliSettings, *, tell: bool) -> list[str]:
     """Make what is missing; when that fails, the checks tell what stands in the way."""
     try:
         with reaching("mending"):
-            changed = await provision(settings, settings.user_secrets, *settings.database_passwords)
+            changed = await provision(
+                settings,
+                settings.user_secrets,
+                *settings.database_passwords,
+                kafka_passwords=settings.kafka_passwords,
+            )
     except PenstockError as error:
         note(f"penstock: doctor: {error}", style="red")
         return []

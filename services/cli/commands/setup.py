@@ -19,7 +19,7 @@ SERVERS: tuple[Ping, ...] = (kafka.ping, s3.ping, database.ping)
 
 
 async def setup(*, timeout: float = 60, json: Json = False) -> int:  # noqa: ASYNC109 - a flag of the command
-    """Make topics, buckets, notification rules, S3 users, database roles and tables.
+    """Make topics, Kafka and S3 users, buckets, notification rules, database roles and tables.
 
     Waits for the servers first; what is right already is left alone.
 
@@ -36,7 +36,12 @@ async def setup(*, timeout: float = 60, json: Json = False) -> int:  # noqa: ASY
     settings = load()
     await asyncio.gather(*(_wait_for(ping, settings, timeout) for ping in SERVERS))
     with reaching("set-up"):
-        changed = await provision(settings, settings.user_secrets, *settings.database_passwords)
+        changed = await provision(
+            settings,
+            settings.user_secrets,
+            *settings.database_passwords,
+            kafka_passwords=settings.kafka_passwords,
+        )
     if json:
         emit({"changed": changed})
         return 0

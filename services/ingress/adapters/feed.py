@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from services.ingress.adapters.facts import CHANNEL
 from services.ingress.core.facts import Fact
 from services.ingress.core.problems import Problem
+from shared import tls
 from shared.errors import Outage, one_line
 from shared.patience import wait_out
 from shared.postgres import CONNECT_SECONDS
@@ -124,7 +125,7 @@ class Feed:
                 server_settings={"application_name": "penstock-ingress-listen"},
             )
         except OSError as error:
-            raise Outage(f"Postgres does not answer: {one_line(error)}") from error
+            raise Outage(f"Postgres does not answer: {tls.failure(error) or one_line(error)}") from error
         try:
             wakeups = Wakeups(self.wake)
             await connection.add_listener(CHANNEL, lambda *_: wakeups.notify())

@@ -13,6 +13,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from services.ingress.core.groups import Pace
 from services.ingress.settings import IngressSettings
+from shared import kafka
 from shared.errors import Outage
 from shared.lags import lag_of_groups
 from shared.topics import CONSUMERS
@@ -26,7 +27,7 @@ class Groups:
     """Asks the broker when it is asked; between two looks it knows nothing."""
 
     def __init__(self, settings: IngressSettings) -> None:
-        self._servers = settings.kafka_bootstrap
+        self._settings = settings
         self._pace = Pace()
         self._last_seen: dict[str, datetime] = {}
         self._turn = asyncio.Lock()
@@ -60,7 +61,7 @@ class Groups:
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[tuple[Any, Any]]:
         """Give an admin client, and a consumer without a group: it moves nobody's offsets."""
-        name: dict[str, Any] = {"bootstrap_servers": self._servers, "client_id": "penstock-ingress-stats"}
+        name: dict[str, Any] = {**kafka.connection(self._settings), "client_id": "penstock-ingress-stats"}
         async with AsyncExitStack() as stack:
             admin: Any = AIOKafkaAdminClient(**name)
             stack.push_async_callback(admin.close)

@@ -10,8 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from shared import kafka
 from shared.errors import one_line
 from shared.postgres import Pool
+from shared.settings import Settings
 
 log = structlog.get_logger()
 
@@ -22,7 +24,7 @@ LEAVE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 0.5
 
 
-async def rebuild_lost(pool: Pool, bootstrap: str, group: str, topics: Sequence[str]) -> None:
+async def rebuild_lost(pool: Pool, settings: Settings, group: str, topics: Sequence[str]) -> None:
     """Let `group` begin at the oldest record when the row that says it has read all is missing; once, whoever comes.
 
     A group with other members is left alone: their places would overwrite what is set here. The next start tries again.
@@ -32,7 +34,7 @@ async def rebuild_lost(pool: Pool, bootstrap: str, group: str, topics: Sequence[
         if await connection.fetchval("SELECT true FROM ingress.rebuilt WHERE what = $1", WHAT):
             return
         try:
-            partitions = await _begin_again(bootstrap, group, topics)
+            partitions = await _begin_again(settings, group, topics)
         except KafkaError as error:
             if error.retriable:
                 raise
@@ -45,10 +47,11 @@ async def rebuild_lost(pool: Pool, bootstrap: str, group: str, topics: Sequence[
         log.info("facts.rebuilding", partitions=partitions)
 
 
-async def _begin_again(bootstrap: str, group: str, topics: Sequence[str]) -> int | None:
+async def _begin_again(settings: Settings, group: str, topics: Sequence[str]) -> int | None:
     """Set a group to the beginning; return how many partitions that are, None while it has members."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id=CLIENT)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, client_id=CLIENT, group_id=group, enable_auto_commit=False)
+    options = {**kafka.connection(settings), "client_id": CLIENT}
+    admin = AIOKafkaAdminClient(**options)
+    consumer = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
     try:
         await admin.start()
         if not await _is_left(admin, group):
