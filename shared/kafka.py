@@ -29,6 +29,7 @@ MECHANISMS: Final[Mapping[str, type[BaseSecurity]]] = MappingProxyType(
 )
 REQUEST_MS: Final = 5_000
 GRANT: Final = "run `penstock setup`, or grant the ACL"
+OTHER_PROTOCOL: Final = {True: "plain text (PENSTOCK_KAFKA_TLS=off)", False: "TLS (PENSTOCK_KAFKA_TLS=on)"}
 FIX: Final = "check PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD, or run `penstock setup`"
 _GROUP: Final = 0
 """FindCoordinator's type of a consumer group's coordinator."""
@@ -124,7 +125,7 @@ def _meaning(settings: Settings, error: BaseException) -> Outage:
     if isinstance(error, kafka_errors.IllegalSaslStateError):
         return KafkaRefused(settings, "nobody logs in there", "unset PENSTOCK_KAFKA_USER, or use another port")
     if isinstance(error, kafka_errors.KafkaConnectionError | ConnectionResetError):
-        fix = "it may expect a user (PENSTOCK_KAFKA_USER) or TLS (PENSTOCK_KAFKA_TLS=on)"
+        fix = f"it may expect a user (PENSTOCK_KAFKA_USER), or {OTHER_PROTOCOL[settings.kafka_tls]}"
         return KafkaRefused(settings, "it closes the connection without an answer", fix)
     why = str(error) or "no answer in time"
     return Outage(f"Kafka at {settings.kafka_bootstrap} does not answer: {why}")

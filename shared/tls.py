@@ -34,8 +34,8 @@ def _context(authorities: Path | None) -> ssl.SSLContext:
 
 def failure(error: BaseException) -> str:
     """Return what TLS failed of and the fix, in one line; empty when `error` has another cause."""
-    found = next((one for one in _causes(error) if isinstance(one, ssl.SSLError)), None)
-    if found is None:
+    found = next((one for one in _causes(error) if _is_openssl_own(one)), None)
+    if not isinstance(found, ssl.SSLError):
         return ""
     if isinstance(found, ssl.SSLCertVerificationError):
         message = found.verify_message.rstrip(".").lower()
@@ -44,6 +44,12 @@ def failure(error: BaseException) -> str:
         return f"its certificate is not trusted ({message}): set PENSTOCK_TLS_CA to the PEM file of its authority"
     reason = (found.reason or type(found).__name__).replace("_", " ").lower()
     return f"no TLS connection ({reason}): the server may not speak TLS on this port, or ours is another version"
+
+
+def _is_openssl_own(error: BaseException) -> bool:
+    """Whether this is OpenSSL's error and not one that a library made of it, which has no details."""
+    is_certificate = isinstance(error, ssl.SSLCertVerificationError)
+    return hasattr(error, "verify_message") if is_certificate else isinstance(error, ssl.SSLError)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

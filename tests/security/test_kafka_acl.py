@@ -26,7 +26,7 @@ from shared.provision.topics import ensure_topics, open_admin
 from shared.settings import Settings
 from shared.topics import CONSUMERS, MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED, PRODUCERS, all_topics
 from tests.support import ingress, own_stack
-from tests.support.console import Console
+from tests.support.console import Console, faults
 from tests.support.kafka_user import logged_in
 from tests.support.waiting import until
 from tests.support.world import World
@@ -257,11 +257,14 @@ def test_a_service_is_given_its_own_kafka_user_and_no_other(stack: Stack) -> Non
     assert not [name for name in given if name.startswith("PENSTOCK_KAFKA_PASSWORD_")]
 
 
+async def test_the_doctor_finds_all_well(stack: Stack) -> None:
+    assert await faults(stack) == []
+
+
 def test_the_console_works_as_the_operator(world: World) -> None:
     world.serve("etl")
     ingress.serve(world)
     console = Console(world.stack.env, world.stack.state_dir)
-    until(lambda: console.faults() == [], 90, console.faults, every=1)
     console.run("dlq", "list")
     console.run("sweep", "inbox")
 

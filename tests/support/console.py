@@ -7,6 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.cli.adapters import checks
+from services.cli.commands.doctor import CHECKS
+from services.cli.settings import load
+
 PENSTOCK = Path(sys.executable).with_name("penstock")
 
 
@@ -37,7 +41,12 @@ class Console:
     def json(self, *words, code=0, **env):
         return json.loads(self.run(*words, "--json", code=code, **env)[0])
 
-    def faults(self):
-        """Return what `penstock doctor` finds wrong with the servers of a stack that no supervisor watches."""
-        found, _ = self.start("doctor", "--json", "--no-probe").communicate(timeout=120)
-        return [one for one in json.loads(found)["findings"] if not one["ok"] and one["name"] != "processes"]
+
+async def faults(stack):
+    """Return what `penstock doctor` finds wrong with the servers of a stack that no supervisor watches.
+
+    One check after the other: a busy machine does not answer all at once in their time.
+    """
+    settings = load(stack.env, stack.state_dir)
+    named = [(name, check) for name, check in CHECKS.items() if name not in {"processes", "disk"}]
+    return [one for name, check in named for one in await checks.run(name, check, settings) if not one.ok]
