@@ -48,8 +48,8 @@ def failure(error: BaseException) -> str:
 
 def _is_openssl_own(error: BaseException) -> bool:
     """Whether this is OpenSSL's error and not one that a library made of it, which has no details."""
-    is_certificate = isinstance(error, ssl.SSLCertVerificationError)
-    return hasattr(error, "verify_message") if is_certificate else isinstance(error, ssl.SSLError)
+    detail = "verify_message" if isinstance(error, ssl.SSLCertVerificationError) else "reason"
+    return isinstance(error, ssl.SSLError) and hasattr(error, detail)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
