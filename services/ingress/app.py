@@ -16,6 +16,7 @@ from services.ingress.adapters.assets import PATH, Assets
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.downloads import Downloads
+from services.ingress.adapters.ended import EndedUploads
 from services.ingress.adapters.facts import FactTable
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.groups import Groups
@@ -93,6 +94,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
         replacements = Replacements(store, uploads, settings.staging_bucket)
         facts, hooks, sender = FactTable(pool), WebhookTable(pool), Sender(settings)
         feed = Feed(facts, most=settings.events_streams)
+        tokens.when_ended(feed.wake)
         app.state.doors = Doors(
             settings=settings,
             store=store,
@@ -122,6 +124,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
                     tokens.keep_fresh,
                     tus.keep_tidy,
                     parts.keep_tidy,
+                    EndedUploads(tokens, tus, parts).run,
                     replacements.keep_finished,
                     partial(feed.listen, settings.postgres_dsn),
                     partial(workers.forget_old, facts, timedelta(days=settings.facts_kept_days)),

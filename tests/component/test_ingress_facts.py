@@ -285,7 +285,7 @@ async def test_a_name_that_leads_into_our_network_is_refused_whatever_else_it_le
     async with front.client() as client:
         answer = await client.post("/webhooks", json={"url": "https://hook.example/"})
     assert (answer.status_code, answer.json()["code"]) == (422, "TARGET_NOT_ALLOWED")
-    assert await front.doors.webhooks.all() == []
+    assert await front.doors.webhooks.all(None) == []
 
 
 async def test_a_delivery_goes_to_the_address_that_was_checked_under_the_name_that_was_given(front, monkeypatch):

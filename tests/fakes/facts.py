@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from services.ingress.adapters.token_table import ended_maker
 from services.ingress.core.facts import Fact
 from shared.errors import Outage, Rejected
 
@@ -52,22 +53,38 @@ class MemoryFacts:
 
 
 class MemoryWebhooks:
-    """`ingress.webhooks`, as far as routes ask."""
+    """`ingress.webhooks`, as far as routes ask; whose they are, the table of tokens knows."""
 
-    def __init__(self):
+    def __init__(self, tokens):
         self.kept = {}
+        self.tokens = tokens
 
     async def add(self, hook):
+        if not self.tokens.holds(hook.token_id):
+            raise ended_maker()
         self.kept[hook.id] = hook
         return hook
 
-    async def all(self):
-        return list(self.kept.values())
+    async def all(self, made_by):
+        line = None if made_by is None else self.tokens.line_of(made_by)
+        return [one for one in self.kept.values() if line is None or one.token_id in line]
 
-    async def get(self, number):
-        if number not in self.kept:
+    async def get(self, number, made_by):
+        found = next((one for one in await self.all(made_by) if one.id == number), None)
+        if found is None:
             raise Rejected("NO_SUCH_WEBHOOK", "there is no such webhook: GET /webhooks lists them")
-        return self.kept[number]
+        return found
+
+    async def require_held(self, number):
+        if not self.tokens.holds(self.kept[number].token_id):
+            raise Rejected("TOKEN_ENDED", "the token that made this webhook was revoked or has expired")
+
+    async def retry(self, number):
+        await self.require_held(number)
+        return 0
+
+    async def failures(self, _number, _after, _limit):
+        return []
 
     async def remove(self, number):
         del self.kept[number]

@@ -8,6 +8,7 @@ import httpx
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.downloads import Downloads
+from services.ingress.adapters.ended import EndedUploads
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.parts import PartUploads
 from services.ingress.adapters.replacement import Replacements
@@ -61,11 +62,13 @@ class Front:
             groups=MemoryGroups(),
             facts=self.facts,
             feed=Feed(self.facts, most=self.settings.events_streams),
-            webhooks=MemoryWebhooks(),
+            webhooks=MemoryWebhooks(self.table),
             sender=Sender(self.settings),
             tables=MemoryTables(),
             loads=MemoryLoads(self.settings.key_bytes),
         )
+        self.doors.tokens.when_ended(self.doors.feed.wake)
+        self.ended = EndedUploads(self.doors.tokens, self.doors.tus, self.doors.parts)
         self.app.state.doors = self.doors
 
     def client(self, token=TOKEN):

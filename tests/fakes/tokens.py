@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from services.ingress.adapters.token_table import LINK_LASTS, Kept
+from services.ingress.adapters.token_table import LINK_LASTS, Kept, ended_maker
+from services.ingress.core.access import EVERYBODY, ROOT
 from shared.errors import Outage, Rejected
 
 
@@ -22,14 +23,34 @@ class MemoryTokenTable:
         now = datetime.now(UTC)
         return Kept([one for one in self.tokens.values() if one.holds(now)], frozenset(self.ended))
 
+    def holds(self, number):
+        token = self.tokens.get(number)
+        return number in {ROOT.id, EVERYBODY.id} or (token is not None and token.holds(datetime.now(UTC)))
+
+    def line_of(self, number):
+        return {
+            number,
+            *(one for made in self.tokens.values() if made.parent_id == number for one in self.line_of(made.id)),
+        }
+
     async def add(self, token):
-        if any(one.name == token.name for one in (await self.kept()).tokens):
+        kept = (await self.kept()).tokens
+        if not self.holds(token.parent_id):
+            raise ended_maker()
+        if any((one.parent_id, one.name) == (token.parent_id, token.name) for one in kept):
             raise Rejected("NAME_TAKEN", f"there is a token named {token.name}: revoke it first")
         self.tokens[token.id] = token
 
     async def revoke(self, number):
         self._ask()
-        return self.tokens.pop(number, None) is not None
+        return frozenset(one for one in self.line_of(number) if self.tokens.pop(one, None))
+
+    async def ended_among(self, numbers):
+        self._ask()
+        return frozenset(one for one in numbers if not self.holds(one))
+
+    async def disable_webhooks(self):
+        self._ask()
 
     async def note_used(self, used):
         self._ask()

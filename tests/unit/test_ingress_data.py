@@ -143,17 +143,18 @@ def test_what_is_no_such_place_is_refused(cursor):
 
 
 def test_an_id_says_that_it_was_given_out_and_when():
-    load_id = new_load_id(KEY, NOW)
+    load_id = new_load_id(KEY, NOW, "users")
     assert len(load_id) == 32
-    assert requested_at(KEY, load_id, NOW) == NOW
-    assert requested_at(KEY, load_id, NOW + FRESH + timedelta(seconds=1)) is None
-    assert requested_at(b"other", load_id, NOW) is None
-    assert new_load_id(KEY, NOW) != load_id
+    assert requested_at(KEY, load_id, NOW, ["stones", "users"]) == NOW
+    assert requested_at(KEY, load_id, NOW + FRESH + timedelta(seconds=1), ["users"]) is None
+    assert requested_at(b"other", load_id, NOW, ["users"]) is None
+    assert requested_at(KEY, load_id, NOW, ["stones"]) is None
+    assert new_load_id(KEY, NOW, "users") != load_id
 
 
 @pytest.mark.parametrize("load_id", ["", "x" * 32, "é" * 32, "0" * 32, "0" * 31])
 def test_an_id_that_nobody_gave_out_is_none(load_id):
-    assert requested_at(KEY, load_id, NOW) is None
+    assert requested_at(KEY, load_id, NOW, ["stones", "users"]) is None
 
 
 def test_counts_are_summed_and_the_average_is_of_those_who_have_an_age():

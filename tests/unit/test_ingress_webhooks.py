@@ -29,7 +29,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 def hook(**changes):
     made = {"id": "1", "url": "https://x/", "wanted": Wanted(), "places": (), "cursor": 0}
-    return Webhook(**{**made, "created_by": "root", "created_at": NOW, **changes})
+    return Webhook(**{**made, "created_by": "root", "token_id": "root", "created_at": NOW, **changes})
 
 
 def fact(key="mine/a", **changes):

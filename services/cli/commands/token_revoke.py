@@ -1,5 +1,7 @@
 """`penstock token revoke`: a token that nobody may use any more."""
 
+from typing import Any
+
 from services.cli.adapters.http import Ingress
 from services.cli.settings import load
 from services.cli.terminal import Json, emit, say
@@ -8,7 +10,7 @@ from shared.text import visible
 
 
 async def revoke_token(token: str, *, url: str = "", json: Json = False) -> int:
-    """Revoke a token at once, and with it the browsers that it logged in.
+    """Revoke a token at once, and with it all that was made by it: tokens, browsers, webhooks, streams, open uploads.
 
     For example:
         penstock token revoke lab
@@ -23,14 +25,24 @@ async def revoke_token(token: str, *, url: str = "", json: Json = False) -> int:
 
     """
     async with Ingress.of(load(), url) as ingress:
-        found = next((one for one in await ingress.tokens() if token in {one["id"], one["name"]}), None)
-        if found is None:
-            raise Rejected(
-                "NO_SUCH_TOKEN", f"token: no live one is called {visible(token, 80)}; see penstock token list"
-            )
+        found = _one([one for one in await ingress.tokens() if token in {one["id"], one["name"]}], token)
         await ingress.revoke_token(found["id"])
     if json:
         emit({"revoked": found})
     else:
         say(f"{found['name']} ({found['id']}) is revoked")
     return 0
+
+
+def _one(found: list[dict[str, Any]], token: str) -> dict[str, Any]:
+    """Return the one token that is meant.
+
+    Raises Rejected: NO_SUCH_TOKEN, AMBIGUOUS_NAME.
+    """
+    shown = visible(token, 80)
+    if not found:
+        raise Rejected("NO_SUCH_TOKEN", f"token: no live one is called {shown}; see penstock token list")
+    if len(found) > 1:
+        ids = ", ".join(one["id"] for one in found)
+        raise Rejected("AMBIGUOUS_NAME", f"token: {len(found)} live ones are called {shown}; give one of the ids {ids}")
+    return found[0]

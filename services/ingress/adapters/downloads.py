@@ -48,14 +48,14 @@ class Downloads:
         return _Download(self, ref, who)
 
     async def described(self, ref: ObjectRef, who: Principal) -> ObjectInfo:
-        """Return what there is now; what `who` may not see is ObjectGone, told as what is not there, and as late."""
+        """Return what there is now; of what `who` may not see the store is not asked, so nothing of it is told."""
+        unknown = ObjectGone(f"there is no {ref} that you may see: check its name")
+        if not who.sees(ref.bucket, ref.key):
+            raise unknown
         try:
-            info = await self._store.head(ref)
+            return await self._store.head(ref)
         except ObjectGone:
-            info = None
-        if info is None or not who.sees(ref.bucket, ref.key):
-            raise ObjectGone(f"there is no {ref} that you may see: check its name")
-        return info
+            raise unknown from None
 
     @asynccontextmanager
     async def bytes_of(self, info: ObjectInfo, part: Range) -> AsyncIterator[AsyncIterator[Buffer]]:

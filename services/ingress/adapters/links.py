@@ -7,18 +7,23 @@ from services.ingress.adapters.views import Views
 from services.ingress.core.access import Principal
 from services.ingress.core.digests import OWNER, folder_of, is_id
 from services.ingress.core.links import Upload
+from services.ingress.core.listing import seen_prefixes
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore
 
 
 async def find(id: str, who: Principal, *, views: Views, store: ObjectStore, bucket: str) -> Upload | None:  # noqa: A002
-    """Return what is known of the upload `id`; None where there is none, or none of `who`."""
-    if not is_id(id):
+    """Return what is known of the upload `id`; None where there is none, or none of `who`, for the same work."""
+    if not (is_id(id) and seen_prefixes(who.places, bucket, folder_of(id))):
         return None
     found = await views.upload(bucket, id)
+    if found is not None and found.state is not None and found.is_for(who):
+        return found
+    # from here on the store is asked twice, whether there is nothing or something of another
+    stored = await _stored(id, bucket, store)
     if found is None:
-        found = await _stored(id, bucket, store)
+        found = stored
     elif found.state is None:
-        found = replace(found, owner=await _owner(ObjectRef(bucket, found.key), store))
+        found = replace(found, owner=stored.owner if stored else None)
     return found if found is not None and found.is_for(who) else None
 
 
@@ -26,6 +31,7 @@ async def _stored(id: str, bucket: str, store: ObjectStore) -> Upload | None:  #
     """Look for an object whose notification is still under way."""
     info = await _first(bucket, folder_of(id), store)
     if info is None:
+        await _first(bucket, folder_of(id), store)  # in place of the look at an object's owner, which takes as long
         return None
     ref = ObjectRef(bucket, info.ref.key)
     return Upload(id, bucket, ref.key, owner=await _owner(ref, store), etag=info.etag, size=info.size)

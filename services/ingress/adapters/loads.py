@@ -33,7 +33,7 @@ class Loads:
 
         Raises Outage: Kafka is away.
         """
-        load_id = new_load_id(self._key, datetime.now(UTC))
+        load_id = new_load_id(self._key, datetime.now(UTC), dataset)
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 await self._bus.publish([EtlRequested(load_id=load_id, dataset=dataset, correlation_id=load_id)])
@@ -54,7 +54,7 @@ class Loads:
         """Return likewise, and None of a load that is none."""
         if found := await self._ask(_ONE, load_id, list(datasets)):
             return dict(found[0])
-        at = requested_at(self._key, load_id, datetime.now(UTC))
+        at = requested_at(self._key, load_id, datetime.now(UTC), datasets)
         return {"load_id": load_id, "state": "requested", "requested_at": at} if at else None
 
     async def latest(self, datasets: Sequence[str], limit: int) -> list[dict[str, Any]]:

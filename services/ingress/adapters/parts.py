@@ -5,7 +5,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -107,6 +107,22 @@ class PartUploads:
         await self._store.delete(self._note(ticket.mark))
         log.info("audit.upload_removed", bucket=ticket.bucket, key=ticket.key)
 
+    async def open(self) -> AsyncIterator[str]:
+        """Give the marks of all open uploads."""
+        async for page in self._store.list(self._settings.staging_bucket, prefix=FOLDER):
+            for one in page:
+                yield one.ref.key.removeprefix(FOLDER)
+
+    async def owner_of(self, mark: str) -> str:
+        """Return the id of the token that began an upload; empty when it is no longer open."""
+        ticket = await self._noted(mark)
+        return ticket.owner if ticket else ""
+
+    async def remove_ended(self, mark: str) -> None:
+        """Remove an upload whose token has ended: the addresses signed for its parts lead nowhere after this."""
+        if ticket := await self._noted(mark):
+            await self.remove(ticket)
+
     async def keep_tidy(self) -> None:
         """Remove, for ever, what has come to no end in its time."""
         while True:
@@ -133,6 +149,13 @@ class PartUploads:
             await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
             log.info("audit.upload_expired", by=ticket.owner, bucket=ticket.bucket, key=ticket.key)
         await self._store.delete(note)
+
+    async def _noted(self, mark: str) -> Ticket | None:
+        try:
+            _, sealed = await self._store.read(self._note(mark))
+        except ObjectGone:
+            return None
+        return self._tickets.read(sealed.decode("utf-8", "replace"))
 
     async def _completed(self, ticket: Ticket) -> str:
         """Return the etag of the object that an upload has become, if it has."""

@@ -8,12 +8,32 @@ from typing import Any, Final, cast
 import asyncpg
 
 from services.ingress.adapters.asking import asked
+from services.ingress.core.access import EVERYBODY, ROOT
+from services.ingress.core.problems import Problem
 from services.ingress.core.sessions import LASTS
 from services.ingress.core.tokens import Token
 from shared.errors import Rejected
 from shared.postgres import Pool
 
 LINK_LASTS: Final = timedelta(minutes=15)
+
+
+def holds(column: str) -> str:
+    """Write the condition that the right whose id is in `column` has not ended, by the clock of the database.
+
+    Of a descendant that is enough: it is revoked with its maker, and expires no later.
+    """
+    return f"""(
+        {column} IN ('{ROOT.id}', '{EVERYBODY.id}') OR EXISTS (
+            SELECT FROM ingress.tokens AS held WHERE held.id = {column} AND held.revoked_at IS NULL
+                AND (held.expires_at IS NULL OR held.expires_at > clock_timestamp())
+        )
+    )"""
+
+
+def ended_maker() -> Problem:
+    """Return the refusal of what a token asks for that has ended meanwhile."""
+    return Problem("BAD_TOKEN", "the token was revoked or has expired: use another one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +58,41 @@ class TokenTable:
         return Kept([_token(dict(row)) for row in tokens], frozenset(row["id"] for row in ended))
 
     async def add(self, token: Token) -> None:
-        """Keep a new token; a name is free again once its token was revoked or has expired.
+        """Save a new token; a name is free again once its token was revoked or has expired.
 
-        Raises Rejected: NAME_TAKEN.
+        Raises Rejected: NAME_TAKEN. Raises Problem: BAD_TOKEN when its maker has ended meanwhile.
         """
         async with asked(self._pool) as connection, connection.transaction():
-            await connection.execute(_FREE_NAME, token.name)
+            await connection.execute(_ONE_AT_A_TIME)
+            if not await connection.fetchval(_HOLDS, token.parent_id):
+                raise ended_maker()
+            await connection.execute(_FREE_NAME, token.parent_id, token.name)
             try:
                 await connection.execute(_ADD, *_columns(token))
             except asyncpg.UniqueViolationError:
                 reason = f"there is a token named {token.name}: revoke it first, or take another name"
                 raise Rejected("NAME_TAKEN", reason) from None
 
-    async def revoke(self, number: str) -> bool:
-        """Let a token hold no longer; tell whether it did."""
+    async def revoke(self, number: str) -> frozenset[str]:
+        """End a token, the tokens that descend from it, and the webhooks of all of them; return the tokens' ids.
+
+        `number` may be a built-in principal too. Empty when nothing of it held.
+        """
+        async with asked(self._pool) as connection, connection.transaction():
+            await connection.execute(_ONE_AT_A_TIME)
+            ended = frozenset(row["id"] for row in await connection.fetch(_REVOKE, number))
+            await connection.execute(_DISABLE_WEBHOOKS, number)
+        return ended
+
+    async def ended_among(self, numbers: Collection[str]) -> frozenset[str]:
+        """Return those of these ids whose right has ended."""
         async with asked(self._pool) as connection:
-            return await connection.fetchval(_REVOKE, number) is not None
+            return frozenset(row["id"] for row in await connection.fetch(_ENDED_AMONG, list(numbers)))
+
+    async def disable_webhooks(self) -> None:
+        """Disable the webhooks whose token has ended, with the reason; they are not delivered to in any case."""
+        async with asked(self._pool) as connection:
+            await connection.execute(_DISABLE_WEBHOOKS, "")
 
     async def note_used(self, used: Mapping[str, datetime]) -> None:
         """Write down when tokens were used last."""
@@ -88,6 +127,7 @@ def _columns(token: Token) -> tuple[Any, ...]:
         token.rate,
         token.created_at,
         token.created_by,
+        token.parent_id,
         token.expires_at,
     )
 
@@ -102,30 +142,49 @@ def _token(row: Mapping[str, Any]) -> Token:
         rate=row["rate"],
         created_at=row["created_at"],
         created_by=row["created_by"],
+        parent_id=row["parent_id"],
         expires_at=row["expires_at"],
         last_used_at=row["last_used_at"],
     )
 
 
 _LIVE = """
-SELECT id, name, hash, scopes, places, rate, created_at, created_by, expires_at, last_used_at
+SELECT id, name, hash, scopes, places, rate, created_at, created_by, parent_id, expires_at, last_used_at
 FROM ingress.tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 ORDER BY created_at, id
 """
 
+_ONE_AT_A_TIME = "LOCK TABLE ingress.tokens IN SHARE ROW EXCLUSIVE MODE"
+"""Else a token that is being made could be missed by the revocation of its maker."""
+
+_HOLDS = f"SELECT {holds('$1::text')}"
+
 _FREE_NAME = """
 UPDATE ingress.tokens SET revoked_at = expires_at
-WHERE name = $1 AND revoked_at IS NULL AND expires_at <= clock_timestamp()
+WHERE parent_id = $1 AND name = $2 AND revoked_at IS NULL AND expires_at <= clock_timestamp()
 """
 
 _ADD = """
-INSERT INTO ingress.tokens (id, name, hash, scopes, places, rate, created_at, created_by, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO ingress.tokens (id, name, hash, scopes, places, rate, created_at, created_by, parent_id, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 _REVOKE = """
-UPDATE ingress.tokens SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL RETURNING id
+WITH RECURSIVE line AS (
+    SELECT $1::text AS id UNION SELECT made.id FROM ingress.tokens AS made JOIN line ON made.parent_id = line.id
+)
+UPDATE ingress.tokens AS token SET revoked_at = clock_timestamp()
+FROM line WHERE token.id = line.id AND token.revoked_at IS NULL RETURNING token.id
 """
+
+_DISABLE_WEBHOOKS = f"""
+UPDATE ingress.webhooks SET
+    enabled = false,
+    last_error = 'the token ' || created_by || ', which made it, was revoked or has expired: make a new webhook'
+WHERE enabled AND (token_id = $1::text OR NOT {holds("token_id")})
+"""  # noqa: S608
+
+_ENDED_AMONG = f"SELECT asked.id FROM unnest($1::text[]) AS asked (id) WHERE NOT {holds('asked.id')}"  # noqa: S608
 
 _USED = """
 UPDATE ingress.tokens AS mine SET last_used_at = greatest(mine.last_used_at, used.at)

@@ -1,21 +1,21 @@
 """Who sends a request: a copy of the live tokens in memory, so that nobody waits for the database.
 
 While Postgres is away the last copy goes on to hold. What this process changes holds here at once, and elsewhere
-within `REFRESH_SECONDS` and the time of one question.
+within `REFRESH_SECONDS` and the time of one question. What is known to have ended never holds again.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
-from services.ingress.adapters.token_table import TokenTable
-from services.ingress.core.access import EVERYBODY, Principal, Scope
+from services.ingress.adapters.token_table import Kept, TokenTable
+from services.ingress.core.access import EVERYBODY, ROOT, Principal, Scope
 from services.ingress.core.tokens import Keyring, Token, drawn, hash_of, looks_like_token
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, Rejected
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 REFRESH_SECONDS: Final = 2.0
 USED_SECONDS: Final = 10.0
+MAX_GENERATIONS: Final = 8
+"""How many tokens may stand between one and the first: each request looks through them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Tokens:
         self._written = time.monotonic()
         self._changes = 0
         self._is_loaded = False
+        self._over: frozenset[str] = frozenset()
+        """Tokens that held here and were revoked."""
+        self._expired: frozenset[str] = frozenset()
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def is_open(self) -> bool:
@@ -81,43 +87,75 @@ class Tokens:
             self._require_copy()
         return self._noted(found, now)
 
-    async def create(self, wanted: Wanted, by: str) -> tuple[Token, str]:
-        """Make a token; return what is kept of it, and its text, which is told this once.
+    def has_ended(self, number: str) -> bool:
+        """Tell whether the right with this id is known to have ended: with it ends what is under way by it."""
+        if number == EVERYBODY.id:
+            return not self._open
+        known = self._ring.tokens.get(number)
+        return number in self._over or (known is not None and not known.holds(datetime.now(UTC)))
 
-        Raises Rejected: NAME_TAKEN.
+    def when_ended(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever tokens or sessions have ended, here or elsewhere."""
+        self._listeners.append(listener)
+
+    async def ended_among(self, numbers: Collection[str]) -> frozenset[str]:
+        """Return those of these ids whose right has ended, as the database knows it.
+
+        Raises Outage: it does not answer.
+        """
+        everybody = frozenset(() if self._open else {EVERYBODY.id}) & set(numbers)
+        return everybody | await self._table.ended_among(numbers)
+
+    async def disable_webhooks(self) -> None:
+        """Disable the webhooks of tokens that have ended."""
+        await self._table.disable_webhooks()
+
+    async def create(self, wanted: Wanted, by: Principal) -> tuple[Token, str]:
+        """Make a token, which has no more rights than `by`; return what is saved of it, and its text, told this once.
+
+        Raises Rejected: NAME_TAKEN, WRONG_SCOPE, WRONG_PLACE, EXCEEDS_OWN_RIGHTS. Raises Problem: BAD_TOKEN.
         """
         number, text = drawn()
         now = datetime.now(UTC)
+        expires_at = now + wanted.lasts if wanted.lasts else None
+        by.require_may_give(wanted.scopes, wanted.places, wanted.rate, expires_at)
+        self._require_generation(by)
         token = Token(
             id=number,
             name=wanted.name,
             hash=hash_of(text),
             scopes=wanted.scopes,
             places=wanted.places,
-            rate=wanted.rate,
+            rate=wanted.rate or by.rate,
             created_at=now,
-            created_by=by,
-            expires_at=now + wanted.lasts if wanted.lasts else None,
+            created_by=by.name,
+            parent_id=by.id,
+            expires_at=expires_at or by.expires_at,
         )
         await self._table.add(token)
         self._ring, self._changes = self._ring.with_token(token), self._changes + 1
         return token, text
 
-    async def revoke(self, number: str) -> Token:
-        """Let the token of this id hold no longer, here at once.
+    async def revoke(self, number: str, by: Principal = ROOT) -> Sequence[Token]:
+        """End a token that `by` administers, and all that descend from it, here at once; return them, it first.
 
         Raises Rejected: NO_SUCH_TOKEN.
         """
-        token = next((one for one in await self.live() if one.id == number), None)
-        if token is None or not await self._table.revoke(number):
-            raise Rejected("NO_SUCH_TOKEN", f"there is no live token {number[:80]!r}: GET /tokens lists them")
-        self._ring, self._changes = self._ring.without(number), self._changes + 1
-        return token
+        live = {one.id: one for one in await self.live(by)}
+        ended = await self._table.revoke(number) if number in live else frozenset()
+        if number not in ended:
+            raise Rejected("NO_SUCH_TOKEN", "there is no such live token: GET /tokens lists them")
+        known = self._ring.tokens
+        self._ring, self._changes = self._ring.without(*ended), self._changes + 1
+        self._over |= ended
+        self._tell()
+        return [live[number], *(known[one] for one in sorted(ended - {number}) if one in known)]
 
-    async def live(self) -> Sequence[Token]:
-        """Return the live tokens as the database has them."""
+    async def live(self, by: Principal = ROOT) -> Sequence[Token]:
+        """Return the live tokens that `by` administers, as the database has them: itself and those that descend."""
         await self.refresh()
-        return list(self._ring.tokens.values())
+        line = None if by.administers is None else self._ring.line_of({by.id})
+        return [one for one in self._ring.tokens.values() if line is None or one.id in line]
 
     async def link(self, who: Principal) -> str:
         """Return a code that logs one browser in as `who`, once, within a quarter of an hour."""
@@ -134,6 +172,7 @@ class Tokens:
         """Let a session's cookie be worth nothing, here at once; elsewhere once Postgres has heard of it."""
         self._ended, self._changes = self._ended | {session}, self._changes + 1
         self._unwritten.add(session)
+        self._tell()
         try:
             await self._write_ended()
         except Exception as error:
@@ -144,6 +183,7 @@ class Tokens:
     async def keep_fresh(self) -> None:
         """Follow what other processes change, for ever; an outage leaves the copy as it is."""
         while True:
+            self._note_expired()
             try:
                 await self.refresh()
             except Exception as error:
@@ -154,13 +194,45 @@ class Tokens:
     async def refresh(self) -> None:
         """Read the live tokens, and write down now and then which were used."""
         await self._write_ended()
+        if not (self._is_loaded or self._open):
+            await self._table.revoke(EVERYBODY.id)
         changes = self._changes
         kept = await self._table.kept()
         if changes == self._changes:  # else the answer may be older than what was changed here
-            self._ring, self._ended = Keyring.of(self._first, kept.tokens), kept.ended | self._unwritten
-        self._is_loaded = True
+            self._follow(kept)
+        if not self._is_loaded:
+            self._is_loaded = True
+            self._tell()  # of what ended while nobody served here
         if self._used and time.monotonic() - self._written > USED_SECONDS:
             await self._write_used()
+
+    def _follow(self, kept: Kept) -> None:
+        """Take over what the database has, and tell of what has ended."""
+        ring = Keyring.of(self._first, (one for one in kept.tokens if one.id not in self._over))
+        over, ended = self._ring.tokens.keys() - ring.tokens.keys(), kept.ended | self._unwritten
+        is_news = bool(over or ended - self._ended)
+        self._ring, self._ended, self._over = ring, ended, self._over | over
+        if is_news:
+            self._tell()
+
+    def _note_expired(self) -> None:
+        """Tell of the tokens that have expired since, also while the database is away."""
+        expired = self._ring.expired(datetime.now(UTC))
+        is_news = not expired <= self._expired
+        self._expired = expired
+        if is_news:
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _require_generation(self, by: Principal) -> None:
+        if sum(1 for _ in self._ring.ancestors(by.id)) + 1 >= MAX_GENERATIONS:
+            raise Rejected(
+                "EXCEEDS_OWN_RIGHTS",
+                f"{MAX_GENERATIONS} tokens stand between the new one and the first: make it with one of these",
+            )
 
     async def _write_used(self) -> None:
         used = dict(self._used)

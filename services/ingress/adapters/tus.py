@@ -43,7 +43,8 @@ class TusUploads:
         self.lasts = timedelta(days=settings.tus_expire_days)
         self._store = store
         self._staging = Staging(store, settings.staging_bucket)
-        self._busy: set[str] = set()
+        self._busy: set[tuple[str, str]] = set()
+        """By id and owner: who tries the id of another's upload learns nothing and disturbs nobody."""
         self._checking = asyncio.Semaphore(CHECKED_AT_ONCE)
         self._done: dict[str, Upload] = {}
         """The last that became objects or expired here: whoever missed the answer may still ask."""
@@ -60,7 +61,7 @@ class TusUploads:
 
         Raises Problem: NO_SUCH_UPLOAD, UPLOAD_EXPIRED, UPLOAD_BUSY.
         """
-        with self._alone(upload_id):
+        with self._alone(upload_id, owner):
             upload = await self._find(upload_id, owner)
             parts = await self._parts(upload)
             if parts is None:
@@ -76,7 +77,7 @@ class TusUploads:
 
         Raises Problem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept).
         """
-        with self._alone(upload_id):
+        with self._alone(upload_id, owner):
             upload = await self._find(upload_id, owner)
             parts = await self._parts(upload)
             _require_room(upload, piece, parts.offset if parts else upload.length)
@@ -89,7 +90,7 @@ class TusUploads:
 
     async def remove(self, upload_id: str, owner: str) -> None:
         """End an upload and leave nothing of it; the object of one that was whole stays."""
-        with self._alone(upload_id):
+        with self._alone(upload_id, owner):
             upload = await self._find(upload_id, owner)
             if self._done.pop(upload_id, None) is None:
                 await self._staging.remove(upload)
@@ -109,11 +110,34 @@ class TusUploads:
         before = datetime.now(UTC) - self.lasts
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
             for upload_id in sorted({one.ref.key.split("/")[1] for one in page if one.last_modified <= before}):
-                if upload_id not in self._busy:
+                if upload_id not in {one for one, _ in self._busy}:
                     await self._expire(upload_id)
 
+    async def open(self) -> AsyncIterator[str]:
+        """Give the ids of all open uploads."""
+        async for page in self._store.list(self._staging.bucket, prefix="tus/"):
+            for one in page:
+                if one.ref == self._staging.info(upload_id := one.ref.key.split("/")[1]):
+                    yield upload_id
+
+    async def owner_of(self, upload_id: str) -> str:
+        """Return the id of the token that began an upload; empty when it is no longer open."""
+        upload = await self._staging.noted(upload_id)
+        return upload.owner if upload else ""
+
+    async def remove_ended(self, upload_id: str) -> None:
+        """Remove an upload whose token has ended.
+
+        Raises Problem: UPLOAD_BUSY while a request works on it.
+        """
+        if upload := await self._staging.noted(upload_id):
+            with self._alone(upload_id, upload.owner):
+                await self._staging.remove(upload)
+            log.info("audit.upload_ended", **_named(upload))
+
     async def _expire(self, upload_id: str) -> None:
-        with self._alone(upload_id):
+        owner = await self.owner_of(upload_id)
+        with self._alone(upload_id, owner):
             upload = await self._staging.noted(upload_id)
             if upload is None:
                 # all that is left of one that was removed while its last bytes were on their way
@@ -124,7 +148,9 @@ class TusUploads:
                 log.info("audit.upload_expired", **_named(upload))
 
     async def _find(self, upload_id: str, owner: str) -> Upload:
-        upload = self._done.get(upload_id) or (await self._staging.noted(upload_id) if is_id(upload_id) else None)
+        upload = self._done.get(upload_id)
+        if upload is None or upload.owner != owner:  # of another's the store is asked as of one that is not there
+            upload = await self._staging.noted(upload_id) if is_id(upload_id) else None
         if upload is None or upload.owner != owner:
             raise Problem("NO_SUCH_UPLOAD", "there is no such upload: begin one with POST /tus/")
         if upload.is_expired():
@@ -177,18 +203,18 @@ class TusUploads:
             del self._done[next(iter(self._done))]
 
     @contextmanager
-    def _alone(self, upload_id: str) -> Iterator[None]:
-        if upload_id in self._busy:
+    def _alone(self, upload_id: str, owner: str) -> Iterator[None]:
+        if (upload_id, owner) in self._busy:
             raise Problem(
                 "UPLOAD_BUSY",
                 "another request works on this upload: try again when that has ended",
                 headers={"retry-after": "1"},
             )
-        self._busy.add(upload_id)
+        self._busy.add((upload_id, owner))
         try:
             yield
         finally:
-            self._busy.discard(upload_id)
+            self._busy.discard((upload_id, owner))
 
 
 def _named(upload: Upload) -> dict[str, str]:

@@ -36,11 +36,14 @@ class Views:
             return []
 
     async def counts(self, places: Sequence[str]) -> dict[str, Any]:
-        """Count what lies below `places`, `bucket/prefix` beginnings; without one, everything."""
+        """Count what lies below `places`, `bucket/prefix` beginnings; without one, everything.
+
+        Tables and sweeps are of the whole system: with places there are none of them.
+        """
         digests = await self._ask(_DIGESTS, list(places), seconds=COUNTING_SECONDS)
         objects = await self._ask(_OBJECTS, list(places), seconds=COUNTING_SECONDS)
         work = await self._ask(_WORK, list(places), seconds=COUNTING_SECONDS)
-        tables, sweeps = await self._ask(_TABLES), await self._ask(_LAST_SWEEP)
+        tables, sweeps = ([], []) if places else (await self._ask(_TABLES), await self._ask(_LAST_SWEEP))
         return {
             "digests": [dict(row) for row in digests],
             "objects": [dict(row) for row in objects],

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from services.ingress.adapters.asking import asked
+from services.ingress.adapters.token_table import ended_maker, holds
 from services.ingress.core.wanted import Wanted
 from services.ingress.core.webhooks import Webhook
 from shared.errors import Rejected
@@ -42,24 +43,30 @@ class WebhookTable:
         self._pool = pool
 
     async def add(self, hook: Webhook) -> Webhook:
-        """Keep a new webhook; return it as it is kept."""
+        """Save a new webhook; return it as it is saved.
+
+        Raises Problem: BAD_TOKEN when its token has ended meanwhile.
+        """
         wanted = hook.wanted
         values = (hook.id, hook.url, list(wanted.types), wanted.bucket, wanted.prefix, list(hook.places), hook.cursor)
         async with asked(self._pool) as connection:
-            return _hook(await connection.fetchrow(_ADD, *values, hook.created_by))
+            row = await connection.fetchrow(_ADD, *values, hook.created_by, hook.token_id)
+        if row is None:
+            raise ended_maker()
+        return _hook(row)
 
-    async def all(self) -> list[Webhook]:
-        """Return every webhook, oldest first."""
+    async def all(self, made_by: str | None) -> list[Webhook]:
+        """Return every webhook, oldest first; given a token's id, those of that token and of its descendants."""
         async with asked(self._pool) as connection:
-            return [_hook(row) for row in await connection.fetch(_ALL)]
+            return [_hook(row) for row in await connection.fetch(_ALL, made_by)]
 
-    async def get(self, number: str) -> Webhook:
-        """Return one webhook.
+    async def get(self, number: str, made_by: str | None) -> Webhook:
+        """Return one webhook, of those that `all` returns; a foreign one costs the same as one that is not there.
 
         Raises Rejected: NO_SUCH_WEBHOOK.
         """
         async with asked(self._pool) as connection:
-            row = await connection.fetchrow("SELECT * FROM ingress.webhooks WHERE id = $1", number)
+            row = await connection.fetchrow(_ONE, made_by, number)
         if row is None:
             raise Rejected("NO_SUCH_WEBHOOK", "there is no such webhook: GET /webhooks lists them")
         return _hook(row)
@@ -75,10 +82,23 @@ class WebhookTable:
             return [_undelivered(row) for row in await connection.fetch(_FAILURES, number, after, limit)]
 
     async def retry(self, number: str) -> int:
-        """Let a webhook be tried again now, and what it did not take; return how many facts that are."""
+        """Let a webhook be tried again now, and what it did not take; return how many facts that are.
+
+        Raises Rejected: TOKEN_ENDED.
+        """
         async with asked(self._pool) as connection, connection.transaction():
-            await connection.execute(_ENABLE, number)
+            if not await connection.fetchval(_ENABLE, number):
+                raise _orphaned()
             return len(await connection.fetch(_AGAIN, number))
+
+    async def require_held(self, number: str) -> None:
+        """Refuse a webhook whose token has ended.
+
+        Raises Rejected: TOKEN_ENDED.
+        """
+        async with asked(self._pool) as connection:
+            if not await connection.fetchval(_IS_HELD, number):
+                raise _orphaned()
 
     async def claim(self, most: int) -> list[Claim]:
         """Take webhooks that have something to be told and that nobody is delivering."""
@@ -129,6 +149,10 @@ class WebhookTable:
         return bool(await connection.fetchval(change, claim.hook.id, claim.token, *values))
 
 
+def _orphaned() -> Rejected:
+    return Rejected("TOKEN_ENDED", "the token that made this webhook was revoked or has expired: make a new webhook")
+
+
 def _hook(row: Any) -> Webhook:
     return Webhook(
         id=row["id"],
@@ -137,6 +161,7 @@ def _hook(row: Any) -> Webhook:
         places=tuple(row["places"]),
         cursor=row["cursor"],
         created_by=row["created_by"],
+        token_id=row["token_id"],
         created_at=row["created_at"],
         enabled=row["enabled"],
         failures=row["failures"],
@@ -150,25 +175,38 @@ def _undelivered(row: Any) -> Undelivered:
     return Undelivered(row["seq"], row["fact"], row["attempts"], row["error"], row["failed_at"], row["again"])
 
 
-_ADD = """
-INSERT INTO ingress.webhooks (id, url, types, bucket, prefix, places, cursor, created_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
+_ADD = f"""
+INSERT INTO ingress.webhooks (id, url, types, bucket, prefix, places, cursor, created_by, token_id)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::text WHERE {holds("$9::text")} RETURNING *
 """
 
-_ALL = "SELECT * FROM ingress.webhooks ORDER BY created_at, id"
+_MADE_BY = """
+WITH RECURSIVE line AS (
+    SELECT $1::text AS id UNION SELECT made.id FROM ingress.tokens AS made JOIN line ON made.parent_id = line.id
+)
+SELECT * FROM ingress.webhooks WHERE ($1::text IS NULL OR token_id IN (SELECT id FROM line))
+"""
+
+_ALL = f"{_MADE_BY} ORDER BY created_at, id"
+
+_ONE = f"{_MADE_BY} AND id = $2"
+
+_IS_HELD = f"SELECT true FROM ingress.webhooks WHERE id = $1 AND {holds('token_id')}"  # noqa: S608
 
 _FAILURES = "SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 
-_ENABLE = """
-UPDATE ingress.webhooks SET enabled = true, failures = 0, next_try_at = clock_timestamp() WHERE id = $1
-"""
+_ENABLE = f"""
+UPDATE ingress.webhooks SET enabled = true, failures = 0, next_try_at = clock_timestamp()
+WHERE id = $1 AND {holds("token_id")} RETURNING true
+"""  # noqa: S608
 
 _AGAIN = "UPDATE ingress.webhook_failures SET again = true WHERE webhook_id = $1 RETURNING 1"
 
-_CLAIM = """
+_CLAIM = f"""
 WITH due AS (
     SELECT id FROM ingress.webhooks AS hook
-    WHERE enabled AND next_try_at <= clock_timestamp() AND lease_until <= clock_timestamp() AND (
+    WHERE enabled AND {holds("token_id")} AND next_try_at <= clock_timestamp() AND lease_until <= clock_timestamp()
+    AND (
         EXISTS (SELECT FROM ingress.facts WHERE seq > cursor)
         OR cursor > (SELECT last_value FROM ingress.facts_seq_seq)
         OR EXISTS (SELECT FROM ingress.webhook_failures WHERE webhook_id = hook.id AND again)
@@ -177,7 +215,7 @@ WITH due AS (
 )
 UPDATE ingress.webhooks AS hook SET lease_token = lease_token + 1, lease_until = clock_timestamp() + $2::interval
 FROM due WHERE hook.id = due.id RETURNING hook.*
-"""
+"""  # noqa: S608
 
 _WANTED_AGAIN = "SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND again ORDER BY seq LIMIT 100"
 
@@ -190,10 +228,11 @@ WHERE webhook_id = $1 AND seq = $2
 
 _HELD = f"""
 lease_until = clock_timestamp() + interval '{LEASE.total_seconds()} seconds'
-WHERE id = $1 AND lease_token = $2 AND enabled RETURNING true
+WHERE id = $1 AND lease_token = $2 AND enabled AND {holds("token_id")} RETURNING true
 """
+"""A delivery under way learns here, before its next fact, that the webhook or its token has ended."""
 
-_RENEW = f"UPDATE ingress.webhooks SET {_HELD}"  # noqa: S608 - text of ours, here and below
+_RENEW = f"UPDATE ingress.webhooks SET {_HELD}"  # noqa: S608
 
 _ADVANCE = f"""
 UPDATE ingress.webhooks SET
@@ -205,7 +244,7 @@ UPDATE ingress.webhooks SET
 
 _POSTPONE = """
 UPDATE ingress.webhooks SET failures = $3, last_error = $4, next_try_at = clock_timestamp() + $5::interval
-WHERE id = $1 AND lease_token = $2 RETURNING true
+WHERE id = $1 AND lease_token = $2 AND enabled RETURNING true
 """
 
 _GIVE_UP = f"""
@@ -219,7 +258,8 @@ SELECT true FROM hook
 """  # noqa: S608
 
 _DISABLE = """
-UPDATE ingress.webhooks SET enabled = false, last_error = $3 WHERE id = $1 AND lease_token = $2 RETURNING true
+UPDATE ingress.webhooks SET enabled = false, last_error = $3
+WHERE id = $1 AND lease_token = $2 AND enabled RETURNING true
 """
 
 _RELEASE = """

@@ -1,7 +1,11 @@
 """Who may do what."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal, get_args
+
+from shared.errors import Rejected
 
 Scope = Literal["read", "write", "run", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
@@ -12,7 +16,8 @@ class Principal:
     """Whoever sent a request: the token behind it, never the token itself.
 
     `places` are `bucket/prefix` beginnings that it sees; empty sees everything. `rate` is what it may send, in
-    requests a second; None is the usual.
+    requests a second; None is the usual. `rates` are those of the tokens it descends from, by id: its requests count
+    there too, so that many tokens made by one send no more than that one may. None as `expires_at` is no end.
     """
 
     id: str
@@ -20,6 +25,13 @@ class Principal:
     scopes: frozenset[Scope]
     places: tuple[str, ...] = ()
     rate: float | None = None
+    rates: tuple[tuple[str, float], ...] = ()
+    expires_at: datetime | None = None
+
+    @property
+    def administers(self) -> str | None:
+        """The id of the token whose descendants alone it may see and end; None where it administers everything."""
+        return self.id if self.places else None
 
     def may(self, scope: Scope) -> bool:
         """Tell whether it may do what needs `scope`; who administers may do everything."""
@@ -33,6 +45,24 @@ class Principal:
     def may_give(self, places: tuple[str, ...]) -> bool:
         """Tell whether all of `places` are its own, so that a token made by it sees no more than it does."""
         return not self.places or (bool(places) and all(self.sees(*one.split("/", 1)) for one in places))
+
+    def require_may_give(
+        self, scopes: Iterable[Scope], places: tuple[str, ...], rate: float | None, expires_at: datetime | None
+    ) -> None:
+        """Refuse a token that could do more, or for longer, than the one that makes it.
+
+        Raises Rejected: WRONG_SCOPE, WRONG_PLACE, EXCEEDS_OWN_RIGHTS.
+        """
+        if lacking := sorted(scope for scope in scopes if not self.may(scope)):
+            raise Rejected("WRONG_SCOPE", f"the token {self.name} lacks the scope {lacking[0]} and cannot give it")
+        if not self.may_give(places):
+            own = ", ".join(self.places)
+            raise Rejected("WRONG_PLACE", f"the token {self.name} sees {own} alone: name places within")
+        if self.rate is not None and rate is not None and rate > self.rate:
+            raise Rejected("EXCEEDS_OWN_RIGHTS", f"{self.name} has the rate {self.rate:g}: ask for at most that")
+        if self.expires_at is not None and expires_at is not None and expires_at > self.expires_at:
+            until = f"{self.expires_at:%F %T} UTC"
+            raise Rejected("EXCEEDS_OWN_RIGHTS", f"{self.name} expires on {until}: leave expires_in out to end with it")
 
 
 ROOT: Final = Principal("root", "root", frozenset(SCOPES))

@@ -6,7 +6,7 @@ A text is `pst_<id>_<secret>`, the secret 256 random bits. What has that many ne
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -32,11 +32,13 @@ class Token:
     rate: float | None = None
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
+    parent_id: str = ROOT.id
+    """The token, or the built-in principal, that made it; it ends with that one."""
 
-    @property
-    def bearer(self) -> Principal:
-        """Whoever sends it."""
-        return Principal(self.id, self.name, self.scopes, self.places, self.rate)
+    def bearer(self, ancestors: Iterable["Token"]) -> Principal:
+        """Return the principal that sends it; `ancestors` are the tokens it descends from."""
+        rates = tuple((one.id, one.rate) for one in ancestors if one.rate is not None)
+        return Principal(self.id, self.name, self.scopes, self.places, self.rate, rates, self.expires_at)
 
     def holds(self, now: datetime) -> bool:
         """Tell whether it has not expired."""
@@ -79,22 +81,44 @@ class Keyring:
         is_known = hmac.compare_digest(given, known.hash if known else _NOBODY)
         if is_first:
             return ROOT
-        return known.bearer if known and is_known and known.holds(now) else None
+        return self._bearer(known) if known and is_known and known.holds(now) else None
 
     def bearer_of(self, number: str, now: datetime) -> Principal | None:
         """Return the bearer of the token with this id, who has proved it earlier."""
         if number == ROOT.id:
             return ROOT
         known = self.tokens.get(number)
-        return known.bearer if known and known.holds(now) else None
+        return self._bearer(known) if known and known.holds(now) else None
+
+    def ancestors(self, number: str) -> Iterator[Token]:
+        """Give the tokens that the one with this id descends from, its maker first."""
+        known = self.tokens.get(number)
+        while known is not None and (known := self.tokens.get(known.parent_id)) is not None:
+            yield known
+
+    def line_of(self, numbers: Collection[str]) -> frozenset[str]:
+        """Return these ids and those of all tokens that descend from them."""
+        line, made = set(numbers), set(numbers)
+        while made:
+            made = {one.id for one in self.tokens.values() if one.parent_id in made} - line
+            line |= made
+        return frozenset(line)
+
+    def expired(self, now: datetime) -> frozenset[str]:
+        """Return the ids of the tokens that are past their time."""
+        return frozenset(one.id for one in self.tokens.values() if not one.holds(now))
 
     def with_token(self, token: Token) -> "Keyring":
         """Return a ring that has `token` too."""
         return replace(self, tokens={**self.tokens, token.id: token})
 
-    def without(self, number: str) -> "Keyring":
-        """Return a ring without the token of this id."""
-        return replace(self, tokens={one: token for one, token in self.tokens.items() if one != number})
+    def without(self, *numbers: str) -> "Keyring":
+        """Return a ring without the tokens of these ids and those that descend from them."""
+        line = self.line_of(numbers)
+        return replace(self, tokens={one: token for one, token in self.tokens.items() if one not in line})
+
+    def _bearer(self, token: Token) -> Principal:
+        return token.bearer(self.ancestors(token.id))
 
 
 def _id_in(text: str) -> str:

@@ -28,6 +28,8 @@ class Webhook:
     places: tuple[str, ...]
     cursor: int
     created_by: str
+    token_id: str
+    """Whose right it is; it ends with that one."""
     created_at: datetime
     enabled: bool = True
     failures: int = 0

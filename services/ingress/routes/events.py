@@ -80,11 +80,11 @@ class _Stream:
             while not self._feed.is_closed:
                 news = self._feed.news()
                 page, pause = await self._page()
+                if not await self._is_welcome():
+                    return
                 if shown := "".join(frame(fact) for fact in page if self._is_shown(fact)):
                     yield shown
                 if self._is_due():
-                    if not await self._is_welcome():
-                        return
                     yield heartbeat(self._cursor)
                 if not page:
                     await _wait(news, pause)
@@ -107,7 +107,7 @@ class _Stream:
         return True
 
     async def _is_welcome(self) -> bool:
-        """Tell whether the client may still come in: a token may have been revoked meanwhile."""
+        """Tell whether the client may still come in; asked before each frame, and when a token or session ends."""
         try:
             await identify(self._request)
         except PenstockError as error:

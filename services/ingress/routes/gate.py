@@ -22,7 +22,7 @@ from services.ingress.doors import doors
 from services.ingress.routes import answers
 from services.ingress.routes.cookies import cookie_of
 from services.ingress.routes.forms import is_small_form, read_form
-from services.ingress.routes.guard import identify, session_in, token_in
+from services.ingress.routes.guard import bad_token, identify, session_in, token_in
 from shared.errors import PenstockError, Rejected
 
 log = structlog.get_logger()
@@ -70,9 +70,10 @@ class Gate:
         request.state.principal = principal
         _count(request, principal)
         session = session_in(request)
+        receive = _while_held(request, principal)
         if session is None or request.method in SAFE_METHODS or doors(request).tokens.is_open:
-            return request.receive
-        return await _require_csrf(request, session)
+            return receive
+        return await _require_csrf(request, session, receive)
 
 
 def is_open(path: str) -> bool:
@@ -91,9 +92,11 @@ def count_failure(request: Request) -> None:
 
 
 def _count(request: Request, principal: Principal) -> None:
+    """Count a request of a token, and of those that it descends from as far as they have a rate of their own."""
     if not doors(request).tokens.is_open:
         rate = principal.rate or doors(request).settings.rate_limit
-        _take(request, f"principal {principal.id}", rate, rate)
+        for number, most in ((principal.id, rate), *principal.rates):
+            _take(request, f"principal {number}", most, most)
 
 
 def _take(request: Request, who: str, rate: float, burst: float) -> None:
@@ -116,9 +119,24 @@ def _refuse_foreign(request: Request) -> None:
         raise Rejected("CROSS_SITE", "another site sent this request: open the page here and send it from there")
 
 
-async def _require_csrf(request: Request, session: Session) -> Receive:
+def _while_held(request: Request, principal: Principal) -> Receive:
+    """Return what gives the body as long as the token holds: an upload that is under way ends with it.
+
+    Receiving raises Problem: BAD_TOKEN.
+    """
+    tokens, receive = doors(request).tokens, request.receive
+
+    async def receiving() -> Message:
+        message = await receive()
+        if message["type"] == "http.request" and tokens.has_ended(principal.id):
+            raise bad_token()
+        return message
+
+    return receiving
+
+
+async def _require_csrf(request: Request, session: Session, receive: Receive) -> Receive:
     """Refuse a change that a page of ours did not ask for; a form that carries files has the proof in its address."""
-    receive = request.receive
     given = request.headers.get("x-csrf-token") or request.query_params.get("csrf", "")
     if not given and is_small_form(request):
         fields, receive = await read_form(request)

@@ -30,8 +30,13 @@ async def identify(request: Request) -> Principal:
     else:
         raise Problem("NO_TOKEN", "no token: send Authorization: Bearer <token>, or ?token=", headers=CHALLENGE)
     if found is None:
-        raise Problem("BAD_TOKEN", "the token is not known, was revoked or has expired", headers=CHALLENGE)
+        raise bad_token()
     return found
+
+
+def bad_token() -> Problem:
+    """Return the refusal of a token that does not hold, or no longer."""
+    return Problem("BAD_TOKEN", "the token is not known, was revoked or has expired", headers=CHALLENGE)
 
 
 def token_in(request: Request) -> str:

@@ -1,5 +1,6 @@
 """Raw objects: put, get, describe and remove by bucket and key."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated
 
@@ -97,8 +98,7 @@ async def get_object(bucket: Bucket, key: Key, who: Reader, through: Through) ->
 @router.delete("/{bucket}/{key:path}", status_code=204)
 async def delete_object(bucket: Bucket, key: Key, who: WriterOf, through: Through) -> None:
     """Remove an object of an input bucket."""
-    if bucket not in through.settings.input_buckets:
-        raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that gives up its objects: name an input bucket")
+    require_bucket(bucket, through.settings.input_buckets, who)
     ref = ObjectRef(bucket, known_key(key))
     await through.downloads.described(ref, who)
     await through.store.delete(ref)
@@ -125,9 +125,16 @@ def _metadata(request: Request) -> dict[str, str]:
 
 
 def _require_readable(bucket: str, who: Principal, through: Through) -> None:
-    settings = through.settings
-    if bucket not in settings.input_buckets + settings.output_buckets or not seen_prefixes(who.places, bucket, ""):
-        raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that you may read: check its name")
+    require_bucket(bucket, through.settings.input_buckets + through.settings.output_buckets, who)
+
+
+def require_bucket(bucket: str, buckets: Collection[str], who: Principal) -> None:
+    """Refuse a bucket that is none of these; one of which `who` sees no part does not exist for it.
+
+    Raises Rejected: NO_SUCH_BUCKET.
+    """
+    if bucket not in buckets or not seen_prefixes(who.places, bucket, ""):
+        raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that you may use for this: check its name")
 
 
 def place(bucket: str, key: str, who: Principal, through: Through) -> ObjectRef:

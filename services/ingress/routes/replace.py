@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Request
 from services.ingress.adapters.bodies import Body
 from services.ingress.routes.files import BINARY, described
 from services.ingress.routes.guard import Through, WriterOf
-from shared.errors import Rejected
+from services.ingress.routes.objects import require_bucket
 
 router = APIRouter(tags=["files"])
 
@@ -19,6 +19,5 @@ BucketHeader = Annotated[str, Header(description="The input bucket that the pref
 @router.put("/files/upload_minio", status_code=204, openapi_extra=_FORM)
 async def upload_minio(request: Request, bucket: BucketHeader, who: WriterOf, through: Through) -> None:
     """Replace what is under `keys_prefix` by the form's files, folders in their names kept, whole or not at all."""
-    if bucket not in through.settings.input_buckets:
-        raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that takes files: name an input bucket")
+    require_bucket(bucket, through.settings.input_buckets, who)
     await through.replacements.replace(Body(request, through.settings), bucket, who)

@@ -47,7 +47,7 @@ async def statistics(wanted: Annotated[Filters, Query()], who: Reader, through: 
 
 @router.get("/database")
 async def database(who: Reader, through: Through) -> dict[str, Any]:
-    """Count digests, objects and leased work below what `who` sees; tables with their sizes, and the last sweep."""
+    """Count digests, objects and leased work below what `who` sees; tables and the last sweep for who sees all."""
     return totalled(await through.views.counts(who.places))
 
 

@@ -11,7 +11,6 @@ from services.ingress.adapters.tokens import Wanted
 from services.ingress.core.access import EVERYBODY, ROOT, Scope
 from services.ingress.core.tokens import Token
 from services.ingress.routes.guard import Admin, Anybody, Through
-from shared.errors import Rejected
 
 log = structlog.get_logger()
 router = APIRouter(tags=["tokens"])
@@ -73,27 +72,25 @@ class Me(BaseModel):
 
 @router.post("/tokens", status_code=201)
 async def create_token(wanted: TokenWanted, who: Admin, through: Through) -> TokenMade:
-    """Make a token; its text is in this answer and never told again."""
-    if not who.may_give(wanted.places):
-        raise Rejected("WRONG_PLACE", f"the token {who.name} sees {', '.join(who.places)} alone and can give no more")
+    """Make a token, which can do no more than the one that asks and ends with it; its text is in this answer alone."""
     lasts = timedelta(seconds=wanted.expires_in) if wanted.expires_in else None
     asked = Wanted(wanted.name, wanted.scopes, wanted.places, wanted.rate, lasts)
-    made, text = await through.tokens.create(asked, who.name)
+    made, text = await through.tokens.create(asked, who)
     log.info("audit.token_created", by=who.name, id=made.id, name=made.name, scopes=sorted(made.scopes))
     return TokenMade(token=text, **_told(made).model_dump())
 
 
 @router.get("/tokens")
-async def list_tokens(_who: Admin, through: Through) -> list[TokenTold]:
-    """List the tokens that hold; the first one, PENSTOCK_TOKEN, is not among them."""
-    return [_told(one) for one in await through.tokens.live()]
+async def list_tokens(who: Admin, through: Through) -> list[TokenTold]:
+    """List the tokens that hold, without the first one, PENSTOCK_TOKEN; with places, itself and those it made."""
+    return [_told(one) for one in await through.tokens.live(who)]
 
 
 @router.delete("/tokens/{id}", status_code=204)
 async def revoke_token(id: str, who: Admin, through: Through) -> None:  # noqa: A002 - the path's own word
-    """Revoke a token at once, and with it every session that it opened."""
-    revoked = await through.tokens.revoke(id)
-    log.info("audit.token_revoked", by=who.name, id=revoked.id, name=revoked.name)
+    """Revoke a token at once, and all that was made by it: tokens, sessions, webhooks, streams, open uploads."""
+    for revoked in await through.tokens.revoke(id, who):
+        log.info("audit.token_revoked", by=who.name, id=revoked.id, name=revoked.name, made_by=revoked.created_by)
 
 
 @router.get("/whoami")

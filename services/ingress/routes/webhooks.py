@@ -43,6 +43,7 @@ async def create_webhook(asked: WebhookWanted, who: Admin, through: Through) -> 
             places=who.places,
             cursor=await through.feed.begin(None),
             created_by=who.name,
+            token_id=who.id,
             created_at=datetime.now(UTC),
         )
     )
@@ -51,21 +52,21 @@ async def create_webhook(asked: WebhookWanted, who: Admin, through: Through) -> 
 
 
 @router.get("")
-async def list_webhooks(_who: Admin, through: Through) -> list[dict[str, Any]]:
-    """Return every webhook, and how far each is."""
-    return [described(hook) for hook in await through.webhooks.all()]
+async def list_webhooks(who: Admin, through: Through) -> list[dict[str, Any]]:
+    """Return every webhook, and how far each is; a token with places sees its own and those of tokens it made."""
+    return [described(hook) for hook in await through.webhooks.all(who.administers)]
 
 
 @router.get("/{number}")
-async def get_webhook(number: str, _who: Admin, through: Through) -> dict[str, Any]:
+async def get_webhook(number: str, who: Admin, through: Through) -> dict[str, Any]:
     """Return one webhook."""
-    return described(await through.webhooks.get(number))
+    return described(await through.webhooks.get(number, who.administers))
 
 
 @router.delete("/{number}", status_code=204)
 async def delete_webhook(number: str, who: Admin, through: Through) -> None:
     """Remove a webhook, and what it did not take."""
-    hook = await through.webhooks.get(number)
+    hook = await through.webhooks.get(number, who.administers)
     await through.webhooks.remove(hook.id)
     log.info("audit.webhook_removed", by=who.name, webhook=hook.id)
 
@@ -73,7 +74,8 @@ async def delete_webhook(number: str, who: Admin, through: Through) -> None:
 @router.post("/{number}/test")
 async def try_webhook(number: str, who: Admin, through: Through) -> dict[str, Any]:
     """Send one event of type `webhooks.tried.v1` now, and tell what the other side answered."""
-    hook = await through.webhooks.get(number)
+    hook = await through.webhooks.get(number, who.administers)
+    await through.webhooks.require_held(hook.id)
     log.info("audit.webhook_tried", by=who.name, webhook=hook.id)
     async with through.sender.client() as client:
         outcome = await through.sender.send(client, hook.id, hook.url, told(trial(hook, datetime.now(UTC))))
@@ -83,20 +85,20 @@ async def try_webhook(number: str, who: Admin, through: Through) -> dict[str, An
 @router.get("/{number}/failures")
 async def list_failures(
     number: str,
-    _who: Admin,
+    who: Admin,
     through: Through,
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:
     """Return the facts that a webhook did not take, oldest first."""
-    hook = await through.webhooks.get(number)
+    hook = await through.webhooks.get(number, who.administers)
     return [asdict(one) for one in await through.webhooks.failures(hook.id, after, limit)]
 
 
 @router.post("/{number}/retry", status_code=202)
 async def retry_webhook(number: str, who: Admin, through: Through) -> dict[str, Any]:
-    """Send what was not taken once more, and go on with a webhook that was given up."""
-    hook = await through.webhooks.get(number)
+    """Send what was not taken once more, and go on with a webhook that was given up, unless its token has ended."""
+    hook = await through.webhooks.get(number, who.administers)
     again = await through.webhooks.retry(hook.id)
     log.info("audit.webhook_retried", by=who.name, webhook=hook.id, facts=again)
     return {"facts": again}
