@@ -1,14 +1,16 @@
 """Tokens, sessions, rates and origins: the pure half of who may come in."""
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.ingress.core.access import ROOT, Principal
+from services.ingress.core.access import ROOT, SCOPES, Principal
 from services.ingress.core.origins import HOME, host_of, is_foreign, is_own_host, safe_next
 from services.ingress.core.rates import MOST, Rates
 from services.ingress.core.sessions import LASTS, RENEWED, Sessions
@@ -77,6 +79,45 @@ def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
 )
 def test_nobody_gives_more_places_than_he_has(own, given, may):
     assert Principal("1", "a", frozenset({"admin"}), own).may_give(given) is may
+
+
+PLACES = st.lists(st.sampled_from(["inbox/", "inbox/a", "inbox/a/", "inbox/ab/", "jobs/"]), max_size=2).map(tuple)
+RATES = st.none() | st.floats(0.1, 10)
+ENDS = st.none() | st.integers(0, 100).map(lambda seconds: NOW + timedelta(seconds=seconds))
+SCOPES_MADE = st.frozensets(st.sampled_from(SCOPES), min_size=1)
+
+
+@given(st.lists(st.tuples(SCOPES_MADE, PLACES, RATES, ENDS), max_size=6), st.text("abij/", max_size=8))
+def test_no_line_of_tokens_can_do_more_than_each_of_its_makers(asked, place):
+    """As the ingress makes tokens: a wider one is refused, what is left out is the maker's."""
+    maker, line = ROOT, []
+    for number, (scopes, places, rate, expires_at) in enumerate(asked):
+        try:
+            maker.require_may_give(scopes, places, rate, expires_at)
+        except Rejected:
+            continue
+        rates = ((maker.id, maker.rate), *maker.rates) if maker.rate else maker.rates
+        maker = Principal(str(number), "t", scopes, places, rate or maker.rate, rates, expires_at or maker.expires_at)
+        line.append(maker)
+    for above, below in combinations(line, 2):
+        assert all(above.may(scope) for scope in below.scopes)
+        assert above.sees("inbox", place) or not below.sees("inbox", place)
+        assert above.rate is None or below.rate <= above.rate
+        assert above.rate is None or (above.id, above.rate) in below.rates
+        assert above.expires_at is None or below.expires_at <= above.expires_at
+
+
+def test_line_ends_as_a_whole_and_no_other_does():
+    tokens = {name: replace(made()[0], id=name, parent_id=by) for name, by in LINE.items()}
+    ring = Keyring.of(FIRST, tokens.values())
+    assert ring.line_of({"b"}) == {"b", "d", "e"}
+    assert set(ring.without("b").tokens) == {"a", "c"}
+    assert set(ring.without("a").tokens) == {"c"}
+    assert [one.id for one in ring.ancestors("e")] == ["d", "b", "a"]
+    assert [one.id for one in ring.ancestors("unknown")] == []
+
+
+LINE = {"a": "root", "b": "a", "c": "root", "d": "b", "e": "d"}
 
 
 class Clock:
