@@ -326,6 +326,15 @@ async def test_a_link_logs_one_browser_in_once(front, root, nobody):
         assert (await late.get("/whoami")).status_code == 401
 
 
+async def test_link_that_was_made_under_another_first_token_is_worth_nothing(front, root):
+    url = (await root.post("/login/links")).json()["url"]
+    after = Front(settings=settings(token="another-first-token"), table=front.table)
+    async with after.client(None) as late:
+        assert (await late.get(url)).status_code == 403
+    async with front.client(None) as browser:
+        assert (await browser.get(url)).status_code == 303
+
+
 async def test_a_link_is_of_whoever_made_it(front, root, nobody):
     boss = await made(root, name="boss", scopes=["admin"])
     async with front.client(boss["token"]) as client:

@@ -160,12 +160,12 @@ class Tokens:
     async def link(self, who: Principal) -> str:
         """Return a code that logs one browser in as `who`, once, within a quarter of an hour."""
         code = secrets.token_urlsafe(32)
-        await self._table.add_link(hash_of(code), who.id)
+        await self._table.add_link(self._link_hash(code), who.id)
         return code
 
     async def redeem(self, code: str) -> Principal | None:
         """Use a code up and return whom it lets in; None when it is not known, was used or is too old."""
-        number = await self._table.use_link(hash_of(code))
+        number = await self._table.use_link(self._link_hash(code))
         return self.bearer_of(number) if number else None
 
     async def end_session(self, session: str) -> None:
@@ -205,6 +205,10 @@ class Tokens:
             self._tell()  # of what ended while nobody served here
         if self._used and time.monotonic() - self._written > USED_SECONDS:
             await self._write_used()
+
+    def _link_hash(self, code: str) -> bytes:
+        """Return what is saved of a link's code; another first token ends all links, as it ends all sessions."""
+        return hash_of(f"{code}.{self._first}")
 
     def _follow(self, kept: Kept) -> None:
         """Take over what the database has, and tell of what has ended."""
