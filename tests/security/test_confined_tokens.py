@@ -2,10 +2,10 @@
 
 import base64
 import contextlib
+import http.client
 import secrets
 import time
 
-import httpx
 import pytest
 
 from tests.support import ingress
@@ -19,7 +19,7 @@ FAST = {"webhook_allow_private": True, "webhook_wait_seconds": 0.1, "webhook_att
 SETTINGS = {"ingress": FAST}
 SPOKEN = {"tus-resumable": "1.0.0"}
 ALL = ("read", "write", "run", "admin")
-TRIES = 15
+ENOUGH, TRIES = 10, 60
 
 
 @pytest.fixture
@@ -107,6 +107,8 @@ def test_what_is_elsewhere_does_not_exist_in_the_same_words_and_as_soon(root, ad
         (name,) = (one for one in foreign if f"{{{one}}}" in path)
         times = ([], [])
         for _ in range(TRIES):
+            if min(map(len, times)) >= ENOUGH and _are_like(times):
+                break
             told = []
             for which, thing in enumerate(foreign[name]):
                 began = time.perf_counter()
@@ -115,12 +117,17 @@ def test_what_is_elsewhere_does_not_exist_in_the_same_words_and_as_soon(root, ad
                 told.append((answer.status_code, answer.text.replace(thing, "THING")))
             assert told[0] == told[1], (method, path)
             assert told[0][0] == status, (method, path, told)
-        took[f"{method} {path}"] = [round(min(one) * 1e3, 2) for one in times]
-    print(took)
-    # the least of many tries has no waiting in it; what asks the store once more than the other takes twice as long
-    assert all(max(one) < 2 * min(one) + 2 for one in took.values()), took
+        took[f"{method} {path}"] = times
+    print({way: [round(min(one) * 1e3, 2) for one in times] for way, times in took.items()})
+    assert all(_are_like(times) for times in took.values()), took
     assert root.get(f"/objects/inbox/{foreign['key'][0]}").text == "secret"
     assert root.get(f"/webhooks/{foreign['hook'][0]}").status_code == 200
+
+
+def _are_like(times):
+    """Tell whether the best of each are alike: they have no waiting in them."""
+    slow, fast = max(map(min, times)), min(map(min, times))
+    return slow < 1.5 * fast + 0.001
 
 
 def _body(method):
@@ -181,9 +188,16 @@ def test_listing_of_a_confined_token_cannot_be_led_out_of_its_prefix(world, admi
             assert "secret" not in answer.text
             assert "ten-b" not in answer.text.replace(prefix, "")
     for path in (f"{mine}../ten-b/secret", f"{mine}%2e%2e/ten-b/secret", f"{mine}..%2Ften-b%2Fsecret"):
-        url = httpx.URL(str(admin.base_url)).copy_with(raw_path=f"/objects/inbox/{path}".encode())
-        assert admin.build_request("GET", url).url.raw_path.endswith(path.encode())
-        assert admin.get(url).status_code in {404, 422}
+        assert _plain_get(admin, f"/objects/inbox/{path}") in {404, 422}
+    assert _plain_get(admin, f"/objects/inbox/{mine}own") == 200
+
+
+def _plain_get(client, path):
+    """Ask by a client that sends a path as it is; others tidy it."""
+    connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"authorization": client.headers["authorization"]})
+        return connection.getresponse().status
 
 
 def test_system_is_not_told_to_a_confined_token(admin):

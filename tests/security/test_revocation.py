@@ -38,16 +38,17 @@ def root(world):
 
 
 @pytest.fixture(scope="module")
-def port():
-    return ports.pick(1)[0]
+def port(stack):
+    yield ports.pick(1)[0]
+    if "ingress-2" in stack.processes:
+        stack.stop("ingress-2")
 
 
 @pytest.fixture
 def there(world, port):
-    """Give the address of a second process of the ingress."""
+    """Give the address of a second process of the ingress, which runs until the module ends."""
     world.serve("ingress", 2, http_port=port)
-    yield f"http://127.0.0.1:{port}"
-    world.stop("ingress-2")
+    return f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -252,6 +253,7 @@ def test_uploads_of_a_token_that_ended_while_no_ingress_ran_are_removed_at_its_s
     with ingress.client(world, token["token"]) as client:
         assert client.post("/multipart", json={"key": f"{world.prefix}late", "size": 3}).status_code == 201
     assert len(open_in_store(world, "late")) == 1
+    world.stop("ingress-2")
     with world.without("ingress"):
         question = "SELECT 1 FROM ingress.tokens WHERE id = $1 AND expires_at < clock_timestamp()"
         until(lambda: world.database.rows(question, token["id"]), 10, "it expires")
