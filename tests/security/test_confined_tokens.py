@@ -152,7 +152,7 @@ def test_confined_admin_lists_and_makes_its_own_alone(world, root, admin, foreig
     assert admin.delete(f"/webhooks/{own}").status_code == 204
 
 
-def test_webhook_and_stream_of_a_confined_admin_tell_nothing_of_what_is_elsewhere(world, admin, mine):
+def test_webhook_and_stream_of_a_confined_admin_tell_nothing_of_what_is_elsewhere(world, root, admin, mine):
     token = admin.headers["authorization"].partition(" ")[2]
     with receiving() as receiver, following(ingress.client(world, token), bucket="inbox") as stream:
         number = admin.post("/webhooks", json={"url": receiver.url, "types": ["*"]}).json()["id"]
@@ -166,6 +166,8 @@ def test_webhook_and_stream_of_a_confined_admin_tell_nothing_of_what_is_elsewher
         assert {fact["key"] for fact in receiver.taken()} == {f"{mine}own"}
         assert {one["key"] for one in stream.events} == {f"{mine}own"}
         until(lambda: admin.delete(f"/webhooks/{number}").status_code == 204, 30, "it is removed")
+        root.delete(f"/tokens/{admin.get('/whoami').json()['id']}")
+        until(lambda: stream.is_over, 5, "it ends")
 
 
 def test_listing_of_a_confined_token_cannot_be_led_out_of_its_prefix(world, admin, mine):
