@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 STUCK_CHECK_SECONDS = 10.0
 EX_SOFTWARE = 70
+UMASK = 0o077
+"""What a service writes is its owner's alone, however it was started."""
 GC_OBJECTS = 10_000
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -188,6 +191,7 @@ async def _run(loop: Loop) -> None:
 def run(*services: Service) -> int:
     """Run services in this process until SIGTERM or SIGINT; return the exit code."""
     first = services[0]
+    os.umask(UMASK)
     _keep_freed_memory()
     _collect_seldom()
     logs.configure(

@@ -15,7 +15,6 @@ even when that is killed. `stack` is the same after `setup()`. PENSTOCK_KEEP_STA
 """
 
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from deploy.native import container, dotenv, ports, services
 from deploy.native.install import CHECKOUT, Installer
+from deploy.native.postgres_home import delete_data
 from deploy.native.stack import Stack
 
 # a run in the background inherits that Ctrl-C is ignored, and so would every program that a test interrupts
@@ -48,7 +48,6 @@ def moved(state_dir: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Stack]:
     state = Path(tempfile.mkdtemp(prefix="penstock-test-"))
-    state.chmod(0o711)  # Postgres runs as a user of its own
     env = dotenv.fresh(CHECKOUT, moved(state), services.found())
     if container.answers() and not os.environ.get("PENSTOCK_NATIVE"):
         stack = Stack(env, container.processes(env))
@@ -60,7 +59,7 @@ def servers() -> Iterator[Stack]:
     finally:
         stack.stop_all()
         if not os.environ.get("PENSTOCK_KEEP_STATE"):
-            shutil.rmtree(state, ignore_errors=True)
+            delete_data(state)
 
 
 @pytest.fixture(scope="session")

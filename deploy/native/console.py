@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.native import dotenv, record, services, signals, web
+from deploy.native import dotenv, private, record, services, signals, web
 from deploy.native.install import CHECKOUT, Installer
+from deploy.native.postgres_home import delete_data
 from deploy.native.process import clear_orphans, start_ticks
 from deploy.native.supervisor import READY, Supervisor, say, urls
 from shared.environment import PREFIX
@@ -28,8 +28,9 @@ def up(env: Env, _words: list[str]) -> int:
     state_dir = Path(env["PENSTOCK_STATE_DIR"])
     if (pid := record.holder(state_dir)) is not None:
         return _follow(env, pid, state_dir, offset=None)  # Ctrl-C here leaves it to whoever started it
+    private.close_state_folder(state_dir)
     log = state_dir / LOG
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private.make_folder(log.parent)
     offset = log.stat().st_size if log.exists() else 0
     with signals.held():
         started = _start_supervisor(state_dir, log)
@@ -45,7 +46,7 @@ def up(env: Env, _words: list[str]) -> int:
 
 def _start_supervisor(state_dir: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start the supervisor in a session of its own; it takes signals once it can act on them."""
-    with log.open("ab") as output:
+    with private.open_file(log, "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "deploy.native", "run", "--state-dir", str(state_dir)],
             cwd=CHECKOUT,
@@ -140,7 +141,7 @@ def run(env: Env, _words: list[str]) -> int:
 def install(env: Env, _words: list[str]) -> int:
     """Fetch what the servers need, and start nothing."""
     state_dir = Path(env["PENSTOCK_STATE_DIR"])
-    state_dir.mkdir(parents=True, exist_ok=True)
+    private.close_state_folder(state_dir)
     Installer(state_dir, say).install()
     return 0
 
@@ -148,9 +149,7 @@ def install(env: Env, _words: list[str]) -> int:
 def clean(env: Env, words: list[str]) -> int:
     """Stop the stack and delete its data, logs included; `.env` and what was fetched stay."""
     down(env, words)
-    state_dir = Path(env["PENSTOCK_STATE_DIR"])
-    shutil.rmtree((state_dir / "postgres").resolve(), ignore_errors=True)  # it may live elsewhere
-    shutil.rmtree(state_dir, ignore_errors=True)
+    delete_data(Path(env["PENSTOCK_STATE_DIR"]))
     return 0
 
 
@@ -165,6 +164,7 @@ def main() -> int:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--state-dir", type=Path, help="where data and logs are (PENSTOCK_STATE_DIR)")
     given, words = parser.parse_known_args()
+    os.umask(private.UMASK)
     env = dotenv.ensure(CHECKOUT, os.environ, services.found())
     if given.state_dir:
         env[f"{PREFIX}STATE_DIR"] = str(given.state_dir.resolve())

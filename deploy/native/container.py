@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.image import DockerImage
 
-from deploy.native import ports, ready, servers
+from deploy.native import ports, private, ready, servers
 from deploy.native.install import CHECKOUT
 from deploy.native.process import Process, Program
 from shared.environment import has_kafka_users
@@ -133,7 +133,7 @@ def processes(env: Mapping[str, str]) -> list[Process]:
     """Return the three servers for resolved variables `env`; builds MinIO's image at first use."""
     DockerImage(path=CHECKOUT / "deploy" / "minio", tag=MINIO_IMAGE, clean_up=False).build()
     state_dir = Path(env["PENSTOCK_STATE_DIR"])
-    state_dir.mkdir(parents=True, exist_ok=True)
+    private.close_state_folder(state_dir)
     return [_kafka(env, state_dir), _minio(env, state_dir), _postgres(env, state_dir)]
 
 

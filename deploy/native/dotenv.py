@@ -1,6 +1,7 @@
 """`.env`: made from `.env.example` at first use, and filled up when the example has grown."""
 
 import base64
+import contextlib
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ def ensure(folder: Path, process: Mapping[str, str], services: Iterable[str] = (
     """
     known = read_file(folder)
     example = (folder / EXAMPLE).read_text().splitlines()
+    _close(folder / FILE)
     if not known:
         _write(folder, _filled(example, process) + _own_secrets(services, _names(example)))
     else:
@@ -76,6 +78,13 @@ def _own_secrets(services: Iterable[str], known: Iterable[str]) -> list[str]:
 
 def _names(lines: Iterable[str]) -> set[str]:
     return {found[1] for line in lines if (found := _LINE.match(line))}
+
+
+def _close(path: Path) -> None:
+    """Take from other users what a file copied by hand lets them read."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def _write(folder: Path, lines: Iterable[str]) -> None:

@@ -5,15 +5,17 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from deploy.native import private
 from deploy.native.process import Process, Program
 from shared.errors import PenstockError
 
@@ -66,7 +68,6 @@ class Installer:
             deploy.native.process.Failed: a download or a build failed.
 
         """
-        self.cache.mkdir(parents=True, exist_ok=True)
         with self._alone():
             self._install_packages()
             java = _java()
@@ -84,7 +85,6 @@ class Installer:
             deploy.native.process.Failed: apt failed.
 
         """
-        self.cache.mkdir(parents=True, exist_ok=True)
         with self._alone():
             if _browser() is None and _may_install():
                 self._apt_install([BROWSERS[0]])
@@ -94,13 +94,25 @@ class Installer:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with (self.cache / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._say("another set-up fills the cache; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        before = os.umask(private.SHARED_UMASK)
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with (self.cache / "lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._say("another set-up fills the cache; waiting for it")
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                self._keep_to_ourselves()
+                yield
+        finally:
+            os.umask(before)
+
+    def _keep_to_ourselves(self) -> None:
+        """Let no other user change the programs that we are going to run, but for an owner of the cache."""
+        with suppress(PermissionError):
+            self.cache.chmod(stat.S_IMODE(self.cache.stat().st_mode) & ~private.SHARED_UMASK)
+            private.remove_modes(self.cache, private.SHARED_UMASK)
 
     def _install_packages(self) -> None:
         if (packages := list(self._missing_packages())) and _may_install():
@@ -229,7 +241,8 @@ class Installer:
     def _run(self, name: str, *command: str) -> None:
         """Run one command to its end, saying now and then that it still runs; it dies with us."""
         started = time.monotonic()
-        process = Process(Program(f"install-{name}", command, env=os.environ, patience=1800), self._state_dir)
+        program = Program(f"install-{name}", command, env=os.environ, patience=1800, umask=private.SHARED_UMASK)
+        process = Process(program, self._state_dir)
         try:
             process.start()
             process.wait_done(lambda: self._say(f"  still at it ({time.monotonic() - started:.0f} s): {process.log}"))

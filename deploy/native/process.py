@@ -17,7 +17,7 @@ from typing import Final
 
 import psutil
 
-from deploy.native import ports
+from deploy.native import ports, private
 from shared.errors import PenstockError
 
 TAG: Final = "PENSTOCK_STACK"
@@ -47,6 +47,7 @@ class Program:
     """What to run and how to tell that it is ready; `check` raises NotReady until it is.
 
     `patience` is how long it may take to get ready, `grace` how long to stop before it is killed (seconds).
+    `umask` keeps other users out of what it makes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 20.0
     patience: float = 60.0
+    umask: int = private.UMASK
     prepare: Callable[[], None] = _nothing
     check: Callable[[], None] = _nothing
 
@@ -96,14 +98,14 @@ class Process:
         self._signal_group(signal.SIGKILL)
         ports.require_free(self.name, self.program.ports)
         self.program.prepare()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.log.parent)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self._was_ready = False
         self._popen = _spawner().submit(self._spawn).result()
         self.started_at = time.time()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
+        with private.open_file(self.log, "ab") as log:
             return subprocess.Popen(
                 [*_leash(self.program), *self.program.command],
                 env={**self.program.env, TAG: str(self._state_dir)},
@@ -112,6 +114,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=self.program.umask,
             )
 
     def wait_ready(self) -> None:
@@ -223,7 +226,8 @@ class Process:
     def rotate_log(self) -> None:
         """Keep the log below its limit: the older part moves to `.log.1`. Lines of that moment may be lost."""
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
-            shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+            with self.log.open("rb") as log, private.open_file(self.log.with_suffix(".log.1"), "wb") as older:
+                shutil.copyfileobj(log, older)
             os.truncate(self.log, 0)
             self._log_start = 0
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.native import private
 from deploy.native.process import start_ticks
 
 FILE = "stack.json"
@@ -20,7 +21,6 @@ def write(state_dir: Path, record: Mapping[str, Any]) -> None:
     descriptor, path = tempfile.mkstemp(dir=state_dir, prefix=FILE)
     with os.fdopen(descriptor, "w") as file:
         json.dump(record, file, indent=1)
-    Path(path).chmod(0o644)
     Path(path).replace(state_dir / FILE)
 
 
@@ -44,7 +44,7 @@ def held(state_dir: Path) -> Iterator[bool]:
 
     The kernel lets go of it with the process, so it is never stale.
     """
-    with (state_dir / LOCK).open("a+") as lock:
+    with private.open_file(state_dir / LOCK, "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,14 +9,13 @@ import subprocess
 import uuid
 from collections.abc import Mapping
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from deploy.native import kafka_login, ready
+from deploy.native import kafka_login, postgres_home, private, ready
 from deploy.native.install import Tools
 from deploy.native.ports import HOST
 from deploy.native.process import Failed, Program, as_user
@@ -27,6 +26,7 @@ Env = Mapping[str, str]
 
 NAMES: Final = ("kafka", "minio", "postgres")
 SMALL_CORES: Final = 2
+_QUIET: Final = ("-c", "log_min_error_statement=panic")
 
 KAFKA_SETTINGS: Final = """\
 process.roles=broker,controller
@@ -59,8 +59,9 @@ message.max.bytes=5242880
 def programs(env: Env, tools: Tools) -> dict[str, Program]:
     """Return the three servers by name, ready to start, for resolved variables `env`."""
     state = Path(env["PENSTOCK_STATE_DIR"])
+    private.close_state_folder(state)
     return {
-        "postgres": postgres(env, tools, _postgres_home(state)),
+        "postgres": postgres(env, tools, postgres_home.locate(state, postgres_user())),
         "kafka": kafka(env, tools, state / "kafka"),
         "minio": minio(env, tools, state / "minio"),
     }
@@ -76,11 +77,12 @@ def kafka(env: Env, tools: Tools, home: Path) -> Program:
     """Return one Kafka node that is broker and controller."""
     port, controller = int(env["PENSTOCK_KAFKA_PORT"]), int(env["PENSTOCK_KAFKA_CONTROLLER_PORT"])
     settings, data, logins = home / "server.properties", home / "data", home / "logins.conf"
-    java = (str(tools.java), "-cp", f"{tools.kafka_jars}/*", f"-Djava.io.tmpdir={home}")
+    java = (str(tools.java), "-XX:-UsePerfData", "-cp", f"{tools.kafka_jars}/*", f"-Djava.io.tmpdir={home}")
 
     def prepare() -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        settings.write_text(kafka_settings(env, str(data)))
+        private.make_folder(home)
+        with private.open_file(settings, "w") as file:
+            file.write(kafka_settings(env, str(data)))
         kafka_login.write_logins(env, logins)
         if not (data / "meta.properties").exists():
             shutil.rmtree(data, ignore_errors=True)
@@ -133,7 +135,7 @@ def minio(env: Env, tools: Tools, home: Path) -> Program:
         ),
         env={**base_env(), **minio_env(env, queue_dir=home / "queue")},
         ports={"PENSTOCK_S3_PORT": port, "PENSTOCK_S3_CONSOLE_PORT": console},
-        prepare=lambda: data.mkdir(parents=True, exist_ok=True),
+        prepare=lambda: private.make_folder(data),
         check=partial(ready.minio, port),
     )
 
@@ -168,9 +170,10 @@ def postgres(env: Env, tools: Tools, home: Path) -> Program:
     options = tuple(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))
 
     def prepare() -> None:
-        home.mkdir(parents=True, exist_ok=True)
+        private.make_folder(home)
         if user:
             shutil.chown(home, user, user)
+        home.chmod(0o700)
         fresh = not (data / "PG_VERSION").exists()
         _forget_dead_postmaster(data)
         if fresh:
@@ -190,7 +193,7 @@ def postgres(env: Env, tools: Tools, home: Path) -> Program:
 
 
 def postgres_user() -> str | None:
-    """Return whom PostgreSQL runs as: it refuses root."""
+    """Return whom PostgreSQL runs as: it refuses root. What `nobody` may read is shared with others that run as it."""
     if os.geteuid() != 0:
         return None
     known = {user.pw_name for user in pwd.getpwall()}
@@ -233,28 +236,13 @@ def _single_user(tools: Tools, data: Path, dsn: str, user: str | None, *, fresh:
     lines = [f"""ALTER ROLE "{owner}" PASSWORD '{_password(dsn).replace("'", "''")}'"""]
     if fresh:
         lines.append(f'CREATE DATABASE "{name}" OWNER "{owner}"')
-    command = (str(tools.postgres / "postgres"), "--single", "-D", str(data), "postgres")
+    # a statement that fails is not logged: it holds the password
+    command = (str(tools.postgres / "postgres"), "--single", "-D", str(data), *_QUIET, "postgres")
     _run(*command, user=user, stdin="".join(f"{line};\n" for line in lines))
 
 
 def _password(dsn: str) -> str:
     return unquote(urlsplit(dsn).password or "penstock")
-
-
-def _postgres_home(state: Path) -> Path:
-    """Return where the cluster lives: in the state folder, or under /var/lib if its user cannot get there."""
-    user, home = postgres_user(), state / "postgres"
-    if user is None or home.is_symlink() or _reaches(user, state):
-        return home.resolve()
-    elsewhere = Path("/var/lib/penstock") / blake2b(str(state).encode(), digest_size=8).hexdigest()
-    elsewhere.mkdir(parents=True, exist_ok=True)
-    home.symlink_to(elsewhere)
-    return elsewhere
-
-
-def _reaches(user: str, folder: Path) -> bool:
-    folder.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(["setpriv", *as_user(user), "test", "-x", str(folder)], check=False).returncode == 0
 
 
 def _run(*command: str, user: str | None = None, stdin: str = "") -> None:
@@ -272,6 +260,7 @@ def _run(*command: str, user: str | None = None, stdin: str = "") -> None:
         check=False,
         env=base_env(),
         cwd="/",
+        umask=private.UMASK,
     )
     if done.returncode != 0:
         said = (done.stdout + done.stderr)[-2000:]

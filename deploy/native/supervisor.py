@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.native import record, services, signals
+from deploy.native import private, record, services, signals
 from deploy.native.install import Installer
 from deploy.native.process import Failed, NotReady, Process, clear_orphans, start_ticks
 from deploy.native.stack import Stack
@@ -62,7 +62,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Bring the stack up and keep it so; return the exit code once nothing of it runs any more."""
-        self.state_dir.mkdir(parents=True, exist_ok=True)
+        private.close_state_folder(self.state_dir)
         with record.held(self.state_dir) as alone:
             if not alone:
                 say("another supervisor runs this stack")

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import random
-import shutil
 import tempfile
 import time
 import urllib.request
@@ -22,6 +21,7 @@ from obstore.store import S3Store
 
 from deploy.native import dotenv, ports, services
 from deploy.native.install import CHECKOUT, Installer, Tools
+from deploy.native.postgres_home import delete_data
 from deploy.native.process import Process, Program
 from deploy.native.stack import Stack
 from shared.errors import PenstockError
@@ -43,7 +43,7 @@ class TooSlow(PenstockError):  # noqa: N818 - what happened
 @asynccontextmanager
 async def open_arena() -> AsyncIterator["Arena"]:
     """Start the servers, set them up, and remove everything afterwards."""
-    state = _state_folder()
+    state = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     tools = Installer(state, print).install()
     stack = Stack.native(dotenv.fresh(CHECKOUT, _moved(state), services.found()), tools)
     try:
@@ -57,13 +57,7 @@ async def open_arena() -> AsyncIterator["Arena"]:
             await reader.stop()
     finally:
         stack.stop_all()
-        shutil.rmtree(state, ignore_errors=True)
-
-
-def _state_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
-    folder.chmod(0o711)  # Postgres runs as a user of its own
-    return folder
+        delete_data(state)
 
 
 def free_ports(count: int) -> list[int]:

@@ -98,13 +98,12 @@ class Console:
 @pytest.fixture
 def console():
     folder = Path(tempfile.mkdtemp(prefix="penstock-checkout-"))
-    folder.chmod(0o711)
     for part in ("deploy", "services", "shared", ".env.example"):
         copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
         copy(CHECKOUT / part, folder / part)
     made = Console(folder)
     yield made
-    made.run("down")
+    made.run("clean")
     shutil.rmtree(folder)
 
 

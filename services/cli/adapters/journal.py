@@ -53,7 +53,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = self._path.open("a+", encoding="utf-8")
+        self._file = open(self._path, "a+", encoding="utf-8", opener=_private)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,6 +88,11 @@ class Journal:
     def forget_all(self) -> None:
         """Everything is stored: remove the file."""
         self._path.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that, if it is new, is its owner's alone: it names what is being uploaded."""
+    return os.open(path, flags, 0o600)
 
 
 def _entry(line: str) -> Entry | None:
