@@ -65,7 +65,9 @@ class IngressSettings(Settings):
     disk_usage_threshold: float = Field(
         95.0, gt=0, le=100, description="Percent of the disk past which uploads are refused (DISK_USAGE_THRESHOLD)."
     )
-    disk_path: Path = Field(Path(), description="A folder on the object store's disk, whose usage is watched.")
+    disk_path: Path = Field(
+        Path(), description="A folder on the object store's disk, whose usage is watched; an empty one will do."
+    )
     facts_kept_days: float = Field(30.0, gt=0, description="How long the timeline remembers a fact.")
     data_streams: int = Field(
         4, gt=0, description="Answers read from tables at a time (/data, /stats); each has a connection to Postgres."

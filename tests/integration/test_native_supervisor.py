@@ -2,109 +2,26 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-import asyncpg
-import boto3
 import httpx
-import psutil
 import pytest
 
-from deploy.native import ports
-from deploy.native.install import CHECKOUT
-from deploy.native.process import TAG
-from shared.environment import read_file, resolve
+from tests.support import checkout
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
-class Console:
-    """A copy of the checkout with its own `.env`, ports and state, driven as a person drives it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state = folder / ".state"
-        names = ("S3", "S3_CONSOLE", "KAFKA", "KAFKA_CONTROLLER", "POSTGRES", "HTTP")
-        moved = {f"PENSTOCK_{name}_PORT": str(port) for name, port in zip(names, ports.pick(6), strict=True)}
-        moved["PENSTOCK_HEALTH_PORT_BASE"] = str(ports.pick(1)[0])
-        moved["PENSTOCK_ETL_SEED"] = "off"
-        self.env = {**{k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}, **moved}
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "deploy.native", *words],
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *words: str) -> tuple[int, str]:
-        with self.start(*words) as started:
-            output = started.communicate(timeout=300)[0]
-        return started.returncode, output
-
-    @property
-    def record(self) -> dict:
-        return json.loads((self.state / "stack.json").read_text())
-
-    def pids(self) -> dict[str, int]:
-        return {one["name"]: one["pid"] for one in self.record["processes"]}
-
-    @property
-    def variables(self) -> dict[str, str]:
-        return resolve(self.env, read_file(self.folder), folder=self.folder)
-
-    def s3(self):
-        return boto3.client(
-            "s3",
-            endpoint_url=self.variables["PENSTOCK_S3_ENDPOINT"],
-            aws_access_key_id=self.variables["PENSTOCK_S3_ACCESS_KEY"],
-            aws_secret_access_key=self.variables["PENSTOCK_S3_SECRET_KEY"],
-            region_name="us-east-1",
-        )
-
-    async def ask(self, question: str, **login: str) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(self.variables["PENSTOCK_POSTGRES_DSN"], **login)
-        try:
-            return await connection.fetch(question)
-        finally:
-            await connection.close()
-
-    async def statuses(self) -> dict[str, str]:
-        return dict(map(tuple, await self.ask("SELECT key, status FROM api.digests")))
-
-    def remains(self) -> list[str]:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(TAG) == str(self.state) or process.cwd().startswith(str(self.folder)):
-                    found.append(" ".join(process.cmdline()))
-        return found
-
-
 @pytest.fixture
 def console():
-    folder = Path(tempfile.mkdtemp(prefix="penstock-checkout-"))
-    for part in ("deploy", "services", "shared", ".env.example"):
-        copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
-        copy(CHECKOUT / part, folder / part)
-    made = Console(folder)
-    yield made
-    made.run("clean")
-    shutil.rmtree(folder)
+    with checkout.opened() as made:
+        yield made
 
 
 def wait_for(condition, seconds=60.0):

@@ -44,6 +44,18 @@ def test_the_image_of_the_store_is_built_from_the_same_source_with_the_same_patc
     assert list(install.MINIO.glob("*.patch"))
 
 
+def test_no_server_shares_its_files_with_another_container():
+    mounts = [(volume.split(":")[0], name) for name, one in COMPOSE.items() for volume in one.get("volumes", ())]
+    named = [(volume, name) for volume, name in mounts if "/" not in volume]
+    assert {("minio", "minio"), ("kafka", "kafka"), ("postgres", "postgres")} <= set(named)
+    assert len({volume for volume, _ in named}) == len(named), "each volume has one container"
+
+
+def test_the_ingress_watches_a_disk_that_holds_no_files_of_others():
+    watched = COMPOSE["ingress"]["environment"]["PENSTOCK_DISK_PATH"]
+    assert f"ingress:{watched}" in COMPOSE["ingress"]["volumes"]
+
+
 def test_nothing_answers_beyond_this_machine():
     opened = [port for one in COMPOSE.values() for port in one.get("ports", ())]
     assert opened
