@@ -12,6 +12,8 @@ _STEP: Final = 1 << 20
 _BOMB_BYTES: Final = 64 << 20
 _BOMB_RATIO: Final = 250
 """Text of rows shrinks 3 to 50 times; deflate can shrink nothing but repetition by 250 times and more."""
+_WINDOW: Final = 4 << 10
+"""How much is looked at together: each of many tiny members copies what follows it there."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _UTF16: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -26,6 +28,10 @@ class Gunzip:
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield what `piece` adds, at most 1 MiB at a time."""
+        for at in range(0, len(piece), _WINDOW):
+            yield from self._feed(piece[at : at + _WINDOW])
+
+    def _feed(self, piece: bytes) -> Iterator[bytes]:
         self._taken += len(piece)
         while piece:
             if self._member.eof and not self._next_member(piece):

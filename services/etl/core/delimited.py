@@ -35,6 +35,8 @@ class Delimited(TextReader):
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and the lines from a quoted cell on that does not end in it; raises Refused."""
+        if not last and self._skips_blank(block):
+            return Rows(), b""
         lines = self._lines(block)
         records = self._records(lines, last=last)
         if self.layout is None:
@@ -64,6 +66,7 @@ class Delimited(TextReader):
             else:
                 self._reject(index, "RAGGED", _ragged(len(cells), layout.width), text)
         self._seen += len(values) + len(self._rejects)
+        self._count.add(good=len(values))
         if layout.is_keyless and self._seen > 1:
             raise too_many_rows(self._dataset)
         self._rejects.sort(key=_line_of)

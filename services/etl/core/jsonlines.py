@@ -23,6 +23,8 @@ class JsonLines(TextReader):
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and nothing: each is one line; raises Refused."""
+        if not last and self._skips_blank(block):
+            return Rows(), b""
         numbers, values = [], []
         lines = self._lines(block)
         for index, line in enumerate(lines):
@@ -30,6 +32,7 @@ class JsonLines(TextReader):
                 numbers.append(self._line + index)
                 values.append(row)
         self._line += len(lines)
+        self._count.add(good=len(values))
         if last and not self._seen:
             raise Refused("EMPTY", "the file is empty; it has to hold an object a line")
         return Rows(numbers, values, self._rejects), b""

@@ -15,6 +15,7 @@ from services.etl.core.frames import Batch, empty, text_frame
 from services.etl.core.layouts import Layout
 from services.etl.core.records import reader_of
 from services.etl.core.refusing import Refused
+from services.etl.core.text import has_long_line
 from services.etl.core.values import LINE
 
 __all__ = ["Batch", "Stream", "parquet_batches"]
@@ -98,20 +99,12 @@ class Stream:
 
     def _is_regular(self, block: bytes, count: int, layout: Layout, delimiter: str) -> bool:
         # a lone cell could be a blank line; a byte order mark would be taken off
-        if layout.width == 1 or block.startswith(_BOM) or self._has_long_line(block):
+        if layout.width == 1 or block.startswith(_BOM) or has_long_line(block, self._line_bytes):
             return False
         if b'"' in block:
             return bool(_shape(layout.width, delimiter).fullmatch(block))
         # as many separators as the lines need; polars refuses a line with too many, so none has too few
         return block.count(delimiter.encode()) == count * (layout.width - 1)
-
-    def _has_long_line(self, block: bytes) -> bool:
-        at = 0
-        while len(block) - at > self._line_bytes + 1:
-            at = block.rfind(b"\n", at, at + self._line_bytes + 1) + 1
-            if not at:
-                return True
-        return False
 
 
 def _cell(place: int, width: int, name: str) -> pl.Expr:

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from services.etl.core.datasets import Dataset
+from services.etl.core.limits import RowCount
 from services.etl.core.refusing import shown
 from services.etl.core.values import Reject
 
@@ -19,6 +20,7 @@ class TextReader:
         self._line_bytes = line_bytes
         self._line = 1
         self._seen = 0
+        self._count = RowCount()
         self._rejects: list[Reject] = []
         self._broken = self._long = False
 
@@ -27,6 +29,7 @@ class TextReader:
         first = self._line
         self._line += lines
         self._seen += lines
+        self._count.add(good=lines)
         return first
 
     def _lines(self, block: bytes) -> list[str]:
@@ -40,6 +43,16 @@ class TextReader:
         lines.pop()
         return lines
 
+    def _skips_blank(self, block: bytes) -> bool:
+        """Count the lines of a block that holds nothing but blanks, and say whether it does.
+
+        A compressed file may have as many as it likes.
+        """
+        if not block.isspace() or b"\t" in block or has_long_line(block, self._line_bytes):
+            return False
+        self._line += block.count(b"\n")
+        return True
+
     def _is_long(self, line: str) -> bool:
         return self._long and bytes_of(line) > self._line_bytes
 
@@ -47,6 +60,7 @@ class TextReader:
         return self._broken and is_broken(text)
 
     def _reject(self, index: int, code: str, reason: str, text: str) -> None:
+        self._count.add(rejected=1)
         self._rejects.append(Reject(self._line + index, code, reason, "", shown(text)))
 
     def _too_long(self, index: int, line: str) -> None:
@@ -62,6 +76,16 @@ class TextReader:
 def is_broken(text: str) -> bool:
     """Say whether text holds what UTF-8 cannot: bytes that were none, or half a character."""
     return _BROKEN.search(text) is not None
+
+
+def has_long_line(block: bytes, line_bytes: int) -> bool:
+    """Say whether a block of whole lines has one of more than `line_bytes`."""
+    at = 0
+    while len(block) - at > line_bytes + 1:
+        at = block.rfind(b"\n", at, at + line_bytes + 1) + 1
+        if not at:
+            return True
+    return False
 
 
 def bytes_of(line: str) -> int:

@@ -14,8 +14,11 @@ from services.etl.adapters.tables import Written
 from services.etl.core import differences
 from services.etl.core.ahead import ahead
 from services.etl.core.checking import check
+from services.etl.core.limits import RowCount
+from services.etl.core.refusing import Refused
 from services.etl.core.values import Checked, Found, Known, Reject, Wanted
 from services.etl.handlers import Loading, change_of, fact_of, wanted_of
+from services.etl.workers.lane import Lane, Turns
 from shared.bus import Bus
 from shared.errors import Outage, one_line
 from shared.events import EtlLoaded
@@ -31,12 +34,12 @@ BATCHES_AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Works on slices of full loads, and on files that are large, one of these at a time."""
+    """Works on slices of full loads, and on files that are large, which take turns."""
 
     loading: Loading
     large: LargeFiles
     bus: Bus
-    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lane: Lane = field(default_factory=Lane)
 
     async def load(self, lease: Lease) -> None:
         """Make the tables follow the objects of `lease`, and tell what became of each."""
@@ -45,8 +48,8 @@ class Files:
         for one in await self._load_small(wanted, failures):
             if one.kind == "image":  # only its beginning is ever read, so it is not large but cannot be read now
                 raise Outage(f"the object store cannot read {one.bucket}/{one.key} now")
-            async with self.alone:
-                await self.bus.publish(await self._load_large(one, lease))
+            async with self.lane.entered() as turns:
+                await self.bus.publish(await self._load_large(one, lease, turns))
         if failures:
             raise failures[0]
 
@@ -69,7 +72,7 @@ class Files:
             return large
         return [large for one in wanted for large in await self._load_small([one], failures)]
 
-    async def _load_large(self, wanted: Wanted, lease: Lease) -> list[EtlLoaded]:
+    async def _load_large(self, wanted: Wanted, lease: Lease, turns: Turns) -> list[EtlLoaded]:
         """Load a file as it is now; one that is written by somebody else, or replaced meanwhile, is looked at again."""
         while True:
             lease.check()
@@ -81,13 +84,15 @@ class Files:
             if info is None:
                 return await self.loading.load([replace(wanted, size=0)])
             try:
-                written = await self._stream(wanted, known[wanted.place], info, lease)
+                written = await self._stream(wanted, known[wanted.place], info, lease, turns)
             except (ObjectGone, ObjectSuperseded):
                 continue
             if written:
                 return [fact_of(one) for one in written]
 
-    async def _stream(self, wanted: Wanted, known: Known, info: ObjectInfo, lease: Lease) -> list[Written]:
+    async def _stream(
+        self, wanted: Wanted, known: Known, info: ObjectInfo, lease: Lease, turns: Turns
+    ) -> list[Written]:
         progress = Progress(lease, info.size)
         stored_at = differences.to_the_second(info.last_modified)
         async with (
@@ -100,16 +105,23 @@ class Files:
                 filling.reject(rejects, 0)
                 await filling.add(checked)
                 progress.filled(filling.rows[0], filling.rejected[0])
+                await turns.share()
             return await filling.apply([Found(wanted, known, info.etag, info.size, stored_at)])
 
     async def _checked(
         self, wanted: Wanted, info: ObjectInfo, progress: "Progress"
     ) -> AsyncGenerator[tuple[Checked, Sequence[Reject]], None]:
         """Give the rows of a file batch by batch, and what could not be read as one."""
-        today = datetime.now(UTC).date()
+        today, count = datetime.now(UTC).date(), RowCount()
         async with aclosing(self.large.batches(wanted, info, progress.read)) as batches:
             async for batch in batches:
-                yield await asyncio.to_thread(check, batch.frame, wanted.dataset, today=today), batch.rejects
+                checked = await asyncio.to_thread(check, batch.frame, wanted.dataset, today=today)
+                yield checked, batch.rejects
+                try:
+                    count.add(good=checked.good.height, rejected=len(checked.rejects) + len(batch.rejects))
+                except Refused as refused:
+                    yield Checked(checked.good.clear(), ()), [refused.reject]
+                    return
 
     async def give_up(self, item: Item, error: Exception) -> None:
         """Put a large file's change among the dead letters; a load says itself what became of its slices."""
