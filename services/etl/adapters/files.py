@@ -61,7 +61,14 @@ class LargeFiles:
                         await asyncio.to_thread(file.write, piece)
                         done += len(piece)
                         on_bytes(done)
-            batches = parquet_batches(copy, wanted.dataset, wanted.key)
+            settings = self._settings
+            batches = parquet_batches(
+                copy,
+                wanted.dataset,
+                wanted.key,
+                memory_bytes=settings.etl_parquet_bytes,
+                row_bytes=settings.etl_line_bytes,
+            )
             while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                 yield batch
 

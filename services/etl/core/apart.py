@@ -2,16 +2,18 @@
 
 import multiprocessing
 import os
+import re
 import resource
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from services.etl.core.columnar import frames_of, no_parquet
+from services.etl.core.columnar import MAX_ROW_BYTES, expands_too_far, frames_of, no_parquet
 from services.etl.core.datasets import Dataset
 from services.etl.core.frames import Batch, empty
 from services.etl.core.refusing import Refused
@@ -20,9 +22,14 @@ from shared.errors import PenstockError
 
 _FEW: Final = 100_000
 """The most rows that are read at once."""
-_PATIENCE_SECONDS: Final = 300
-_MEMORY_BYTES: Final = 4 << 30
-"""Address space of the process that reads, of which its threads reserve the most without using it."""
+_PATIENCE_SECONDS: Final = 60
+MEMORY_BYTES: Final = 512 << 20
+"""What the process that reads may write to, its programs' own 70 MiB included."""
+_ADDRESS_BYTES: Final = 4 << 30
+"""Its address space, of which its threads reserve the most without using it."""
+_STDERR_BYTES: Final = 64 << 10
+_OUT_OF_MEMORY: Final = re.compile(rb"memory allocation of \d{1,13} bytes|[Cc]annot allocate|[Oo]ut of memory")
+"""Of something that there could be; a file that asks for more than a terabyte is damaged."""
 _CRASHES: Final = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 """Ends that the file's bytes bring about; whoever is stopped from outside says nothing about them."""
 
@@ -33,42 +40,70 @@ class ReaderLost(PenstockError):  # noqa: N818 - what happened, as everywhere he
 
 def parquet_rows(body: bytes, key: str, dataset: Dataset) -> Rows:
     """Read a small Parquet file whole; raises Refused, also when few bytes turn out to be very many rows."""
-    frame = pl.concat([empty(dataset), *_few(frames_apart(body, key, dataset))])
+    frame = pl.concat([empty(dataset), *_few(_frames_apart(_Asked(body, key, dataset)))])
     return Rows(frame[LINE].to_list(), frame.drop(LINE).rows())
 
 
-def parquet_batches(path: Path, dataset: Dataset, key: str = "") -> Iterator[Batch]:
-    """Read a local Parquet file in bounded memory; `key` is the object's, when the path is another."""
+def parquet_batches(
+    path: Path,
+    dataset: Dataset,
+    key: str = "",
+    *,
+    memory_bytes: int = MEMORY_BYTES,
+    row_bytes: int = MAX_ROW_BYTES,
+) -> Iterator[Batch]:
+    """Read a local Parquet file in bounded memory; `key` is the object's, when the path is another.
+
+    A file that needs more than `memory_bytes` to be read, or has a row of more than `row_bytes`, is refused.
+    """
     try:
-        for frame in frames_apart(path, key or path.name, dataset):
+        for frame in _frames_apart(_Asked(path, key or path.name, dataset, memory_bytes, row_bytes)):
             yield Batch(frame, [])
     except Refused as refused:
         yield Batch(empty(dataset), [refused.reject])
 
 
-def frames_apart(source: Path | bytes, key: str, dataset: Dataset) -> Iterator[pl.DataFrame]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What to read, and how much it may take."""
+
+    source: Path | bytes
+    key: str
+    dataset: Dataset
+    memory_bytes: int = MEMORY_BYTES
+    row_bytes: int = MAX_ROW_BYTES
+
+
+def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
     """Yield the rows of a Parquet file, read by a process of its own; raises Refused.
 
     That process is bounded in memory, and gone when the last row is read or nobody wants one.
     """
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe(duplex=False)
-    child = context.Process(target=_send_frames, args=(its, source, key, dataset), daemon=True)
+    said, its_stderr = context.Pipe(duplex=False)
+    child = context.Process(target=_send_frames, args=(its, its_stderr, asked), daemon=True)
     child.start()
     its.close()
+    its_stderr.close()
     try:
         while (found := _received(ours)) is not None:
             yield found
     except (EOFError, OSError):  # between two batches, or in the middle of one
         child.join()
         if child.exitcode not in _CRASHES:
-            raise ReaderLost(f"the process that read {key} ended with {child.exitcode}; it is read again") from None
+            raise ReaderLost(
+                f"the process that read {asked.key} ended with {child.exitcode}; it is read again"
+            ) from None
+        if _OUT_OF_MEMORY.search(_end_of(said)):
+            raise _too_much_memory(asked.memory_bytes) from None
         raise no_parquet("reading it ends in a crash") from None
     finally:
         child.kill()
         child.join()
         child.close()
         ours.close()
+        said.close()
 
 
 def _received(ours: Connection) -> pl.DataFrame | None:
@@ -80,20 +115,41 @@ def _received(ours: Connection) -> pl.DataFrame | None:
     return None if found is None else pl.read_ipc_stream(found)
 
 
-def _send_frames(its: Connection, source: Path | bytes, key: str, dataset: Dataset) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    memory = _MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(_MEMORY_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # its crash is told as a reject, not as pages of a log
+def _end_of(said: Connection) -> bytes:
+    """Return what the process that is gone has said on its error output."""
+    os.set_blocking(said.fileno(), False)
     try:
-        for frame in frames_of(source, key, dataset):
+        return os.read(said.fileno(), _STDERR_BYTES)
+    except BlockingIOError:
+        return b""
+
+
+def _too_much_memory(memory_bytes: int) -> Refused:
+    return expands_too_far(
+        f"reading the file takes more than {memory_bytes >> 20} MiB of memory; "
+        "write it with smaller row groups, or raise PENSTOCK_ETL_PARQUET_BYTES"
+    )
+
+
+def _limit(what: int, most: int) -> None:
+    _, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _send_frames(its: Connection, stderr: Connection, asked: "_Asked") -> None:
+    _limit(resource.RLIMIT_AS, _ADDRESS_BYTES)
+    _limit(resource.RLIMIT_DATA, asked.memory_bytes)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(stderr.fileno(), 2)  # its crash is told as a reject, not as pages of a log
+    os.set_blocking(2, False)
+    try:
+        for frame in frames_of(asked.source, asked.key, asked.dataset, asked.row_bytes):
             its.send(frame.write_ipc_stream(None).getvalue())
         its.send(None)
     except Refused as refused:
         its.send(refused.reject)
     except MemoryError:
-        its.send(no_parquet("reading it takes too much memory").reject)
+        its.send(_too_much_memory(asked.memory_bytes).reject)
 
 
 def _few(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

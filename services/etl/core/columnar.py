@@ -15,11 +15,21 @@ from services.etl.core.values import LINE
 
 _BATCH: Final = 50_000
 """Rows of a batch."""
+_BATCH_BYTES: Final = 8 << 20
+"""Text of a batch: few bytes of a file may stand for many."""
+MAX_ROW_BYTES: Final = 1 << 20
+_FREE_BYTES: Final = 64 << 20
+_MAX_RATIO: Final = 250
+"""As of gzip files: tables shrink 3 to 50 times, nothing but repetition shrinks more than 250 times."""
 _TROUBLE: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
-def frames_of(source: Path | bytes, key: str, dataset: Dataset) -> Iterator[pl.DataFrame]:
+def frames_of(
+    source: Path | bytes, key: str, dataset: Dataset, row_bytes: int = MAX_ROW_BYTES
+) -> Iterator[pl.DataFrame]:
     """Yield the rows of a Parquet file as LINE and text; raises Refused, or takes the process down with it."""
+    size = source.stat().st_size if isinstance(source, Path) else len(source)
+    left = max(_FREE_BYTES, size * _MAX_RATIO)
     try:
         scan = pl.scan_parquet(
             source if isinstance(source, Path) else BytesIO(source), glob=False, hive_partitioning=False
@@ -31,13 +41,46 @@ def frames_of(source: Path | bytes, key: str, dataset: Dataset) -> Iterator[pl.D
         for found in scan.select(texts).collect_batches(chunk_size=_BATCH, maintain_order=True):
             if layout.is_keyless and first + found.height > 2:  # noqa: PLR2004 - one row is line 1
                 raise too_many_rows(dataset)
-            yield found.select(pl.int_range(first, first + found.height, dtype=pl.Int64).alias(LINE), pl.all())
+            sizes = _row_sizes(found)
+            left -= _checked_sum(sizes, first, row_bytes)
+            if left < 0:
+                mend = "store it as CSV"
+                raise expands_too_far(f"the file expands to more than {_MAX_RATIO} times its size; {mend}")
+            numbered = found.select(pl.int_range(first, first + found.height, dtype=pl.Int64).alias(LINE), pl.all())
+            yield from _in_pieces(numbered, sizes)
             first += found.height
         # a reader that gives up on a damaged part only says so on its error output
         if first - 1 != scan.select(pl.len()).collect().item():
             raise no_parquet("rows are missing")
     except _TROUBLE as error:
         raise no_parquet(f"{error}".partition("\n")[0]) from None
+
+
+def expands_too_far(reason: str) -> Refused:
+    """Refuse a file of few bytes that stand for very many."""
+    return Refused("EXPANDS_TOO_FAR", reason)
+
+
+def _row_sizes(rows: pl.DataFrame) -> pl.Series:
+    """Count the bytes of each row's text, and one for each cell."""
+    sizes = [pl.col(name).str.len_bytes().fill_null(0).cast(pl.Int64) for name in rows.columns]
+    return rows.select(pl.sum_horizontal(sizes).alias("bytes") + len(sizes))["bytes"]
+
+
+def _checked_sum(sizes: pl.Series, first: int, row_bytes: int) -> int:
+    place = sizes.arg_max()
+    if place is not None and sizes[place] > row_bytes:
+        raise expands_too_far(f"row {first + place} has more than {row_bytes:,} bytes; shorten it")
+    return int(sizes.sum())
+
+
+def _in_pieces(rows: pl.DataFrame, sizes: pl.Series) -> Iterator[pl.DataFrame]:
+    """Cut a batch so that no piece holds much more than _BATCH_BYTES of text."""
+    ends = (sizes.cum_sum() // _BATCH_BYTES).rle().struct.field("len").cum_sum() if rows.height else ()
+    start = 0
+    for end in ends:
+        yield rows.slice(start, end - start)
+        start = end
 
 
 def no_parquet(what: str) -> Refused:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ from services.etl.adapters.tables import Written
 from services.etl.core import differences
 from services.etl.core.ahead import ahead
 from services.etl.core.checking import check
+from services.etl.core.datasets import format_of
 from services.etl.core.limits import RowCount
 from services.etl.core.refusing import Refused
 from services.etl.core.values import Checked, Found, Known, Reject, Wanted
@@ -40,6 +41,7 @@ class Files:
     large: LargeFiles
     bus: Bus
     lane: Lane = field(default_factory=Lane)
+    parquet: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def load(self, lease: Lease) -> None:
         """Make the tables follow the objects of `lease`, and tell what became of each."""
@@ -48,10 +50,14 @@ class Files:
         for one in await self._load_small(wanted, failures):
             if one.kind == "image":  # only its beginning is ever read, so it is not large but cannot be read now
                 raise Outage(f"the object store cannot read {one.bucket}/{one.key} now")
-            async with self.lane.entered() as turns:
+            async with self._parquet_alone(one), self.lane.entered() as turns:
                 await self.bus.publish(await self._load_large(one, lease, turns))
         if failures:
             raise failures[0]
+
+    def _parquet_alone(self, wanted: Wanted) -> AbstractAsyncContextManager[None]:
+        """Wait for other Parquet files, before taking a turn: the process that reads one is large."""
+        return self.parquet if format_of(wanted.key) == "parquet" else nullcontext()
 
     async def _load_small(self, wanted: Sequence[Wanted], failures: list[Exception]) -> list[Wanted]:
         """Load what is small, and return what is large.

@@ -1,0 +1,248 @@
+"""What a hostile file of a few bytes, or of many short lines, costs whoever reads it."""
+
+import asyncio
+import gzip
+import time
+from io import BytesIO
+
+import polars as pl
+import pytest
+
+from services.etl.core.apart import parquet_batches
+from services.etl.core.datasets import Datasets
+from services.etl.core.limits import MAX_REJECTED_ROWS, RowCount
+from services.etl.core.reading import read_small
+from services.etl.core.refusing import Refused
+from services.etl.core.streaming import Stream
+from services.etl.workers.lane import Lane
+
+USERS = Datasets.parse('[users]\nbucket = "b"\nkey = "id"\n[users.columns.name]\ntype = "text"\n').by_name["users"]
+HEADER = b"id,name\n"
+MIB = 1 << 20
+
+
+def streamed(body, key="x.csv"):
+    """Return the good rows and rejects of a file, as long as reading goes on, and the bytes that were read."""
+    stream = Stream(key, USERS, line_bytes=MIB)
+    batches, taken = [], 0
+    while taken < len(body) and not stream.is_over:
+        batches += stream.feed(body[taken : taken + MIB])
+        taken += MIB
+    batches += stream.end()
+    return sum(one.frame.height for one in batches), [reject for one in batches for reject in one.rejects], taken
+
+
+def filled(unit, size=8 * MIB):
+    return unit * (size // len(unit))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b'"a\n',
+        b'"\n',
+        b'"""\n',
+        b'1,"a\n',
+        b'"a\nb"c\n',
+        b'"a\nb"\n',
+        b'"a"b\n',
+        b'",\n',
+        b',"\n',
+        b"x\n",
+        b",\0,\n",
+        b"\xff\n",
+        b'"a\n' + b"y\n" * 5000 + b'b"\n',
+    ],
+    ids=repr,
+)
+def test_a_file_of_wrong_lines_is_refused_before_most_of_it_is_read(unit):
+    rows, rejects, taken = streamed(HEADER + filled(unit))
+    assert (rows, rejects[-1].line, rejects[-1].code) == (0, 0, "TOO_MANY_REJECTS")
+    assert len(rejects) <= MAX_REJECTED_ROWS + 1
+    assert taken <= 6 * MIB
+
+
+@pytest.mark.parametrize("unit", [b"{\n", b'{"a\n', b"[\n", b"x\n", b'{"id":[]}\n'], ids=repr)
+def test_a_file_of_wrong_json_is_refused_before_most_of_it_is_read(unit):
+    _, rejects, taken = streamed(filled(unit), "x.jsonl")
+    assert rejects[-1].code == "TOO_MANY_REJECTS"
+    assert taken <= 6 * MIB
+
+
+def test_a_small_compressed_file_of_wrong_lines_is_refused_at_the_same_place():
+    body = gzip.compress(HEADER + filled(b'"a\n', 3 * MIB))
+    assert [one.code for one in read_small(body, "x.csv.gz", USERS, line_bytes=MIB).rejects] == ["TOO_MANY_REJECTS"]
+
+
+def test_many_wrong_rows_among_more_good_ones_cost_only_themselves():
+    good = b"".join(b"%d,name\n" % number for number in range(MAX_REJECTED_ROWS + 50_000))
+    rows, rejects, _ = streamed(HEADER + good + b"x\n" * (MAX_REJECTED_ROWS + 1))
+    assert rows == MAX_REJECTED_ROWS + 50_000
+    assert {one.code for one in rejects} == {"RAGGED"}
+
+
+def test_wrong_values_count_as_wrong_lines_do():
+    count = RowCount()
+    count.add(good=MAX_REJECTED_ROWS + 1, rejected=MAX_REJECTED_ROWS)
+    count.add(rejected=1)
+    with pytest.raises(Refused, match="most of the file are wrong"):
+        count.add(rejected=1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "key"),
+    [
+        (b"\n", "x.csv"),
+        (b"\r", "x.csv"),
+        (b"\r\n", "x.csv"),
+        (b"  \n", "x.csv"),
+        (b"\n", "x.jsonl"),
+        (b"\t\n", "x.csv"),
+    ],
+    ids=repr,
+)
+def test_lines_that_hold_nothing_cost_no_more_than_rows(unit, key):
+    row = b'{"id":"1","name":"x"}\n' if key.endswith("l") else b"1,xxxxxxxxxxxxxxxxxxxx\n"
+    header = b"" if key.endswith("l") else HEADER
+    of_rows = _seconds(header + filled(row, 8 * MIB), key)
+    assert _seconds(header + row + filled(unit, 8 * MIB), key) < 10 * of_rows + 0.5
+
+
+def test_a_line_after_blank_ones_keeps_its_number():
+    _, rejects, _ = streamed(HEADER + b"1,a\n" + b"\n" * (3 * MIB) + b"wrong\n")
+    assert [(one.line, one.code) for one in rejects] == [(3 * MIB + 3, "RAGGED")]
+
+
+@pytest.mark.parametrize("size", [64 << 10, MIB])
+def test_many_members_of_gzip_cost_in_proportion(size):
+    body = gzip.compress(HEADER + b"1,a\n") + filled(gzip.compress(b""), size)
+    assert _seconds(body, "x.csv.gz") < 3.0
+
+
+def _seconds(body, key):
+    began = time.process_time()
+    streamed(body, key)
+    return time.process_time() - began
+
+
+def twice_as_long(unit):
+    """Return how much longer twice as much takes; the least of a few tries, for the machine does other things too."""
+    small, large = (HEADER + b"1,a\n" + unit * count for count in (1000, 2000))
+    return min(_seconds(large, "x.csv") for _ in range(5)) / min(_seconds(small, "x.csv") for _ in range(5))
+
+
+@pytest.mark.parametrize("unit", [b'"a\n' * 20, b'"\n' * 20, b'"a\n' + b"b\n" * 20, b'"a\nb"c\n' * 20], ids=repr)
+def test_twice_as_many_open_quotes_take_twice_as_long(unit):
+    assert twice_as_long(unit) < 3
+
+
+def stored(tmp_path, **columns):
+    path = tmp_path / "x.parquet"
+    pl.DataFrame(columns).write_parquet(path, compression="zstd", row_group_size=50_000_000)
+    return path
+
+
+def refusals(path, **limits):
+    return [one for batch in parquet_batches(path, USERS, **limits) for one in batch.rejects]
+
+
+def test_parquet_that_needs_too_much_memory_is_refused_with_the_setting(tmp_path):
+    many = pl.repeat("x" * 50, 6_000_000, eager=True)
+    path = stored(tmp_path, id=many, name=many)
+    assert path.stat().st_size < 100_000
+    (refused,) = refusals(path, memory_bytes=256 << 20)
+    assert (refused.line, refused.code) == (0, "EXPANDS_TOO_FAR")
+    assert "256 MiB" in refused.reason
+    assert "PENSTOCK_ETL_PARQUET_BYTES" in refused.reason
+
+
+def test_parquet_whose_few_bytes_are_much_text_is_refused(tmp_path):
+    path = stored(tmp_path, id=pl.repeat("x" * 100_000, 5000, eager=True))
+    assert path.stat().st_size < 10_000
+    (refused,) = refusals(path)
+    assert refused.code == "EXPANDS_TOO_FAR"
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_parquet_of_very_many_empty_cells_is_refused(tmp_path, value):
+    column = pl.repeat(value, 25_000_000, eager=True, dtype=pl.String)
+    (refused,) = refusals(stored(tmp_path, id=column, name=column))
+    assert refused.code == "EXPANDS_TOO_FAR"
+
+
+def test_parquet_with_a_long_row_is_refused_with_its_number(tmp_path):
+    path = stored(tmp_path, id=["1", "2", "3"], name=["a", "b" * MIB, "c"])
+    (refused,) = refusals(path)
+    assert refused.reason == "row 2 has more than 1,048,576 bytes; shorten it"
+
+
+def test_parquet_of_long_rows_comes_in_pieces_of_bounded_text(tmp_path):
+    names = [f"{number:08}" * 12_500 for number in range(600)]
+    path = stored(tmp_path, id=[str(number) for number in range(600)], name=names)
+    frames = [batch.frame for batch in parquet_batches(path, USERS)]
+    assert max(frame["name"].str.len_bytes().sum() for frame in frames) < 10 * MIB
+    assert pl.concat(frames)["name"].to_list() == names
+    assert pl.concat(frames)["line"].to_list() == list(range(1, 601))
+
+
+def test_parquet_without_rows_has_none(tmp_path):
+    path = stored(tmp_path, id=pl.Series([], dtype=pl.String), name=pl.Series([], dtype=pl.String))
+    assert refusals(path) == []
+
+
+def test_parquet_of_many_nested_lists_is_refused(tmp_path):
+    deep = [["x"]]
+    for _ in range(20):
+        deep = [deep]
+    body = BytesIO()
+    pl.DataFrame({"id": ["1"], "name": [deep]}).write_parquet(body)
+    (tmp_path / "deep.parquet").write_bytes(body.getvalue())
+    assert [one.code for one in refusals(tmp_path / "deep.parquet")] == ["NESTED"]
+
+
+async def test_a_file_that_takes_long_gives_the_lane_to_the_next():
+    lane, events = Lane(turn_seconds=0.0), []
+
+    async def read(name, batches):
+        async with lane.entered() as turns:
+            for _ in range(batches):
+                events.append(name)
+                await asyncio.sleep(0)
+                await turns.share()
+
+    await asyncio.gather(read("slow", 6), read("fast", 2))
+    assert events == ["slow", "fast", "slow", "fast", "slow", "slow", "slow", "slow"]
+
+
+async def test_a_file_keeps_the_lane_until_its_turn_is_over():
+    lane, events = Lane(turn_seconds=60.0), []
+
+    async def read(name):
+        async with lane.entered() as turns:
+            for _ in range(3):
+                events.append(name)
+                await asyncio.sleep(0)
+                await turns.share()
+
+    await asyncio.gather(read("first"), read("second"))
+    assert events == ["first"] * 3 + ["second"] * 3
+
+
+async def test_a_file_that_is_stopped_while_others_have_their_turn_leaves_it_to_them():
+    lane = Lane(turn_seconds=0.0)
+    inside = asyncio.Event()
+
+    async def shared():
+        async with lane.entered() as turns:
+            inside.set()
+            while True:
+                await asyncio.sleep(0)
+                await turns.share()
+
+    first = asyncio.create_task(shared())
+    await inside.wait()
+    async with lane.entered():
+        first.cancel()
+        await asyncio.wait((first,))
+        assert lane.lock.locked(), "the turn is ours"
+    assert not lane.lock.locked()
