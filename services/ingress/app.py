@@ -22,6 +22,7 @@ from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.groups import Groups
 from services.ingress.adapters.loads import Loads
 from services.ingress.adapters.parts import PartUploads
+from services.ingress.adapters.pools import limiter
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.server import HttpServer
 from services.ingress.adapters.tables import Tables
@@ -93,7 +94,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
         uploads, parts = Uploads(store, Disk(settings), settings), PartUploads(store, settings)
         replacements = Replacements(store, uploads, settings.staging_bucket)
         facts, hooks, sender = FactTable(pool), WebhookTable(pool), Sender(settings)
-        feed = Feed(facts, most=settings.events_streams)
+        feed = Feed(facts, limiter("events", settings))
         tokens.when_ended(feed.wake)
         app.state.doors = Doors(
             settings=settings,
@@ -108,6 +109,10 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             tokens=tokens,
             sessions=sessions_of(settings),
             rates=Rates(),
+            bodies=limiter("bodies", settings),
+            listings=limiter("listings", settings),
+            statistics=limiter("statistics", settings),
+            logins=limiter("logins", settings),
             views=Views(pool),
             groups=Groups(settings),
             facts=facts,

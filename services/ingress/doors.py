@@ -9,6 +9,7 @@ from services.ingress.adapters.downloads import Downloads
 from services.ingress.adapters.facts import FactTable
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.groups import Groups
+from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.adapters.loads import Loads
 from services.ingress.adapters.parts import PartUploads
 from services.ingress.adapters.replacement import Replacements
@@ -42,6 +43,10 @@ class Doors:
     tokens: Tokens
     sessions: Sessions
     rates: Rates
+    bodies: ConcurrencyLimiter
+    listings: ConcurrencyLimiter
+    statistics: ConcurrencyLimiter
+    logins: ConcurrencyLimiter
     views: Views
     groups: Groups
     facts: FactTable

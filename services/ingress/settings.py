@@ -57,6 +57,13 @@ class IngressSettings(Settings):
     max_form_parts: int = Field(1000, gt=0, description="Fields and files of one form.")
     uploads_in_flight: int = Field(64, gt=0, description="Uploads at a time; each may hold 5 MiB.")
     downloads_in_flight: int = Field(64, gt=0, description="Downloads at a time; each holds a connection to the store.")
+    max_connections: int = Field(1000, gt=0, description="Connections of clients at a time.")
+    min_rate_bytes: int = Field(
+        1024, ge=0, description="Bytes a second that an upload or a download moves at least, on average; 0 takes any."
+    )
+    min_rate_grace_seconds: float = Field(
+        30.0, gt=0, description="Over how many seconds that average is taken, and how long a client may move nothing."
+    )
     header_seconds: float = Field(10.0, gt=0, description="How long the head of a request may take to come.")
     stall_seconds: float = Field(30.0, gt=0, description="How long a request may send nothing before it is given up.")
     download_chunk_bytes: int = Field(

@@ -11,8 +11,8 @@ import pytest
 
 from services.ingress import handlers
 from services.ingress.adapters.feed import Feed
+from services.ingress.adapters.pools import limiter
 from services.ingress.core.facts import Fact
-from services.ingress.core.problems import Problem
 from services.ingress.core.tokens import Token, drawn, hash_of
 from services.ingress.routes import events
 from shared.errors import Outage
@@ -141,7 +141,7 @@ async def test_a_stream_ends_when_its_token_is_revoked(front, monkeypatch):
     async with streaming(front, token=text) as frames:
         await soon(lambda: "".join(frames).count(": alive") >= 3)
         front.doors.tokens._ring = front.doors.tokens._ring.without(text.split("_")[1])
-        await soon(lambda: front.doors.feed._streams == 0)
+        await soon(lambda: front.doors.feed.streams == 0)
 
 
 async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(front, monkeypatch):
@@ -161,11 +161,11 @@ async def test_every_stream_ends_when_the_service_stops_or_its_client_goes(front
     async with streaming(front) as frames, streaming(front) as others:
         await soon(lambda: len(frames) > 1 and len(others) > 1)
         front.doors.feed.close()
-        await soon(lambda: front.doors.feed._streams == 0)
+        await soon(lambda: front.doors.feed.streams == 0)
     front = Front()
     async with streaming(front) as frames:
-        await soon(lambda: front.doors.feed._streams == 1)
-    assert front.doors.feed._streams == 0
+        await soon(lambda: front.doors.feed.streams == 1)
+    assert front.doors.feed.streams == 0
 
 
 async def test_one_stream_too_many_is_told_to_come_again(front):
@@ -187,7 +187,7 @@ async def test_a_place_that_is_none_is_refused(front, given):
 async def test_a_hundred_streams_at_one_place_cost_one_question():
     facts = MemoryFacts()
     await facts.add([fact(number) for number in range(250)])
-    feed = Feed(facts, most=1)
+    feed = Feed(facts, limiter("events", settings()))
     pages = await asyncio.gather(*(feed.page(0) for _ in range(100)))
     assert (facts.reads, {len(page) for page in pages}) == (1, {100})
     facts.is_away = True
@@ -198,16 +198,11 @@ async def test_a_hundred_streams_at_one_place_cost_one_question():
 async def test_a_client_that_goes_takes_nobody_along():
     facts = MemoryFacts()
     await facts.add([fact(1)])
-    feed = Feed(facts, most=1)
+    feed = Feed(facts, limiter("events", settings()))
     first, second = (asyncio.create_task(feed.page(0)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     assert len(await second) == 1
-
-
-def test_room_is_refused_by_name():
-    with pytest.raises(Problem, match="PENSTOCK_EVENTS_STREAMS"):
-        Feed(MemoryFacts(), most=0).require_room()
 
 
 async def test_a_timeline_is_the_facts_and_what_is_kept_now(front):

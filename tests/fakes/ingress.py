@@ -11,6 +11,7 @@ from services.ingress.adapters.downloads import Downloads
 from services.ingress.adapters.ended import EndedUploads
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.parts import PartUploads
+from services.ingress.adapters.pools import limiter
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.tokens import Tokens
 from services.ingress.adapters.tus import TusUploads
@@ -58,10 +59,14 @@ class Front:
             tokens=Tokens(self.settings, self.table),
             sessions=sessions_of(self.settings),
             rates=Rates(lambda: self.now),
+            bodies=limiter("bodies", self.settings),
+            listings=limiter("listings", self.settings),
+            statistics=limiter("statistics", self.settings),
+            logins=limiter("logins", self.settings),
             views=MemoryViews(),
             groups=MemoryGroups(),
             facts=self.facts,
-            feed=Feed(self.facts, most=self.settings.events_streams),
+            feed=Feed(self.facts, limiter("events", self.settings)),
             webhooks=MemoryWebhooks(self.table),
             sender=Sender(self.settings),
             tables=MemoryTables(),

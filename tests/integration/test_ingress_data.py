@@ -308,9 +308,10 @@ def busy(world):
 
 def test_who_takes_his_time_keeps_nobody_waiting_but_those_who_stream_too(root, world, table):
     table.add_many(MANY)
+    other = root.post("/tokens", json={"name": f"slow-{table.name}", "scopes": ["read"]}).json()["token"]
     with ExitStack() as slow:
-        for _ in range(STREAMS):
-            answer = slow.enter_context(root.stream("GET", "/data", params={"dataset": table.name}))
+        for reader in (root, root, slow.enter_context(ingress.client(world, other))):
+            answer = slow.enter_context(reader.stream("GET", "/data", params={"dataset": table.name}))
             assert answer.status_code == 200
         refused = ask(root, table)
         assert refused.status_code == 503

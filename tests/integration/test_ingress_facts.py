@@ -10,7 +10,9 @@ from pydantic import SecretStr
 
 from services.ingress.adapters.facts import FactTable
 from services.ingress.adapters.feed import Feed
+from services.ingress.adapters.pools import limiter
 from services.ingress.core.facts import Fact
+from services.ingress.settings import IngressSettings
 from shared.events import DeadLetterSettled
 from shared.postgres import open_pool
 from shared.topics import OBJECTS_HASHED
@@ -275,7 +277,7 @@ def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(wor
         await table.add([fact(1, datetime.now(UTC) - timedelta(days=31)), fact(2)])
         newest = await table.add([fact(3, datetime.now(UTC) - timedelta(days=31))]) and await table.last()
         await table.forget(timedelta(days=30))
-        assert await table.last() < newest == await Feed(table, most=1).begin(newest)
+        assert await table.last() < newest == await Feed(table, limiter("events", IngressSettings())).begin(newest)
         return await pool.fetch("SELECT event_id FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
     assert [row["event_id"] for row in asyncio.run(in_database(world, job))] == ["rate-2"]

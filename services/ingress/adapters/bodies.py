@@ -1,6 +1,7 @@
 """Request bodies as they arrive: bounded in size and in time, and forms part by part, without a spool file."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -8,11 +9,16 @@ from typing import Final
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
 from services.ingress.core.encoding import text_of
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
 MAX_FIELD_BYTES: Final = 64 << 10
+MAX_FIELDS_BYTES: Final = 1 << 20
+"""Of all that is held in memory of one form: its plain fields, and the names of its files."""
+PART_OVERHEAD: Final = 64
+"""What a field or a file counts for beside its bytes."""
 MAX_HEADER_BYTES: Final = 8 << 10
 
 
@@ -33,36 +39,76 @@ class Field:
     value: str
 
 
+class EndedEarly(Rejected):
+    """A body is over before it has the bytes that were awaited."""
+
+    def __init__(self, received: int, length: int) -> None:
+        super().__init__("BROKEN_BODY", f"the body ended after {received} of {length} bytes")
+
+
 class Body:
     """The body of one request."""
 
-    def __init__(self, request: Request, settings: IngressSettings) -> None:
-        """Look at the headers alone.
+    def __init__(self, request: Request, settings: IngressSettings, *, length: int | None = None) -> None:
+        """Look at the headers alone; with `length` they need not say it.
 
         Raises Rejected: LENGTH_REQUIRED, TOO_LARGE.
         """
         self._request = request
         self._settings = settings
-        self.length = _length(request, settings.max_upload_bytes)
+        self._rate = LeastRate(settings)
+        self.length = _length(request, settings.max_upload_bytes) if length is None else length
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Give the bytes as they come.
 
-        Raises Rejected: STALLED when nothing comes for too long, BROKEN_BODY when the client goes away.
+        Raises Rejected: STALLED when nothing comes for too long, TOO_SLOW when too little does, BROKEN_BODY when the
+        client goes away.
         """
         stream, received = aiter(self._request.stream()), 0
         while received < self.length:
             try:
-                async with asyncio.timeout(self._settings.stall_seconds):
-                    chunk = await anext(stream)
-            except TimeoutError:
-                waited = self._settings.stall_seconds
-                raise Rejected("STALLED", f"nothing came for {waited:g} s: send the body without pauses") from None
-            except (ClientDisconnect, StopAsyncIteration):
+                chunk = await self._next(stream)
+            except StopAsyncIteration:
+                raise EndedEarly(received, self.length) from None
+            except ClientDisconnect:
                 raise Rejected("BROKEN_BODY", f"the body ended after {received} of {self.length} bytes") from None
             received += len(chunk)
             if chunk:
                 yield chunk
+
+    async def _next(self, stream: AsyncIterator[bytes]) -> bytes:
+        """Return the next bytes; only while they are waited for does time count."""
+        waited, left = self._settings.stall_seconds, self._rate.seconds_left
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(min(waited, left)):
+                chunk = await anext(stream)
+        except TimeoutError:
+            if left < waited:
+                raise self._too_slow() from None
+            raise Rejected("STALLED", f"nothing came for {waited:g} s: send the body without pauses") from None
+        if not self._rate.note(time.monotonic() - began, len(chunk)):
+            raise self._too_slow()
+        return chunk
+
+    def _too_slow(self) -> Rejected:
+        TOO_SLOW.labels("upload").inc()
+        least, grace = self._settings.min_rate_bytes, self._settings.min_rate_grace_seconds
+        return Rejected(
+            "TOO_SLOW",
+            f"fewer than {least} bytes a second came, over {grace:g} s (PENSTOCK_MIN_RATE_BYTES): use a faster line, "
+            "or send it piece by piece to /tus/",
+        )
+
+    async def whole(self, limit: int) -> bytes:
+        """Return all of a body that belongs into memory.
+
+        Raises Rejected: TOO_LARGE past `limit` bytes, and what `chunks` raises.
+        """
+        if self.length > limit:
+            raise _more_than(limit, self.length)
+        return b"".join([chunk async for chunk in self.chunks()])
 
     async def form(self) -> AsyncIterator[File | Field | bytes]:
         """Give a form part by part: a `Field`, or a `File` followed by its bytes.
@@ -97,11 +143,13 @@ class _FormReader:
         self._parser = parser
         self._field: str | None = None
         self._value = bytearray()
+        self._held = 0
 
     def read(self, chunk: bytes) -> Iterator[File | Field | bytes]:
         """Give the parts that end or go on in `chunk`."""
         for event in self._parser.parse(chunk):
             if isinstance(event, MultipartSegment):
+                self._hold(PART_OVERHEAD + len(event.name or "") + len(event.filename or ""))
                 self._field, self._value = event.name if event.filename is None else None, bytearray()
                 if event.filename is not None:
                     yield File(event.name or "", event.filename, event.content_type)
@@ -114,9 +162,39 @@ class _FormReader:
                 self._gather(event)
 
     def _gather(self, piece: bytes | bytearray) -> None:
+        self._hold(len(piece))
         self._value += piece
         if len(self._value) > MAX_FIELD_BYTES:
             raise Rejected("TOO_LARGE", f"the field {self._field!r} has more than {MAX_FIELD_BYTES} bytes: send a file")
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > MAX_FIELDS_BYTES:
+            raise Rejected(
+                "TOO_LARGE",
+                f"the plain fields and file names of the form have more than {MAX_FIELDS_BYTES} bytes together: "
+                "send what is long as a file",
+            )
+
+
+async def small_body(request: Request, settings: IngressSettings, limit: int) -> bytes:
+    """Return a body that belongs into memory, also one that comes without its length; empty where none comes.
+
+    Raises Rejected: TOO_LARGE past `limit` bytes, STALLED, TOO_SLOW, BROKEN_BODY.
+    """
+    if "transfer-encoding" not in request.headers:
+        return await Body(request, settings).whole(limit) if request.headers.get("content-length") else b""
+    body, received = Body(request, settings, length=limit + 1), bytearray()
+    try:
+        async for chunk in body.chunks():
+            received += chunk
+    except EndedEarly:
+        return bytes(received)
+    raise _more_than(limit, len(received))
+
+
+def _more_than(limit: int, size: int) -> Rejected:
+    return Rejected("TOO_LARGE", f"the body has {size} bytes, and {limit} are allowed here: send less")
 
 
 def _length(request: Request, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""Connections of clients that take their time: heads bounded in time and size, and answers that arrive nevertheless."""
+"""Connections of clients: so many, heads bounded in time and size, answers that arrive, and none that are not taken."""
 
 import asyncio
 import json
@@ -8,11 +8,19 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from services.ingress.core.problems import MEDIA_TYPE, body_of, status_of
+from services.ingress.adapters.limiter import REFUSED, Shares
+from services.ingress.adapters.outgoing import OutgoingWatch
+from services.ingress.core.problems import MEDIA_TYPE, Problem, body_of, headers_of, status_of
 from services.ingress.settings import IngressSettings
-from shared.errors import Rejected
+from shared.errors import PenstockError, Rejected
 
 MAX_HEAD_BYTES: Final = 64 << 10
+MAX_ADDRESS_BYTES: Final = 16 << 10
+MAX_PARAMETERS: Final = 200
+MAX_PIPELINED: Final = 16
+"""Requests of one connection that wait for the answer to the one before them."""
+MAX_REFUSED: Final = 64
+"""Connections that are refused with an answer at a time; more are closed without one."""
 HEADER_OVERHEAD: Final = 32
 """What a header counts for beside its bytes: ten thousand empty ones are too many too."""
 LINGER_SECONDS: Final = 2.0
@@ -23,9 +31,12 @@ WRITE_AHEAD: Final = 512 << 10
 class Connection(HttpToolsProtocol):
     """uvicorn's connection; a head that is late or too large is answered, and a client that takes nothing is left."""
 
-    def __init__(self, limits: IngressSettings, **given: Any) -> None:
+    def __init__(self, limits: IngressSettings, room: "ConnectionRoom", **given: Any) -> None:
         super().__init__(**given)
         self._limits = limits
+        self._room = room
+        self._outgoing: OutgoingWatch | None = None
+        self._cause: Rejected | None = None
         self._is_in_head = False
         self._is_refused = False
         self._raw_bytes = 0
@@ -38,12 +49,24 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_AHEAD)
         _end_when_nothing_is_taken(transport, self._limits.stall_seconds)
-        self._begin_head()
+        self._outgoing = OutgoingWatch(transport, self._limits)
+        if refusal := self._room.enter(self):
+            self._refuse(refusal)
+        elif not transport.is_closing():
+            self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._until(None)
+        if self._outgoing is not None:
+            self._outgoing.stop()
+        self._room.leave(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Hold the answer back until the client has taken some of it, and see that it does."""
+        super().pause_writing()
+        self._watch_outgoing()
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a head that goes on and on is refused while it does."""
@@ -79,6 +102,9 @@ class Connection(HttpToolsProtocol):
         """Let the application begin; from here on bodies have their own time."""
         self._is_in_head = False
         self._until(None)
+        self._check_address()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise self._because(Rejected("NO_HTTP", f"more than {MAX_PIPELINED} requests wait here: send them later"))
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -90,13 +116,13 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Take what is left of a body that was answered early, but not for ever."""
         super().on_response_complete()
+        self._watch_outgoing()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._until(self._limits.header_seconds, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or was cut off for its size, with a problem."""
-        is_large = self._head_bytes > MAX_HEAD_BYTES
-        self._refuse(_too_large() if is_large else Rejected("NO_HTTP", f"{msg.rstrip('.')}: send HTTP/1.1"))
+        self._refuse(self._cause or Rejected("NO_HTTP", f"{msg.rstrip('.')}: send HTTP/1.1"))
 
     def _begin_head(self) -> None:
         self._is_in_head, self._raw_bytes, self._head_bytes, self._hosts = True, 0, 0, 0
@@ -114,19 +140,40 @@ class Connection(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES:
-            raise _too_large()
+            raise self._because(_too_large())
+
+    def _check_address(self) -> None:
+        """Refuse an address before it is taken apart, which happens before anybody knows whose request it is."""
+        if len(self.url) > MAX_ADDRESS_BYTES:
+            raise self._because(
+                Rejected("ADDRESS_TOO_LONG", f"the address has more than {MAX_ADDRESS_BYTES} bytes: shorten it")
+            )
+        if self.url.partition(b"?")[2].count(b"&") >= MAX_PARAMETERS:
+            raise self._because(
+                Rejected("ADDRESS_TOO_LONG", f"the address has more than {MAX_PARAMETERS} parameters: send fewer")
+            )
+
+    def _because(self, error: Rejected) -> Rejected:
+        """Remember what the parser, which tells only that a callback failed, is stopped for."""
+        self._cause = error
+        return error
+
+    def _watch_outgoing(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.start()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _refuse(self, error: Rejected) -> None:
+    def _refuse(self, error: PenstockError) -> None:
         """Answer, and go on reading for a moment: closed at once, the connection's reset would overtake the answer."""
         self._is_refused = True
         if self._is_answering():
             self.transport.close()
             return
         body = json.dumps(body_of(error)).encode()
-        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        named = {"content-type": MEDIA_TYPE, "content-length": len(body), **headers_of(error), "connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in named.items()) + "\r\n"
         self.transport.write(STATUS_LINE[status_of(error)] + head.encode() + body)
         self.transport.write_eof()
         self._until(LINGER_SECONDS, self.transport.close)
@@ -136,6 +183,42 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = None if seconds is None else self.loop.call_later(seconds, then)
+
+
+class ConnectionRoom:
+    """Room for the connections of one server; an address may hold as many as are free."""
+
+    def __init__(self, settings: IngressSettings) -> None:
+        self._most = settings.max_connections
+        self._shares = Shares(self._most)
+        self._entered: dict[Connection, str] = {}
+        self._refused: set[Connection] = set()
+
+    def enter(self, connection: Connection) -> Problem | None:
+        """Count a new connection, or return why there is no room for it; of very many, those are closed at once."""
+        address = connection.client[0] if connection.client else "?"
+        if self._shares.allow(address):
+            self._shares.take(address)
+            self._entered[connection] = address
+            return None
+        is_full = not self._shares.free
+        REFUSED.labels("connections", "full" if is_full else "share").inc()
+        if len(self._refused) >= MAX_REFUSED:
+            connection.transport.abort()
+            return None
+        self._refused.add(connection)
+        whose = f"this address has {self._shares.held_by(address)}" if not is_full else "there are"
+        return Problem(
+            "TOO_MANY_CONNECTIONS" if is_full else "SHARE_USED_UP",
+            f"{whose} of {self._most} connections (PENSTOCK_MAX_CONNECTIONS): close some, or try again later",
+            headers={"retry-after": "5"},
+        )
+
+    def leave(self, connection: Connection) -> None:
+        """Make room for another one."""
+        self._refused.discard(connection)
+        if (address := self._entered.pop(connection, None)) is not None:
+            self._shares.give_back(address)
 
 
 def _too_large() -> Rejected:

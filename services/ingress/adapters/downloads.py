@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import Buffer
 
-from services.ingress.adapters.slots import Slots
+from services.ingress.adapters.pools import limiter
 from services.ingress.core.access import Principal
 from services.ingress.core.conditions import Validators
 from services.ingress.core.disposition import attachment, shown_type
@@ -22,7 +22,6 @@ from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, Objec
 
 log = structlog.get_logger()
 
-BUSY_SECONDS: Final = 30.0
 TRIES: Final = 5
 HARMLESS: Final = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'; sandbox"}
 
@@ -33,11 +32,7 @@ class Downloads:
     def __init__(self, store: ObjectStore, settings: IngressSettings) -> None:
         self._store = store
         self._settings = settings
-        self._slots = Slots(
-            settings.downloads_in_flight,
-            seconds=BUSY_SECONDS,
-            full=lambda: Outage(f"{settings.downloads_in_flight} downloads are under way: try again later"),
-        )
+        self.limiter = limiter("downloads", settings)
 
     def of(self, ref: ObjectRef, who: Principal) -> Response:
         """Return the answer that gives an object as a file, as far as the request's conditions and range ask for it.
@@ -60,18 +55,10 @@ class Downloads:
     @asynccontextmanager
     async def bytes_of(self, info: ObjectInfo, part: Range) -> AsyncIterator[AsyncIterator[Buffer]]:
         """Open a range of exactly the version that `info` describes, or raise ObjectSuperseded."""
-        async with self._slots.one():
-            end = None if part.end == part.size else part.end
-            size = self._settings.download_chunk_bytes
-            async with self._store.stream(
-                info.ref, etag=info.etag, start=part.start, end=end, chunk_size=size
-            ) as chunks:
-                yield chunks
-
-    async def taken(self, sending: Awaitable[None]) -> None:
-        """Wait until the client has taken what is sent; one that takes nothing for too long is a TimeoutError."""
-        async with asyncio.timeout(self._settings.stall_seconds):
-            await sending
+        end = None if part.end == part.size else part.end
+        size = self._settings.download_chunk_bytes
+        async with self._store.stream(info.ref, etag=info.etag, start=part.start, end=end, chunk_size=size) as chunks:
+            yield chunks
 
 
 class _Download(Response):
@@ -84,8 +71,11 @@ class _Download(Response):
         self._who = who
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        request = Request(scope)
+        """Send it; questions that only look count as downloads too, since they ask the store as well."""
+        async with self._downloads.limiter.hold():
+            await self._send(Request(scope), receive, send)
+
+    async def _send(self, request: Request, receive: Receive, send: Send) -> None:
         for left in reversed(range(TRIES)):
             info = await self._downloads.described(self._ref, self._who)
             try:
@@ -119,13 +109,13 @@ class _Download(Response):
             await unless_gone(self._pass_on(head, chunks, send), receive)
 
     async def _pass_on(self, head: Mapping[str, object], chunks: AsyncIterator[Buffer], send: Send) -> None:
-        """Send head and bytes; where the bytes break off or are not taken, so does the answer, unfinished."""
+        """Send head and bytes; where the bytes break off, so does the answer, unfinished."""
         try:
             await send(dict(head))
             async for chunk in chunks:
-                await self._downloads.taken(send({"type": "http.response.body", "body": chunk, "more_body": True}))
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-        except (Outage, TimeoutError) as error:
+        except Outage as error:
             log.warning("download.broken", bucket=self._ref.bucket, key=self._ref.key, reason=one_line(error))
 
 

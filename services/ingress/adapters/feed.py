@@ -1,8 +1,9 @@
 """New facts as they come, for every stream and every webhook of this process: one LISTEN, and pages read once."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Final, Protocol
 
 import asyncpg
@@ -11,8 +12,8 @@ from prometheus_client import Gauge
 from pydantic import SecretStr
 
 from services.ingress.adapters.facts import CHANNEL
+from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.core.facts import Fact
-from services.ingress.core.problems import Problem
 from shared import tls
 from shared.errors import Outage, one_line
 from shared.patience import wait_out
@@ -43,13 +44,17 @@ class Facts(Protocol):
 class Feed:
     """Whoever follows the facts asks here: many who stand at the same place cost one question."""
 
-    def __init__(self, facts: Facts, *, most: int) -> None:
+    def __init__(self, facts: Facts, limiter: ConcurrencyLimiter) -> None:
         self._facts = facts
-        self._most = most
-        self._streams = 0
+        self._limiter = limiter
         self._news = asyncio.Event()
         self._reading: dict[int, asyncio.Task[list[Fact]]] = {}
         self.is_closed = False
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return self._limiter.held
 
     async def begin(self, after: int | None) -> int:
         """Return the place to go on from: the newest fact's, unless `after` is one.
@@ -67,7 +72,8 @@ class Feed:
         """
         reading = self._reading.get(after)
         if reading is None:
-            reading = self._reading[after] = asyncio.create_task(self._facts.page(after, PAGE))
+            # in a context of its own: it is read for all streams, and counts for none of their clients
+            reading = self._reading[after] = asyncio.create_task(self._facts.page(after, PAGE), context=Context())
             reading.add_done_callback(lambda done: self._forget(after, done))
         return await asyncio.shield(reading)
 
@@ -85,28 +91,15 @@ class Feed:
         self.is_closed = True
         self.wake()
 
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """Count a stream while it lasts."""
-        self._streams += 1
-        STREAMS.inc()
-        try:
-            yield
-        finally:
-            self._streams -= 1
-            STREAMS.dec()
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Hold the place of a stream while it lasts.
 
-    def require_room(self) -> None:
-        """Refuse one stream too many.
-
-        Raises Problem: TOO_MANY_STREAMS.
+        Raises Problem: SHARE_USED_UP, TOO_MANY_STREAMS.
         """
-        if self._streams >= self._most:
-            raise Problem(
-                "TOO_MANY_STREAMS",
-                f"{self._most} streams are open, and no more are served (PENSTOCK_EVENTS_STREAMS): try again later",
-                headers={"retry-after": "5"},
-            )
+        async with self._limiter.hold():
+            with STREAMS.track_inprogress():
+                yield
 
     async def listen(self, dsn: SecretStr) -> None:
         """Hear of news for ever, whatever becomes of the connection."""

@@ -1,6 +1,7 @@
 """The HTTP server."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.ingress.adapters.connections import Connection
+from services.ingress.adapters.connections import Connection, ConnectionRoom
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError
 
@@ -23,7 +24,7 @@ class HttpServer(uvicorn.Server):
                 app,
                 host=settings.http_host,
                 port=settings.http_port,
-                http=cast("Any", partial(Connection, settings)),
+                http=cast("Any", partial(Connection, settings, ConnectionRoom(settings))),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -44,6 +45,7 @@ class HttpServer(uvicorn.Server):
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Serve inside the block; what is under way when it ends is finished within the grace."""
+        _allow_open_files()
         serving = asyncio.ensure_future(self.serve())
         try:
             while not self.started:
@@ -54,3 +56,9 @@ class HttpServer(uvicorn.Server):
         finally:
             self.should_exit = True
             await asyncio.wait((serving,))
+
+
+def _allow_open_files() -> None:
+    """Let this process open as many files as it may: each connection is one, and many systems begin with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

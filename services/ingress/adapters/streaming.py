@@ -1,6 +1,5 @@
 """Answers of any size, made while they are sent: as fast as the client takes them, and no longer than it is there."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -31,24 +30,22 @@ class Content:
 class Streamed(Response):
     """The answer; an error before the first byte is told as a problem, a later one breaks it off, unfinished."""
 
-    def __init__(self, content: AbstractAsyncContextManager[Content], *, stall_seconds: float) -> None:
+    def __init__(self, content: AbstractAsyncContextManager[Content]) -> None:
         super().__init__()
         self._content = content
-        self._stall_seconds = stall_seconds
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         async with self._content as content:
-            await unless_gone(_Sending(content, send, self._stall_seconds).all(), receive)
+            await unless_gone(_Sending(content, send).all(), receive)
 
 
 class _Sending:
     """One answer on its way."""
 
-    def __init__(self, content: Content, send: Send, stall_seconds: float) -> None:
+    def __init__(self, content: Content, send: Send) -> None:
         self._content = content
         self._send = send
-        self._stall_seconds = stall_seconds
         self._has_begun = False
 
     async def all(self) -> None:
@@ -63,8 +60,7 @@ class _Sending:
 
     async def _put(self, piece: bytes) -> None:
         await self._begin()
-        async with asyncio.timeout(self._stall_seconds):
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def _begin(self) -> None:
         if not self._has_begun:

@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from services.ingress.adapters import rejects, selects
 from services.ingress.adapters.asking import SECONDS, asked
+from services.ingress.adapters.pools import limiter
 from services.ingress.adapters.selects import Select
-from services.ingress.adapters.slots import Slots
 from services.ingress.adapters.streaming import Content, Put, Streamed
 from services.ingress.core.access import Principal
 from services.ingress.core.ages import Span
@@ -29,7 +29,6 @@ from services.ingress.settings import IngressSettings
 from shared.errors import Outage
 from shared.postgres import Connection, Pool
 
-BUSY_SECONDS: Final = 3.0
 COUNTING_SECONDS: Final = 60.0
 SHOWING_SECONDS: Final = 10.0
 STREAM_SECONDS: Final = 24 * 3600.0
@@ -45,8 +44,7 @@ class Tables:
     def __init__(self, pool: Pool, streams: Pool, settings: IngressSettings) -> None:
         self._pool = pool
         self._streams = streams
-        self._settings = settings
-        self._slots = Slots(settings.data_streams, seconds=BUSY_SECONDS, full=self._too_many)
+        self._limiter = limiter("tables", settings)
         self._writing = asyncio.Semaphore(1)
 
     async def seen_by(self, who: Principal) -> list[Dataset]:
@@ -95,11 +93,11 @@ class Tables:
         return [Span(**row) for row in await self._read(selects.ages_of(dataset, filters))]
 
     def _streamed(self, content: AbstractAsyncContextManager[Content]) -> Response:
-        return Streamed(content, stall_seconds=self._settings.stall_seconds)
+        return Streamed(content)
 
     @asynccontextmanager
     async def _rows(self, dataset: Dataset, wanted: Rows, told: Format, url: URL) -> AsyncIterator[Content]:
-        async with self._slots.one(), self._moment() as connection:
+        async with self._limiter.hold(), self._moment() as connection:
             until, headers = await _begin(connection, dataset, wanted, told, url)
             question = (
                 selects.rows_as_json(dataset, wanted, until)
@@ -113,7 +111,7 @@ class Tables:
         """Make the file first, one at a time: its last bytes say where the others are."""
         with tempfile.TemporaryDirectory(prefix="penstock-data-") as folder:
             source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
-            async with self._slots.one():
+            async with self._limiter.hold():
                 async with self._writing:
                     async with self._moment() as connection:
                         until, headers = await _begin(connection, dataset, wanted, "parquet", url)
@@ -124,16 +122,9 @@ class Tables:
 
     @asynccontextmanager
     async def _rejects(self, dataset: Dataset, key: str) -> AsyncIterator[Content]:
-        async with self._slots.one(), self._moment() as connection:
+        async with self._limiter.hold(), self._moment() as connection:
             question = rejects.as_cells(dataset, key)
             yield Content(_headers(f"{dataset.name}-rejects", "csv"), partial(_copy_cells, connection, question))
-
-    def _too_many(self) -> Problem:
-        return Problem(
-            "TOO_MANY_STREAMS",
-            f"{self._settings.data_streams} answers are being read from tables, and no more are made at a time "
-            "(PENSTOCK_DATA_STREAMS): try again later",
-        )
 
     @asynccontextmanager
     async def _moment(self) -> AsyncIterator[Connection]:
@@ -147,7 +138,7 @@ class Tables:
 
     async def _read(self, question: Select) -> list[Record]:
         """Answer a question for which the whole table may have to be read."""
-        async with self._slots.one(), self._moment() as connection:
+        async with self._limiter.hold(), self._moment() as connection:
             return await connection.fetch(question.text, *question.arguments, timeout=COUNTING_SECONDS)
 
     async def _ask(self, question: str, *values: object, seconds: float = SECONDS) -> list[Record]:

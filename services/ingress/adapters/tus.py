@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from services.ingress.adapters.pools import limiter
 from services.ingress.adapters.tus_parts import Parts, Staging
 from services.ingress.core.problems import Problem
 from services.ingress.core.tus import CHECKED_BYTES, MARK, Checksum, Upload, is_id
@@ -23,8 +24,6 @@ log = structlog.get_logger()
 Bytes = bytes | bytearray
 REMEMBERED: Final = 4096
 TIDY_SECONDS: Final = 600.0
-CHECKED_AT_ONCE: Final = 8
-"""Requests with a checksum that are held in memory, 16 MiB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class TusUploads:
         self._staging = Staging(store, settings.staging_bucket)
         self._busy: set[tuple[str, str]] = set()
         """By id and owner: who tries the id of another's upload learns nothing and disturbs nobody."""
-        self._checking = asyncio.Semaphore(CHECKED_AT_ONCE)
+        self._checking = limiter("checksums", settings)
         self._done: dict[str, Upload] = {}
         """The last that became objects or expired here: whoever missed the answer may still ask."""
 
@@ -85,7 +84,7 @@ class TusUploads:
                 return upload, upload.length
             if checksum is None:
                 return upload, await self._fill(upload, parts, piece.chunks)
-            async with self._checking:
+            async with self._checking.hold():
                 return upload, await self._fill(upload, parts, _checked(piece, checksum))
 
     async def remove(self, upload_id: str, owner: str) -> None:

@@ -3,20 +3,17 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
 from services.ingress.adapters.bodies import Body, Field, File
 from services.ingress.adapters.disk import Disk
-from services.ingress.adapters.slots import Slots
+from services.ingress.adapters.pools import limiter
 from services.ingress.settings import IngressSettings
-from shared.errors import Outage, Rejected
+from shared.errors import Rejected
 from shared.storage import ObjectInfo, ObjectRef, ObjectStore, ObjectWriter
 
 log = structlog.get_logger()
-
-BUSY_SECONDS: Final = 30.0
 
 Place = Callable[[File, Mapping[str, str]], ObjectRef]
 """Where a file of a form goes; the fields are those that came before it."""
@@ -37,11 +34,7 @@ class Uploads:
     def __init__(self, store: ObjectStore, disk: Disk, settings: IngressSettings) -> None:
         self._store = store
         self._disk = disk
-        self._slots = Slots(
-            settings.uploads_in_flight,
-            seconds=BUSY_SECONDS,
-            full=lambda: Outage(f"{settings.uploads_in_flight} uploads are under way: try again later"),
-        )
+        self._limiter = limiter("uploads", settings)
 
     async def whole(
         self, body: Body, ref: ObjectRef, *, content_type: str | None, metadata: Mapping[str, str] | None = None
@@ -80,7 +73,7 @@ class Uploads:
     async def slot(self) -> AsyncIterator[None]:
         """Hold one of the places that memory has room for; refuses at once past the disk's threshold."""
         self._disk.refuse_when_full()
-        async with self._slots.one():
+        async with self._limiter.hold():
             yield
 
     @asynccontextmanager

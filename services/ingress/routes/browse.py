@@ -27,15 +27,16 @@ async def files(
 ) -> Response:
     """Show the kept files by name, and the form that takes one."""
     bucket = through.settings.upload_bucket
-    page = await page_of(
-        through.store,
-        bucket,
-        seen_prefixes(who.places, bucket, FOLDER),
-        prefix=FOLDER,
-        start_after=FOLDER + after if after else "",
-        limit=SHOWN,
-        delimiter="",
-    )
+    async with through.listings.hold():
+        page = await page_of(
+            through.store,
+            bucket,
+            seen_prefixes(who.places, bucket, FOLDER),
+            prefix=FOLDER,
+            start_after=FOLDER + after if after else "",
+            limit=SHOWN,
+            delimiter="",
+        )
     shown = [(one.ref.key.removeprefix(FOLDER), one) for one in page.objects]
     following = page.next.removeprefix(FOLDER) if page.next else ""
     return render(request, "files.html", files=shown, next=following, after=after, stored=stored)

@@ -138,11 +138,9 @@ async def _asked(request: Request, through: Doors) -> str:
     """Return the id that comes in a JSON body; empty where none comes."""
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return ""
-    body = Body(request, through.settings)
-    if body.length > MAX_QUESTION_BYTES:
-        raise Rejected("TOO_LARGE", f"the question has {body.length} bytes, and {MAX_QUESTION_BYTES} are allowed")
+    question = await Body(request, through.settings).whole(MAX_QUESTION_BYTES)
     try:
-        said = json.loads(b"".join([chunk async for chunk in body.chunks()]))
+        said = json.loads(question)
     except (ValueError, RecursionError):
         raise Rejected("BROKEN_BODY", 'the body is no JSON: send {"file_id": ID}') from None
     return str(said.get("file_id", "")) if isinstance(said, dict) else ""

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.ingress.adapters.feed import Feed
@@ -24,21 +24,28 @@ HEARTBEAT_SECONDS: Final = 15.0
 AWAY_SECONDS: Final = 1.0
 RETRY_MS: Final = 2000
 DIGITS: Final = 18
+HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-class EventStream(StreamingResponse):
-    """A stream that ends with its client, whatever it was doing."""
+class EventStream(Response):
+    """A stream that ends with its client, whatever it was doing; its place is held before its answer begins."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncIterator[str]) -> None:
-        super().__init__(frames, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
-        self._frames = frames
+    def __init__(self, feed: Feed, after: int | None, is_shown: Callable[[Fact], bool], request: Request) -> None:
+        super().__init__()
+        self._feed = feed
+        self._after = after
+        self._is_shown = is_shown
+        self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until one side ends it."""
-        async with aclosing(self._frames):  # type: ignore[type-var]
-            await super().__call__(scope, receive, send)
+        async with self._feed.following():
+            cursor = await self._feed.begin(self._after)
+            frames = _Stream(self._feed, cursor, self._is_shown, self._request).frames()
+            async with aclosing(frames):
+                await StreamingResponse(frames, headers=HEADERS, media_type=self.media_type)(scope, receive, send)
 
 
 @router.get("/events", status_code=200, response_class=EventStream)
@@ -53,14 +60,13 @@ async def events(  # noqa: PLR0913, PLR0917 - what can be chosen
     last_event_id: Annotated[str, Query(description="As the header Last-Event-ID, which wins.")] = "",
 ) -> EventStream:
     """Tell facts as they happen, from now on, or after the event that a client saw last."""
-    through.feed.require_room()
     wanted = Wanted(types_in(types or ()), bucket, prefix, correlation_id)
-    cursor = await through.feed.begin(_seq(request.headers.get("last-event-id") or last_event_id))
+    after = _seq(request.headers.get("last-event-id") or last_event_id)
 
     def is_shown(fact: Fact) -> bool:
         return wanted.takes(fact) and shown_to(who, fact)
 
-    return EventStream(_Stream(through.feed, cursor, is_shown, request).frames())
+    return EventStream(through.feed, after, is_shown, request)
 
 
 class _Stream:
@@ -73,21 +79,20 @@ class _Stream:
         self._request = request
         self._beat_at = time.monotonic()
 
-    async def frames(self) -> AsyncIterator[str]:
+    async def frames(self) -> AsyncGenerator[str]:
         """Give frames until the service stops or the client may hear no more."""
-        with self._feed.following():
-            yield f"retry: {RETRY_MS}\n{heartbeat(self._cursor)}"
-            while not self._feed.is_closed:
-                news = self._feed.news()
-                page, pause = await self._page()
-                if not await self._is_welcome():
-                    return
-                if shown := "".join(frame(fact) for fact in page if self._is_shown(fact)):
-                    yield shown
-                if self._is_due():
-                    yield heartbeat(self._cursor)
-                if not page:
-                    await _wait(news, pause)
+        yield f"retry: {RETRY_MS}\n{heartbeat(self._cursor)}"
+        while not self._feed.is_closed:
+            news = self._feed.news()
+            page, pause = await self._page()
+            if not await self._is_welcome():
+                return
+            if shown := "".join(frame(fact) for fact in page if self._is_shown(fact)):
+                yield shown
+            if self._is_due():
+                yield heartbeat(self._cursor)
+            if not page:
+                await _wait(news, pause)
 
     async def _page(self) -> tuple[list[Fact], float]:
         """Return the next facts, and how long to wait for news when there are none."""

@@ -20,26 +20,24 @@ def is_small_form(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == KIND
 
 
-async def read_form(request: Request) -> tuple[dict[str, str], Receive]:
+async def read_form(request: Request, limit: int = MAX_FORM_BYTES) -> tuple[dict[str, str], Receive]:
     """Return the fields of a plain form, and what reads its body once more.
 
     Raises Rejected: NO_FORM, TOO_LARGE, NO_UTF8, and what `Body` raises.
     """
     if not is_small_form(request):
         raise Rejected("NO_FORM", f"the body is no form: send {KIND}, as curl -d does")
-    body = Body(request, doors(request).settings)
-    if body.length > MAX_FORM_BYTES:
-        raise Rejected("TOO_LARGE", f"the form has {body.length} bytes, and {MAX_FORM_BYTES} are allowed")
-    raw = b"".join([chunk async for chunk in body.chunks()])
+    raw = await Body(request, doors(request).settings).whole(limit)
     require_utf8(b"", raw)
     try:
         fields = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError:
         raise Rejected("BROKEN_BODY", "the form has more than 100 fields: send fewer") from None
-    return dict(fields), _once_more(raw, request.receive)
+    return dict(fields), once_more(raw, request.receive)
 
 
-def _once_more(raw: bytes, rest: Receive) -> Receive:
+def once_more(raw: bytes, rest: Receive) -> Receive:
+    """Return what gives a body that was read already to whoever reads it next."""
     waiting: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
 
     async def receive() -> Message:

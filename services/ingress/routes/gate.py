@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from services.ingress.adapters.limiter import CLIENT
 from services.ingress.core.access import Principal
 from services.ingress.core.encoding import require_utf8
 from services.ingress.core.origins import SAFE_METHODS, host_of, is_foreign, is_own_host
@@ -52,8 +53,12 @@ class Gate:
             await answer(scope, receive, send)
             return
         principal: Principal | None = scope["state"].get("principal")
-        with bound_contextvars(**({"by": principal.name} if principal else {})):
-            await self._app(scope, receive, _sliding(request, send))
+        counted = CLIENT.set(client_of(request, principal))
+        try:
+            with bound_contextvars(**({"by": principal.name} if principal else {})):
+                await self._app(scope, receive, _sliding(request, send))
+        finally:
+            CLIENT.reset(counted)
 
     async def _let_in(self, request: Request) -> Receive:
         request.scope.setdefault("state", {})
@@ -79,6 +84,16 @@ class Gate:
 def is_open(path: str) -> bool:
     """Tell whether everybody may come here."""
     return path in OPEN or path.startswith(OPEN_BELOW)
+
+
+def client_of(request: Request, principal: Principal | None) -> str:
+    """Return whom limits count: a token, or where nobody needs one, the address that a request comes from."""
+    return principal.id if principal and not doors(request).tokens.is_open else address_of(request)
+
+
+def address_of(request: Request) -> str:
+    """Return where a request comes from, as limits count it."""
+    return f"address {request.client.host if request.client else '?'}"
 
 
 def count_failure(request: Request) -> None:

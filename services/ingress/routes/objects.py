@@ -72,15 +72,16 @@ async def list_objects(  # noqa: PLR0913 - what a listing can be asked
 ) -> Listing:
     """List a bucket in pages; with a delimiter, what is below a folder is told as that folder."""
     _require_readable(bucket, who, through)
-    page = await page_of(
-        through.store,
-        bucket,
-        seen_prefixes(who.places, bucket, prefix),
-        prefix=prefix,
-        start_after=start_after,
-        limit=limit,
-        delimiter=delimiter,
-    )
+    async with through.listings.hold():
+        page = await page_of(
+            through.store,
+            bucket,
+            seen_prefixes(who.places, bucket, prefix),
+            prefix=prefix,
+            start_after=start_after,
+            limit=limit,
+            delimiter=delimiter,
+        )
     objects = [
         Listed(key=one.ref.key, etag=one.etag, size=one.size, last_modified=one.last_modified) for one in page.objects
     ]
@@ -100,8 +101,9 @@ async def delete_object(bucket: Bucket, key: Key, who: WriterOf, through: Throug
     """Remove an object of an input bucket."""
     require_bucket(bucket, through.settings.input_buckets, who)
     ref = ObjectRef(bucket, known_key(key))
-    await through.downloads.described(ref, who)
-    await through.store.delete(ref)
+    async with through.listings.hold():
+        await through.downloads.described(ref, who)
+        await through.store.delete(ref)
     log.info("audit.object_removed", by=who.name, bucket=bucket, key=key)
 
 

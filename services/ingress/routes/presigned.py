@@ -14,11 +14,12 @@ from services.ingress.core.names import safe_key
 from services.ingress.core.parts import MAX_PARTS, Ticket
 from services.ingress.doors import Doors
 from services.ingress.routes.guard import Through, WriterOf
+from services.ingress.routes.json_route import JsonRoute
 from services.ingress.routes.objects import Stored, place
 from shared.errors import Rejected
 
 log = structlog.get_logger()
-router = APIRouter(prefix="/multipart", tags=["uploads in parts"])
+router = APIRouter(route_class=JsonRoute, prefix="/multipart", tags=["uploads in parts"])
 
 Id = Annotated[str, Path(max_length=4096, description="The ticket that the beginning answered.")]
 

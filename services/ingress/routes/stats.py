@@ -48,14 +48,16 @@ async def statistics(wanted: Annotated[Filters, Query()], who: Reader, through: 
 @router.get("/database")
 async def database(who: Reader, through: Through) -> dict[str, Any]:
     """Count digests, objects and leased work below what `who` sees; tables and the last sweep for who sees all."""
-    return totalled(await through.views.counts(who.places))
+    async with through.statistics.hold():
+        return totalled(await through.views.counts(who.places))
 
 
 @router.get("/workers")
 async def workers(who: Reader, through: Through) -> dict[str, Any]:
     """List the consumer groups with members, partitions, lag and rate, and who holds leased work."""
     _require_everything(who)
-    return {"groups": await through.groups.told(), "leases": await through.views.leases()}
+    async with through.statistics.hold():
+        return {"groups": await through.groups.told(), "leases": await through.views.leases()}
 
 
 def _require_everything(who: Principal) -> None:

@@ -11,9 +11,10 @@ from services.ingress.adapters.tokens import Wanted
 from services.ingress.core.access import EVERYBODY, ROOT, Scope
 from services.ingress.core.tokens import Token
 from services.ingress.routes.guard import Admin, Anybody, Through
+from services.ingress.routes.json_route import JsonRoute
 
 log = structlog.get_logger()
-router = APIRouter(tags=["tokens"])
+router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Place = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\x00-\x1f]{0,1024}$")]

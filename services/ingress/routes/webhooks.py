@@ -13,9 +13,10 @@ from services.ingress.core.telling import told
 from services.ingress.core.wanted import MAX_TYPES, Wanted, types_in
 from services.ingress.core.webhooks import Webhook, described, trial
 from services.ingress.routes.guard import Admin, Through
+from services.ingress.routes.json_route import JsonRoute
 
 log = structlog.get_logger()
-router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+router = APIRouter(route_class=JsonRoute, prefix="/webhooks", tags=["webhooks"])
 
 
 class WebhookWanted(BaseModel):

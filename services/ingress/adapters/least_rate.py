@@ -1,0 +1,35 @@
+"""The least rate of uploads and downloads: clients that are slower hold places that others wait for."""
+
+import math
+from typing import Final
+
+from prometheus_client import Counter
+
+from services.ingress.settings import IngressSettings
+
+TOO_SLOW: Final = Counter(
+    "penstock_ingress_too_slow_total", "Uploads and downloads ended because they moved too few bytes.", ["direction"]
+)
+
+
+class LeastRate:
+    """Judges whether one client moves `min_rate_bytes` a second, averaged over about `min_rate_grace_seconds`.
+
+    A client begins with the bytes of the whole grace to its credit and never has more: what it moved fast an hour ago
+    pays for nothing now. Only the time counts in which the client is waited for.
+    """
+
+    def __init__(self, settings: IngressSettings) -> None:
+        self._rate = settings.min_rate_bytes
+        self._most = self._rate * settings.min_rate_grace_seconds
+        self._credit = self._most
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the client may move nothing at all; infinite where no rate is asked for."""
+        return max(0.0, self._credit / self._rate) if self._rate else math.inf
+
+    def note(self, seconds: float, size: int) -> bool:
+        """Count `size` bytes that took `seconds` of waiting; tell whether that is fast enough."""
+        self._credit = min(self._most, self._credit - seconds * self._rate + size)
+        return self._credit >= 0

@@ -1,0 +1,153 @@
+"""Pools that all clients share: so many places, and no client may take them all.
+
+A client may take one more place while it holds fewer than are free. One client alone gets half of a pool, the next one
+half of what is left, and so on; as places become free, clients that wait for some end up with equal shares. The rule is
+that of dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6, 1998).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import Counter
+
+from services.ingress.core.problems import Problem
+
+CLIENT: Final[ContextVar[str]] = ContextVar("CLIENT", default="")
+"""Whom limits count: set by the auth middleware for each request; empty is the service's own work."""
+REFUSED: Final = Counter(
+    "penstock_ingress_limited_total", "Requests refused for want of a place, by pool and by why.", ["pool", "why"]
+)
+
+
+class Shares:
+    """Counts the places of a pool that each client holds."""
+
+    def __init__(self, places: int) -> None:
+        self.free = places
+        self._held: dict[str, int] = {}
+
+    def held_by(self, client: str) -> int:
+        """Return how many places a client holds."""
+        return self._held.get(client, 0)
+
+    def allow(self, client: str) -> bool:
+        """Tell whether a client may take one more place."""
+        return self.held_by(client) < self.free
+
+    def take(self, client: str) -> None:
+        """Give a place to a client that is allowed one."""
+        self.free -= 1
+        self._held[client] = self.held_by(client) + 1
+
+    def give_back(self, client: str) -> None:
+        """Free a place; clients that hold none are forgotten."""
+        self.free += 1
+        if (left := self._held.pop(client) - 1) > 0:
+            self._held[client] = left
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What is shared: `places` of it, how long a request waits for one, and how a refusal names it."""
+
+    name: str
+    places: int
+    seconds: float
+    setting: str = ""
+    code: str = "TOO_MANY_REQUESTS_AT_ONCE"
+
+    @property
+    def cause(self) -> str:
+        """The setting that the number of places comes from, where there is one."""
+        return f" ({self.setting})" if self.setting else ""
+
+
+class ConcurrencyLimiter:
+    """Holds a place of a pool for as long as a request needs it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._shares = Shares(pool.places)
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def held(self) -> int:
+        """How many places are held now."""
+        return self.pool.places - self._shares.free
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Hold a place for the client of this request; waits for one as long as the pool says.
+
+        Raises Problem: SHARE_USED_UP (429) when other clients could have one, else the pool's own code (503).
+        """
+        client = CLIENT.get()
+        await self._take(client)
+        try:
+            yield
+        finally:
+            self._give_back(client)
+
+    async def _take(self, client: str) -> None:
+        if client not in self._waiting and self._shares.allow(client):
+            self._shares.take(client)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(turn)
+        has_place = False
+        try:
+            async with asyncio.timeout(self.pool.seconds):
+                await turn
+            has_place = True
+        except TimeoutError:
+            raise self._refusal(client) from None
+        finally:
+            if not has_place:
+                self._withdraw(client, turn)
+
+    def _give_back(self, client: str) -> None:
+        self._shares.give_back(client)
+        while self._waiting and (following := self._next()) is not None:
+            turn = self._pop(following)
+            if not turn.done():
+                self._shares.take(following)
+                turn.set_result(None)
+
+    def _next(self) -> str | None:
+        """Return the waiting client that holds the fewest places; of equals, the one that was served longest ago."""
+        allowed = (client for client in self._waiting if self._shares.allow(client))
+        return min(allowed, key=self._shares.held_by, default=None)
+
+    def _pop(self, client: str) -> asyncio.Future[None]:
+        turns = self._waiting.pop(client)
+        turn = turns.popleft()
+        if turns:
+            self._waiting[client] = turns
+        return turn
+
+    def _withdraw(self, client: str, turn: asyncio.Future[None]) -> None:
+        """Take a request out of the queue that was cancelled or waited too long, maybe as it was served."""
+        if turn.done() and not turn.cancelled():
+            self._give_back(client)
+        elif (turns := self._waiting.get(client)) is not None and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._waiting[client]
+
+    def _refusal(self, client: str) -> Problem:
+        pool, held, is_full = self.pool, self._shares.held_by(client), not self._shares.free
+        REFUSED.labels(pool.name, "full" if is_full else "share").inc()
+        headers = {"retry-after": "5"}
+        if is_full:
+            detail = f"all {pool.places} places for {pool.name} are taken{pool.cause}: try again later"
+            return Problem(pool.code, detail, headers=headers)
+        detail = (
+            f"this token holds {held} of {pool.places} places for {pool.name}{pool.cause}, which is its share: "
+            "wait for those to end, or send fewer at a time"
+        )
+        return Problem("SHARE_USED_UP", detail, headers=headers)

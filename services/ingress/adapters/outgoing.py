@@ -1,0 +1,72 @@
+"""What clients take of the bytes that wait for them; those who take too few are left, and their places are free."""
+
+import asyncio
+import socket
+import struct
+from typing import Final
+
+import structlog
+
+from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
+from services.ingress.settings import IngressSettings
+
+log = structlog.get_logger()
+
+LOOK_SECONDS: Final = 1.0
+_BYTES_ACKED: Final = struct.Struct("=120xQ")
+"""`tcpi_bytes_acked` of `struct tcp_info`, since Linux 4.1: https://man7.org/linux/man-pages/man7/tcp.7.html"""
+
+
+class OutgoingWatch:
+    """Looks once a second, while bytes wait for a client, how many it has acknowledged since.
+
+    The kernel's count is asked, since one chunk of an answer may take a slow line minutes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, settings: IngressSettings) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._rate = LeastRate(settings)
+        self._stall_seconds = settings.stall_seconds
+        self._every = min(LOOK_SECONDS, settings.stall_seconds / 4, settings.min_rate_grace_seconds / 4)
+        self._timer: asyncio.TimerHandle | None = None
+        self._acked, self._at, self._moved_at = 0, 0.0, 0.0
+
+    def start(self) -> None:
+        """Begin to look, unless nothing waits or somebody looks already."""
+        if self._timer is None and not self._transport.is_closing() and self._transport.get_write_buffer_size():
+            self._acked, self._at = self._acknowledged(), self._loop.time()
+            self._moved_at = self._at
+            self._timer = self._loop.call_later(self._every, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        acked, now = self._acknowledged(), self._loop.time()
+        moved, seconds = max(0, acked - self._acked), now - self._at
+        if moved:
+            self._moved_at = now
+        self._acked, self._at = acked, now
+        if self._rate.note(seconds, moved) and now - self._moved_at < self._stall_seconds:
+            if self._transport.get_write_buffer_size():
+                self._timer = self._loop.call_later(self._every, self._look)
+            return
+        TOO_SLOW.labels("download").inc()
+        log.warning("download.too_slow", bytes_left=self._transport.get_write_buffer_size())
+        self._transport.abort()
+
+    def _acknowledged(self) -> int:
+        """Return the bytes that the client's machine has; without TCP_INFO, what left this process."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or not hasattr(socket, "TCP_INFO"):
+            return -self._transport.get_write_buffer_size()
+        try:
+            (acked,) = _BYTES_ACKED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size))
+        except (OSError, struct.error):
+            return -self._transport.get_write_buffer_size()
+        return int(acked)

@@ -1,0 +1,31 @@
+"""Routes that take JSON: their bodies are bounded, each and all together, before anything is made of them."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from services.ingress.adapters.bodies import small_body
+from services.ingress.doors import doors
+from services.ingress.routes.forms import once_more
+
+MAX_JSON_BYTES: Final = 256 << 10
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is read whole: FastAPI itself would take one of any size, as slowly as it comes."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Read the body, and hand it on."""
+        handler = super().get_route_handler()
+        if self.body_field is None:
+            return handler
+
+        async def handled(request: Request) -> Response:
+            reached = doors(request)
+            async with reached.bodies.hold():
+                body = await small_body(request, reached.settings, MAX_JSON_BYTES)
+            return await handler(Request(request.scope, once_more(body, request.receive)))
+
+        return handled
