@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from faststream.asgi import AsgiResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client import REGISTRY as METRICS
 
 from shared.bus import Consumer
@@ -25,6 +25,44 @@ STALLED = Gauge(
     "penstock_stalled_seconds", "Seconds since records or work in hand last made progress; 0: none waits.", ["service"]
 )
 ASSIGNED = Gauge("penstock_assigned_partitions", "Partitions this process reads.", ["service"])
+
+
+RENDERINGS = Counter("penstock_metrics_renderings_total", "Renderings of the metrics; those who ask share them.")
+
+
+class RenderedMetrics:
+    """Prometheus text of a registry, rendered in a thread, and no more often than every `seconds`.
+
+    One rendering holds the interpreter for tens of milliseconds, and anybody may ask: all who ask meanwhile share it.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, *, seconds: float = 1.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._registry = registry
+        self._seconds = seconds
+        self._clock = clock
+        self._text = b""
+        self._rendered_at: float | None = None
+        self._rendering: asyncio.Task[bytes] | None = None
+
+    async def text(self) -> bytes:
+        """Return the metrics as they were within the last `seconds`."""
+        if self._rendered_at is not None and self._clock() - self._rendered_at < self._seconds:
+            return self._text
+        if self._rendering is None or self._rendering.done():
+            self._rendering = asyncio.create_task(self._render())
+        return await asyncio.shield(self._rendering)
+
+    async def _render(self) -> bytes:
+        self._text = await asyncio.to_thread(generate_latest, self._registry)
+        self._rendered_at = self._clock()
+        RENDERINGS.inc()
+        return self._text
+
+
+RENDERED_METRICS = RenderedMetrics(METRICS)
+"""Of this process, whichever port they are asked at."""
 
 
 class Health:
@@ -116,7 +154,10 @@ def _answer(check: Callable[[], bool], report: Callable[[], dict[str, Any]]) -> 
 
 
 def _metrics(registry: CollectorRegistry) -> Any:
+    rendered = RENDERED_METRICS if registry is METRICS else RenderedMetrics(registry)
+
     async def metrics(scope: Any, receive: Any, send: Any) -> None:
-        await AsgiResponse(generate_latest(registry), 200, {"content-type": CONTENT_TYPE_LATEST})(scope, receive, send)
+        answer = AsgiResponse(await rendered.text(), 200, {"content-type": CONTENT_TYPE_LATEST})
+        await answer(scope, receive, send)
 
     return metrics

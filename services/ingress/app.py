@@ -122,6 +122,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             tables=Tables(pool, streams, settings),
             loads=Loads(pool, bus, settings.key_bytes),
         )
+        app.openapi()  # made now, and not while somebody waits
         async with HttpServer(app, settings).serving():
             try:
                 yield (

@@ -1,11 +1,15 @@
 """Styles and scripts, from files of our own: their address holds what they contain, so that caches may keep them."""
 
 import hashlib
+import mimetypes
+from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from starlette.datastructures import QueryParams
+from starlette.datastructures import Headers, QueryParams
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -15,27 +19,47 @@ PATH: Final = "/static"
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of ours, in memory."""
+
+    body: bytes
+    media_type: str | None
+    version: str
+
+
 @cache
-def version(name: str) -> str:
-    """Return what changes with the file's content."""
-    return hashlib.sha256((FOLDER / name).read_bytes()).hexdigest()[:16]
+def assets() -> dict[str, Asset]:
+    """Return every file by its name; read once, so that strangers who ask for them cost no disk."""
+    found = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
+    return {
+        name: Asset(body, mimetypes.guess_type(name)[0], hashlib.sha256(body).hexdigest()[:16])
+        for name, body in found.items()
+    }
 
 
 def asset(name: str) -> str:
     """Return the address of a file of ours."""
-    return f"{PATH}/{name}?v={version(name)}"
+    return f"{PATH}/{name}?v={assets()[name].version}"
 
 
 class Assets(StaticFiles):
-    """Serves the files; without the right version in the address they are asked for anew each time."""
+    """Serves the files from memory; without the right version in the address they are asked for anew each time."""
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER)
+        self.config_checked = True
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Answer with a file, or with 304 to who has it."""
-        response = await super().get_response(path, scope)
-        asked = QueryParams(scope["query_string"]).get("v")
-        is_right = asked is not None and asked == version(path)
-        response.headers["cache-control"] = FOR_EVER if is_right else "no-cache"
-        return response
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
+        found = assets().get(path)
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        is_right = QueryParams(scope["query_string"]).get("v") == found.version
+        headers = {"etag": f'"{found.version}"', "cache-control": FOR_EVER if is_right else "no-cache"}
+        known = Headers(scope=scope).get("if-none-match", "")
+        if found.version in known:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(found.body, headers=headers, media_type=found.media_type)

@@ -39,6 +39,11 @@ class Rates:
         bucket.left -= 1
         return 0.0
 
+    def give_back(self, who: str) -> None:
+        """Take back the last visit of `who`, which turned out to be welcome."""
+        if (bucket := self._buckets.get(who)) is not None:
+            bucket.left += 1
+
     def _forget_idle(self, now: float) -> None:
         """Keep memory bounded, whoever comes from wherever: the longest unseen half goes."""
         if len(self._buckets) >= MOST:

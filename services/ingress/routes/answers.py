@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.core.problems import MEDIA_TYPE, body_of, headers_of, status_of
+from services.ingress.core.problems import MEDIA_TYPE, Problem, body_of, headers_of, status_of
 from services.ingress.routes.rendering import render, wants_page
 from shared.errors import PenstockError, Rejected
 
@@ -60,7 +60,8 @@ class Unexpected:
 async def told(request: Request, error: Exception) -> Response:
     """Answer an error with its problem."""
     status = status_of(error)
-    if status >= 500:  # noqa: PLR2004 - the server's own
+    # a refusal that is said on purpose is counted, and may come by the thousand
+    if status >= 500 and not isinstance(error, Problem):  # noqa: PLR2004 - the server's own
         log.error("request.failed", exc_info=error)
     elif not isinstance(error, PenstockError):
         log.warning("request.refused", exc_info=error)

@@ -101,9 +101,36 @@ def count_failure(request: Request) -> None:
 
     Raises Problem: TOO_MANY_REQUESTS.
     """
-    address = request.client.host if request.client else "?"
-    _take(request, f"address {address}", FAILURES_PER_SECOND, FAILURES_AT_ONCE)
-    log.warning("audit.login_failed", by="?", address=address, path=request.url.path)
+    count_attempt(request)
+    log_failure(request)
+
+
+def count_attempt(request: Request) -> None:
+    """Count a secret as wrong before it is looked at: where that costs a question, too many may not ask it.
+
+    Raises Problem: TOO_MANY_REQUESTS.
+    """
+    _take(request, address_of(request), FAILURES_PER_SECOND, FAILURES_AT_ONCE)
+
+
+def forgive_attempt(request: Request) -> None:
+    """Take back what `count_attempt` counted: the secret was right."""
+    doors(request).rates.give_back(address_of(request))
+
+
+def count_login(request: Request, principal: Principal) -> None:
+    """Count a session of a token; each may be ended, and is remembered until its cookie would have expired.
+
+    Raises Problem: TOO_MANY_REQUESTS.
+    """
+    _take(request, f"login {principal.id}", FAILURES_PER_SECOND, FAILURES_AT_ONCE)
+
+
+def log_failure(request: Request) -> None:
+    """Note that somebody tried a secret that was wrong."""
+    log.warning(
+        "audit.login_failed", by="?", address=request.client.host if request.client else "?", path=request.url.path
+    )
 
 
 def _count(request: Request, principal: Principal) -> None:

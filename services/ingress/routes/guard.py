@@ -1,7 +1,10 @@
 """Who sends a request: a bearer token, `?token=`, or a session cookie; each route says which scope it needs."""
 
+import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Annotated, Final, TypeAlias
+from urllib.parse import unquote_plus
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -42,14 +45,28 @@ def bad_token() -> Problem:
 def token_in(request: Request) -> str:
     """Return the text of the token that a request brings; empty when it brings none."""
     kind, _, text = request.headers.get("authorization", "").partition(" ")
-    return text.strip() if kind.lower() == "bearer" else request.query_params.get("token", "")
+    return text.strip() if kind.lower() == "bearer" else _last(_TOKEN, request.scope["query_string"])
 
 
 def session_in(request: Request) -> Session | None:
     """Return the session whose cookie counts: a token that comes along wins over it."""
     sessions = doors(request).sessions
-    cookie = request.cookies.get(sessions.cookie)
+    cookie = _last(_cookie(sessions.cookie), request.headers.get("cookie", "").encode("latin-1"))
     return sessions.read(cookie) if cookie and not token_in(request) else None
+
+
+_TOKEN: Final = re.compile(rb"(?:^|&)token=([^&]*)")
+
+
+@cache
+def _cookie(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:^|[;,\s])" + re.escape(name.encode()) + rb"=\"?([^;\"\s]*)")
+
+
+def _last(pattern: re.Pattern[bytes], text: bytes) -> str:
+    """Return the last value there is: nothing else of what a stranger sent is taken apart, which takes milliseconds."""
+    found = pattern.findall(text)
+    return unquote_plus(found[-1].decode("latin-1")) if found else ""
 
 
 def csrf_of(request: Request) -> str:

@@ -1,20 +1,24 @@
 """Log a browser in, by a one-time link or by pasting a token, and out."""
 
+import re
+from functools import cache
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
 
 import structlog
 from fastapi import APIRouter, Request
+from markupsafe import escape
 from pydantic import BaseModel
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from services.ingress.adapters.pages import page
 from services.ingress.core.access import Principal
 from services.ingress.core.origins import HOME, safe_next
 from services.ingress.doors import doors
 from services.ingress.routes.cookies import cookie_of, no_cookie
 from services.ingress.routes.forms import read_form
-from services.ingress.routes.gate import count_failure
+from services.ingress.routes.gate import count_attempt, count_failure, count_login, forgive_attempt, log_failure
 from services.ingress.routes.guard import Admin, Anybody, Through, session_in
 from services.ingress.routes.rendering import render
 
@@ -22,6 +26,11 @@ log = structlog.get_logger()
 router = APIRouter(tags=["login"])
 
 PAGE: Final = "/login"
+MAX_FORM_BYTES: Final = 8 << 10
+"""Of the form that strangers send."""
+CODE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What `Tokens.link` makes; of anything else the database need not be asked."""
+_NEXT: Final = "\N{NULL}next\N{NULL}"
 SPENT: Final = (
     "This link was used before, has expired or is not known. Ask for another with `penstock login`, or paste a token."
 )
@@ -52,16 +61,21 @@ async def login_page(request: Request, through: Through, code: str = "", next: s
         return _on_to(next)
     if not code:
         return _page(request, next)
-    if who := await through.tokens.redeem(code):
-        return _let_in(request, who, next)
-    count_failure(request)
-    return _page(request, next, SPENT)
+    count_attempt(request)
+    async with through.logins.hold():
+        who = await through.tokens.redeem(code) if CODE.fullmatch(code) else None
+    if who is None:
+        log_failure(request)
+        return _page(request, next, SPENT)
+    forgive_attempt(request)
+    return _let_in(request, who, next)
 
 
 @router.post(PAGE, include_in_schema=False)
 async def log_in(request: Request, through: Through) -> Response:
     """Log in by the token that was pasted into the form."""
-    fields, _ = await read_form(request)
+    async with through.bodies.hold():
+        fields, _ = await read_form(request, MAX_FORM_BYTES)
     back = fields.get("next", HOME)
     if who := await through.tokens.authenticate(fields.get("token", "").strip()):
         return _let_in(request, who, back)
@@ -81,6 +95,7 @@ async def log_out(request: Request, who: Anybody, through: Through) -> Response:
 
 
 def _let_in(request: Request, who: Principal, back: str) -> Response:
+    count_login(request, who)
     sessions = doors(request).sessions
     log.info("audit.logged_in", by=who.name, address=request.client.host if request.client else "?")
     answer = _on_to(back)
@@ -94,4 +109,23 @@ def _on_to(path: str) -> Response:
 
 def _page(request: Request, back: str, trouble: str = "") -> Response:
     status = HTTPStatus.FORBIDDEN if trouble else HTTPStatus.OK
-    return render(request, "login.html", status=status, next=safe_next(back), trouble=trouble)
+    if session_in(request) is not None:
+        return render(request, "login.html", status=status, next=safe_next(back), trouble=trouble)
+    text = _strangers_page(trouble).replace(_NEXT, str(escape(safe_next(back))))
+    return HTMLResponse(text, status, {"cache-control": "no-store"})
+
+
+@cache
+def _strangers_page(trouble: str) -> str:
+    """Return the page for those who are not logged in, made once: whoever asks for it again costs next to nothing."""
+    return page(
+        "login.html",
+        path=PAGE,
+        csrf="",
+        who=None,
+        may_write=False,
+        may_read=False,
+        navigation=(),
+        next=_NEXT,
+        trouble=trouble,
+    )

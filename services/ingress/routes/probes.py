@@ -2,7 +2,9 @@
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from shared.health import RENDERED_METRICS
 
 router = APIRouter(tags=["probes"])
 
@@ -16,5 +18,5 @@ async def health() -> dict[str, str]:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics() -> Response:
-    """Return everything that is counted, as Prometheus reads it."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    """Return everything that is counted, as Prometheus reads it and as it was within the last second."""
+    return Response(await RENDERED_METRICS.text(), media_type=CONTENT_TYPE_LATEST)
