@@ -41,7 +41,8 @@ class MemoryFacts:
 
     async def about(self, bucket, key, after, limit):
         self._ask()
-        return [one for one in self.kept if (one.bucket, one.key) == (bucket, key) and one.seq > after][:limit]
+        found = [one for one in self.kept if (one.bucket, one.key) == (bucket, key) and one.seq > after][:limit]
+        return found, len(found) == limit
 
     async def state(self, bucket, key):
         self._ask()

@@ -14,6 +14,10 @@ from shared.postgres import Connection, Pool
 CHANNEL: Final = "penstock_facts"
 """Notified whenever there are new facts."""
 FORGOTTEN_AT_ONCE: Final = 5000
+PAGE_BYTES: Final = 256 << 10
+"""Of the bodies of one page of the feed: each of hundreds of streams may hold one."""
+TIMELINE_BYTES: Final = 4 << 20
+"""Of the bodies of one answer of a timeline."""
 
 
 class FactTable:
@@ -32,9 +36,9 @@ class FactTable:
             return added
 
     async def page(self, after: int, limit: int) -> list[Fact]:
-        """Return the facts after `after`, oldest first."""
+        """Return the facts after `after`, oldest first: at least one, and no more than PAGE_BYTES hold."""
         async with asked(self._pool) as connection:
-            return [_fact(row) for row in await connection.fetch(_PAGE, after, limit)]
+            return [_fact(row) for row in await connection.fetch(_PAGE, after, limit, PAGE_BYTES)]
 
     async def last(self) -> int:
         """Return the newest fact's place; 0 while there is none."""
@@ -46,10 +50,14 @@ class FactTable:
         async with asked(self._pool) as connection:
             return int(await connection.fetchval(_HIGHEST))
 
-    async def about(self, bucket: str, key: str, after: int, limit: int) -> list[Fact]:
-        """Return the facts about one object by the time at which they happened, those after the fact `after`."""
+    async def about(self, bucket: str, key: str, after: int, limit: int) -> tuple[list[Fact], bool]:
+        """Return the facts about one object by the time at which they happened, those after the fact `after`.
+
+        There are at most `limit`, and no more than TIMELINE_BYTES hold; the flag tells whether more may follow.
+        """
         async with asked(self._pool) as connection:
-            return [_fact(row) for row in await connection.fetch(_ABOUT, bucket, key, after, limit)]
+            rows = await connection.fetch(_ABOUT, bucket, key, after, limit, TIMELINE_BYTES)
+        return [_fact(row) for row in rows], bool(rows) and (len(rows) == limit or len(rows) < rows[0]["found"])
 
     async def state(self, bucket: str, key: str) -> dict[str, list[dict[str, Any]]]:
         """Return what the other services keep of an object: `object`, `digests`, and `work` that is under way."""
@@ -141,13 +149,27 @@ SELECT count(*) FROM added
 
 _HIGHEST = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ingress.facts_seq_seq"
 
-_PAGE = "SELECT * FROM ingress.facts WHERE seq > $1 ORDER BY seq LIMIT $2"
+_PAGE = """
+SELECT * FROM (
+    SELECT *, sum(coalesce(octet_length(body::text), 0)) OVER (
+        ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS bytes_before
+    FROM (SELECT * FROM ingress.facts WHERE seq > $1 ORDER BY seq LIMIT $2) AS following
+) AS page WHERE coalesce(bytes_before, 0) < $3 ORDER BY seq
+"""
 
 _ABOUT = """
-SELECT * FROM ingress.facts
-WHERE bucket = $1 AND key = $2
-    AND (at, seq) > (coalesce((SELECT at FROM ingress.facts WHERE seq = $3), '-infinity'), $3)
-ORDER BY at, seq LIMIT $4
+SELECT * FROM (
+    SELECT *, count(*) OVER () AS found, sum(coalesce(octet_length(body::text), 0)) OVER (
+        ORDER BY at, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS bytes_before
+    FROM (
+        SELECT * FROM ingress.facts
+        WHERE bucket = $1 AND key = $2
+            AND (at, seq) > (coalesce((SELECT at FROM ingress.facts WHERE seq = $3), '-infinity'), $3)
+        ORDER BY at, seq LIMIT $4
+    ) AS following
+) AS page WHERE coalesce(bytes_before, 0) < $5 ORDER BY at, seq
 """
 """A page that begins after a fact that was forgotten begins with the oldest one."""
 
@@ -165,11 +187,13 @@ _STATE: Final = {
     """,
     "digests": """
         SELECT version_id, etag, size, status, digests, verification, mismatched, attempts, error, updated_at
-        FROM api.digests WHERE bucket = $1 AND key = $2 ORDER BY updated_at
+        FROM (
+            SELECT * FROM api.digests WHERE bucket = $1 AND key = $2 ORDER BY updated_at DESC LIMIT 1000
+        ) AS newest ORDER BY updated_at
     """,
     "work": """
         SELECT queue, state, attempt, progress, error, created_at, updated_at FROM api.work
         WHERE state IN ('pending', 'running') AND payload->>'bucket' = $1 AND payload->>'key' = $2
-        ORDER BY created_at
+        ORDER BY created_at LIMIT 1000
     """,
 }

@@ -10,6 +10,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 HOME: Final = "/"
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d*)?", re.ASCII)
 """Host and port (https://www.rfc-editor.org/rfc/rfc9110#name-host-and-authority)."""
+MAX_NEXT: Final = 4096
 
 
 def is_foreign(headers: Mapping[str, str], own: str) -> bool:
@@ -36,8 +37,8 @@ def is_own_host(host: str, own: str) -> bool:
 
 
 def safe_next(path: str) -> str:
-    """Return `path` when it stays on this site, else the start page."""
-    is_path = path.startswith("/") and not path.startswith("//")
+    """Return `path` when it stays on this site and is no longer than an address needs to be, else the start page."""
+    is_path = len(path) <= MAX_NEXT and path.startswith("/") and not path.startswith("//")
     is_plain = all("!" <= char <= "~" and char != "\\" for char in path)
     return path if is_path and is_plain else HOME
 

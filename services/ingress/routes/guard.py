@@ -45,7 +45,7 @@ def bad_token() -> Problem:
 def token_in(request: Request) -> str:
     """Return the text of the token that a request brings; empty when it brings none."""
     kind, _, text = request.headers.get("authorization", "").partition(" ")
-    return text.strip() if kind.lower() == "bearer" else _last(_TOKEN, request.scope["query_string"])
+    return text.strip() if kind.lower() == "bearer" else unquote_plus(_last(_TOKEN, request.scope["query_string"]))
 
 
 def session_in(request: Request) -> Session | None:
@@ -66,7 +66,7 @@ def _cookie(name: str) -> re.Pattern[bytes]:
 def _last(pattern: re.Pattern[bytes], text: bytes) -> str:
     """Return the last value there is: nothing else of what a stranger sent is taken apart, which takes milliseconds."""
     found = pattern.findall(text)
-    return unquote_plus(found[-1].decode("latin-1")) if found else ""
+    return found[-1].decode("latin-1") if found else ""
 
 
 def csrf_of(request: Request) -> str:

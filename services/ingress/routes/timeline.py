@@ -23,7 +23,7 @@ async def timeline(  # noqa: PLR0913, PLR0917 - what a timeline is of, and which
     """Tell what has happened to an object, oldest first; `next` is there while there may be more."""
     if "\x00" in bucket + key or not who.sees(bucket, key):
         raise _unknown(bucket)
-    facts = await through.facts.about(bucket, key, after, limit)
+    facts, has_more = await through.facts.about(bucket, key, after, limit)
     state = await through.facts.state(bucket, key)
     if not (facts or after or any(state.values())):
         raise _unknown(bucket)
@@ -34,7 +34,7 @@ async def timeline(  # noqa: PLR0913, PLR0917 - what a timeline is of, and which
         "digests": state["digests"],
         "work": state["work"],
         "facts": [told(fact) for fact in facts],
-        "next": facts[-1].seq if len(facts) == limit else None,
+        "next": facts[-1].seq if has_more else None,
     }
 
 
