@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from services.ingress import handlers, routes, workers
 from services.ingress.adapters import rebuilding
+from services.ingress.adapters.asking import sharing
 from services.ingress.adapters.assets import PATH, Assets
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
@@ -22,7 +23,7 @@ from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.groups import Groups
 from services.ingress.adapters.loads import Loads
 from services.ingress.adapters.parts import PartUploads
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.pools import CONNECTIONS, limiter
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.server import HttpServer
 from services.ingress.adapters.tables import Tables
@@ -86,9 +87,10 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
     settings.require_secrets()
     settings.require_parts_user()
     async with (
-        open_pool(settings.postgres_dsn, service="ingress", wait=False) as pool,
+        open_pool(settings.postgres_dsn, service="ingress", max_size=CONNECTIONS, wait=False) as pool,
         open_pool(settings.postgres_dsn, service="ingress-data", max_size=settings.data_streams, wait=False) as streams,
         open_store(settings) as store,
+        AsyncExitStack() as stack,
     ):
         app, tokens, tus = build_http(), Tokens(settings, TokenTable(pool)), TusUploads(store, settings)
         uploads, parts = Uploads(store, Disk(settings), settings), PartUploads(store, settings)
@@ -123,6 +125,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             loads=Loads(pool, bus, settings.key_bytes),
         )
         app.openapi()  # made now, and not while somebody waits
+        stack.enter_context(sharing(pool, limiter("questions", settings)))
         async with HttpServer(app, settings).serving():
             try:
                 yield (

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from services.ingress.core.problems import Problem
 
@@ -22,6 +22,7 @@ CLIENT: Final[ContextVar[str]] = ContextVar("CLIENT", default="")
 REFUSED: Final = Counter(
     "penstock_ingress_limited_total", "Requests refused for want of a place, by pool and by why.", ["pool", "why"]
 )
+HELD: Final = Gauge("penstock_ingress_places_held", "Places of a pool that are held now.", ["pool"])
 
 
 class Shares:
@@ -72,6 +73,7 @@ class ConcurrencyLimiter:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self._gauge = HELD.labels(pool.name)
         self._shares = Shares(pool.places)
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
@@ -89,7 +91,8 @@ class ConcurrencyLimiter:
         client = CLIENT.get()
         await self._take(client)
         try:
-            yield
+            with self._gauge.track_inprogress():
+                yield
         finally:
             self._give_back(client)
 

@@ -10,6 +10,8 @@ TRANSFER_SECONDS: Final = 30.0
 """How long an upload or a download waits for a place."""
 QUESTION_SECONDS: Final = 3.0
 CHECKED_AT_ONCE: Final = 8
+CONNECTIONS: Final = 16
+"""Connections to Postgres for questions that are answered at once."""
 BODIES_AT_ONCE: Final = 64
 LISTINGS_AT_ONCE: Final = 32
 STATISTICS_AT_ONCE: Final = 2
@@ -32,6 +34,7 @@ def pools(settings: IngressSettings) -> Mapping[str, Pool]:
         Pool("events", settings.events_streams, 0.0, "PENSTOCK_EVENTS_STREAMS", TOO_MANY_STREAMS),
         Pool("checksums", CHECKED_AT_ONCE, TRANSFER_SECONDS),
         Pool("bodies", BODIES_AT_ONCE, QUESTION_SECONDS),
+        Pool("questions", CONNECTIONS, QUESTION_SECONDS),
         Pool("listings", LISTINGS_AT_ONCE, TRANSFER_SECONDS),
         Pool("statistics", STATISTICS_AT_ONCE, TRANSFER_SECONDS),
         Pool("logins", LOGINS_AT_ONCE, QUESTION_SECONDS),
