@@ -1,10 +1,12 @@
 """What the ingress does by the clock: it forgets old facts, and delivers new ones to webhooks."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import httpx
@@ -14,6 +16,7 @@ from prometheus_client import Counter
 from services.ingress.adapters.deliveries import Outcome, Sender
 from services.ingress.adapters.facts import FactTable
 from services.ingress.adapters.feed import Feed
+from services.ingress.adapters.limiter import Shares
 from services.ingress.adapters.webhook_table import Claim, Undelivered, WebhookTable
 from services.ingress.core.facts import Fact
 from services.ingress.core.telling import told
@@ -29,6 +32,8 @@ FORGET_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.05
 AT_A_TIME: Final = 16
+TURN_SECONDS: Final = 20.0
+"""After this long a webhook lets others have its place, however much there is to deliver still."""
 
 
 async def forget_old(facts: FactTable, kept: timedelta) -> None:
@@ -52,6 +57,7 @@ class Deliverer:
     sender: Sender
     settings: IngressSettings
     _busy: set[asyncio.Task[None]] = field(default_factory=set)
+    _shares: Shares = field(default_factory=lambda: Shares(AT_A_TIME))
 
     async def run(self) -> None:
         """Deliver for ever."""
@@ -69,12 +75,17 @@ class Deliverer:
             await asyncio.gather(*self._busy, return_exceptions=True)
 
     async def _take(self) -> None:
-        """Begin with the webhooks that are due, as many as there is room for."""
-        if room := AT_A_TIME - len(self._busy):
-            for claim in await self.hooks.claim(room):
-                task = asyncio.create_task(self._deliver(claim))
-                self._busy.add(task)
-                task.add_done_callback(self._busy.discard)
+        """Begin with the webhooks that are due, as many as there is room for and as the share of each maker allows."""
+        while self._shares.free and (claim := await self.hooks.claim(self._shares.used_up())) is not None:
+            maker = claim.hook.token_id
+            self._shares.take(maker)
+            task = asyncio.create_task(self._deliver(claim))
+            self._busy.add(task)
+            task.add_done_callback(partial(self._end, maker))
+
+    def _end(self, maker: str, task: asyncio.Task[None]) -> None:
+        self._busy.discard(task)
+        self._shares.give_back(maker)
 
     async def _deliver(self, claim: Claim) -> None:
         """Tell one webhook what there is to tell; another process goes on when this one cannot."""
@@ -109,10 +120,10 @@ class _Round:
 
     async def tell(self) -> None:
         """Tell page after page."""
-        cursor = await self.by.feed.begin(self.claim.hook.cursor)
+        cursor, ends = await self.by.feed.begin(self.claim.hook.cursor), time.monotonic() + TURN_SECONDS
         while page := await self.by.feed.page(cursor):
             for fact in page:
-                if self.claim.hook.takes(fact) and not await self._goes_on_after(fact):
+                if self.claim.hook.takes(fact) and not (await self._goes_on_after(fact) and time.monotonic() < ends):
                     return
             cursor = page[-1].seq
             if not await self.by.hooks.advance(self.claim, cursor, delivered=False):

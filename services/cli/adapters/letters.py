@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -40,12 +41,14 @@ async def settled_places(settings: CliSettings, reader: Any) -> set[Place]:
     return places
 
 
-async def unsettled_letters(settings: CliSettings, reader: Any, choice: Choice) -> AsyncIterator[Letter]:
-    """Yield the letters of `choice` that wait, oldest first in each topic."""
+async def unsettled_letters(
+    settings: CliSettings, reader: Any, choice: Choice, *, bodies: bool = True
+) -> AsyncIterator[Letter]:
+    """Yield the letters of `choice` that wait, oldest first in each topic; without `bodies`, what lists them."""
     settled = await settled_places(settings, reader)
     async for letter in _letters(settings, reader, choice):
         if letter.place not in settled and choice.takes(letter):
-            yield letter
+            yield letter if bodies else replace(letter, body=None)
 
 
 async def letter_at(settings: CliSettings, reader: Any, place: Place) -> Letter | None:

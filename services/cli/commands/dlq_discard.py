@@ -50,7 +50,7 @@ async def discard_letters(  # noqa: PLR0913 - flags of the command
     """
     settings = load()
     choice = Choice(named(letter), code=code, service=service, reason=reason_contains, everything=all)
-    letters = await waiting(settings, choice)
+    letters = await waiting(settings, choice, bodies=False)
     settled = Settled("discarded", dry=dry_run)
     if letters and not dry_run:
         async with kafka.open_producer(settings) as producer:

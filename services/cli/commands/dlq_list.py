@@ -6,6 +6,7 @@ from rich.text import Text
 
 from services.cli.adapters import kafka
 from services.cli.adapters.letters import unsettled_letters
+from services.cli.commands.dlq_settle import gathered
 from services.cli.core.letters import Choice, Letter, by_cause
 from services.cli.core.text import plural
 from services.cli.settings import load
@@ -47,7 +48,7 @@ async def list_letters(
     settings = load()
     choice = Choice(code=code, service=service, reason=reason_contains)
     async with kafka.open_reader(settings) as reader:
-        letters = [letter async for letter in unsettled_letters(settings, reader, choice)]
+        letters = await gathered(unsettled_letters(settings, reader, choice, bodies=False))
     causes = by_cause(letters)
     if json:
         emit(

@@ -1,7 +1,7 @@
 """What replay and discard have in common: which letters, how fast, and what to tell."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,9 @@ from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings
 from services.cli.terminal import counting, emit, note, say
 from shared.errors import Rejected
+
+MAX_HELD_BYTES = 256 << 20
+"""Of the dead letters that one command holds in memory."""
 
 
 @dataclass(slots=True)
@@ -31,8 +34,8 @@ def named(letter: str) -> Place | None:
     return Place.parse(letter) if letter else None
 
 
-async def waiting(settings: CliSettings, choice: Choice) -> list[Letter]:
-    """Return the letters of `choice` that wait.
+async def waiting(settings: CliSettings, choice: Choice, *, bodies: bool = True) -> list[Letter]:
+    """Return the letters of `choice` that wait, as many as memory has room for.
 
     Raises:
         WrongUsage: nothing was chosen; nobody settles everything by accident.
@@ -42,7 +45,22 @@ async def waiting(settings: CliSettings, choice: Choice) -> list[Letter]:
         ways = "name one (topic/partition/offset) or give --code, --service, --reason-contains or --all"
         raise WrongUsage(f"dlq: no letter was chosen; {ways}")
     async with kafka.open_reader(settings) as reader:
-        return [letter async for letter in unsettled_letters(settings, reader, choice)]
+        return await gathered(unsettled_letters(settings, reader, choice, bodies=bodies))
+
+
+async def gathered(letters: AsyncIterator[Letter], most: int = MAX_HELD_BYTES) -> list[Letter]:
+    """Return letters until their keys, headers and bodies have `most` bytes, and say when more wait."""
+    found: list[Letter] = []
+    held = 0
+    async for letter in letters:
+        held += letter.size
+        if found and held > most:
+            note(
+                f"penstock: dlq: these are the first {len(found):,} letters: run it again for the rest", style="yellow"
+            )
+            break
+        found.append(letter)
+    return found
 
 
 async def in_order(

@@ -12,6 +12,8 @@ from shared.errors import Rejected
 from shared.text import visible
 
 BODY_LIMIT: Final = 4096
+LETTER_BYTES: Final = 1024
+"""What a letter takes beside its texts."""
 _PARTICULARS: Final = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\b[0-9a-f]{8,}\b|\d+")
 
 
@@ -59,6 +61,12 @@ class Letter:
         """How often this record has been a dead letter."""
         text = self.told("attempts")
         return int(text) if text.isdecimal() else 1
+
+    @property
+    def size(self) -> int:
+        """How many bytes of memory it takes, about."""
+        texts = [self.key or b"", self.body or b"", *(value for _, value in self.headers)]
+        return LETTER_BYTES + sum(map(len, texts))
 
     @property
     def cause(self) -> tuple[str, str, str]:

@@ -57,7 +57,13 @@ class Body:
         self._request = request
         self._settings = settings
         self._rate = LeastRate(settings)
+        self._received = 0
         self.length = _length(request, settings.max_upload_bytes) if length is None else length
+
+    @property
+    def left(self) -> int:
+        """How many bytes have not come yet."""
+        return self.length - self._received
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Give the bytes as they come.
@@ -65,15 +71,15 @@ class Body:
         Raises Rejected: STALLED when nothing comes for too long, TOO_SLOW when too little does, BROKEN_BODY when the
         client goes away.
         """
-        stream, received = aiter(self._request.stream()), 0
-        while received < self.length:
+        stream = aiter(self._request.stream())
+        while self.left > 0:
             try:
                 chunk = await self._next(stream)
             except StopAsyncIteration:
-                raise EndedEarly(received, self.length) from None
+                raise EndedEarly(self._received, self.length) from None
             except ClientDisconnect:
-                raise Rejected("BROKEN_BODY", f"the body ended after {received} of {self.length} bytes") from None
-            received += len(chunk)
+                raise Rejected("BROKEN_BODY", f"the body ended after {self._received} of {self.length} bytes") from None
+            self._received += len(chunk)
             if chunk:
                 yield chunk
 

@@ -1,7 +1,10 @@
 """How full the object store's disk is."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import Gauge
 
@@ -11,24 +14,46 @@ from services.ingress.settings import IngressSettings
 USED = Gauge("disk_used", "Percent of the object store's disk that is in use.")
 
 
+class Incoming(Protocol):
+    """A body on its way to the disk."""
+
+    @property
+    def left(self) -> int:
+        """How many of its bytes have not come yet."""
+
+
 class Disk:
     """Looks at the disk that `PENSTOCK_DISK_PATH` is on."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self._path: Path = settings.disk_path
         self._threshold = settings.disk_usage_threshold
+        self._incoming: set[Incoming] = set()
         USED.set_function(self.used)
 
     def used(self) -> float:
         """Return the percentage in use."""
-        usage = shutil.disk_usage(self._path)
-        return round(100 * (usage.total - usage.free) / usage.total, 2)
+        return self._percent(0)
 
-    def refuse_when_full(self) -> None:
-        """Raise DISK_FULL past the threshold."""
-        if (used := self.used()) > self._threshold:
+    @contextmanager
+    def room(self, body: Incoming) -> Iterator[None]:
+        """Keep room for a body while it comes; raises DISK_FULL when it or those under way would pass the threshold."""
+        self.refuse_when_full(body.left + sum(one.left for one in self._incoming))
+        self._incoming.add(body)
+        try:
+            yield
+        finally:
+            self._incoming.discard(body)
+
+    def _percent(self, more: int) -> float:
+        usage = shutil.disk_usage(self._path)
+        return round(100 * (usage.total - usage.free + more) / usage.total, 2)
+
+    def refuse_when_full(self, more: int = 0) -> None:
+        """Raise DISK_FULL past the threshold, or when `more` bytes would pass it."""
+        if (used := self._percent(more)) > self._threshold:
             raise Problem(
                 "DISK_FULL",
-                f"the disk is {used:.0f} % full, and uploads end at {self._threshold:g} %: make room, "
+                f"the disk is {used:.0f} % full with what comes, and uploads end at {self._threshold:g} %: make room, "
                 "or raise PENSTOCK_DISK_USAGE_THRESHOLD",
             )

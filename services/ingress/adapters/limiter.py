@@ -40,6 +40,10 @@ class Shares:
         """Tell whether a client may take one more place."""
         return self.held_by(client) < self.free
 
+    def used_up(self) -> list[str]:
+        """Return the clients that may take no more now."""
+        return [client for client in self._held if not self.allow(client)]
+
     def take(self, client: str) -> None:
         """Give a place to a client that is allowed one."""
         self.free -= 1

@@ -6,13 +6,16 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
+from services.ingress.adapters.staging import each
 from services.ingress.core.parts import Ticket, Tickets
 from services.ingress.core.problems import Problem
+from services.ingress.core.quotas import OpenUploads
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, one_line
 from shared.patience import wait_out
@@ -41,12 +44,26 @@ class PartUploads:
         self._tickets = Tickets(settings.key_bytes)
         # a user that may write parts and read nothing: what the signature leaves open, its rights refuse
         self._signer = Signer(settings.s3_access_key_parts, settings.s3_secret_key_parts, settings.s3_region)
+        self._open = OpenUploads()
 
     async def begin(
         self, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
     ) -> tuple[str, Ticket]:
-        """Begin an upload of `size` bytes with these headers; return its ticket, sealed and open."""
+        """Begin an upload of `size` bytes with these headers; return its ticket, sealed and open.
+
+        Raises Problem: QUOTA_USED_UP.
+        """
         mark = secrets.token_hex(16)
+        self._open.begin(mark, owner)
+        try:
+            return await self._begun(mark, ref, size, owner, headers=headers, file_id=file_id)
+        except BaseException:
+            self._open.end(mark)
+            raise
+
+    async def _begun(  # noqa: PLR0913 - what a ticket says
+        self, mark: str, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
+    ) -> tuple[str, Ticket]:
         async with self._store.begun(ref, {**headers, f"x-amz-meta-{MARK}": mark}) as upload_id:
             expires = datetime.now(UTC).replace(microsecond=0) + self._lasts
             ticket = Ticket(ref.bucket, ref.key, upload_id, size, owner, mark, expires, file_id)
@@ -97,14 +114,14 @@ class PartUploads:
                 more={"missing": missing},
             )
         info = await self._store.uploads.complete(_ref(ticket), ticket.upload_id, parts)
-        await self._store.delete(self._note(ticket.mark))
+        await self._forget(ticket.mark)
         log.info("audit.object_stored", bucket=ticket.bucket, key=ticket.key, size=ticket.size, etag=info.etag)
         return info.etag
 
     async def remove(self, ticket: Ticket) -> None:
         """Give an upload up and leave nothing of it; one that is an object stays one."""
         await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
-        await self._store.delete(self._note(ticket.mark))
+        await self._forget(ticket.mark)
         log.info("audit.upload_removed", bucket=ticket.bucket, key=ticket.key)
 
     async def open(self) -> AsyncIterator[str]:
@@ -134,11 +151,27 @@ class PartUploads:
 
     async def remove_expired(self) -> None:
         """Remove, once, what has come to no end in its time."""
-        before = datetime.now(UTC) - self._lasts
+        before, counted, there = datetime.now(UTC) - self._lasts, self._open.known(), set[str]()
         async for page in self._store.list(self._settings.staging_bucket, prefix=FOLDER):
+            marks = [one.ref.key.removeprefix(FOLDER) for one in page]
+            there.update(marks)
+            await each(self._open.unknown(marks), self._count)
             for one in page:
                 if one.last_modified <= before:
                     await self._expire(one.ref)
+        for mark in counted - there:
+            self._open.end(mark)  # by another ingress
+
+    async def _count(self, mark: str) -> None:
+        """Count an upload that another process began, or this one before it was started again."""
+        with suppress(ObjectGone):
+            _, sealed = await self._store.read(self._note(mark))
+            if ticket := self._tickets.read(sealed.decode("utf-8", "replace")):
+                self._open.note(mark, ticket.owner)
+
+    async def _forget(self, mark: str) -> None:
+        await self._store.delete(self._note(mark))
+        self._open.end(mark)
 
     async def _expire(self, note: ObjectRef) -> None:
         try:
@@ -149,6 +182,7 @@ class PartUploads:
             await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
             log.info("audit.upload_expired", by=ticket.owner, bucket=ticket.bucket, key=ticket.key)
         await self._store.delete(note)
+        self._open.end(note.key.removeprefix(FOLDER))
 
     async def _noted(self, mark: str) -> Ticket | None:
         try:
@@ -165,7 +199,7 @@ class PartUploads:
             raise _unknown() from None
         if info.metadata.get(MARK) != ticket.mark:
             raise _unknown()
-        await self._store.delete(self._note(ticket.mark))
+        await self._forget(ticket.mark)
         return info.etag
 
     def _address(self, ticket: Ticket, number: int) -> str:

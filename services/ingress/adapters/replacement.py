@@ -52,8 +52,10 @@ class Replacements:
         set_id = uuid.uuid4().hex
         self._ours.add(set_id)
         try:
-            manifest = await self._received(body, bucket, who, set_id)
-            await self._hold(manifest)
+            # until all is done: a set that waits for another one has up to a thousand names in memory
+            async with self._uploads.slot(body):
+                manifest = await self._received(body, bucket, who, set_id)
+                await self._hold(manifest)
         finally:
             self._ours.discard(set_id)
         log.info("audit.set_replaced", by=who.name, bucket=bucket, prefix=manifest.prefix, files=len(manifest.files))
@@ -85,8 +87,7 @@ class Replacements:
 
     async def _received(self, body: Body, bucket: str, who: Principal, set_id: str) -> Manifest:
         try:
-            async with self._uploads.slot():
-                prefix, names = await self._staging.receive(body, set_id)
+            prefix, names = await self._staging.receive(body, set_id)
             _require_seen(who, bucket, prefix)
             manifest = Manifest.of(set_id, bucket, prefix, names, at=datetime.now(UTC), by=who.name)
             await self._require_visible(manifest)

@@ -10,6 +10,7 @@ import asyncpg
 from services.ingress.adapters.asking import asked
 from services.ingress.core.access import EVERYBODY, ROOT
 from services.ingress.core.problems import Problem
+from services.ingress.core.quotas import MAX_LINKS, MAX_TOKENS, used_up
 from services.ingress.core.sessions import LASTS
 from services.ingress.core.tokens import Token
 from shared.errors import Rejected
@@ -60,12 +61,14 @@ class TokenTable:
     async def add(self, token: Token) -> None:
         """Save a new token; a name is free again once its token was revoked or has expired.
 
-        Raises Rejected: NAME_TAKEN. Raises Problem: BAD_TOKEN when its maker has ended meanwhile.
+        Raises Rejected: NAME_TAKEN. Raises Problem: QUOTA_USED_UP; BAD_TOKEN when its maker has ended meanwhile.
         """
         async with asked(self._pool) as connection, connection.transaction():
             await connection.execute(_ONE_AT_A_TIME)
             if not await connection.fetchval(_HOLDS, token.parent_id):
                 raise ended_maker()
+            if await connection.fetchval(_COUNT, token.parent_id) >= MAX_TOKENS:
+                raise used_up("live tokens made by it", MAX_TOKENS, "revoke one with DELETE /tokens/<id>")
             await connection.execute(_FREE_NAME, token.parent_id, token.name)
             try:
                 await connection.execute(_ADD, *_columns(token))
@@ -100,9 +103,19 @@ class TokenTable:
             await connection.execute(_USED, list(used), list(used.values()))
 
     async def add_link(self, hashed: bytes, token_id: str) -> None:
-        """Keep a login link for a quarter of an hour; those that are over are forgotten."""
-        async with asked(self._pool) as connection:
+        """Keep a login link for a quarter of an hour; those that are over are forgotten.
+
+        Raises Problem: TOO_MANY_LINKS.
+        """
+        async with asked(self._pool) as connection, connection.transaction():
+            await connection.execute("LOCK TABLE ingress.logins IN SHARE ROW EXCLUSIVE MODE")
             await connection.execute(_FORGET_LINKS)
+            if await connection.fetchval(_COUNT_LINKS, token_id) >= MAX_LINKS:
+                raise Problem(
+                    "TOO_MANY_LINKS",
+                    f"this token has {MAX_LINKS} login links that nobody has followed: use one, or wait for their end",
+                    headers={"retry-after": str(int(LINK_LASTS.total_seconds()))},
+                )
             await connection.execute(_ADD_LINK, hashed, token_id, LINK_LASTS)
 
     async def use_link(self, hashed: bytes) -> str | None:
@@ -155,9 +168,18 @@ ORDER BY created_at, id
 """
 
 _ONE_AT_A_TIME = "LOCK TABLE ingress.tokens IN SHARE ROW EXCLUSIVE MODE"
-"""Else a token that is being made could be missed by the revocation of its maker."""
+"""Else a token that is being made could be missed by the revocation of its maker, or be one too many."""
 
 _HOLDS = f"SELECT {holds('$1::text')}"
+
+_COUNT = """
+SELECT count(*) FROM ingress.tokens
+WHERE parent_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+"""
+
+_COUNT_LINKS = """
+SELECT count(*) FROM ingress.logins WHERE token_id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
+"""
 
 _FREE_NAME = """
 UPDATE ingress.tokens SET revoked_at = expires_at

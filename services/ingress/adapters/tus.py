@@ -10,8 +10,10 @@ from typing import Final
 import structlog
 
 from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.staging import each
 from services.ingress.adapters.tus_parts import Parts, Staging
 from services.ingress.core.problems import Problem
+from services.ingress.core.quotas import OpenUploads
 from services.ingress.core.tus import CHECKED_BYTES, MARK, Checksum, Upload, is_id
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, Rejected, one_line
@@ -44,13 +46,22 @@ class TusUploads:
         self._staging = Staging(store, settings.staging_bucket)
         self._busy: set[tuple[str, str]] = set()
         """By id and owner: who tries the id of another's upload learns nothing and disturbs nobody."""
+        self._open = OpenUploads()
         self._checking = limiter("checksums", settings)
         self._done: dict[str, Upload] = {}
         """The last that became objects or expired here: whoever missed the answer may still ask."""
 
     async def begin(self, upload: Upload) -> None:
-        """Take note of a new upload; one without bytes is an object at once."""
-        await self._staging.note(upload)
+        """Take note of a new upload; one without bytes is an object at once.
+
+        Raises Problem: QUOTA_USED_UP.
+        """
+        self._open.begin(upload.id, upload.owner)
+        try:
+            await self._staging.note(upload)
+        except BaseException:
+            self._open.end(upload.id)
+            raise
         log.info("audit.upload_begun", length=upload.length, **_named(upload))
         if not upload.length:
             await self._become_object(upload, await Parts.of(self._staging, upload))
@@ -93,6 +104,7 @@ class TusUploads:
             upload = await self._find(upload_id, owner)
             if self._done.pop(upload_id, None) is None:
                 await self._staging.remove(upload)
+                self._open.end(upload_id)
             log.info("audit.upload_removed", **_named(upload))
 
     async def keep_tidy(self) -> None:
@@ -106,11 +118,21 @@ class TusUploads:
 
     async def remove_expired(self) -> None:
         """Remove, once, what has come to no end in its time."""
-        before = datetime.now(UTC) - self.lasts
+        before, counted, there = datetime.now(UTC) - self.lasts, self._open.known(), set[str]()
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
+            ids = {one.ref.key.split("/")[1] for one in page}
+            there.update(ids)
+            await each(self._open.unknown(ids), self._count)
             for upload_id in sorted({one.ref.key.split("/")[1] for one in page if one.last_modified <= before}):
                 if upload_id not in {one for one, _ in self._busy}:
                     await self._expire(upload_id)
+        for upload_id in counted - there:
+            self._open.end(upload_id)  # by another ingress
+
+    async def _count(self, upload_id: str) -> None:
+        """Count an upload that another process began, or this one before it was started again."""
+        if upload := await self._staging.noted(upload_id):
+            self._open.note(upload_id, upload.owner)
 
     async def open(self) -> AsyncIterator[str]:
         """Give the ids of all open uploads."""
@@ -165,6 +187,7 @@ class TusUploads:
         except ObjectGone:
             made = await self._is_made(upload)
             await self._staging.forget(upload.id)
+            self._open.end(upload.id)
         if not made:
             raise Problem("UPLOAD_EXPIRED", "the object store has let go of what was sent: begin a new upload")
         self._remember(upload)
@@ -197,6 +220,7 @@ class TusUploads:
         self._remember(upload)
 
     def _remember(self, upload: Upload) -> None:
+        self._open.end(upload.id)
         self._done[upload.id] = upload
         while len(self._done) > REMEMBERED:
             del self._done[next(iter(self._done))]

@@ -1,7 +1,7 @@
 """Uploads: bytes of a request become objects, whole or not at all."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -40,7 +40,7 @@ class Uploads:
         self, body: Body, ref: ObjectRef, *, content_type: str | None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         """Store a whole body as one object."""
-        async with self.slot(), self.writing(body, ref, content_type, metadata) as writer:
+        async with self.slot(body), self.writing(body, ref, content_type, metadata) as writer:
             async for chunk in body.chunks():
                 await writer.write(chunk)
         return writer.info
@@ -54,7 +54,7 @@ class Uploads:
         """
         values: dict[str, str] = {}
         taken: tuple[File, ObjectWriter] | None = None
-        async with self.slot(), AsyncExitStack() as stack:
+        async with self.slot(body), AsyncExitStack() as stack:
             async for part in body.form():
                 if isinstance(part, Field):
                     values[part.name] = part.value
@@ -70,11 +70,12 @@ class Uploads:
         return Received(values, taken[0], taken[1].info)
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the places that memory has room for; refuses at once past the disk's threshold."""
+    async def slot(self, body: Body | None = None) -> AsyncIterator[None]:
+        """Hold one of the places that memory has room for, and room on the disk; refuses at once past its threshold."""
         self._disk.refuse_when_full()
         async with self._limiter.hold():
-            yield
+            with self._disk.room(body) if body else nullcontext():
+                yield
 
     @asynccontextmanager
     async def writing(

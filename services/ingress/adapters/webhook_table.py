@@ -1,12 +1,13 @@
 """`ingress.webhooks` and `ingress.webhook_failures`: who is told of what, how far, and what could not be told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 from services.ingress.adapters.asking import asked
 from services.ingress.adapters.token_table import ended_maker, holds
+from services.ingress.core.quotas import MAX_WEBHOOKS, used_up
 from services.ingress.core.wanted import Wanted
 from services.ingress.core.webhooks import Webhook
 from shared.errors import Rejected
@@ -45,11 +46,14 @@ class WebhookTable:
     async def add(self, hook: Webhook) -> Webhook:
         """Save a new webhook; return it as it is saved.
 
-        Raises Problem: BAD_TOKEN when its token has ended meanwhile.
+        Raises Problem: QUOTA_USED_UP; BAD_TOKEN when its token has ended meanwhile.
         """
         wanted = hook.wanted
         values = (hook.id, hook.url, list(wanted.types), wanted.bucket, wanted.prefix, list(hook.places), hook.cursor)
-        async with asked(self._pool) as connection:
+        async with asked(self._pool) as connection, connection.transaction():
+            await connection.execute(_ONE_AT_A_TIME)
+            if await connection.fetchval(_COUNT, hook.token_id) >= MAX_WEBHOOKS:
+                raise used_up("webhooks", MAX_WEBHOOKS, "remove one with DELETE /webhooks/<id>")
             row = await connection.fetchrow(_ADD, *values, hook.created_by, hook.token_id)
         if row is None:
             raise ended_maker()
@@ -100,10 +104,11 @@ class WebhookTable:
             if not await connection.fetchval(_IS_HELD, number):
                 raise _orphaned()
 
-    async def claim(self, most: int) -> list[Claim]:
-        """Take webhooks that have something to be told and that nobody is delivering."""
+    async def claim(self, busy: Collection[str] = ()) -> Claim | None:
+        """Claim a webhook that has something to deliver and that nobody delivers, of any token but those `busy`."""
         async with asked(self._pool) as connection:
-            return [Claim(_hook(row), row["lease_token"]) for row in await connection.fetch(_CLAIM, most, LEASE)]
+            row = await connection.fetchrow(_CLAIM, list(busy), LEASE)
+        return Claim(_hook(row), row["lease_token"]) if row else None
 
     async def wanted_again(self, claim: Claim) -> Sequence[Undelivered]:
         """Return what is to be sent once more."""
@@ -180,6 +185,11 @@ INSERT INTO ingress.webhooks (id, url, types, bucket, prefix, places, cursor, cr
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::text WHERE {holds("$9::text")} RETURNING *
 """
 
+_ONE_AT_A_TIME = "LOCK TABLE ingress.webhooks IN SHARE ROW EXCLUSIVE MODE"
+"""Else two that are made at once would both be the last that is allowed."""
+
+_COUNT = "SELECT count(*) FROM ingress.webhooks WHERE token_id = $1"
+
 _MADE_BY = """
 WITH RECURSIVE line AS (
     SELECT $1::text AS id UNION SELECT made.id FROM ingress.tokens AS made JOIN line ON made.parent_id = line.id
@@ -205,13 +215,13 @@ _AGAIN = "UPDATE ingress.webhook_failures SET again = true WHERE webhook_id = $1
 _CLAIM = f"""
 WITH due AS (
     SELECT id FROM ingress.webhooks AS hook
-    WHERE enabled AND {holds("token_id")} AND next_try_at <= clock_timestamp() AND lease_until <= clock_timestamp()
-    AND (
+    WHERE enabled AND {holds("token_id")} AND token_id <> ALL ($1::text[])
+        AND next_try_at <= clock_timestamp() AND lease_until <= clock_timestamp() AND (
         EXISTS (SELECT FROM ingress.facts WHERE seq > cursor)
         OR cursor > (SELECT last_value FROM ingress.facts_seq_seq)
         OR EXISTS (SELECT FROM ingress.webhook_failures WHERE webhook_id = hook.id AND again)
     )
-    ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ORDER BY next_try_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE ingress.webhooks AS hook SET lease_token = lease_token + 1, lease_until = clock_timestamp() + $2::interval
 FROM due WHERE hook.id = due.id RETURNING hook.*
@@ -263,5 +273,7 @@ WHERE id = $1 AND lease_token = $2 AND enabled RETURNING true
 """
 
 _RELEASE = """
-UPDATE ingress.webhooks SET lease_until = '-infinity' WHERE id = $1 AND lease_token = $2 RETURNING true
+UPDATE ingress.webhooks
+SET lease_until = '-infinity', next_try_at = greatest(next_try_at, clock_timestamp())
+WHERE id = $1 AND lease_token = $2 RETURNING true
 """

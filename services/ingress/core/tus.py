@@ -28,6 +28,9 @@ MARK: Final = "tus-upload"
 PLACED: Final = ("filename", "filetype", "bucket", "key")
 """What the metadata of an upload say to us; the rest is kept with the object."""
 
+MAX_METADATA_BYTES: Final = 8 << 10
+"""Of the header as it comes: names and what S3 keeps, in base64."""
+
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+( *;[ -~]*)?", re.ASCII)
@@ -160,6 +163,8 @@ def number_in(text: str, header: str, code: str) -> int:
 
 def metadata_in(header: str) -> dict[str, str]:
     """Read Upload-Metadata: names, each with a value in base64 or none; raises Rejected (BAD_METADATA)."""
+    if len(header) > MAX_METADATA_BYTES:
+        raise Rejected("BAD_METADATA", f"Upload-Metadata has more than {MAX_METADATA_BYTES} bytes: shorten it")
     found: dict[str, str] = {}
     for pair in header.split(",") if header.strip() else ():
         name, _, encoded = pair.strip().partition(" ")

@@ -117,8 +117,9 @@ async def go_on(  # noqa: PLR0913, PLR0917 - the headers of the protocol
     """Add the body's bytes at `Upload-Offset`; what came before a connection broke is kept."""
     if request.headers.get("content-type") != tus.MEDIA_TYPE:
         raise Rejected("WRONG_TYPE", f"the body is not of the type {tus.MEDIA_TYPE}: send it as that")
-    piece, checksum = _piece(upload_offset, Body(request, through.settings)), _checksum(upload_checksum)
-    async with through.uploads.slot():
+    body = Body(request, through.settings)
+    piece, checksum = _piece(upload_offset, body), _checksum(upload_checksum)
+    async with through.uploads.slot(body):
         upload, offset = await through.tus.append(upload_id, who.id, piece, checksum)
     return _told(upload, HTTPStatus.NO_CONTENT, offset)
 
