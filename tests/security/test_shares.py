@@ -50,18 +50,6 @@ def test_slow_uploads_of_one_token_hold_up_nobody_else(world, attacker, others):
         assert metric(world, "penstock_ingress_places_held", pool="uploads") == UPLOADS / 2
 
 
-def test_a_token_that_waits_for_its_own_uploads_is_told_so(world, attacker):
-    ingress.serve(world, uploads_in_flight=2)
-    line = connect(world)
-    line.sendall(ask(world, attacker, "PUT", f"/objects/inbox/{world.prefix}slow", 100_000))
-    with dripping({line: bytes(100_000)}, 0.5), ingress.client(world, attacker) as client:
-        until(lambda: metric(world, "penstock_ingress_places_held", pool="uploads") == 1, 20, "the slow upload")
-        refused = client.put(f"/objects/inbox/{world.prefix}b", content=b"x", timeout=60)
-    assert (refused.status_code, refused.json()["code"]) == (429, "SHARE_USED_UP")
-    assert int(refused.headers["retry-after"]) > 0
-    assert "PENSTOCK_UPLOADS_IN_FLIGHT" in refused.json()["detail"]
-
-
 def test_an_upload_below_the_least_rate_is_ended_and_a_slow_line_is_not(world, attacker):
     ingress.serve(world, **HASTY)
     path, ended = f"/objects/inbox/{world.prefix}", metric(world, "penstock_ingress_too_slow_total", direction="upload")
@@ -121,6 +109,11 @@ def test_streams_of_one_token_leave_room_and_are_counted_before_they_answer(worl
         assert (statuses.count(200), statuses.count(429)) == (STREAMS / 2, STREAMS / 2)
         with others.stream("GET", "/events") as answer:
             assert answer.status_code == 200
+        with ingress.client(world, attacker) as client:
+            refused = client.get("/events")
+        assert (refused.status_code, refused.json()["code"]) == (429, "SHARE_USED_UP")
+        assert int(refused.headers["retry-after"]) > 0
+        assert "PENSTOCK_EVENTS_STREAMS" in refused.json()["detail"]
     finally:
         for line, _ in lines:
             line.close()

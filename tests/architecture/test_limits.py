@@ -1,0 +1,103 @@
+"""The limits that docs/ingress.md tells are those of the code, every pool among them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services.ingress.adapters import bodies, connections, facts, tus
+from services.ingress.adapters.limiter import Pool, Shares
+from services.ingress.adapters.pools import pools
+from services.ingress.core import quotas, rates, wanted
+from services.ingress.core.tus import CHECKED_BYTES, MAX_METADATA_BYTES
+from services.ingress.routes import digests, forms, found, json_route, login, presigned
+from services.ingress.routes.json_route import JsonRoute
+from services.ingress.settings import IngressSettings
+from services.ingress.workers import AT_A_TIME, TURN_SECONDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/ingress.md").read_text().partition("## Limits")[2].partition("\n## ")[0]
+SETTINGS = IngressSettings()
+KIB, MIB = 1 << 10, 1 << 20
+BOUNDS = {
+    "address and headers of a request": connections.MAX_HEAD_BYTES,
+    "address": connections.MAX_ADDRESS_BYTES,
+    "parameters in an address": connections.MAX_PARAMETERS,
+    "requests that wait on one connection": connections.MAX_PIPELINED,
+    "JSON body": json_route.MAX_JSON_BYTES,
+    "plain field of a form": bodies.MAX_FIELD_BYTES,
+    "all plain fields and file names of a form": bodies.MAX_FIELDS_BYTES,
+    "fields and files of a form (`PENSTOCK_MAX_FORM_PARTS`)": SETTINGS.max_form_parts,
+    "form of a page": forms.MAX_FORM_BYTES,
+    "login form": login.MAX_FORM_BYTES,
+    "question of `/gethash` in a body": digests.MAX_QUESTION_BYTES,
+    "tus request with a checksum": CHECKED_BYTES,
+    "Upload-Metadata": MAX_METADATA_BYTES,
+    "types of a stream or a webhook": wanted.MAX_TYPES,
+    "bodies of facts read at a time for streams": facts.PAGE_BYTES,
+    "bodies of facts in one answer of a timeline": facts.TIMELINE_BYTES,
+    "part numbers signed at a time": presigned.Numbers.model_json_schema()["properties"]["numbers"]["maxItems"],
+    "live tokens that one token made": quotas.MAX_TOKENS,
+    "webhooks of one token": quotas.MAX_WEBHOOKS,
+    "open tus uploads of one token": quotas.MAX_OPEN_UPLOADS,
+    "open uploads in parts of one token": quotas.MAX_OPEN_UPLOADS,
+    "login links that nobody has followed, of one token": quotas.MAX_LINKS,
+    "clients whose rate is remembered": rates.MOST,
+    "finished tus uploads that are remembered": tus.REMEMBERED,
+}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the rows of the table whose first column is called so."""
+    table = re.search(rf"^\| {heading} \|.*\n\|---.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    assert table is not None, heading
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+
+
+def number(text: str) -> int:
+    value, _, unit = text.partition(" ")
+    return int(value) * {"KiB": KIB, "MiB": MIB, "": 1}[unit]
+
+
+def alone(pool: Pool) -> int:
+    """Return how many places a client gets that nobody else disturbs."""
+    shares = Shares(pool.places)
+    while shares.allow("a"):
+        shares.take("a")
+    return shares.held_by("a")
+
+
+def test_every_pool_is_told_with_its_share() -> None:
+    told = {row[0]: row[1:] for row in rows("Pool")}
+    assert told == {
+        name: [
+            str(pool.places),
+            str(alone(pool)),
+            f"{pool.seconds:g} s",
+            f"`{pool.setting}`" if pool.setting else "",
+        ]
+        for name, pool in pools(SETTINGS).items()
+    }
+
+
+def test_every_bound_is_told() -> None:
+    assert {row[0]: number(row[1]) for row in rows("What")} == BOUNDS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"(`PENSTOCK_MIN_RATE_GRACE_SECONDS` ({SETTINGS.min_rate_grace_seconds:g})"[1:],
+        f"`PENSTOCK_MIN_RATE_BYTES` a second ({SETTINGS.min_rate_bytes:,})",
+        f"delivered {AT_A_TIME} at a time",
+        f"each has {TURN_SECONDS:g} s",
+    ],
+)
+def test_other_figures_are_told(text: str) -> None:
+    assert text in PAGE.replace("\n", " ")
+
+
+def test_every_route_that_takes_json_bounds_it() -> None:
+    taking = [one for router in found() for one in router.routes if getattr(one, "body_field", None) is not None]
+    assert len(taking) >= 4
+    assert [one for one in taking if not isinstance(one, JsonRoute)] == []
