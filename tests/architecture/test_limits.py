@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ingress.adapters import bodies, connections, facts, tus
+from services.ingress.adapters import bodies, connections, facts, tus, webhook_table
 from services.ingress.adapters.limiter import Pool, Shares
 from services.ingress.adapters.pools import pools
 from services.ingress.core import quotas, rates, wanted
@@ -36,6 +36,7 @@ BOUNDS = {
     "types of a stream or a webhook": wanted.MAX_TYPES,
     "bodies of facts read at a time for streams": facts.PAGE_BYTES,
     "bodies of facts in one answer of a timeline": facts.TIMELINE_BYTES,
+    "facts in one answer of a webhook's failures": webhook_table.FAILURES_BYTES,
     "part numbers signed at a time": presigned.Numbers.model_json_schema()["properties"]["numbers"]["maxItems"],
     "live tokens that one token made": quotas.MAX_TOKENS,
     "webhooks of one token": quotas.MAX_WEBHOOKS,

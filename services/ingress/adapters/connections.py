@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -23,6 +24,9 @@ MAX_REFUSED: Final = 64
 """Connections that are refused with an answer at a time; more are closed without one."""
 HEADER_OVERHEAD: Final = 32
 """What a header counts for beside its bytes: ten thousand empty ones are too many too."""
+QUIET: Final = logging.getLogger("services.ingress.http")
+"""Tells of errors alone: strangers could fill a disk with what uvicorn warns of, a line for each bad request."""
+QUIET.setLevel(logging.ERROR)
 LINGER_SECONDS: Final = 2.0
 WRITE_AHEAD: Final = 512 << 10
 """Bytes of an answer that may wait for the network while the next ones are fetched."""
@@ -33,6 +37,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, limits: IngressSettings, room: "ConnectionRoom", **given: Any) -> None:
         super().__init__(**given)
+        self.logger = QUIET
         self._limits = limits
         self._room = room
         self._outgoing: OutgoingWatch | None = None

@@ -16,6 +16,9 @@ from shared.postgres import Connection, Pool
 LEASE: Final = timedelta(seconds=25)
 """More than two deliveries may take; renewed by every write."""
 
+FAILURES_BYTES: Final = 4 << 20
+"""Of the facts in one answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -81,9 +84,11 @@ class WebhookTable:
             await connection.execute("DELETE FROM ingress.webhooks WHERE id = $1", number)
 
     async def failures(self, number: str, after: int, limit: int) -> list[Undelivered]:
-        """Return what a webhook did not take, oldest first."""
+        """Return what a webhook did not take, oldest first: at most `limit`, and no more than FAILURES_BYTES hold."""
         async with asked(self._pool) as connection:
-            return [_undelivered(row) for row in await connection.fetch(_FAILURES, number, after, limit)]
+            return [
+                _undelivered(row) for row in await connection.fetch(_FAILURES, number, after, limit, FAILURES_BYTES)
+            ]
 
     async def retry(self, number: str) -> int:
         """Let a webhook be tried again now, and what it did not take; return how many facts that are.
@@ -203,7 +208,16 @@ _ONE = f"{_MADE_BY} AND id = $2"
 
 _IS_HELD = f"SELECT true FROM ingress.webhooks WHERE id = $1 AND {holds('token_id')}"  # noqa: S608
 
-_FAILURES = "SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+_FAILURES = """
+SELECT * FROM (
+    SELECT *, sum(octet_length(fact::text)) OVER (
+        ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS bytes_before
+    FROM (
+        SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+    ) AS following
+) AS page WHERE coalesce(bytes_before, 0) < $4 ORDER BY seq
+"""
 
 _ENABLE = f"""
 UPDATE ingress.webhooks SET enabled = true, failures = 0, next_try_at = clock_timestamp()

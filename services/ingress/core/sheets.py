@@ -9,6 +9,8 @@ from urllib.parse import quote, urlencode
 from services.ingress.core.datasets import IMAGE, Dataset
 from services.ingress.core.filters import Rows
 
+MAX_TEXT: Final = 1000
+"""Characters of a value on a page; /data gives all of them."""
 _MILLISECONDS: Final = 1000
 _LABELS: Final = {"birthts": "Born"}
 
@@ -51,7 +53,8 @@ class Sheet:
             return day_of(value)
         if isinstance(value, datetime):
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
 
     def image(self, row: Mapping[str, Any]) -> str:
         """Return the address of a row's image; empty where there is none."""

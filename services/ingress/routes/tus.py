@@ -100,7 +100,8 @@ async def begin_upload(  # noqa: PLR0913, PLR0917 - the headers of the protocol
 @router.head("/{upload_id}")
 async def look_at_upload(upload_id: str, who: WriterOf, through: Through) -> Response:
     """Say how far an upload has come."""
-    upload, offset = await through.tus.look(upload_id, who.id)
+    async with through.listings.hold():
+        upload, offset = await through.tus.look(upload_id, who.id)
     told = {"upload-length": str(upload.length), "cache-control": "no-store"}
     return _told(upload, HTTPStatus.OK, offset, told | ({"upload-metadata": upload.told} if upload.told else {}))
 
@@ -127,7 +128,8 @@ async def go_on(  # noqa: PLR0913, PLR0917 - the headers of the protocol
 @router.delete("/{upload_id}", status_code=204)
 async def end_upload(upload_id: str, who: WriterOf, through: Through) -> Response:
     """Give up an upload and remove what was sent."""
-    await through.tus.remove(upload_id, who.id)
+    async with through.listings.hold():
+        await through.tus.remove(upload_id, who.id)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
