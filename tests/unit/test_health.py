@@ -1,12 +1,13 @@
 """Health is progress: a consumer that no longer polls is dead, however well it answers."""
 
+import asyncio
 import json
 import time
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from shared.health import STALL_SECONDS, Health
+from shared.health import STALL_SECONDS, Health, RenderedMetrics
 from shared.progress import Progress
 
 
@@ -124,3 +125,46 @@ def test_records_that_went_to_another_process_are_no_stall_here():
     progress.gave_back("topic", ConnectionResetError())
     clock.seconds = 31
     assert progress.stall().seconds == 0
+
+
+class Counted(CollectorRegistry):
+    def __init__(self):
+        super().__init__()
+        self.renderings = 0
+
+    def collect(self):
+        self.renderings += 1
+        time.sleep(0.01)
+        return super().collect()
+
+
+async def test_metrics_are_rendered_once_for_all_who_ask_within_a_second():
+    registry, now = Counted(), [100.0]
+    rendered = RenderedMetrics(registry, clock=lambda: now[0])
+    for moment in (100.0, 100.5, 100.99):
+        now[0] = moment
+        await asyncio.gather(*(rendered.text() for _ in range(100)))
+        assert registry.renderings == 1
+    now[0] = 101.0
+    await rendered.text()
+    assert registry.renderings == 2
+
+
+async def test_a_client_that_goes_takes_no_rendering_along():
+    registry = Counted()
+    rendered = RenderedMetrics(registry)
+    first, second = (asyncio.create_task(rendered.text()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == b""
+    assert registry.renderings == 1
+
+
+async def test_a_rendering_that_fails_is_tried_again():
+    registry = Counted()
+    rendered = RenderedMetrics(registry)
+    registry.collect = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        await rendered.text()
+    del registry.collect
+    assert await rendered.text() == b""

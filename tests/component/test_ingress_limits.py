@@ -1,0 +1,162 @@
+"""What the ingress does for strangers and how much it holds for anybody, without a server."""
+
+import asyncio
+
+import pytest
+
+from services.ingress.adapters.bodies import MAX_FIELDS_BYTES
+from services.ingress.core.rates import Rates
+from services.ingress.core.tokens import hash_of
+from services.ingress.routes.json_route import MAX_JSON_BYTES
+from services.ingress.routes.login import CODE
+from tests.fakes.ingress import TOKEN, Front, settings
+
+
+@pytest.fixture
+def front():
+    front = Front()
+    front.doors.rates = Rates(clock=lambda: 0.0)  # at which nothing is forgotten
+    return front
+
+
+async def code_of(front):
+    async with front.client() as client:
+        return (await client.post("/login/links")).json()["url"].partition("code=")[2]
+
+
+def asked_of(table):
+    """Let a table count how often it is asked for a code."""
+    codes, use = [], table.use_link
+
+    async def use_link(hashed):
+        codes.append(hashed)
+        return await use(hashed)
+
+    table.use_link = use_link
+    return codes
+
+
+async def test_wrong_codes_are_counted_before_the_database_is_asked(front):
+    asked = asked_of(front.table)
+    async with front.client(None) as stranger:
+        tries = [stranger.get("/login", params={"code": f"{number:043}"}) for number in range(100)]
+        answers = await asyncio.gather(*tries)
+    assert len(asked) == 30
+    assert {one.status_code for one in answers} == {403, 429}
+
+
+async def test_what_cannot_be_a_code_is_not_asked_for(front):
+    asked = asked_of(front.table)
+    async with front.client(None) as stranger:
+        for code in ("x", "x" * 44, "ü" * 43, "%00" * 43):
+            assert (await stranger.get("/login", params={"code": code})).status_code == 403
+    assert asked == []
+    assert CODE.fullmatch(await code_of(front))
+
+
+async def test_a_right_code_costs_no_attempt(front):
+    async with front.client(None) as browser:
+        for _ in range(28):
+            await browser.get("/login", params={"code": "A" * 43})
+        for _ in range(5):
+            assert (await browser.get("/login", params={"code": await code_of(front)})).status_code == 303
+
+
+async def test_a_token_opens_no_more_sessions_than_can_be_remembered_when_they_end(front):
+    async with front.client(None) as browser:
+        answers = [await browser.post("/login", data={"token": TOKEN}) for _ in range(40)]
+    assert [one.status_code for one in answers].count(303) == 30
+    assert answers[-1].json()["code"] == "TOO_MANY_REQUESTS"
+
+
+async def test_a_session_is_found_among_thousands_of_cookies(front):
+    async with front.client(None) as browser:
+        await browser.post("/login", data={"token": TOKEN})
+        (name, value), *_ = browser.cookies.items()
+        others = "; ".join(f"other_{number}=x" for number in range(3000))
+        browser.cookies.clear()
+        for cookie in (f"{others}; {name}={value}", f"{name}={value}; {others}", f"{name}=old; {name}={value}"):
+            assert (await browser.get("/whoami", headers={"cookie": cookie})).status_code == 200
+        wrong = f"x{name}={value}"
+        assert (await browser.get("/whoami", headers={"cookie": wrong})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        (f"token={TOKEN}", 200),
+        (f"a=1&token={TOKEN}&b=2", 200),
+        (f"token=x&token={TOKEN}", 200),
+        (f"token={TOKEN}&token=", 401),
+        (f"xtoken={TOKEN}", 401),
+        ("token=the%2Dfirst%2Dtoken", 200),
+    ],
+)
+async def test_a_token_in_the_address_is_found(front, query, status):
+    async with front.client(None) as client:
+        assert (await client.get(f"/whoami?{query}")).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/files/", "/uploadfile/", "/files/upload_minio"])
+async def test_the_sum_of_plain_fields_is_bounded(front, path):
+    fields = {f"f{number}": "x" * 60_000 for number in range(MAX_FIELDS_BYTES // 60_000 + 1)}
+    async with front.client() as client:
+        answer = await client.post(path, files={"file": ("a", b"x")}, data=fields, headers={"bucket": "inbox"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+    assert "plain fields and file names" in answer.json()["detail"]
+
+
+async def test_many_empty_fields_count_as_well():
+    front = Front(settings(max_form_parts=100_000))
+    names = {f"{'n' * 500}{number}": "" for number in range(2000)}
+    async with front.client() as client:
+        answer = await client.post("/files/", files={"file": ("a", b"x")}, data=names)
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", ["/tokens", "/webhooks", "/multipart", "/multipart/x/sign"])
+async def test_json_bodies_are_bounded(front, path):
+    async with front.client() as client:
+        headers = {"content-type": "application/json"}
+        answer = await client.post(path, content=b" " * (MAX_JSON_BYTES + 1), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+        assert (await client.post(path, content=b" " * MAX_JSON_BYTES, headers=headers)).status_code == 422
+
+
+async def test_upload_metadata_is_bounded(front):
+    headers = {
+        "tus-resumable": "1.0.0",
+        "upload-length": "1",
+        "upload-metadata": ",".join(f"a{n}" for n in range(3000)),
+    }
+    async with front.client() as client:
+        answer = await client.post("/tus/", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "BAD_METADATA")
+
+
+async def test_types_of_a_stream_are_bounded(front):
+    async with front.client() as client:
+        for types in (",".join(f"t{number}" for number in range(51)), "x" * 201):
+            answer = await client.get("/events", params={"type": types})
+            assert (answer.status_code, answer.json()["code"]) == (422, "TOO_MANY_TYPES")
+
+
+async def test_a_disk_keeps_room_for_what_is_on_its_way(front):
+    disk = front.doors.uploads._disk
+
+    class Body:
+        left = 0
+
+    body = Body()
+    with disk.room(body):
+        body.left = 1 << 60
+        async with front.client() as client:
+            answer = await client.put("/objects/inbox/a", content=b"x")
+    assert (answer.status_code, answer.json()["code"]) == (507, "DISK_FULL")
+    async with front.client() as client:
+        assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
+
+
+async def test_the_hash_of_a_code_is_all_that_is_kept(front):
+    code = await code_of(front)
+    assert list(front.table.links) == [hash_of(code)]
