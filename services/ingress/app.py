@@ -96,7 +96,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
         uploads, parts = Uploads(store, Disk(settings), settings), PartUploads(store, settings)
         replacements = Replacements(store, uploads, settings.staging_bucket)
         facts, hooks, sender = FactTable(pool), WebhookTable(pool), Sender(settings)
-        feed = Feed(facts, limiter("events", settings))
+        feed = Feed(facts, limiter("streams", settings))
         tokens.when_ended(feed.wake)
         app.state.doors = Doors(
             settings=settings,
@@ -124,8 +124,8 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             tables=Tables(pool, streams, settings),
             loads=Loads(pool, bus, settings.key_bytes),
         )
-        app.openapi()  # made now, and not while somebody waits
-        stack.enter_context(sharing(pool, limiter("questions", settings)))
+        app.openapi()  # generated now, and not during a request
+        stack.enter_context(sharing(pool, limiter("queries", settings)))
         async with HttpServer(app, settings).serving():
             try:
                 yield (

@@ -33,7 +33,7 @@ LOOK_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.05
 AT_A_TIME: Final = 16
 TURN_SECONDS: Final = 20.0
-"""After this long a webhook lets others have its place, however much there is to deliver still."""
+"""After this long a webhook is released, with more to deliver or not, so that others are delivered."""
 
 
 async def forget_old(facts: FactTable, kept: timedelta) -> None:

@@ -1,4 +1,4 @@
-"""The limits that docs/ingress.md tells are those of the code, every pool among them."""
+"""The limits in docs/ingress.md are those of the code, every pool included."""
 
 import re
 from pathlib import Path
@@ -42,7 +42,7 @@ BOUNDS = {
     "webhooks of one token": quotas.MAX_WEBHOOKS,
     "open tus uploads of one token": quotas.MAX_OPEN_UPLOADS,
     "open uploads in parts of one token": quotas.MAX_OPEN_UPLOADS,
-    "login links that nobody has followed, of one token": quotas.MAX_LINKS,
+    "unused login links of one token": quotas.MAX_LINKS,
     "clients whose rate is remembered": rates.MOST,
     "finished tus uploads that are remembered": tus.REMEMBERED,
 }
@@ -61,18 +61,18 @@ def number(text: str) -> int:
 
 
 def alone(pool: Pool) -> int:
-    """Return how many places a client gets that nobody else disturbs."""
-    shares = Shares(pool.places)
+    """Return how many permits a client gets without competitors."""
+    shares = Shares(pool.permits)
     while shares.allow("a"):
         shares.take("a")
     return shares.held_by("a")
 
 
-def test_every_pool_is_told_with_its_share() -> None:
-    told = {row[0]: row[1:] for row in rows("Pool")}
-    assert told == {
+def test_docs_list_every_pool_with_its_share() -> None:
+    listed = {row[0]: row[1:] for row in rows("Pool")}
+    assert listed == {
         name: [
-            str(pool.places),
+            str(pool.permits),
             str(alone(pool)),
             f"{pool.seconds:g} s",
             f"`{pool.setting}`" if pool.setting else "",
@@ -81,7 +81,7 @@ def test_every_pool_is_told_with_its_share() -> None:
     }
 
 
-def test_every_bound_is_told() -> None:
+def test_docs_list_every_bound() -> None:
     assert {row[0]: number(row[1]) for row in rows("What")} == BOUNDS
 
 
@@ -94,7 +94,7 @@ def test_every_bound_is_told() -> None:
         f"each has {TURN_SECONDS:g} s",
     ],
 )
-def test_other_figures_are_told(text: str) -> None:
+def test_docs_state_the_other_figures(text: str) -> None:
     assert text in PAGE.replace("\n", " ")
 
 

@@ -187,7 +187,7 @@ async def test_a_place_that_is_none_is_refused(front, given):
 async def test_a_hundred_streams_at_one_place_cost_one_question():
     facts = MemoryFacts()
     await facts.add([fact(number) for number in range(250)])
-    feed = Feed(facts, limiter("events", settings()))
+    feed = Feed(facts, limiter("streams", settings()))
     pages = await asyncio.gather(*(feed.page(0) for _ in range(100)))
     assert (facts.reads, {len(page) for page in pages}) == (1, {100})
     facts.is_away = True
@@ -198,7 +198,7 @@ async def test_a_hundred_streams_at_one_place_cost_one_question():
 async def test_a_client_that_goes_takes_nobody_along():
     facts = MemoryFacts()
     await facts.add([fact(1)])
-    feed = Feed(facts, limiter("events", settings()))
+    feed = Feed(facts, limiter("streams", settings()))
     first, second = (asyncio.create_task(feed.page(0)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()

@@ -66,7 +66,7 @@ class Front:
             views=MemoryViews(),
             groups=MemoryGroups(),
             facts=self.facts,
-            feed=Feed(self.facts, limiter("events", self.settings)),
+            feed=Feed(self.facts, limiter("streams", self.settings)),
             webhooks=MemoryWebhooks(self.table),
             sender=Sender(self.settings),
             tables=MemoryTables(),

@@ -1,4 +1,4 @@
-"""What many share, one token does not take from all: slow uploads, slow readers, streams and connections."""
+"""One token cannot take a whole pool: slow uploads, slow readers, streams and connections."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,7 @@ def served(world):
     ingress.serve(world)
 
 
-def test_slow_uploads_of_one_token_hold_up_nobody_else(world, attacker, others):
+def test_slow_uploads_of_one_token_leave_room_for_others(world, attacker, others):
     lines = {}
     for number in range(UPLOADS):
         lines[line := connect(world)] = bytes(1000)
@@ -47,7 +47,7 @@ def test_slow_uploads_of_one_token_hold_up_nobody_else(world, attacker, others):
         began = time.monotonic()
         assert others.put(f"/objects/inbox/{world.prefix}healthy", content=b"x").status_code == 201
         assert time.monotonic() - began < 10
-        assert metric(world, "penstock_ingress_places_held", pool="uploads") == UPLOADS / 2
+        assert metric(world, "penstock_ingress_permits_held", pool="uploads") == UPLOADS / 2
 
 
 def test_an_upload_below_the_least_rate_is_ended_and_a_slow_line_is_not(world, attacker):
@@ -90,7 +90,7 @@ def test_a_download_below_the_least_rate_is_ended_and_a_slow_line_is_not(world, 
         legit.recv(4 * RATE)
         time.sleep(0.5)  # eight times the least rate
     until(lambda: metric(world, "penstock_ingress_too_slow_total", direction="download") == 1, 20, "one is ended")
-    until(lambda: metric(world, "penstock_ingress_places_held", pool="downloads") == 1, 5, "its place is free")
+    until(lambda: metric(world, "penstock_ingress_permits_held", pool="downloads") == 1, 5, "its permit is free")
     assert legit.recv(1)
     for line in (slow, legit):
         line.close()

@@ -1,4 +1,4 @@
-"""Pools that clients share: nobody takes all of one, who waits is served fairly, a refusal says whose fault it is."""
+"""Pools that clients share: no client takes all, waiting ones are served fairly, and refusals name the cause."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,8 +14,8 @@ from services.ingress.settings import IngressSettings
 SLOW = IngressSettings(min_rate_bytes=100, min_rate_grace_seconds=10)
 
 
-def limiter(places, seconds=0.0):
-    return ConcurrencyLimiter(Pool("things", places, seconds, "PENSTOCK_THINGS", "TOO_MANY_STREAMS"))
+def limiter(permits, seconds=0.0):
+    return ConcurrencyLimiter(Pool("things", permits, seconds, "PENSTOCK_THINGS", "TOO_MANY_STREAMS"))
 
 
 async def hold(stack, pool, client):
@@ -33,10 +33,10 @@ async def hold_until_full(stack, pool, client):
         held += 1
 
 
-@pytest.mark.parametrize(("places", "share"), [(1, 1), (2, 1), (3, 2), (4, 2), (64, 32), (200, 100)])
-async def test_one_client_gets_half_of_a_pool_and_at_least_one_place(places, share):
+@pytest.mark.parametrize(("permits", "share"), [(1, 1), (2, 1), (3, 2), (4, 2), (64, 32), (200, 100)])
+async def test_one_client_gets_half_of_a_pool_and_at_least_one_permit(permits, share):
     async with AsyncExitStack() as stack:
-        held, _ = await hold_until_full(stack, limiter(places), "a")
+        held, _ = await hold_until_full(stack, limiter(permits), "a")
     assert held == share
 
 
@@ -62,7 +62,7 @@ async def test_a_used_up_share_is_429_and_a_full_pool_503_and_both_name_the_sett
         assert "PENSTOCK_THINGS" in str(one)
 
 
-async def test_a_place_that_is_free_goes_to_the_client_that_holds_the_fewest():
+async def test_a_free_permit_goes_to_the_client_that_holds_the_fewest():
     pool, order = limiter(4, seconds=5.0), []
 
     async def wait(client):
@@ -80,7 +80,7 @@ async def test_a_place_that_is_free_goes_to_the_client_that_holds_the_fewest():
     assert pool.held == 0
 
 
-async def test_places_are_free_again_whatever_becomes_of_those_who_wait():
+async def test_permits_are_free_again_after_waiting_requests_are_cancelled():
     pool = limiter(1, seconds=5.0)
     async with AsyncExitStack() as stack:
         await hold(stack, pool, "a")
@@ -138,11 +138,11 @@ def test_a_client_keeps_the_least_rate_over_the_grace(moves, is_fast_enough):
     assert all(rate.note(seconds, size) for seconds, size in moves) is is_fast_enough
 
 
-def test_without_a_least_rate_nobody_is_too_slow():
+def test_without_a_least_rate_no_client_is_too_slow():
     rate = LeastRate(IngressSettings(min_rate_bytes=0))
     assert rate.note(1e9, 0)
     assert rate.seconds_left == float("inf")
 
 
 def test_every_pool_has_a_name_of_its_own_and_a_bound():
-    assert all(pool.places > 0 and name == pool.name for name, pool in pools(IngressSettings()).items())
+    assert all(pool.permits > 0 and name == pool.name for name, pool in pools(IngressSettings()).items())

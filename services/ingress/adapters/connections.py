@@ -25,7 +25,7 @@ MAX_REFUSED: Final = 64
 HEADER_OVERHEAD: Final = 32
 """What a header counts for beside its bytes: ten thousand empty ones are too many too."""
 QUIET: Final = logging.getLogger("services.ingress.http")
-"""Tells of errors alone: strangers could fill a disk with what uvicorn warns of, a line for each bad request."""
+"""Logs errors only: strangers could fill a disk with the warnings of uvicorn, one for each bad request."""
 QUIET.setLevel(logging.ERROR)
 LINGER_SECONDS: Final = 2.0
 WRITE_AHEAD: Final = 512 << 10
@@ -159,7 +159,7 @@ class Connection(HttpToolsProtocol):
             )
 
     def _because(self, error: Rejected) -> Rejected:
-        """Remember what the parser, which tells only that a callback failed, is stopped for."""
+        """Save the cause: the parser itself reports only that a callback failed."""
         self._cause = error
         return error
 

@@ -37,7 +37,7 @@ class Disk:
 
     @contextmanager
     def room(self, body: Incoming) -> Iterator[None]:
-        """Keep room for a body while it comes; raises DISK_FULL when it or those under way would pass the threshold."""
+        """Reserve room for a body while it comes; raise DISK_FULL when the threshold would be passed."""
         self.refuse_when_full(body.left + sum(one.left for one in self._incoming))
         self._incoming.add(body)
         try:

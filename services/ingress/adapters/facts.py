@@ -53,7 +53,7 @@ class FactTable:
     async def about(self, bucket: str, key: str, after: int, limit: int) -> tuple[list[Fact], bool]:
         """Return the facts about one object by the time at which they happened, those after the fact `after`.
 
-        There are at most `limit`, and no more than TIMELINE_BYTES hold; the flag tells whether more may follow.
+        There are at most `limit`, and no more than TIMELINE_BYTES hold; the flag says whether more may follow.
         """
         async with asked(self._pool) as connection:
             rows = await connection.fetch(_ABOUT, bucket, key, after, limit, TIMELINE_BYTES)

@@ -93,7 +93,7 @@ class Feed:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """Hold the place of a stream while it lasts.
+        """Hold the permit of a stream while it lasts.
 
         Raises Problem: SHARE_USED_UP, TOO_MANY_STREAMS.
         """

@@ -1,4 +1,4 @@
-"""The least rate of uploads and downloads: clients that are slower hold places that others wait for."""
+"""The least rate of uploads and downloads: slower clients hold permits that others wait for."""
 
 import math
 from typing import Final
@@ -30,6 +30,6 @@ class LeastRate:
         return max(0.0, self._credit / self._rate) if self._rate else math.inf
 
     def note(self, seconds: float, size: int) -> bool:
-        """Count `size` bytes that took `seconds` of waiting; tell whether that is fast enough."""
+        """Count `size` bytes that took `seconds` of waiting; return whether that is fast enough."""
         self._credit = min(self._most, self._credit - seconds * self._rate + size)
         return self._credit >= 0

@@ -1,8 +1,8 @@
-"""Pools that all clients share: so many places, and no client may take them all.
+"""Pools of permits that all clients share, and of which no client may take all.
 
-A client may take one more place while it holds fewer than are free. One client alone gets half of a pool, the next one
-half of what is left, and so on; as places become free, clients that wait for some end up with equal shares. The rule is
-that of dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6, 1998).
+A client may take one more permit while it holds fewer than are free. One client alone gets half of a pool, the next one
+half of the rest, and so on; as permits become free, waiting clients end up with equal shares. The rule is that of
+dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6, 1998).
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from services.ingress.core.problems import Problem
 CLIENT: Final[ContextVar[str]] = ContextVar("CLIENT", default="")
 """Whom limits count: set by the auth middleware for each request; empty is the service's own work."""
 REFUSED: Final = Counter(
-    "penstock_ingress_limited_total", "Requests refused for want of a place, by pool and by why.", ["pool", "why"]
+    "penstock_ingress_limited_total", "Requests refused for lack of a permit, by pool and reason.", ["pool", "reason"]
 )
-HELD: Final = Gauge("penstock_ingress_places_held", "Places of a pool that are held now.", ["pool"])
+HELD: Final = Gauge("penstock_ingress_permits_held", "Permits of a pool that are held now.", ["pool"])
 
 
 class Shares:
-    """Counts the places of a pool that each client holds."""
+    """Count the permits of a pool that each client holds."""
 
-    def __init__(self, places: int) -> None:
-        self.free = places
+    def __init__(self, permits: int) -> None:
+        self.free = permits
         self._held: dict[str, int] = {}
 
     def held_by(self, client: str) -> int:
-        """Return how many places a client holds."""
+        """Return how many permits a client holds."""
         return self._held.get(client, 0)
 
     def allow(self, client: str) -> bool:
-        """Tell whether a client may take one more place."""
+        """Return whether a client may take one more permit."""
         return self.held_by(client) < self.free
 
     def used_up(self) -> list[str]:
@@ -45,12 +45,12 @@ class Shares:
         return [client for client in self._held if not self.allow(client)]
 
     def take(self, client: str) -> None:
-        """Give a place to a client that is allowed one."""
+        """Give a permit to a client that is allowed one."""
         self.free -= 1
         self._held[client] = self.held_by(client) + 1
 
     def give_back(self, client: str) -> None:
-        """Free a place; clients that hold none are forgotten."""
+        """Free a permit; remove clients that hold none."""
         self.free += 1
         if (left := self._held.pop(client) - 1) > 0:
             self._held[client] = left
@@ -58,37 +58,37 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What is shared: `places` of it, how long a request waits for one, and how a refusal names it."""
+    """The number of permits, how long a request waits for one (seconds), and how a refusal names the pool."""
 
     name: str
-    places: int
+    permits: int
     seconds: float
     setting: str = ""
     code: str = "TOO_MANY_REQUESTS_AT_ONCE"
 
     @property
     def cause(self) -> str:
-        """The setting that the number of places comes from, where there is one."""
+        """The setting that the number of permits comes from, where there is one."""
         return f" ({self.setting})" if self.setting else ""
 
 
 class ConcurrencyLimiter:
-    """Holds a place of a pool for as long as a request needs it."""
+    """Grant the permits of a pool to requests."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self._gauge = HELD.labels(pool.name)
-        self._shares = Shares(pool.places)
+        self._shares = Shares(pool.permits)
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @property
     def held(self) -> int:
-        """How many places are held now."""
-        return self.pool.places - self._shares.free
+        """How many permits are held now."""
+        return self.pool.permits - self._shares.free
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        """Hold a place for the client of this request; waits for one as long as the pool says.
+        """Hold a permit for the client of this request; wait for one as long as the pool allows.
 
         Raises Problem: SHARE_USED_UP (429) when other clients could have one, else the pool's own code (503).
         """
@@ -106,15 +106,15 @@ class ConcurrencyLimiter:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
-        has_place = False
+        has_permit = False
         try:
             async with asyncio.timeout(self.pool.seconds):
                 await turn
-            has_place = True
+            has_permit = True
         except TimeoutError:
             raise self._refusal(client) from None
         finally:
-            if not has_place:
+            if not has_permit:
                 self._withdraw(client, turn)
 
     def _give_back(self, client: str) -> None:
@@ -126,7 +126,7 @@ class ConcurrencyLimiter:
                 turn.set_result(None)
 
     def _next(self) -> str | None:
-        """Return the waiting client that holds the fewest places; of equals, the one that was served longest ago."""
+        """Return the waiting client that holds the fewest permits; of equals, the one that was served longest ago."""
         allowed = (client for client in self._waiting if self._shares.allow(client))
         return min(allowed, key=self._shares.held_by, default=None)
 
@@ -151,10 +151,10 @@ class ConcurrencyLimiter:
         REFUSED.labels(pool.name, "full" if is_full else "share").inc()
         headers = {"retry-after": "5"}
         if is_full:
-            detail = f"all {pool.places} places for {pool.name} are taken{pool.cause}: try again later"
+            detail = f"{pool.permits} {pool.name} are in progress, which is the limit{pool.cause}: try again later"
             return Problem(pool.code, detail, headers=headers)
         detail = (
-            f"this token holds {held} of {pool.places} places for {pool.name}{pool.cause}, which is its share: "
-            "wait for those to end, or send fewer at a time"
+            f"{held} of {pool.permits} {pool.name} are in progress for this client, which is its share{pool.cause}: "
+            "wait for some to end, or send fewer at a time"
         )
         return Problem("SHARE_USED_UP", detail, headers=headers)

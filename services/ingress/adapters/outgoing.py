@@ -1,4 +1,4 @@
-"""What clients take of the bytes that wait for them; those who take too few are left, and their places are free."""
+"""Answers that clients read too slowly: watched while bytes wait in the socket, and ended below the least rate."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ class OutgoingWatch:
         self._acked, self._at, self._moved_at = 0, 0.0, 0.0
 
     def start(self) -> None:
-        """Begin to look, unless nothing waits or somebody looks already."""
+        """Begin to watch, unless no bytes wait or the watch runs already."""
         if self._timer is None and not self._transport.is_closing() and self._transport.get_write_buffer_size():
             self._acked, self._at = self._acknowledged(), self._loop.time()
             self._moved_at = self._at

@@ -7,11 +7,11 @@ from services.ingress.adapters.limiter import ConcurrencyLimiter, Pool
 from services.ingress.settings import IngressSettings
 
 TRANSFER_SECONDS: Final = 30.0
-"""How long an upload or a download waits for a place."""
+"""How long an upload or a download waits for a permit."""
 QUESTION_SECONDS: Final = 3.0
 CHECKED_AT_ONCE: Final = 8
 CONNECTIONS: Final = 16
-"""Connections to Postgres for questions that are answered at once."""
+"""Connections to Postgres for short queries."""
 BODIES_AT_ONCE: Final = 64
 LISTINGS_AT_ONCE: Final = 32
 STATISTICS_AT_ONCE: Final = 2
@@ -31,10 +31,10 @@ def pools(settings: IngressSettings) -> Mapping[str, Pool]:
             "TOO_MANY_DOWNLOADS",
         ),
         Pool("tables", settings.data_streams, QUESTION_SECONDS, "PENSTOCK_DATA_STREAMS", TOO_MANY_STREAMS),
-        Pool("events", settings.events_streams, 0.0, "PENSTOCK_EVENTS_STREAMS", TOO_MANY_STREAMS),
+        Pool("streams", settings.events_streams, 0.0, "PENSTOCK_EVENTS_STREAMS", TOO_MANY_STREAMS),
         Pool("checksums", CHECKED_AT_ONCE, TRANSFER_SECONDS),
         Pool("bodies", BODIES_AT_ONCE, QUESTION_SECONDS),
-        Pool("questions", CONNECTIONS, QUESTION_SECONDS),
+        Pool("queries", CONNECTIONS, QUESTION_SECONDS),
         Pool("listings", LISTINGS_AT_ONCE, TRANSFER_SECONDS),
         Pool("statistics", STATISTICS_AT_ONCE, TRANSFER_SECONDS),
         Pool("logins", LOGINS_AT_ONCE, QUESTION_SECONDS),

@@ -113,7 +113,7 @@ class TokenTable:
             if await connection.fetchval(_COUNT_LINKS, token_id) >= MAX_LINKS:
                 raise Problem(
                     "TOO_MANY_LINKS",
-                    f"this token has {MAX_LINKS} login links that nobody has followed: use one, or wait for their end",
+                    f"this token has {MAX_LINKS} unused login links: use one, or wait until they expire",
                     headers={"retry-after": str(int(LINK_LASTS.total_seconds()))},
                 )
             await connection.execute(_ADD_LINK, hashed, token_id, LINK_LASTS)

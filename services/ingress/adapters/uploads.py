@@ -71,7 +71,7 @@ class Uploads:
 
     @asynccontextmanager
     async def slot(self, body: Body | None = None) -> AsyncIterator[None]:
-        """Hold one of the places that memory has room for, and room on the disk; refuses at once past its threshold."""
+        """Hold a permit for an upload, and room on the disk; refuse at once past its threshold."""
         self._disk.refuse_when_full()
         async with self._limiter.hold():
             with self._disk.room(body) if body else nullcontext():

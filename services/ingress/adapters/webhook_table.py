@@ -110,7 +110,7 @@ class WebhookTable:
                 raise _orphaned()
 
     async def claim(self, busy: Collection[str] = ()) -> Claim | None:
-        """Claim a webhook that has something to deliver and that nobody delivers, of any token but those `busy`."""
+        """Claim a webhook that is due and not leased, of any token but those `busy`."""
         async with asked(self._pool) as connection:
             row = await connection.fetchrow(_CLAIM, list(busy), LEASE)
         return Claim(_hook(row), row["lease_token"]) if row else None

@@ -1,4 +1,4 @@
-"""How many things of a kind one token may have at a time: rows and objects that stay until somebody removes them."""
+"""Quotas of one token: rows and objects that stay until they are removed."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from services.ingress.core.problems import Problem
 MAX_TOKENS: Final = 1000
 MAX_WEBHOOKS: Final = 100
 MAX_LINKS: Final = 200
-"""Login links that nobody has followed yet; each is over after a quarter of an hour."""
+"""Unused login links; each expires after a quarter of an hour."""
 MAX_OPEN_UPLOADS: Final = 1000
 
 

@@ -29,7 +29,7 @@ PLACED: Final = ("filename", "filetype", "bucket", "key")
 """What the metadata of an upload say to us; the rest is kept with the object."""
 
 MAX_METADATA_BYTES: Final = 8 << 10
-"""Of the header as it comes: names and what S3 keeps, in base64."""
+"""Of the header: names, and in base64 what S3 stores."""
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

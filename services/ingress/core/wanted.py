@@ -36,7 +36,7 @@ class Wanted:
 
 @lru_cache(maxsize=512)
 def _pattern_of(types: tuple[str, ...]) -> re.Pattern[str]:
-    """Return one pattern for all of them: a stream looks at each fact once, and few patterns are kept."""
+    """Return one pattern for all types: a stream matches each fact once, and the cache stays small."""
     return re.compile("|".join(translate(one) for one in types))
 
 

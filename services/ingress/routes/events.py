@@ -28,7 +28,7 @@ HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class EventStream(Response):
-    """A stream that ends with its client, whatever it was doing; its place is held before its answer begins."""
+    """A stream that ends with its client, whatever it was doing; its permit is held before its answer begins."""
 
     media_type = "text/event-stream"
 

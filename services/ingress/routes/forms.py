@@ -37,7 +37,7 @@ async def read_form(request: Request, limit: int = MAX_FORM_BYTES) -> tuple[dict
 
 
 def once_more(raw: bytes, rest: Receive) -> Receive:
-    """Return what gives a body that was read already to whoever reads it next."""
+    """Return a `receive` that replays a body that was read already."""
     waiting: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
 
     async def receive() -> Message:

@@ -87,7 +87,7 @@ def is_open(path: str) -> bool:
 
 
 def client_of(request: Request, principal: Principal | None) -> str:
-    """Return whom limits count: a token, or where nobody needs one, the address that a request comes from."""
+    """Return the client that limits count: a token, or without authentication the address of the request."""
     return principal.id if principal and not doors(request).tokens.is_open else address_of(request)
 
 
@@ -127,7 +127,7 @@ def count_login(request: Request, principal: Principal) -> None:
 
 
 def log_failure(request: Request) -> None:
-    """Note that somebody tried a secret that was wrong."""
+    """Log a wrong secret."""
     log.warning(
         "audit.login_failed", by="?", address=request.client.host if request.client else "?", path=request.url.path
     )

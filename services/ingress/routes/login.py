@@ -117,7 +117,7 @@ def _page(request: Request, back: str, trouble: str = "") -> Response:
 
 @cache
 def _strangers_page(trouble: str) -> str:
-    """Return the page for those who are not logged in, made once: whoever asks for it again costs next to nothing."""
+    """Return the page for clients without a session, rendered once: it costs next to nothing afterwards."""
     return page(
         "login.html",
         path=PAGE,
