@@ -1,5 +1,6 @@
 """One token cannot take a whole pool: slow uploads, slow readers, streams and connections."""
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support import ingress
 from tests.support.crowd import ask, connect, dripping, metric, token
+from tests.support.receiver import receiving
 from tests.support.tables import Table
 from tests.support.waiting import until
 from tests.support.wire import read
@@ -153,3 +155,21 @@ def test_connections_of_one_address_leave_room_for_those_of_others(world):
             line.close()
     address = world.stack.env["PENSTOCK_HTTP_URL"]
     until(lambda: httpx.get(f"{address}/health").status_code == 200, 5, "there is room again")
+
+
+def test_silent_webhooks_of_one_token_do_not_delay_those_of_others(world):
+    """Each of them takes ten seconds to fail, and there are far more than are delivered at a time."""
+    ingress.serve(world, webhook_allow_private=True)
+    wanted = {"types": ["objects.changed.*"], "bucket": "inbox", "prefix": world.prefix}
+    with ExitStack() as ended:
+        silent = ended.enter_context(socket.create_server(("127.0.0.1", 0), backlog=200))
+        receiver = ended.enter_context(receiving())
+        greedy = ended.enter_context(ingress.client(world, ended.enter_context(token(world, "hooks", "admin"))))
+        other = ended.enter_context(ingress.client(world))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for client, address in (*((greedy, url) for _ in range(60)), (other, receiver.url)):
+            made = client.post("/webhooks", json={"url": address, **wanted}).json()
+            ended.callback(client.delete, f"/webhooks/{made['id']}")
+        world.put("a", b"a")
+        until(lambda: world.told("a"), 30, "the fact")
+        until(lambda: receiver.taken(world.prefix), 9, "the delivery to others")
