@@ -43,7 +43,7 @@ class Downloads:
         return _Download(self, ref, who)
 
     async def described(self, ref: ObjectRef, who: Principal) -> ObjectInfo:
-        """Return what there is now; of what `who` may not see the store is not asked, so nothing of it is told."""
+        """Describe an object; what `who` may not see raises ObjectGone without a request to the store."""
         unknown = ObjectGone(f"there is no {ref} that you may see: check its name")
         if not who.sees(ref.bucket, ref.key):
             raise unknown

@@ -15,7 +15,7 @@ from shared.patience import is_outage
 log = structlog.get_logger()
 
 LOOK_SECONDS: Final = 15.0
-"""Between two looks for what no event told of: uploads that began just then, or under a process that died."""
+"""Between two looks without an event: for uploads that began meanwhile, or under a process that died."""
 RETRY_SECONDS: Final = 1.0
 
 

@@ -33,7 +33,7 @@ def holds(column: str) -> str:
 
 
 def ended_maker() -> Problem:
-    """Return the refusal of what a token asks for that has ended meanwhile."""
+    """Return the error for a token that ended between its request's authentication and the write."""
     return Problem("BAD_TOKEN", "the token was revoked or has expired: use another one")
 
 

@@ -54,8 +54,8 @@ class Tokens:
         self._written = time.monotonic()
         self._changes = 0
         self._is_loaded = False
-        self._over: frozenset[str] = frozenset()
-        """Tokens that held here and were revoked."""
+        self._revoked: frozenset[str] = frozenset()
+        """Ids that were live in this process and are no longer; they never become live again."""
         self._expired: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
 
@@ -88,11 +88,11 @@ class Tokens:
         return self._noted(found, now)
 
     def has_ended(self, number: str) -> bool:
-        """Tell whether the right with this id is known to have ended: with it ends what is under way by it."""
+        """Return whether the token with this id is known to have ended; what it has under way must end too."""
         if number == EVERYBODY.id:
             return not self._open
         known = self._ring.tokens.get(number)
-        return number in self._over or (known is not None and not known.holds(datetime.now(UTC)))
+        return number in self._revoked or (known is not None and not known.holds(datetime.now(UTC)))
 
     def when_ended(self, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever tokens or sessions have ended, here or elsewhere."""
@@ -111,7 +111,7 @@ class Tokens:
         await self._table.disable_webhooks()
 
     async def create(self, wanted: Wanted, by: Principal) -> tuple[Token, str]:
-        """Make a token, which has no more rights than `by`; return what is saved of it, and its text, told this once.
+        """Make a token with no more rights than `by`; return its row and its text, which is stored nowhere.
 
         Raises Rejected: NAME_TAKEN, WRONG_SCOPE, WRONG_PLACE, EXCEEDS_OWN_RIGHTS. Raises Problem: BAD_TOKEN.
         """
@@ -147,8 +147,8 @@ class Tokens:
             raise Rejected("NO_SUCH_TOKEN", "there is no such live token: GET /tokens lists them")
         known = self._ring.tokens
         self._ring, self._changes = self._ring.without(*ended), self._changes + 1
-        self._over |= ended
-        self._tell()
+        self._revoked |= ended
+        self._notify()
         return [live[number], *(known[one] for one in sorted(ended - {number}) if one in known)]
 
     async def live(self, by: Principal = ROOT) -> Sequence[Token]:
@@ -172,7 +172,7 @@ class Tokens:
         """Let a session's cookie be worth nothing, here at once; elsewhere once Postgres has heard of it."""
         self._ended, self._changes = self._ended | {session}, self._changes + 1
         self._unwritten.add(session)
-        self._tell()
+        self._notify()
         try:
             await self._write_ended()
         except Exception as error:
@@ -183,7 +183,7 @@ class Tokens:
     async def keep_fresh(self) -> None:
         """Follow what other processes change, for ever; an outage leaves the copy as it is."""
         while True:
-            self._note_expired()
+            self._check_expired()
             try:
                 await self.refresh()
             except Exception as error:
@@ -199,10 +199,10 @@ class Tokens:
         changes = self._changes
         kept = await self._table.kept()
         if changes == self._changes:  # else the answer may be older than what was changed here
-            self._follow(kept)
+            self._replace_copy(kept)
         if not self._is_loaded:
             self._is_loaded = True
-            self._tell()  # of what ended while nobody served here
+            self._notify()  # of what ended while no process ran
         if self._used and time.monotonic() - self._written > USED_SECONDS:
             await self._write_used()
 
@@ -210,24 +210,24 @@ class Tokens:
         """Return what is saved of a link's code; another first token ends all links, as it ends all sessions."""
         return hash_of(f"{code}.{self._first}")
 
-    def _follow(self, kept: Kept) -> None:
-        """Take over what the database has, and tell of what has ended."""
-        ring = Keyring.of(self._first, (one for one in kept.tokens if one.id not in self._over))
-        over, ended = self._ring.tokens.keys() - ring.tokens.keys(), kept.ended | self._unwritten
-        is_news = bool(over or ended - self._ended)
-        self._ring, self._ended, self._over = ring, ended, self._over | over
+    def _replace_copy(self, kept: Kept) -> None:
+        """Replace the copy by what the database has; notify the listeners when something has ended."""
+        ring = Keyring.of(self._first, (one for one in kept.tokens if one.id not in self._revoked))
+        gone, ended = self._ring.tokens.keys() - ring.tokens.keys(), kept.ended | self._unwritten
+        is_news = bool(gone or ended - self._ended)
+        self._ring, self._ended, self._revoked = ring, ended, self._revoked | gone
         if is_news:
-            self._tell()
+            self._notify()
 
-    def _note_expired(self) -> None:
-        """Tell of the tokens that have expired since, also while the database is away."""
+    def _check_expired(self) -> None:
+        """Notify the listeners of tokens that have expired since the last look; needs no database."""
         expired = self._ring.expired(datetime.now(UTC))
         is_news = not expired <= self._expired
         self._expired = expired
         if is_news:
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in self._listeners:
             listener()
 

@@ -45,7 +45,7 @@ class TusUploads:
         self._store = store
         self._staging = Staging(store, settings.staging_bucket)
         self._busy: set[tuple[str, str]] = set()
-        """By id and owner: who tries the id of another's upload learns nothing and disturbs nobody."""
+        """By id and owner, so that a request with the id of another's upload neither sees nor blocks the owner's."""
         self._open = OpenUploads()
         self._checking = limiter("checksums", settings)
         self._done: dict[str, Upload] = {}

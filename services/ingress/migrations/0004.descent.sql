@@ -22,7 +22,7 @@ FROM line WHERE made.id = line.id;
 
 CREATE INDEX tokens_by_parent ON ingress.tokens (parent_id);
 
--- A name is unique among the tokens of one maker: it tells no other maker that it is taken.
+-- A name is unique among the tokens of one maker, so that no other maker learns from a conflict that it exists.
 DROP INDEX ingress.tokens_live_name;
 CREATE UNIQUE INDEX tokens_live_name ON ingress.tokens (parent_id, name) WHERE revoked_at IS NULL;
 

@@ -112,7 +112,7 @@ class _Stream:
         return True
 
     async def _is_welcome(self) -> bool:
-        """Tell whether the client may still come in; asked before each frame, and when a token or session ends."""
+        """Return whether the token or session still holds; checked before each frame, and whenever one has ended."""
         try:
             await identify(self._request)
         except PenstockError as error:
