@@ -6,7 +6,6 @@ import pytest
 
 from services.ingress.adapters.bodies import MAX_FIELDS_BYTES
 from services.ingress.core.rates import Rates
-from services.ingress.core.tokens import hash_of
 from services.ingress.routes.json_route import MAX_JSON_BYTES
 from services.ingress.routes.login import CODE
 from tests.fakes.ingress import TOKEN, Front, settings
@@ -155,8 +154,3 @@ async def test_a_disk_keeps_room_for_what_is_on_its_way(front):
     assert (answer.status_code, answer.json()["code"]) == (507, "DISK_FULL")
     async with front.client() as client:
         assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
-
-
-async def test_the_hash_of_a_code_is_all_that_is_kept(front):
-    code = await code_of(front)
-    assert list(front.table.links) == [hash_of(code)]
