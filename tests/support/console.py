@@ -45,8 +45,15 @@ class Console:
 async def faults(stack):
     """Return what `penstock doctor` finds wrong with the servers of a stack that no supervisor watches.
 
-    One check after the other: a busy machine does not answer all at once in their time.
+    One check after the other, and again when it fails: a busy machine does not answer all at once in their time.
     """
     settings = load(stack.env, stack.state_dir)
     named = [(name, check) for name, check in CHECKS.items() if name not in {"processes", "disk"}]
-    return [one for name, check in named for one in await checks.run(name, check, settings) if not one.ok]
+    return [one for name, check in named for one in await _faults_of(name, check, settings)]
+
+
+async def _faults_of(name, check, settings, tries=5):
+    for _ in range(tries):
+        if not (wrong := [one for one in await checks.run(name, check, settings) if not one.ok]):
+            break
+    return wrong
