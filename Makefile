@@ -8,7 +8,7 @@ DOCKER = $(shell [ -z "$$PENSTOCK_NATIVE" ] && docker compose version >/dev/null
 STACK = $(PYTHON) -m deploy.$(if $(DOCKER),compose,native)
 # faults and integration have a worker and a stack each, 1.5 GB; most of a test on real servers is waiting
 SIDE_BY_SIDE = --numprocesses 2 --dist loadscope
-.PHONY: help demo up down status logs test check bench heavy asyncapi openapi clean install
+.PHONY: help demo up down status logs test check bench heavy asyncapi openapi clean install audit sbom
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,15 @@ bench: install ## measure against the peer and the machine's limits; writes docs
 
 heavy: install ## thousands of files through the digest API; every digest must come and be right
 	@$(PYTHON) tests/bench/heavy.py
+
+audit: | $(UV) ## ask the OSV database whether a locked dependency has a known vulnerability; needs the network
+	@$(UV) audit --frozen --preview-features audit-command || { code=$$?; [ $$code = 1 ] \
+	  || echo "audit: nothing was checked: the database (https://api.osv.dev) gave no answer" >&2; exit $$code; }
+
+sbom: | $(UV) ## write dist/penstock.cdx.json: all that an installation of every service holds (CycloneDX)
+	@mkdir -p dist
+	@$(UV) export --quiet --frozen --offline --no-dev --all-extras --format cyclonedx1.5 --output-file dist/penstock.cdx.json
+	@echo "dist/penstock.cdx.json"
 
 asyncapi: .venv/synced ## write the event document and the settings tables anew from the code
 	@$(PYTHON) -m services.asyncapi

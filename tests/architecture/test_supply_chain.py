@@ -1,0 +1,48 @@
+"""What a release is made of can be named, and what builds it has no more rights than it needs."""
+
+import json
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from deploy.native.install import CHECKOUT
+
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+WORKFLOWS = sorted((CHECKOUT / ".github/workflows").glob("*.yml"))
+MAY_WRITE = {"release.yml": {"contents", "id-token", "attestations"}}
+
+
+def test_the_bill_of_materials_names_every_dependency_and_its_version(tmp_path):
+    target = tmp_path / "penstock.cdx.json"
+    (command,) = re.findall(r"@\$\(UV\) (export .*)", (CHECKOUT / "Makefile").read_text())
+    words = command.replace("dist/penstock.cdx.json", str(target)).split()
+    subprocess.run([CHECKOUT / ".tools/bin/uv", *words], cwd=CHECKOUT, check=True)
+    made = json.loads(target.read_text())
+    assert (made["bomFormat"], made["metadata"]["component"]["version"]) == ("CycloneDX", PROJECT["version"])
+    wanted = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
+    names = {re.split(r"[\[<>=~! ]", one)[0].lower() for one in wanted}
+    found = {one["name"] for one in made["components"] if one["version"] and one["purl"]}
+    assert names <= found
+    assert "pytest" not in found, "what only tests need is not shipped"
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_reads_alone_unless_it_releases(workflow):
+    parsed = yaml.safe_load(workflow.read_text())
+    assert parsed["permissions"] == {"contents": "read"}
+    granted = [one.get("permissions", {}) for one in parsed["jobs"].values()]
+    writes = {name for one in granted for name, right in one.items() if right == "write"}
+    assert writes <= MAY_WRITE.get(workflow.name, set())
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_uses_actions_of_github_itself_by_a_version(workflow):
+    used = re.findall(r"uses: (\S+)", workflow.read_text())
+    assert [one for one in used if not re.fullmatch(r"actions/[a-z-]+@v\d+", one)] == []
+
+
+def test_every_change_and_every_release_is_audited():
+    assert all("make audit" in path.read_text() for path in WORKFLOWS)
