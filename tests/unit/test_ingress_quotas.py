@@ -3,11 +3,11 @@
 import pytest
 
 from services.ingress.core.problems import Problem, status_of
-from services.ingress.core.quotas import OpenUploads
+from services.ingress.core.quotas import OpenUploadCounts
 
 
 def test_one_upload_too_many_is_refused_and_one_that_ends_makes_room():
-    uploads = OpenUploads(2)
+    uploads = OpenUploadCounts(2)
     for number in "12":
         uploads.begin(number, "a")
     with pytest.raises(Problem, match="2 open uploads") as refused:
@@ -20,7 +20,7 @@ def test_one_upload_too_many_is_refused_and_one_that_ends_makes_room():
 
 
 def test_uploads_of_other_processes_count_once_they_are_seen():
-    uploads = OpenUploads(2)
+    uploads = OpenUploadCounts(2)
     for _ in range(3):
         uploads.note("1", "a")
     uploads.note("2", "a")
@@ -33,7 +33,7 @@ def test_uploads_of_other_processes_count_once_they_are_seen():
 
 
 def test_tokens_without_uploads_are_forgotten():
-    uploads = OpenUploads()
+    uploads = OpenUploadCounts()
     uploads.begin("1", "a")
     uploads.end("1")
     assert not uploads._counts

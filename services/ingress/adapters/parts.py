@@ -15,7 +15,7 @@ import structlog
 from services.ingress.adapters.staging import each
 from services.ingress.core.parts import Ticket, Tickets
 from services.ingress.core.problems import Problem
-from services.ingress.core.quotas import OpenUploads
+from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, one_line
 from shared.patience import wait_out
@@ -44,7 +44,7 @@ class PartUploads:
         self._tickets = Tickets(settings.key_bytes)
         # a user that may write parts and read nothing: what the signature leaves open, its rights refuse
         self._signer = Signer(settings.s3_access_key_parts, settings.s3_secret_key_parts, settings.s3_region)
-        self._open = OpenUploads()
+        self._counts = OpenUploadCounts()
 
     async def begin(
         self, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
@@ -54,11 +54,11 @@ class PartUploads:
         Raises Problem: QUOTA_USED_UP.
         """
         mark = secrets.token_hex(16)
-        self._open.begin(mark, owner)
+        self._counts.begin(mark, owner)
         try:
             return await self._begun(mark, ref, size, owner, headers=headers, file_id=file_id)
         except BaseException:
-            self._open.end(mark)
+            self._counts.end(mark)
             raise
 
     async def _begun(  # noqa: PLR0913 - what a ticket says
@@ -151,27 +151,27 @@ class PartUploads:
 
     async def remove_expired(self) -> None:
         """Remove, once, what has come to no end in its time."""
-        before, counted, there = datetime.now(UTC) - self._lasts, self._open.known(), set[str]()
+        before, counted, there = datetime.now(UTC) - self._lasts, self._counts.known(), set[str]()
         async for page in self._store.list(self._settings.staging_bucket, prefix=FOLDER):
             marks = [one.ref.key.removeprefix(FOLDER) for one in page]
             there.update(marks)
-            await each(self._open.unknown(marks), self._count)
+            await each(self._counts.unknown(marks), self._count)
             for one in page:
                 if one.last_modified <= before:
                     await self._expire(one.ref)
         for mark in counted - there:
-            self._open.end(mark)  # by another ingress
+            self._counts.end(mark)  # by another ingress
 
     async def _count(self, mark: str) -> None:
         """Count an upload that another process began, or this one before it was started again."""
         with suppress(ObjectGone):
             _, sealed = await self._store.read(self._note(mark))
             if ticket := self._tickets.read(sealed.decode("utf-8", "replace")):
-                self._open.note(mark, ticket.owner)
+                self._counts.note(mark, ticket.owner)
 
     async def _forget(self, mark: str) -> None:
         await self._store.delete(self._note(mark))
-        self._open.end(mark)
+        self._counts.end(mark)
 
     async def _expire(self, note: ObjectRef) -> None:
         try:
@@ -182,7 +182,7 @@ class PartUploads:
             await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
             log.info("audit.upload_expired", by=ticket.owner, bucket=ticket.bucket, key=ticket.key)
         await self._store.delete(note)
-        self._open.end(note.key.removeprefix(FOLDER))
+        self._counts.end(note.key.removeprefix(FOLDER))
 
     async def _noted(self, mark: str) -> Ticket | None:
         try:

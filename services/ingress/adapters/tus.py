@@ -13,7 +13,7 @@ from services.ingress.adapters.pools import limiter
 from services.ingress.adapters.staging import each
 from services.ingress.adapters.tus_parts import Parts, Staging
 from services.ingress.core.problems import Problem
-from services.ingress.core.quotas import OpenUploads
+from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.core.tus import CHECKED_BYTES, MARK, Checksum, Upload, is_id
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, Rejected, one_line
@@ -46,7 +46,7 @@ class TusUploads:
         self._staging = Staging(store, settings.staging_bucket)
         self._busy: set[tuple[str, str]] = set()
         """By id and owner, so that a request with the id of another's upload neither sees nor blocks the owner's."""
-        self._open = OpenUploads()
+        self._counts = OpenUploadCounts()
         self._checking = limiter("checksums", settings)
         self._done: dict[str, Upload] = {}
         """The last that became objects or expired here: whoever missed the answer may still ask."""
@@ -56,11 +56,11 @@ class TusUploads:
 
         Raises Problem: QUOTA_USED_UP.
         """
-        self._open.begin(upload.id, upload.owner)
+        self._counts.begin(upload.id, upload.owner)
         try:
             await self._staging.note(upload)
         except BaseException:
-            self._open.end(upload.id)
+            self._counts.end(upload.id)
             raise
         log.info("audit.upload_begun", length=upload.length, **_named(upload))
         if not upload.length:
@@ -104,7 +104,7 @@ class TusUploads:
             upload = await self._find(upload_id, owner)
             if self._done.pop(upload_id, None) is None:
                 await self._staging.remove(upload)
-                self._open.end(upload_id)
+                self._counts.end(upload_id)
             log.info("audit.upload_removed", **_named(upload))
 
     async def keep_tidy(self) -> None:
@@ -118,21 +118,21 @@ class TusUploads:
 
     async def remove_expired(self) -> None:
         """Remove, once, what has come to no end in its time."""
-        before, counted, there = datetime.now(UTC) - self.lasts, self._open.known(), set[str]()
+        before, counted, there = datetime.now(UTC) - self.lasts, self._counts.known(), set[str]()
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
             ids = {one.ref.key.split("/")[1] for one in page}
             there.update(ids)
-            await each(self._open.unknown(ids), self._count)
+            await each(self._counts.unknown(ids), self._count)
             for upload_id in sorted({one.ref.key.split("/")[1] for one in page if one.last_modified <= before}):
                 if upload_id not in {one for one, _ in self._busy}:
                     await self._expire(upload_id)
         for upload_id in counted - there:
-            self._open.end(upload_id)  # by another ingress
+            self._counts.end(upload_id)  # by another ingress
 
     async def _count(self, upload_id: str) -> None:
         """Count an upload that another process began, or this one before it was started again."""
         if upload := await self._staging.noted(upload_id):
-            self._open.note(upload_id, upload.owner)
+            self._counts.note(upload_id, upload.owner)
 
     async def open(self) -> AsyncIterator[str]:
         """Give the ids of all open uploads."""
@@ -154,6 +154,7 @@ class TusUploads:
         if upload := await self._staging.noted(upload_id):
             with self._alone(upload_id, upload.owner):
                 await self._staging.remove(upload)
+            self._counts.end(upload_id)
             log.info("audit.upload_ended", **_named(upload))
 
     async def _expire(self, upload_id: str) -> None:
@@ -187,7 +188,7 @@ class TusUploads:
         except ObjectGone:
             made = await self._is_made(upload)
             await self._staging.forget(upload.id)
-            self._open.end(upload.id)
+            self._counts.end(upload.id)
         if not made:
             raise Problem("UPLOAD_EXPIRED", "the object store has let go of what was sent: begin a new upload")
         self._remember(upload)
@@ -220,7 +221,7 @@ class TusUploads:
         self._remember(upload)
 
     def _remember(self, upload: Upload) -> None:
-        self._open.end(upload.id)
+        self._counts.end(upload.id)
         self._done[upload.id] = upload
         while len(self._done) > REMEMBERED:
             del self._done[next(iter(self._done))]

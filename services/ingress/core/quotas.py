@@ -18,7 +18,7 @@ def used_up(what: str, most: int, remedy: str) -> Problem:
     return Problem("QUOTA_USED_UP", f"this token has {most} {what}, and may have no more: {remedy}")
 
 
-class OpenUploads:
+class OpenUploadCounts:
     """Counts the open uploads of each token: those begun here at once, those of other processes once they are seen."""
 
     def __init__(self, most: int = MAX_OPEN_UPLOADS) -> None:
