@@ -74,7 +74,7 @@ def neighbor() -> Drop:
     return made
 
 
-def test_a_bomb_is_refused_in_bounded_memory_and_its_neighbor_is_loaded(users):
+def test_bombs_are_refused_in_bounded_memory_and_their_neighbor_is_loaded(users):
     (name,) = users.serve()
     bombs = {
         "memory.parquet": parquet("x" * 50, 8_000_000),

@@ -109,8 +109,8 @@ def test_wrong_values_count_as_wrong_lines_do():
 def test_lines_that_hold_nothing_cost_no_more_than_rows(unit, key):
     row = b'{"id":"1","name":"x"}\n' if key.endswith("l") else b"1,xxxxxxxxxxxxxxxxxxxx\n"
     header = b"" if key.endswith("l") else HEADER
-    of_rows = _seconds(header + filled(row, 4 * MIB), key)
-    assert _seconds(header + row + filled(unit, 4 * MIB), key) < 10 * of_rows + 0.5
+    of_rows = _seconds(header + filled(row, 2 * MIB), key)
+    assert _seconds(header + row + filled(unit, 2 * MIB), key) < 10 * of_rows + 0.5
 
 
 def test_a_line_after_blank_ones_keeps_its_number():
@@ -152,12 +152,12 @@ def refusals(path, **limits):
 
 
 def test_parquet_that_needs_too_much_memory_is_refused_with_the_setting(tmp_path):
-    many = pl.repeat("x" * 50, 6_000_000, eager=True)
+    many = pl.repeat("x" * 50, 3_000_000, eager=True)
     path = stored(tmp_path, id=many, name=many)
     assert path.stat().st_size < 100_000
-    (refused,) = refusals(path, memory_bytes=256 << 20)
+    (refused,) = refusals(path, memory_bytes=128 << 20)
     assert (refused.line, refused.code) == (0, "EXPANDS_TOO_FAR")
-    assert "256 MiB" in refused.reason
+    assert "128 MiB" in refused.reason
     assert "PENSTOCK_ETL_PARQUET_BYTES" in refused.reason
 
 
@@ -168,10 +168,9 @@ def test_parquet_whose_few_bytes_are_much_text_is_refused(tmp_path):
     assert refused.code == "EXPANDS_TOO_FAR"
 
 
-@pytest.mark.parametrize("value", ["", None])
-def test_parquet_of_very_many_empty_cells_is_refused(tmp_path, value):
-    column = pl.repeat(value, 25_000_000, eager=True, dtype=pl.String)
-    (refused,) = refusals(stored(tmp_path, id=column, name=column))
+def test_parquet_of_very_many_empty_cells_is_refused(tmp_path):
+    column = pl.repeat(None, 34_000_000, eager=True, dtype=pl.String)
+    (refused,) = refusals(stored(tmp_path, id=column))
     assert refused.code == "EXPANDS_TOO_FAR"
 
 
@@ -182,12 +181,12 @@ def test_parquet_with_a_long_row_is_refused_with_its_number(tmp_path):
 
 
 def test_parquet_of_long_rows_comes_in_pieces_of_bounded_text(tmp_path):
-    names = [f"{number:08}" * 12_500 for number in range(600)]
-    path = stored(tmp_path, id=[str(number) for number in range(600)], name=names)
+    names = [f"{number:08}" * 12_500 for number in range(200)]
+    path = stored(tmp_path, id=[str(number) for number in range(200)], name=names)
     frames = [batch.frame for batch in parquet_batches(path, USERS)]
     assert max(frame["name"].str.len_bytes().sum() for frame in frames) < 10 * MIB
     assert pl.concat(frames)["name"].to_list() == names
-    assert pl.concat(frames)["line"].to_list() == list(range(1, 601))
+    assert pl.concat(frames)["line"].to_list() == list(range(1, 201))
 
 
 def test_parquet_without_rows_has_none(tmp_path):

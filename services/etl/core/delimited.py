@@ -63,10 +63,10 @@ class Delimited(TextReader):
             if len(cells) == layout.width:
                 lines.append(self._line + index)
                 values.append(layout.row(cells))
+                self._count.good += 1
             else:
                 self._reject(index, "RAGGED", _ragged(len(cells), layout.width), text)
         self._seen += len(values) + len(self._rejects)
-        self._count.add(good=len(values))
         if layout.is_keyless and self._seen > 1:
             raise too_many_rows(self._dataset)
         self._rejects.sort(key=_line_of)

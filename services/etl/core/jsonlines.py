@@ -31,8 +31,8 @@ class JsonLines(TextReader):
             if line and not line.isspace() and (row := self._row(index, line)):
                 numbers.append(self._line + index)
                 values.append(row)
+                self._count.good += 1
         self._line += len(lines)
-        self._count.add(good=len(values))
         if last and not self._seen:
             raise Refused("EMPTY", "the file is empty; it has to hold an object a line")
         return Rows(numbers, values, self._rejects), b""
