@@ -133,6 +133,13 @@ async def test_a_checksum_of_the_store_is_verified(hasher):
     assert facts(hasher)[0].verification == "verified"
 
 
+async def test_a_forged_fact_about_the_same_bytes_leaves_their_verification(hasher):
+    stored = await hasher.put("a", checksums=["sha1"])
+    await deliver(hasher, stored)
+    await deliver(hasher, hasher.change("stored", "a", etag=stored.etag, size=5, metadata={"md5": "0" * 32}))
+    assert [one.verification for one in facts(hasher)] == ["verified", "verified"]
+
+
 async def test_what_one_upload_declared_says_nothing_about_the_next(hasher):
     await deliver(hasher, await hasher.put("a", metadata={"md5": "0" * 32}))
     await deliver(hasher, await hasher.put("a"))

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from services.hasher.core.algorithms import ALGORITHMS
@@ -164,7 +164,10 @@ def reusable(task: Task, mine: Remembered | None) -> Row | None:
     if (mine.etag, mine.size) != (task.change.etag, task.change.size) or not needed <= set(mine.digests):
         return None
     if task.declared or mine.revision != task.change.revision:
-        return finished(task, mine.digests, task.declared)
+        row = finished(task, mine.digests, task.declared)
+        # the store compared this upload's own checksum with the bytes; that these are the bytes was verified before
+        is_verified = row.verification is None and bool(task.checksums) and mine.verification == "verified"
+        return replace(row, verification="verified") if is_verified else row
     kept = {name: mine.digests[name] for name in task.algorithms}
     return Row(task.change, "succeeded", kept, mine.verification, mine.mismatched, is_current=task.is_current)
 
