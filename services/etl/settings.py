@@ -40,7 +40,7 @@ class EtlSettings(Settings):
         1000, gt=0, description="Rejected rows kept of one file, each with its reason; all are counted."
     )
     etl_parquet_bytes: int = Field(
-        512 << 20, ge=128 << 20, description="Memory of the process that reads a Parquet file; one is read at a time."
+        512 << 20, ge=256 << 20, description="Memory of the process that reads a Parquet file; one is read at a time."
     )
     etl_line_bytes: int = Field(1 << 20, gt=0, description="The longest row of a file; what is longer is rejected.")
 

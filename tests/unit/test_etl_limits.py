@@ -152,12 +152,12 @@ def refusals(path, **limits):
 
 
 def test_parquet_that_needs_too_much_memory_is_refused_with_the_setting(tmp_path):
-    many = pl.repeat("x" * 50, 3_000_000, eager=True)
+    many = pl.repeat("x" * 50, 6_000_000, eager=True)
     path = stored(tmp_path, id=many, name=many)
     assert path.stat().st_size < 100_000
-    (refused,) = refusals(path, memory_bytes=128 << 20)
+    (refused,) = refusals(path, memory_bytes=256 << 20)
     assert (refused.line, refused.code) == (0, "EXPANDS_TOO_FAR")
-    assert "128 MiB" in refused.reason
+    assert "256 MiB" in refused.reason
     assert "PENSTOCK_ETL_PARQUET_BYTES" in refused.reason
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,6 +24,7 @@ from shared.errors import PenstockError
 _FEW: Final = 100_000
 """The most rows that are read at once."""
 _PATIENCE_SECONDS: Final = 60
+_LOOK_SECONDS: Final = 0.5
 MEMORY_BYTES: Final = 512 << 20
 """What the process that reads may write to, its programs' own 70 MiB included."""
 _ADDRESS_BYTES: Final = 4 << 30
@@ -87,7 +89,7 @@ def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
     its.close()
     its_stderr.close()
     try:
-        while (found := _received(ours)) is not None:
+        while (found := _received(ours, said, asked)) is not None:
             yield found
     except (EOFError, OSError):  # between two batches, or in the middle of one
         child.join()
@@ -95,8 +97,7 @@ def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
             raise ReaderLost(
                 f"the process that read {asked.key} ended with {child.exitcode}; it is read again"
             ) from None
-        if _OUT_OF_MEMORY.search(_end_of(said)):
-            raise _too_much_memory(asked.memory_bytes) from None
+        _refuse_memory(said, asked)
         raise no_parquet("reading it ends in a crash") from None
     finally:
         child.kill()
@@ -106,22 +107,22 @@ def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
         said.close()
 
 
-def _received(ours: Connection) -> pl.DataFrame | None:
-    if not ours.poll(_PATIENCE_SECONDS):
-        raise no_parquet("reading takes too long")
+def _received(ours: Connection, said: Connection, asked: _Asked) -> pl.DataFrame | None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not ours.poll(_LOOK_SECONDS):
+        _refuse_memory(said, asked)  # one of its threads may be gone, and the others wait for it
+        if time.monotonic() > deadline:
+            raise no_parquet("reading takes too long")
     found = ours.recv()
     if isinstance(found, Reject):
         raise Refused(found.code, found.reason, column=found.column, value=found.value)
     return None if found is None else pl.read_ipc_stream(found)
 
 
-def _end_of(said: Connection) -> bytes:
-    """Return what the process that is gone has said on its error output."""
-    os.set_blocking(said.fileno(), False)
-    try:
-        return os.read(said.fileno(), _STDERR_BYTES)
-    except BlockingIOError:
-        return b""
+def _refuse_memory(said: Connection, asked: _Asked) -> None:
+    """Raise Refused when the process says on its error output that memory is short."""
+    if said.poll() and _OUT_OF_MEMORY.search(os.read(said.fileno(), _STDERR_BYTES)):
+        raise _too_much_memory(asked.memory_bytes) from None
 
 
 def _too_much_memory(memory_bytes: int) -> Refused:
@@ -136,7 +137,7 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _send_frames(its: Connection, stderr: Connection, asked: "_Asked") -> None:
+def _send_frames(its: Connection, stderr: Connection, asked: _Asked) -> None:
     _limit(resource.RLIMIT_AS, _ADDRESS_BYTES)
     _limit(resource.RLIMIT_DATA, asked.memory_bytes)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
