@@ -6,7 +6,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -164,10 +163,8 @@ class PartUploads:
 
     async def _count(self, mark: str) -> None:
         """Count an upload that another process began, or this one before it was started again."""
-        with suppress(ObjectGone):
-            _, sealed = await self._store.read(self._note(mark))
-            if ticket := self._tickets.read(sealed.decode("utf-8", "replace")):
-                self._counts.note(mark, ticket.owner)
+        if owner := await self.owner_of(mark):
+            self._counts.note(mark, owner)
 
     async def _forget(self, mark: str) -> None:
         await self._store.delete(self._note(mark))

@@ -131,8 +131,8 @@ class TusUploads:
 
     async def _count(self, upload_id: str) -> None:
         """Count an upload that another process began, or this one before it was started again."""
-        if upload := await self._staging.noted(upload_id):
-            self._counts.note(upload_id, upload.owner)
+        if owner := await self.owner_of(upload_id):
+            self._counts.note(upload_id, owner)
 
     async def open(self) -> AsyncIterator[str]:
         """Give the ids of all open uploads."""
