@@ -192,7 +192,7 @@ async def test_an_unexpected_error_is_answered_and_goes_no_further(front, root, 
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * 100_000, b'{"name":' * 50_000, b'{"rate": 1' + b"0" * 5000 + b"}", b'{"rate": NaN}', b"\xff", b'"\x00"'],
+    [b"[" * 100_000, b'{"name":' * 30_000, b'{"rate": 1' + b"0" * 5000 + b"}", b'{"rate": NaN}', b"\xff", b'"\x00"'],
 )
 async def test_json_that_no_parser_likes_is_refused(root, body):
     answer = await root.post("/tokens", content=body, headers={"content-type": "application/json"})

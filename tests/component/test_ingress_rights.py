@@ -3,6 +3,7 @@
 Both walks take the routes from the application: one that is added without a decision here fails them.
 """
 
+import asyncio
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -456,6 +457,27 @@ async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(fro
         await front.ended.remove()
     await front.ended.remove()
     assert [one async for one in front.doors.tus.open()] == []
+
+
+async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(front, root, monkeypatch):
+    token = await made(root, ["write"])
+    async with front.client(token["token"]) as client:
+        await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
+        await client.post("/multipart", json={"key": "lab/a", "size": 9})
+    never, is_asked = asyncio.Event(), asyncio.Event()
+
+    async def owner_of(_upload_id):
+        is_asked.set()
+        await never.wait()
+
+    monkeypatch.setattr(front.doors.tus, "owner_of", owner_of)
+    await root.delete(f"/tokens/{token['id']}")
+    removing = asyncio.create_task(front.ended.remove())
+    await is_asked.wait()
+    while [one async for one in front.doors.parts.open()]:
+        await asyncio.sleep(0)
+    assert not removing.done()
+    removing.cancel()
 
 
 async def test_what_everybody_made_ends_once_tokens_are_asked_for(front, root):

@@ -139,7 +139,7 @@ def test_confined_admin_lists_and_makes_its_own_alone(world, root, admin, foreig
     child = made(admin, "admin", places=[f"inbox/{mine}"])
     assert {one["id"] for one in admin.get("/tokens").json()} == {me, child["id"]}
     assert admin.get("/webhooks").json() == []
-    own = admin.post("/webhooks", json={"url": "http://127.0.0.1:9/"}).json()["id"]
+    own = admin.post("/webhooks", json={"url": "http://127.0.0.1:9099/"}).json()["id"]
     assert [one["id"] for one in admin.get("/webhooks").json()] == [own]
     with ingress.client(world, child["token"]) as client:
         assert client.get("/webhooks").json() == []

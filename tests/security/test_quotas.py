@@ -30,7 +30,7 @@ def codes(answers):
 
 def test_webhooks_of_one_token_are_bounded_however_many_are_asked_for_at_once(greedy, world):
     def make(number):
-        return greedy.post("/webhooks", json={"url": f"http://127.0.0.1:9/{number}", "types": ["never"]})
+        return greedy.post("/webhooks", json={"url": f"http://127.0.0.1:9099/{number}", "types": ["never"]})
 
     answers = at_once(quotas.MAX_WEBHOOKS + 10, make)
     made = [one.json()["id"] for one in answers if one.status_code == 201]
@@ -40,7 +40,7 @@ def test_webhooks_of_one_token_are_bounded_however_many_are_asked_for_at_once(gr
         made.append((again := make(0)).json()["id"])
         assert again.status_code == 201
         with ingress.client(world) as root:
-            other = root.post("/webhooks", json={"url": "http://127.0.0.1:9/x", "types": ["never"]})
+            other = root.post("/webhooks", json={"url": "http://127.0.0.1:9099/x", "types": ["never"]})
             assert other.status_code == 201
             root.delete(f"/webhooks/{other.json()['id']}")
     finally:
@@ -57,10 +57,11 @@ def test_login_links_of_one_token_are_bounded(greedy):
 def test_live_tokens_that_one_token_made_are_bounded(greedy, world):
     me = greedy.get("/whoami").json()
     rows = (
-        "SELECT 'x' || n, 'many-' || $1::text || n, $1::text::bytea, '{read}', '{}', $1 FROM generate_series(1, $2) n"
+        "SELECT 'x' || n, 'many-' || $1::text || n, $1::text::bytea, '{read}', '{}', $1, $3 "
+        "FROM generate_series(1, $2) n"
     )
-    columns = "id, name, hash, scopes, places, created_by"
-    world.database.rows(f"INSERT INTO ingress.tokens ({columns}) {rows}", me["name"], quotas.MAX_TOKENS)
+    columns = "id, name, hash, scopes, places, created_by, parent_id"
+    world.database.rows(f"INSERT INTO ingress.tokens ({columns}) {rows}", me["name"], quotas.MAX_TOKENS, me["id"])
     try:
         refused = greedy.post("/tokens", json={"name": "one-more", "scopes": ["read"]})
         assert (refused.status_code, refused.json()["code"]) == (409, "QUOTA_USED_UP")

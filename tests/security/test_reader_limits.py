@@ -19,6 +19,8 @@ from services.ingest.adapters.memory import Memory
 from services.ingest.adapters.readers import end_overdue
 from services.ingress.adapters.facts import CHANNEL as FACTS
 from services.ingress.adapters.feed import Feed
+from services.ingress.adapters.pools import limiter
+from services.ingress.settings import IngressSettings
 from shared.postgres import LOCK_SECONDS, open_pool
 from shared.provision.limits import READER_LIMITS, Limits, ensure_limits
 from shared.provision.rights import READER
@@ -314,7 +316,7 @@ async def test_a_storm_of_notifications_wakes_a_worker_at_a_bounded_rate(stack, 
 
 
 async def test_a_storm_of_notifications_wakes_the_feed_at_a_bounded_rate(stack, reader, monkeypatch):
-    feed, woken = Feed(NoFacts(), most=1), itertools.count()
+    feed, woken = Feed(NoFacts(), limiter("streams", IngressSettings())), itertools.count()
     heard = asyncio.Event()
     monkeypatch.setattr(feed, "wake", lambda: (next(woken), heard.set()))
     listening = asyncio.create_task(feed.listen(SecretStr(dsn_as(stack, "ingress"))))

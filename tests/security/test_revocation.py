@@ -304,7 +304,7 @@ def test_token_made_elsewhere_by_a_token_that_was_just_revoked_is_not_made(root,
         wanted = {"name": secrets.token_hex(6), "scopes": ["admin"]}
         answer = httpx.post(f"{there}/tokens", json=wanted, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "BAD_TOKEN")
-        hook = httpx.post(f"{there}/webhooks", json={"url": "http://127.0.0.1:9/"}, headers=headers)
+        hook = httpx.post(f"{there}/webhooks", json={"url": "http://127.0.0.1:9099/"}, headers=headers)
         assert hook.status_code in {401, 422}, hook.text
         assert wanted["name"] not in {one["name"] for one in root.get("/tokens").json()}
         assert parent["name"] not in {one["created_by"] for one in root.get("/webhooks").json() if one["enabled"]}

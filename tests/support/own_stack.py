@@ -1,6 +1,5 @@
 """A stack of native processes beside the shared one, for tests that need its servers set up otherwise."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from deploy.native import dotenv, services
 from deploy.native.install import CHECKOUT, Installer
+from deploy.native.postgres_home import delete_data
 from deploy.native.stack import Stack
 from shared.environment import resolve
 from tests.conftest import moved
@@ -17,11 +17,10 @@ from tests.conftest import moved
 def state_folder() -> Iterator[Path]:
     """Give an empty state folder, gone after the block."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-own-"))
-    folder.chmod(0o711)  # Postgres runs as a user of its own
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        delete_data(folder)
 
 
 def env_of(folder: Path, **settings: str) -> dict[str, str]:

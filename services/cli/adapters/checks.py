@@ -34,7 +34,7 @@ from shared.provision.users import user_name
 from shared.topics import all_topics
 
 Check = Callable[[CliSettings], Awaitable[list[Finding]]]
-SECONDS = 5.0
+SECONDS = 10.0
 
 
 async def run(name: str, check: Check, settings: CliSettings) -> list[Finding]:

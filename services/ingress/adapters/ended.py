@@ -38,7 +38,7 @@ class EndedUploads:
     def __init__(self, tokens: Tokens, *kinds: OpenUploads) -> None:
         self._tokens = tokens
         self._kinds = kinds
-        self._owners: dict[tuple[OpenUploads, str], str] = {}
+        self._owners: dict[OpenUploads, dict[str, str]] = {}
         self._news = asyncio.Event()
         tokens.when_ended(self._news.set)
 
@@ -59,30 +59,34 @@ class EndedUploads:
                     await self._news.wait()
 
     async def remove(self) -> None:
-        """Remove, once, what belongs to tokens that have ended.
+        """Remove, once, what belongs to tokens that have ended; many uploads of one kind do not delay another.
 
         Raises the first error that an upload met, once the others were tried.
         """
-        self._owners = {one: await self._owner(*one) for kind in self._kinds async for one in _named(kind)}
-        ended = await self._tokens.ended_among(set(self._owners.values()) - {""})
         errors: list[PenstockError] = []
+        await asyncio.gather(*(self._remove_of(kind, errors) for kind in self._kinds))
+        if errors:
+            raise errors[0]
 
-        async def remove(one: tuple[OpenUploads, str]) -> None:
-            kind, upload_id = one
+    async def _remove_of(self, kind: OpenUploads, errors: list[PenstockError]) -> None:
+        owners = await self._owners_of(kind)
+        ended = await self._tokens.ended_among(set(owners.values()) - {""})
+
+        async def remove(upload_id: str) -> None:
             try:
                 await kind.remove_ended(upload_id)
             except PenstockError as error:
                 errors.append(error)
 
-        await each([one for one, owner in self._owners.items() if owner in ended], remove)
-        if errors:
-            raise errors[0]
+        await each([one for one, owner in owners.items() if owner in ended], remove)
 
-    async def _owner(self, kind: OpenUploads, upload_id: str) -> str:
-        """Return an owner; asked of the store once, since an upload never changes hands."""
-        return self._owners.get((kind, upload_id)) or await kind.owner_of(upload_id)
+    async def _owners_of(self, kind: OpenUploads) -> dict[str, str]:
+        """Return the owner of each open upload; asked of the store once, since an upload never changes hands."""
+        known, owners = self._owners.get(kind, {}), {}
 
+        async def look(upload_id: str) -> None:
+            owners[upload_id] = known.get(upload_id) or await kind.owner_of(upload_id)
 
-async def _named(kind: OpenUploads) -> AsyncIterator[tuple[OpenUploads, str]]:
-    async for upload_id in kind.open():
-        yield kind, upload_id
+        await each([one async for one in kind.open()], look)
+        self._owners[kind] = owners
+        return owners
