@@ -464,18 +464,21 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
     async with front.client(token["token"]) as client:
         await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
         await client.post("/multipart", json={"key": "lab/a", "size": 9})
-    never, is_asked = asyncio.Event(), asyncio.Event()
+    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.doors.parts.remove_ended
 
     async def owner_of(_upload_id):
-        is_asked.set()
         await never.wait()
 
+    async def remove_ended(mark):
+        await remove(mark)
+        is_removed.set()
+
     monkeypatch.setattr(front.doors.tus, "owner_of", owner_of)
+    monkeypatch.setattr(front.doors.parts, "remove_ended", remove_ended)
     await root.delete(f"/tokens/{token['id']}")
     removing = asyncio.create_task(front.ended.remove())
-    await is_asked.wait()
-    while [one async for one in front.doors.parts.open()]:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await is_removed.wait()
     assert not removing.done()
     removing.cancel()
 

@@ -1,6 +1,7 @@
 """What the console sends without TLS passes no proxy: it would read the token."""
 
 import asyncio
+import ssl
 
 import pytest
 
@@ -19,7 +20,7 @@ async def test_a_token_without_tls_passes_no_proxy(monkeypatch, unused_tcp_port)
         address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, address)
-        async with Ingress(f"http://127.0.0.1:{unused_tcp_port}", "a-token") as ingress:
+        async with Ingress(f"http://127.0.0.1:{unused_tcp_port}", "a-token", ssl.create_default_context()) as ingress:
             with pytest.raises(Outage):
                 await ingress.tokens()
     assert heard == []
