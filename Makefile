@@ -45,7 +45,7 @@ heavy: install ## thousands of files through the digest API; every digest must c
 
 audit: | $(UV) ## ask the OSV database whether a locked dependency has a known vulnerability; needs the network
 	@$(UV) audit --frozen --preview-features audit-command || { code=$$?; [ $$code = 1 ] \
-	  || echo "audit: nothing was checked: the database (https://api.osv.dev) gave no answer" >&2; exit $$code; }
+	  || echo "audit: nothing was checked: the database of known vulnerabilities gave no answer" >&2; exit $$code; }
 
 sbom: | $(UV) ## write dist/penstock.cdx.json: all that an installation of every service holds (CycloneDX)
 	@mkdir -p dist
