@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from deploy.native.install import CHECKOUT
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from shared.postgres import OWNER, migrate, open_pool
@@ -257,7 +258,10 @@ async def test_a_service_waits_for_set_up_in_an_empty_database(stack, database):
         await set_up(stack, database)
         async with asyncio.timeout(20):
             await waiting
-    assert [line["schema"] for line in logs if line["event"] == "postgres.migrated"].count("hasher") == 1
+    applied = [
+        line["migration"] for line in logs if line["event"] == "postgres.migrated" and line["schema"] == "hasher"
+    ]
+    assert applied == sorted(one.name for one in (CHECKOUT / "services/hasher/migrations").glob("*.sql"))
 
 
 async def test_rights_that_somebody_changed_are_set_again(stack, database):
