@@ -70,6 +70,8 @@ def by_rclone(world, key):
         "ENDPOINT": world.stack.env["PENSTOCK_S3_ENDPOINT"],
     }
     config = {f"RCLONE_CONFIG_PENSTOCK_{name}": value for name, value in remote.items()}
+    # its newer versions would need a stream that they can read twice, or TLS
+    config["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"
     run(world, program, "rcat", f"penstock:inbox/{key}", RCLONE_CONFIG="/dev/null", **config)
 
 
