@@ -61,9 +61,10 @@ def test_a_connection_that_has_ended_is_waited_for_not_blamed_on_a_user(connecte
     if also_the_other_end:
         accepted.close()
     expected = psutil.CONN_TIME_WAIT if also_the_other_end else psutil.CONN_FIN_WAIT2
-    until(lambda: states(port) == {expected}, 10, lambda: states(port))
-    text = refusal(port)
-    assert f"a connection that has ended still holds ({expected}); wait a minute" in text
+    # an older connection of another test may have used the same port
+    until(lambda: expected in states(port), 10, lambda: states(port))
+    held, text = states(port), refusal(port)
+    assert any(f"a connection that has ended still holds ({one}); wait a minute" in text for one in held)
     assert "user" not in text
 
 

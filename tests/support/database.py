@@ -31,7 +31,7 @@ class Database:
         return [name for name in tables if self.rows(question.format(name), patterns)[0]["count"]]
 
     async def _rows(self, question: str, values: Sequence[object]) -> list[Any]:
-        connection = await asyncpg.connect(self._dsn, timeout=5)
+        connection = await asyncpg.connect(self._dsn, timeout=30)
         try:
             return await connection.fetch(question, *values)
         finally:
