@@ -157,7 +157,7 @@ class PartUploads:
             await each(self._counts.unknown(marks), self._count)
             for one in page:
                 if one.last_modified <= before:
-                    await self._expire(one.ref)
+                    await self._expire(one.ref.key.removeprefix(FOLDER))
         for mark in counted - there:
             self._counts.end(mark)  # by another ingress
 
@@ -170,16 +170,11 @@ class PartUploads:
         await self._store.delete(self._note(mark))
         self._counts.end(mark)
 
-    async def _expire(self, note: ObjectRef) -> None:
-        try:
-            _, sealed = await self._store.read(note)
-        except ObjectGone:  # another ingress was here
-            return
-        if ticket := self._tickets.read(sealed.decode("utf-8", "replace")):
+    async def _expire(self, mark: str) -> None:
+        if ticket := await self._noted(mark):
             await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
             log.info("audit.upload_expired", by=ticket.owner, bucket=ticket.bucket, key=ticket.key)
-        await self._store.delete(note)
-        self._counts.end(note.key.removeprefix(FOLDER))
+        await self._forget(mark)
 
     async def _noted(self, mark: str) -> Ticket | None:
         try:

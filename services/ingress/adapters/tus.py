@@ -124,7 +124,7 @@ class TusUploads:
             there.update(ids)
             await each(self._counts.unknown(ids), self._count)
             for upload_id in sorted({one.ref.key.split("/")[1] for one in page if one.last_modified <= before}):
-                if upload_id not in {one for one, _ in self._busy}:
+                if not any(busy == upload_id for busy, _ in self._busy):
                     await self._expire(upload_id)
         for upload_id in counted - there:
             self._counts.end(upload_id)  # by another ingress
