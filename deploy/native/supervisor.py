@@ -72,7 +72,6 @@ class Supervisor:
     def _run(self) -> int:
         stack: Stack | None = None
         try:
-            signals.listen()
             self._write()
             for orphan in clear_orphans(self.state_dir):
                 say(f"ended what an earlier stack had left: process {orphan}")
@@ -80,7 +79,7 @@ class Supervisor:
             self._bring_up(stack)
             while True:
                 self._tend()
-                time.sleep(WATCH_SECONDS)
+                signals.sleep(WATCH_SECONDS)
         except signals.Stopped:
             self._state = STOPPED
         except PenstockError as error:
@@ -128,7 +127,7 @@ class Supervisor:
         deadline = time.monotonic() + max(watch.process.program.patience for watch in self._watches.values())
         while any(watch.state != "running" for watch in self._watches.values()) and time.monotonic() < deadline:
             self._tend()
-            time.sleep(WATCH_SECONDS)
+            signals.sleep(WATCH_SECONDS)
 
     def _tend(self) -> None:
         """Look once at every process: start what has died, note what is ready, keep logs small."""

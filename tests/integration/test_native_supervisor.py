@@ -104,7 +104,7 @@ def test_ctrl_c_while_starting_leaves_nothing(console, delay):
         with contextlib.suppress(subprocess.TimeoutExpired):
             started.wait(delay)
         started.send_signal(signal.SIGINT)
-        started.communicate(timeout=60)
+        console.end(started, 60)
     if started.returncode != 0:
         assert console.remains() == []
 

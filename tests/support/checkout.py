@@ -47,8 +47,18 @@ class Console:
 
     def run(self, *words: str) -> tuple[int, str]:
         with self.start(*words) as started:
-            output = started.communicate(timeout=300)[0]
+            output = self.end(started, 300)
         return started.returncode, output
+
+    def end(self, started: subprocess.Popen[str], seconds: float) -> str:
+        """Return what a command said; one that does not end in time is killed, with what the supervisor said."""
+        try:
+            return started.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            started.kill()
+            log = self.state / "logs" / "supervisor.log"
+            said = log.read_text() if log.exists() else "(no log of a supervisor)"
+            raise AssertionError(f"not over within {seconds:.0f} s: {started.communicate()[0]}\n{said}") from None
 
     @property
     def record(self) -> dict:
