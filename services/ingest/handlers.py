@@ -25,6 +25,9 @@ router = Router("ingest")
 NOTICES = Counter("penstock_ingest_notices_total", "Notices by lane and what they came to.", ["lane", "verdict"])
 
 MAX_PENDING_SWEEPS = 100
+MAX_RECORDS = 8000
+"""All that one fetch brings of both topics. The keys of one partition are spread over a bucket, so one listing for all
+partitions reads a third of the entries that listings for one after another read (measured)."""
 Notices = tuple[ObjectChanged, ...]
 
 
@@ -33,7 +36,9 @@ def read(record: Record) -> Notices:
     return notices.decode(record.value, "safe" if record.topic == MINIO_SAFE.name else "live")
 
 
-@router.consumes(MINIO_LIVE, MINIO_SAFE, decode=read, payload=Notification, max_records=2000, publishes=[ObjectChanged])
+@router.consumes(
+    MINIO_LIVE, MINIO_SAFE, decode=read, payload=Notification, max_records=MAX_RECORDS, publishes=[ObjectChanged]
+)
 async def merge_lanes(batch: Sequence[Received[Notices]], merger: "Merger") -> None:
     """Merge the two notification lanes into one fact per change; garbage, forgeries and strangers are dead letters."""
     await merger.merge(batch)

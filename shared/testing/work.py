@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -16,21 +16,27 @@ from shared.work import Item, LeaseLost, WorkQueue
 class _Row:
     payload: dict[str, Any]
     correlation_id: str
+    due_at: float
     state: str = "pending"
     attempt: int = 0
     token: int = 0
     worker: str | None = None
-    due_at: float = field(default_factory=time.monotonic)
     progress: Mapping[str, Any] | None = None
     error: str | None = None
 
 
 class MemoryQueue(WorkQueue):
-    """A queue that lives as long as its object; there are no transactions, `connection` is ignored."""
+    """A queue that lives as long as its object; there are no transactions, `connection` is ignored.
 
-    def __init__(self, queue: str, *, lease_seconds: float = 30.0) -> None:
+    `clock` gives seconds, as `time.monotonic` does.
+    """
+
+    def __init__(
+        self, queue: str, *, lease_seconds: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = queue
         self.lease_seconds = lease_seconds
+        self.clock = clock
         self.rows: dict[str, _Row] = {}
         self._tokens = count(1)
         self._wakes: list[Callable[[], None]] = []
@@ -47,13 +53,13 @@ class MemoryQueue(WorkQueue):
         row = self.rows.get(key)
         if row and (row.state in {"pending", "running"} or (row.state == "succeeded" and row.payload == payload)):
             return False
-        self.rows[key] = _Row(payload, correlation_id)
+        self.rows[key] = _Row(payload, correlation_id, self.clock())
         self._wake()
         return True
 
     async def claim(self, worker: str, limit: int = 1) -> list[Item]:
         """Lease what is due, oldest first."""
-        now = time.monotonic()
+        now = self.clock()
         due = [key for key, row in self.rows.items() if row.state in {"pending", "running"} and row.due_at <= now]
         due.sort(key=lambda key: self.rows[key].due_at)
         return [self._lease(key, worker) for key in due[:limit]]
@@ -62,13 +68,13 @@ class MemoryQueue(WorkQueue):
         row = self.rows[key]
         row.state, row.worker, row.error = "running", worker, None
         row.attempt, row.token = row.attempt + 1, next(self._tokens)
-        row.due_at = time.monotonic() + self.lease_seconds
+        row.due_at = self.clock() + self.lease_seconds
         return Item(self.name, key, row.payload, row.attempt, row.token, row.correlation_id)
 
     async def heartbeat(self, item: Item, progress: Mapping[str, Any] | None = None) -> None:
         """Hold the item for longer."""
         row = self._fenced(item, "running", "succeeded")
-        row.due_at, row.progress = time.monotonic() + self.lease_seconds, progress or row.progress
+        row.due_at, row.progress = self.clock() + self.lease_seconds, progress or row.progress
 
     async def complete(self, item: Item, *, connection: Connection | None = None) -> None:
         """Finish the item."""
@@ -79,18 +85,18 @@ class MemoryQueue(WorkQueue):
         """Give the item back, or up."""
         row = self._fenced(item, "running")
         row.state, row.error = "failed" if retry_in is None else "pending", error
-        row.due_at = time.monotonic() + (retry_in or 0)
+        row.due_at = self.clock() + (retry_in or 0)
 
     async def postpone(self, item: Item, error: str, *, seconds: float) -> None:
         """Give the item back for later; the attempt does not count."""
         row = self._fenced(item, "running")
         row.state, row.error, row.attempt = "pending", error, row.attempt - 1
-        row.due_at = time.monotonic() + seconds
+        row.due_at = self.clock() + seconds
 
     async def release(self, item: Item) -> None:
         """Give the item back; the attempt does not count."""
         row = self._fenced(item, "running")
-        row.state, row.attempt, row.due_at = "pending", row.attempt - 1, time.monotonic()
+        row.state, row.attempt, row.due_at = "pending", row.attempt - 1, self.clock()
         self._wake()
 
     async def release_all(self, worker: str) -> int:
@@ -121,7 +127,7 @@ class MemoryQueue(WorkQueue):
     async def seconds_until_due(self) -> float | None:
         """Return how long until an item is due."""
         due = [row.due_at for row in self.rows.values() if row.state in {"pending", "running"}]
-        return min(due) - time.monotonic() if due else None
+        return min(due) - self.clock() if due else None
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` when an item is added or released, for ever."""

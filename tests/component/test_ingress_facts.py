@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -337,7 +336,6 @@ async def test_a_webhook_that_cannot_be_is_refused(front, asked):
 
 async def test_without_a_key_no_webhook_is_made():
     front = Front(settings(auth="none", secret_key=""))
-    began = time.monotonic()
-    async with front.client() as client:
+    async with asyncio.timeout(10), front.client() as client:
         answer = await client.post("/webhooks", json={"url": "https://hook.example/"})
-    assert (answer.json()["code"], time.monotonic() - began < 1) == ("NO_SECRET_KEY", True)
+    assert answer.json()["code"] == "NO_SECRET_KEY"

@@ -1,5 +1,6 @@
 """The ingress of a running stack, and a client of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -11,6 +12,11 @@ def serve(world: World, **settings: object) -> str:
     """Let the ingress run with exactly these settings; return its address."""
     world.serve("ingress", **settings)
     return str(world.stack.env["PENSTOCK_HTTP_URL"])
+
+
+def expire(world: World, token: Mapping[str, Any]) -> None:
+    """Let a token's time be over now, however long the test took to get here."""
+    world.database.rows("UPDATE ingress.tokens SET expires_at = clock_timestamp() WHERE id = $1", token["id"])
 
 
 def client(world: World, token: str | None = "", **options: Any) -> httpx.Client:
