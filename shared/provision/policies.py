@@ -50,6 +50,8 @@ POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
     "ingest": (
         *_READ,
         Grant("buckets", "input", ("s3:GetBucketNotification", "s3:PutBucketNotification")),
+        # sweeps compare versions
+        Grant("buckets", "input", ("s3:GetBucketVersioning", "s3:ListBucketVersions")),
     ),
     "hasher": (
         *_READ,

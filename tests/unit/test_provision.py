@@ -63,7 +63,13 @@ def actions(service: str, **switches: object) -> dict[str, set[str]]:
 
 def test_ingest_reads_its_inputs_and_keeps_rules():
     assert actions("ingest") == {
-        "arn:aws:s3:::in": {"s3:ListBucket", "s3:GetBucketNotification", "s3:PutBucketNotification"},
+        "arn:aws:s3:::in": {
+            "s3:ListBucket",
+            "s3:GetBucketNotification",
+            "s3:PutBucketNotification",
+            "s3:GetBucketVersioning",
+            "s3:ListBucketVersions",
+        },
         "arn:aws:s3:::in/*": {"s3:GetObject", "s3:GetObjectVersion"},
     }
 
