@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -14,6 +14,18 @@ def _words(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 """A list in one variable: words apart by commas or blanks."""
+
+
+def _prefixes(value: tuple[str, ...]) -> tuple[str, ...]:
+    for prefix in value:
+        if not prefix.endswith("/") or prefix.startswith("/") or any(sign in prefix for sign in "*?$"):
+            msg = f"{prefix!r} is no folder: write it as uploads/, with / at its end alone and without *, ? and $"
+            raise ValueError(msg)
+    return value
+
+
+Folders = Annotated[Words, AfterValidator(_prefixes)]
+"""Prefixes of keys that end with `/`; in S3 policies they can be used as they are."""
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 
 from shared.environment import FILE, KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, by_service, read_file, resolve
 from shared.errors import Rejected
-from shared.settings import Settings
+from shared.settings import Folders, Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +37,10 @@ class CliSettings(Settings):
     hasher_delete_after: bool = Field(
         default=False, description="As the hasher has it; off, set-up grants the hasher no deletes."
     )
+    hasher_delete_prefixes: Folders = Field(
+        ("uploads/",), description="As the hasher has them; set-up grants it deletes there alone."
+    )
+    upload_bucket: str = Field("inbox", description="As the ingress has it; the prefixes above are in this bucket.")
     etl_seed: bool = Field(default=False, description="As etl has it; off, set-up grants etl no writing of its inputs.")
     etl_output_bucket: str = Field("processed-data", description="As etl has it; set-up lets etl write there alone.")
     etl_datasets: Path = Field(

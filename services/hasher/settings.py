@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from shared.digests import DEFAULTS
-from shared.settings import Settings, Words
+from shared.settings import Folders, Settings, Words
 
 
 class HasherSettings(Settings):
@@ -26,7 +26,14 @@ class HasherSettings(Settings):
     )
     hasher_chunk_bytes: int = Field(1 << 20, gt=0, description="Bytes read at a time from a large object (CHUNK_SIZE).")
     hasher_lease_seconds: float = Field(30.0, gt=0, description="How long a large object stays a dead worker's.")
-    hasher_delete_after: bool = Field(default=False, description="Remove an object once it is hashed (DELETE_FILE).")
+    hasher_delete_after: bool = Field(
+        default=False, description="Remove an upload of the digest API once it is hashed (DELETE_FILE); nothing else."
+    )
+    hasher_delete_prefixes: Folders = Field(
+        ("uploads/",),
+        description="Folders of PENSTOCK_UPLOAD_BUCKET with these uploads; set-up grants deletes there alone.",
+    )
+    upload_bucket: str = Field("inbox", description="As the ingress has it: where uploads of the digest API go.")
     hasher_delay: float = Field(
         0.0,
         ge=0,

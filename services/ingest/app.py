@@ -27,8 +27,8 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
     async with open_pool(settings.postgres_dsn, service="ingest") as pool, open_store(settings) as store:
         describe = not settings.ingest_trust_notifications
         memory, bucket = Memory(pool), Bucket(store, in_flight=settings.lookups_in_flight, describe=describe)
-        merger = handlers.Merger(memory, bucket, bus, settings)
         queue = WorkQueue(pool, "sweep")
+        merger = handlers.Merger(memory, bucket, bus, queue, settings)
         sweeper = workers.Sweeper(memory, bucket, bus, queue, settings)
         worker = Worker(
             queue,

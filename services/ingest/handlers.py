@@ -1,6 +1,7 @@
 """Lanes in, facts out; and the sweep that finds what no lane brought."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +15,7 @@ from services.ingest.core.notices import Notification
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received, Router
 from shared.errors import Outage, Rejected
-from shared.events import ObjectChanged, SweepRequested
+from shared.events import ObjectChanged, SweepRequested, stable_id
 from shared.middleware.records import Record
 from shared.topics import MINIO_LIVE, MINIO_SAFE
 from shared.work import WorkQueue
@@ -28,6 +29,8 @@ MAX_PENDING_SWEEPS = 100
 MAX_RECORDS = 8000
 """All that one fetch brings of both topics. The keys of one partition are spread over a bucket, so one listing for all
 partitions reads a third of the entries that listings for one after another read (measured)."""
+SILENCE_SLOT = 60.0
+"""Seconds in which a folder is swept once for what was removed in it without a notification."""
 Notices = tuple[ObjectChanged, ...]
 
 
@@ -71,6 +74,7 @@ class Merger:
     memory: Memory
     bucket: Bucket
     bus: Bus
+    sweeps: WorkQueue
     settings: IngestSettings
 
     async def merge(self, batch: Sequence[Received[Notices]], *, last_word: bool = False) -> None:
@@ -83,6 +87,7 @@ class Merger:
             await self.memory.remember(outcome)
         for notice in outcome.false:
             owners[id(notice)].reject(_not_removed(notice))
+        await self._sweep_silent((*outcome.silent, *(outcome.doubtful if last_word else ())))
         if last_word and stuck:
             raise Outage(f"the object store cannot tell what became of {stuck[0].bucket}/{stuck[0].key}")
         if last_word:
@@ -91,6 +96,18 @@ class Merger:
         elif outcome.doubtful or stuck:
             doubted = [owners[id(notice)].record for notice in (*outcome.doubtful, *stuck)]
             await self.memory.doubt(doubted, self.settings.doubt_seconds)
+
+    async def _sweep_silent(self, silent: Iterable[ObjectChanged]) -> None:
+        """Sweep the folders of objects that went without a notification, as all that is in them may have.
+
+        MinIO sends none for a removal with `x-minio-force-delete`, nor for what replication writes or removes.
+        An object outside of any folder is looked at alone: a whole bucket is swept by the clock.
+        """
+        prefixes = {(one.bucket, one.key[: one.key.rfind("/") + 1] or one.key) for one in silent}
+        waiting = (await self.sweeps.counts()).get("pending", 0) if prefixes else 0
+        for bucket, prefix in sorted(prefixes)[: max(MAX_PENDING_SWEEPS - waiting, 0)]:
+            name = f"silence-{stable_id(bucket, prefix)}-{int(time.time() // SILENCE_SLOT)}"
+            await self.sweeps.add(name, {"buckets": [bucket], "prefix": prefix, "grace": 0.0})
 
     def _admitted(self, received: Received[Notices]) -> list[ObjectChanged]:
         wanted = []

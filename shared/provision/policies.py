@@ -12,8 +12,10 @@ class Grant:
     """Leave to do `actions` on the buckets, or on the objects in them, of one side."""
 
     on: Literal["buckets", "objects"]
-    side: Literal["input", "output", "staging", "tables", "seed"]
-    """`tables`: the bucket that etl writes its tables to; `seed`: where it puts its seed data."""
+    side: Literal["input", "output", "staging", "tables", "seed", "deleted"]
+    """`tables`: the bucket that etl writes its tables to; `seed`: where it puts its seed data; `deleted`: the folders
+    whose objects the hasher removes.
+    """
     actions: tuple[str, ...]
     when: str = ""
     """The setting that has to be on, such as `hasher_delete_after`; empty: always."""
@@ -26,13 +28,19 @@ class Grant:
             "staging": (settings.staging_bucket,),
             "tables": (getattr(settings, "etl_output_bucket", "processed-data"),),
             "seed": (getattr(settings, "seed_place", ""),),
+            "deleted": _deleted(settings),
         }[self.side]
-        tail = {"buckets": "", "objects": "*" if self.side == "seed" else "/*"}[self.on]
+        tail = {"buckets": "", "objects": "*" if self.side in {"seed", "deleted"} else "/*"}[self.on]
         return {
             "Effect": "Allow",
             "Action": sorted(self.actions),
             "Resource": sorted(f"arn:aws:s3:::{bucket}{tail}" for bucket in buckets),
         }
+
+
+def _deleted(settings: Settings) -> tuple[str, ...]:
+    bucket = getattr(settings, "upload_bucket", "")
+    return tuple(f"{bucket}/{prefix}" for prefix in getattr(settings, "hasher_delete_prefixes", ()))
 
 
 _READ: Final = (
@@ -50,10 +58,12 @@ POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
     "ingest": (
         *_READ,
         Grant("buckets", "input", ("s3:GetBucketNotification", "s3:PutBucketNotification")),
+        # sweeps compare versions
+        Grant("buckets", "input", ("s3:GetBucketVersioning", "s3:ListBucketVersions")),
     ),
     "hasher": (
         *_READ,
-        Grant("objects", "input", ("s3:DeleteObject", "s3:DeleteObjectVersion"), when="hasher_delete_after"),
+        Grant("objects", "deleted", ("s3:DeleteObject", "s3:DeleteObjectVersion"), when="hasher_delete_after"),
     ),
     "etl": (
         *_READ,

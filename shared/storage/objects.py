@@ -125,6 +125,14 @@ class ObjectStore(Protocol):
         With `described`, MinIO gives these too; `is_described` says for each object whether the store did.
         """
 
+    def list_versions(
+        self, bucket: str, *, prefix: str = "", page_size: int = PAGE
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """List current objects in key order as `list` does, with their version ids, described where the store does."""
+
+    async def has_versions(self, bucket: str) -> bool:
+        """Whether a bucket keeps, or has kept, several versions of an object; False where the store does not tell."""
+
     async def check(self) -> None:
         """Raise Outage while the store serves nobody, whatever becomes of a single object."""
 

@@ -166,6 +166,38 @@ class S3:
                 continue  # MinIO makes tags of metadata names, also of those that no XML takes
             yield page
 
+    async def list_versions(
+        self, bucket: str, *, prefix: str = "", page_size: int = PAGE
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """List current objects with their version ids; a page holds up to `page_size` versions, so fewer objects.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
+        """
+        asked = {"versions": "", "encoding-type": "url", "prefix": prefix, "max-keys": str(page_size)}
+        asked["metadata"] = "true"
+        marker: Mapping[str, str] | None = {}
+        while marker is not None:
+            _, body = await self.ask("list", "GET", ObjectRef(bucket, ""), query={**asked, **marker})
+            try:
+                page, marker = _version_page(bucket, body)
+            except ET.ParseError:
+                if asked.pop("metadata", None) is None:
+                    raise
+                continue  # as in `list`
+            yield page
+
+    async def has_versions(self, bucket: str) -> bool:
+        """Ask whether a bucket keeps versions, or did before that was suspended.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketVersioning.html
+        """
+        try:
+            _, body = await self.ask("look at", "GET", ObjectRef(bucket, ""), query={"versioning": ""})
+        except Rejected:  # a store without versions, or a user who may not ask
+            return False
+        # MinIO answers with the namespace that it was set with, or without one
+        return ET.fromstring(body).findtext("{*}Status") in {"Enabled", "Suspended"}  # noqa: S314 - as in `_page`
+
     async def put(
         self,
         ref: ObjectRef,
@@ -403,12 +435,25 @@ def _page(bucket: str, body: bytes) -> tuple[list[ObjectInfo], str | None]:
     return page, root.findtext(f"{_XML}NextContinuationToken")
 
 
+def _version_page(bucket: str, body: bytes) -> tuple[list[ObjectInfo], dict[str, str] | None]:
+    """Read one page of a listing of versions: what is current, and where the next page begins."""
+    root = ET.fromstring(body)  # noqa: S314 - our own object store wrote it
+    current = (one for one in root.iterfind(f"{_XML}Version") if one.findtext(f"{_XML}IsLatest") == "true")
+    page = [_listed(bucket, entry) for entry in current]
+    if root.findtext(f"{_XML}IsTruncated") != "true":
+        return page, None
+    key = unquote_plus(root.findtext(f"{_XML}NextKeyMarker", ""), errors="surrogateescape")
+    version_id = root.findtext(f"{_XML}NextVersionIdMarker")
+    return page, {"key-marker": key, **({"version-id-marker": version_id} if version_id else {})}
+
+
 def _listed(bucket: str, entry: ET.Element) -> ObjectInfo:
     said = {child.tag.removeprefix(_XML): child.text or "" for child in entry}
     described = entry.find(f"{_XML}UserMetadata")
     headers = {} if described is None else {one.tag.removeprefix(_XML).lower(): one.text or "" for one in described}
+    version_id = None if (told := said.get("VersionId")) == "null" else told
     return ObjectInfo(
-        ref=ObjectRef(bucket, unquote_plus(said["Key"], errors="surrogateescape")),
+        ref=ObjectRef(bucket, unquote_plus(said["Key"], errors="surrogateescape"), version_id),
         etag=said["ETag"].strip('"'),
         size=int(said["Size"]),
         last_modified=datetime.fromisoformat(said["LastModified"]),

@@ -87,6 +87,18 @@ class MemoryStore:
         for at in range(0, len(wanted), page_size):
             yield wanted[at : at + page_size]
 
+    async def list_versions(
+        self, bucket: str, *, prefix: str = "", page_size: int = PAGE
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """List current objects with their version ids."""
+        async for page in self.list(bucket, prefix=prefix, page_size=page_size, described=True):
+            yield [self._find(one.ref).info for one in page]
+
+    async def has_versions(self, bucket: str) -> bool:
+        """Whether the store keeps versions."""
+        self._bucket(bucket)
+        return self._versioned
+
     async def put(
         self,
         ref: ObjectRef,

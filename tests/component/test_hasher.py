@@ -202,22 +202,28 @@ async def test_a_delay_makes_everything_work(delayed_hasher):
 
 
 async def test_delete_after_removes_the_object_and_keeps_its_digests(deleting_hasher):
-    await deliver(deleting_hasher, await deleting_hasher.put("a"))
+    await deliver(deleting_hasher, await deleting_hasher.put("uploads/a"))
     assert [page async for page in deleting_hasher.store.list("inbox")] == []
-    await deliver(deleting_hasher, deleting_hasher.change("removed", "a"))
-    assert deleting_hasher.ledger["a"].digests["md5"] == MD5
+    await deliver(deleting_hasher, deleting_hasher.change("removed", "uploads/a"))
+    assert deleting_hasher.ledger["uploads/a"].digests["md5"] == MD5
 
 
 async def test_delete_after_leaves_what_is_newer(deleting_hasher, monkeypatch):
-    stored, record = await deleting_hasher.put("a"), deleting_hasher.ledger.record
+    stored, record = await deleting_hasher.put("uploads/a"), deleting_hasher.ledger.record
 
     async def overwritten_meanwhile(rows):
-        await deleting_hasher.put("a", b"newer")
+        await deleting_hasher.put("uploads/a", b"newer")
         return await record(rows)
 
     monkeypatch.setattr(deleting_hasher.ledger, "record", overwritten_meanwhile)
     await deliver(deleting_hasher, stored)
-    assert (await deleting_hasher.store.read(ObjectRef("inbox", "a")))[1] == b"newer"
+    assert (await deleting_hasher.store.read(ObjectRef("inbox", "uploads/a")))[1] == b"newer"
+
+
+@pytest.mark.parametrize("key", ["a", "files/a", "uploads", "uploads2/a", "a/uploads/a", "Uploads/a"])
+async def test_delete_after_leaves_what_is_no_upload_of_the_digest_api(deleting_hasher, key):
+    await deliver(deleting_hasher, await deleting_hasher.put(key))
+    assert (await deleting_hasher.store.read(ObjectRef("inbox", key)))[1] == b"hello"
 
 
 @pytest.mark.parametrize("size", [0, 4, 6, 100, None])

@@ -331,3 +331,119 @@ async def test_a_store_that_was_away_is_swept_once_it_is_back(ingest, monkeypatc
     async with asyncio.timeout(10):
         await asked_for.wait()
     watching.cancel()
+
+
+def versions_told(ingest):
+    return [(one.change, one.version_id) for one in ingest.tape.events(ObjectChanged)]
+
+
+def version_of(notice):
+    return notice["s3"]["object"]["versionId"]
+
+
+@pytest.mark.parametrize("trusts", [False, True], ids=["the bucket", "notifications"])
+async def test_a_version_that_is_current_again_is_told_as_stored(ingest, trusts):
+    ingest.versioned(trusts=trusts)
+    first, second = await ingest.put("a", b"1", metadata={"color": "red"}), await ingest.put("a", b"22")
+    await ingest.wired.deliver(lane(first), lane(second))
+    gone = await ingest.delete("a", version_id=version_of(second))
+    for topic in (MINIO_LIVE, MINIO_SAFE):
+        await ingest.wired.deliver(lane(gone, topic=topic))
+    facts = ingest.tape.events(ObjectChanged)
+    assert (facts[-1].change, facts[-1].version_id, facts[-1].size) == ("stored", version_of(first), 1)
+    assert facts[-1].metadata == {"color": "red"}
+    assert ("removed", version_of(second)) in versions_told(ingest)
+    assert [one.revision for one in facts] == sorted({one.revision for one in facts})
+    assert ingest.memory.known["inbox", "a"].version_id == version_of(first)
+    assert ingest.tape.letters() == []
+
+
+@pytest.mark.parametrize("trusts", [False, True], ids=["the bucket", "notifications"])
+@pytest.mark.parametrize("is_versioned_first", [True, False], ids=["a version", "an object of before"])
+async def test_an_undelete_is_told_as_stored(ingest, trusts, is_versioned_first):
+    ingest.versioned(trusts=trusts, now=is_versioned_first)
+    stored = await ingest.put("a")
+    ingest.versioned(trusts=trusts)
+    await ingest.wired.deliver(lane(stored))
+    await ingest.wired.deliver(lane(await ingest.delete("a")))
+    back = await ingest.undelete("a")
+    for topic in (MINIO_LIVE, MINIO_SAFE):
+        await ingest.wired.deliver(lane(back, topic=topic))
+    assert [change for change, _ in versions_told(ingest)] == ["stored", "removed", "stored"]
+    assert ingest.memory.known["inbox", "a"].state == "stored"
+    assert ingest.tape.letters() == []
+
+
+async def test_an_undelete_whose_marker_was_never_told_changes_nothing(ingest):
+    ingest.versioned()
+    await ingest.wired.deliver(lane(await ingest.put("a")))
+    await ingest.delete("a")
+    await ingest.wired.deliver(lane(await ingest.undelete("a")))
+    assert [change for change, _ in versions_told(ingest)] == ["stored"]
+    assert ingest.tape.letters() == []
+
+
+async def test_the_removal_of_an_old_version_says_so_and_leaves_the_current_one(ingest):
+    ingest.versioned()
+    first, second = await ingest.put("a", b"1"), await ingest.put("a", b"22")
+    await ingest.wired.deliver(lane(first), lane(second))
+    gone = await ingest.delete("a", version_id=version_of(first))
+    for topic in (MINIO_LIVE, MINIO_SAFE):
+        await ingest.wired.deliver(lane(gone, topic=topic))
+    assert versions_told(ingest)[2:] == [("removed", version_of(first))]
+    assert ingest.memory.known["inbox", "a"].version_id == version_of(second)
+
+
+@pytest.mark.parametrize("name", ["s3:ObjectRemoved:Delete", "s3:ObjectRemoved:NoOP"])
+async def test_a_removal_of_what_never_was_is_no_fact(ingest, name):
+    never = ingest.notice(name, "inbox", "never")
+    for topic in (MINIO_LIVE, MINIO_SAFE):
+        await ingest.wired.deliver(lane(never, topic=topic))
+    assert (told(ingest), ingest.tape.letters()) == ([], [])
+    assert not ingest.memory.known["inbox", "never"].announced
+    await ingest.wired.deliver(lane(await ingest.put("never")))
+    assert told(ingest) == [("stored", "never")]
+
+
+async def test_a_removal_that_overtook_what_it_removed_is_told_after_all(ingest):
+    stored = await ingest.put("brief")
+    await ingest.wired.deliver(lane(await ingest.delete("brief")))
+    assert told(ingest) == []
+    await ingest.wired.deliver(lane(stored))
+    assert told(ingest) == [("removed", "brief")]
+    assert ingest.tape.letters() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["s3:Replication:OperationCompletedReplication", "s3:ObjectTransition:Complete", "s3:ObjectRemoved:NoOP"],
+)
+async def test_an_event_that_says_neither_is_a_reason_to_look(ingest, name):
+    ingest.versioned()
+    replica = await ingest.put("a")
+    await ingest.wired.deliver(lane(ingest.notice(name, "inbox", "a")))
+    assert versions_told(ingest) == [("stored", version_of(replica))]
+    await ingest.wired.deliver(lane(replica))
+    assert versions_told(ingest) == [("stored", version_of(replica))]
+
+
+async def test_what_went_without_a_notification_has_its_folder_swept(ingest):
+    keys = ["run/1", "run/2", "other"]
+    await ingest.wired.deliver(*[lane(await ingest.put(key)) for key in keys])
+    for key in keys:
+        await ingest.delete(key)
+    await ingest.wired.deliver(lane(ingest.notice("s3:ObjectRemoved:NoOP", "inbox", "run/1")))
+    assert told(ingest)[3:] == [("removed", "run/1")]
+    await ingest.work()
+    assert told(ingest)[4:] == [("removed", "run/2")]
+
+
+async def test_a_sweep_compares_versions(ingest):
+    ingest.versioned()
+    first, second = await ingest.put("a", b"1"), await ingest.put("a", b"1")
+    await ingest.wired.deliver(lane(first), lane(second))
+    await ingest.delete("a", version_id=version_of(second))
+    await ingest.sweep("inbox")
+    assert versions_told(ingest)[-1] == ("stored", version_of(first))
+    await ingest.sweep("inbox")
+    assert [one.missed for one in ingest.tape.events(SweepCompleted)] == [1, 0]

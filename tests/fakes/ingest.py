@@ -2,13 +2,13 @@
 
 import json
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import quote_plus
 
 from services.ingest import handlers
 from services.ingest.adapters.bucket import Bucket
-from services.ingest.core.decisions import Known, place_of
+from services.ingest.core.decisions import order, place_of
 from services.ingest.settings import IngestSettings
 from services.ingest.workers import Doubts, Sweeper
 from shared.events import SweepRequested
@@ -47,10 +47,8 @@ class FakeMemory:
                 self.known[place] = state
         for late in outcome.adopted:
             mine = self.known[place_of(late)]
-            if mine.sequencer is None:
-                self.known[place_of(late)] = Known(
-                    mine.state, mine.version_id, mine.etag, late.sequencer, mine.revision, mine.correlation_id
-                )
+            if order(mine.sequencer or "") < order(late.sequencer):
+                self.known[place_of(late)] = replace(mine, sequencer=late.sequencer)
 
     async def known_between(self, bucket, prefix, *, after, upto, limit):
         keys = sorted(
@@ -93,7 +91,7 @@ class Ingest:
         self.wired: Wired = wire(self.settings, handlers.router)
         bucket = Bucket(self.store, in_flight=8)
         self.queue = MemoryQueue("sweep")
-        self.merger = handlers.Merger(self.memory, bucket, self.wired.bus, self.settings)
+        self.merger = handlers.Merger(self.memory, bucket, self.wired.bus, self.queue, self.settings)
         self.sweeper = Sweeper(self.memory, bucket, self.wired.bus, self.queue, self.settings)
         self.doubts = Doubts(self.memory, self.merger, self.wired.bus)
         handlers.router.provided.update(merger=self.merger, sweeps=self.queue, settings=self.settings)
@@ -107,13 +105,28 @@ class Ingest:
         info = await self.store.put(ObjectRef(bucket, key), body, **upload)
         return self.notice("s3:ObjectCreated:Put", bucket, key, info)
 
-    async def delete(self, key, *, bucket="inbox"):
-        await self.store.delete(ObjectRef(bucket, key))
-        return self.notice("s3:ObjectRemoved:Delete", bucket, key)
+    def versioned(self, *, now=True, trusts=False):
+        """Let the bucket keep versions from now on, and ingest look at all it holds or trust notifications."""
+        self.store._versioned = now
+        self.merger.bucket._describe = not trusts
 
-    def notice(self, name, bucket, key, info=None):
+    async def delete(self, key, *, bucket="inbox", version_id=None):
+        """Remove an object or a version; return its notification."""
+        await self.store.delete(ObjectRef(bucket, key, version_id))
+        if version_id is not None:
+            return self.notice("s3:ObjectRemoved:Delete", bucket, key, version_id=version_id)
+        made = "DeleteMarkerCreated" if self.store._versioned else "Delete"
+        return self.notice(f"s3:ObjectRemoved:{made}", bucket, key)
+
+    async def undelete(self, key, *, bucket="inbox"):
+        """Remove a delete marker; return its notification, which MinIO names as that of its creation."""
+        assert self.store._buckets[bucket][key].pop() is None
+        return self.notice("s3:ObjectRemoved:DeleteMarkerCreated", bucket, key, version_id="a-marker")
+
+    def notice(self, name, bucket, key, info=None, *, version_id=None):
         self.events += 1
         described = {"key": quote_plus(key), "sequencer": f"18EA0C15{self.events:08X}"}
+        described |= {"versionId": version_id} if version_id else {}
         if info is not None:
             named = {f"X-Amz-Meta-{name}": value for name, value in info.metadata.items()}
             described |= {"size": info.size, "eTag": info.etag, "userMetadata": named}
@@ -128,6 +141,10 @@ class Ingest:
         """Request a sweep on the bus and do it."""
         event = SweepRequested(sweep_id=f"sweep-{len(self.memory.sweeps)}", buckets=buckets)
         await self.wired.broker.publish(event, SweepRequested.topic.name)
+        await self.work()
+
+    async def work(self):
+        """Do the sweeps that wait."""
         for item in await self.queue.claim("worker", 10):
             await self.sweeper.sweep(Lease(item))
             await self.queue.complete(item)

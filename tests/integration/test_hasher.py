@@ -76,22 +76,29 @@ def test_the_same_bytes_again_are_not_read_again(world):
 
 
 @pytest.fixture
-def may_delete(stack):
-    with with_switches(stack, hasher_delete_after=True):
+def may_delete(world):
+    with with_switches(world.stack, hasher_delete_after=True, hasher_delete_prefixes=(f"{world.prefix}uploads/",)):
         yield
 
 
 @pytest.mark.usefixtures("may_delete")
-def test_an_object_may_go_once_it_is_hashed(world):
-    world.serve("hasher", hasher_delete_after=True)
+def test_an_upload_of_the_digest_api_may_go_once_it_is_hashed_and_nothing_else(world):
+    world.serve("hasher", hasher_delete_after=True, hasher_delete_prefixes=f"{world.prefix}uploads/")
     body = b"bytes"
-    world.put("one", body)
-    assert digests(world.hashed("one")) == digests_of(body)
-    until(lambda: world.told("one")["state"] == "removed", 30, lambda: world.told("one"))
+    others = [("inbox", "files/one"), ("inbox", "uploads2/one"), ("src-data", "uploads/one"), ("jobs", "set/1")]
+    for bucket, name in others:
+        world.put(name, body, bucket=bucket)
+    world.put("uploads/one", body)
+    assert digests(world.hashed("uploads/one")) == digests_of(body)
+    until(lambda: world.told("uploads/one")["state"] == "removed", 30, lambda: world.told("uploads/one"))
     with pytest.raises(SAYS_NO):
-        world.s3.head_object(Bucket="inbox", Key=world.prefix + "one")
+        world.s3.head_object(Bucket="inbox", Key=f"{world.prefix}uploads/one")
+    for bucket, name in others:
+        assert digests(world.hashed(name, bucket=bucket)) == digests_of(body)
     until(lambda: not any(world.kafka.lag({"hasher": [OBJECTS_CHANGED.name]}).values()), 30, "lag")
-    assert digests(world.hashed("one")) == digests_of(body)
+    assert digests(world.hashed("uploads/one")) == digests_of(body)
+    for bucket, name in others:
+        world.s3.head_object(Bucket=bucket, Key=world.prefix + name)
 
 
 def test_a_delay_shows_what_waiting_looks_like(world):

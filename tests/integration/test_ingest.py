@@ -182,3 +182,118 @@ def test_facts_are_cloud_events_with_one_correlation_id_all_the_way(world):
         assert fact.header("ce_time")
         assert fact.header("content-type") == "application/json"
         assert fact.header("traceparent").split("-")[1] == changed.body["correlation_id"]
+
+
+@pytest.fixture
+def versions(world):
+    """A bucket that keeps versions."""
+    bucket = "runs"
+    world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    yield bucket
+    world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+
+
+def no_letters(world):
+    drained(world)
+    mine = world.prefix.encode()
+    return not [one for one in world.kafka.read(f"{MINIO_LIVE.name}.ingest.dlq") if mine in (one.key or b"")]
+
+
+def is_version(world, bucket, name, version_id):
+    """Whether all views show this version of an object."""
+    told, digest = world.told(name, bucket=bucket), world.digest(name, bucket=bucket)
+    return (
+        (told["state"], told["version_id"]) == ("stored", version_id)
+        and digest is not None
+        and (digest["status"], digest["version_id"], digest["etag"]) == ("succeeded", version_id, told["etag"])
+    )
+
+
+def test_a_version_that_is_current_again_is_in_every_view(world, versions):
+    first, batch = {}, []
+    for name in ("one", "several"):
+        first[name] = world.put(name, b"first", bucket=versions)["VersionId"]
+        second = world.put(name, b"second", bucket=versions)["VersionId"]
+        until(lambda name=name, second=second: is_version(world, versions, name, second), 30, "the second version")
+        batch.append({"Key": world.prefix + name, "VersionId": second})
+    world.delete("one", bucket=versions, VersionId=batch[0]["VersionId"])
+    world.s3.delete_objects(Bucket=versions, Delete={"Objects": batch[1:]})
+    for name, version_id in first.items():
+        until(
+            lambda name=name, version_id=version_id: is_version(world, versions, name, version_id),
+            30,
+            lambda name=name: (world.told(name, bucket=versions), world.digest(name, bucket=versions)),
+        )
+    assert no_letters(world)
+
+
+def test_an_undelete_is_in_every_view(world, versions):
+    stored = world.put("one", bucket=versions)["VersionId"]
+    world.hashed("one", bucket=versions)
+    marker = world.delete("one", bucket=versions)["VersionId"]
+    until(lambda: world.told("one", bucket=versions)["state"] == "removed", 30, "the removal")
+    world.delete("one", bucket=versions, VersionId=marker)
+    until(lambda: is_version(world, versions, "one", stored), 30, lambda: world.told("one", bucket=versions))
+    assert no_letters(world)
+
+
+def test_an_object_of_before_versions_is_undeleted_too(world):
+    bucket = "src-data"
+    world.put("old", bucket=bucket)
+    world.hashed("old", bucket=bucket)
+    world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    try:
+        marker = world.delete("old", bucket=bucket)["VersionId"]
+        until(lambda: world.told("old", bucket=bucket)["state"] == "removed", 30, "the removal")
+        world.delete("old", bucket=bucket, VersionId=marker)
+        until(lambda: is_version(world, bucket, "old", None), 30, lambda: world.told("old", bucket=bucket))
+        assert no_letters(world)
+    finally:
+        world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+
+
+def test_a_removal_of_what_never_was_is_no_fact(world, versions):
+    for bucket in ("inbox", versions):
+        world.delete("never", bucket=bucket)
+        world.s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": f"{world.prefix}never too"}]})
+    assert no_letters(world)
+    assert not world.facts(OBJECTS_CHANGED.name, bucket="inbox")
+    assert world.told("never") is None
+    assert world.told("never too") is None
+
+
+def test_what_went_by_force_is_found_with_its_folder(world):
+    for name in ("run/1", "run/2"):
+        world.put(name)
+        world.hashed(name)
+    force(world, "run/")
+    world.delete("run/1")  # MinIO tells that there was nothing to remove
+    for name in ("run/1", "run/2"):
+        until(lambda name=name: world.told(name)["state"] == "removed", 60, lambda name=name: world.told(name))
+    assert no_letters(world)
+
+
+def force(world, folder):
+    """Remove a folder as `mc rm --recursive --force` does with a prefix: MinIO tells nobody."""
+
+    def add_header(request, **_):
+        request.headers["x-minio-force-delete"] = "true"
+
+    events = world.s3.meta.events
+    events.register("before-sign.s3.DeleteObject", add_header)
+    try:
+        world.delete(folder)
+    finally:
+        events.unregister("before-sign.s3.DeleteObject", add_header)
+
+
+def test_a_sweep_compares_versions(world, versions):
+    first = world.put("one", b"same", bucket=versions)["VersionId"]
+    second = world.put("one", b"same", bucket=versions)["VersionId"]
+    until(lambda: is_version(world, versions, "one", second), 30, "the second version")
+    drained(world)
+    with world.without("ingest"), rules_removed(world, versions):
+        world.delete("one", bucket=versions, VersionId=second)
+    assert world.sweep()["missed"] == 1
+    until(lambda: is_version(world, versions, "one", first), 30, lambda: world.told("one", bucket=versions))
+    assert world.sweep()["missed"] == 0

@@ -169,10 +169,13 @@ def test_a_user_may_do_what_its_service_does_and_nothing_else(bench, service):
     assert bench.allowed(service) == ALLOWED[service]
 
 
-def test_deletes_come_with_delete_after_and_go_with_it(stack, bench):
-    deletes = {f"delete {bucket}" for bucket in ("inbox", "src-data")}
+def test_deletes_of_uploads_alone_come_with_delete_after_and_go_with_it(stack, bench):
     with with_switches(stack, hasher_delete_after=True):
-        assert bench.allowed("hasher") == ALLOWED["hasher"] | deletes
+        assert bench.allowed("hasher") == ALLOWED["hasher"]
+        bench.key = f"uploads/{bench.key}"
+        for bucket in bench.buckets:
+            bench.root.put_object(Bucket=bucket, Key=bench.key, Body=b"abc")
+        assert bench.allowed("hasher") == ALLOWED["hasher"] | {"delete inbox"}
     assert bench.allowed("hasher") == ALLOWED["hasher"]
 
 

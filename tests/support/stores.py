@@ -10,7 +10,7 @@ from tests.support.topics import run
 
 
 @contextmanager
-def with_switches(stack: Stack, **switches: bool) -> Iterator[None]:
+def with_switches(stack: Stack, **switches: object) -> Iterator[None]:
     """Give the services' S3 users, for a while, what they need with these settings on."""
     settings = load(stack.env)
     run(ensure_users(settings.model_copy(update=switches), settings.user_secrets))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.core.decisions import Known, Truth, Verdict, after, decide, is_told, judge, order, replaces
+from services.ingest.core.decisions import Known, Truth, Verdict, after, decide, is_told, judge, order
 from shared.events import ObjectChanged
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -94,7 +94,7 @@ def test_memory_alone_tells_only_what_was_told(mine, notice, verdict):
         (None, stored(), truth(), Verdict.NEWS),
         (None, stored("A"), truth("B"), Verdict.NEWS),
         (None, stored(), None, Verdict.DOUBTFUL),
-        (None, removed(), None, Verdict.NEWS),
+        (None, removed(), None, Verdict.ABSENT),
         (known(), stored("B", "6"), truth("B"), Verdict.NEWS),
         (known(), stored("B", "4"), truth("A"), Verdict.STALE),
         (known(), stored("B", "4"), truth("B"), Verdict.NEWS),
@@ -103,6 +103,7 @@ def test_memory_alone_tells_only_what_was_told(mine, notice, verdict):
         (known(), removed("4"), None, Verdict.NEWS),
         (known(), removed("6"), truth(at=NOW.replace(microsecond=0)), Verdict.STALE),
         (known(), removed("6"), truth(at=NOW - timedelta(seconds=2)), Verdict.FALSE),
+        (known("removed", None, "6"), removed("7"), None, Verdict.ADOPT),
         (known("removed", None, "6"), stored(), None, Verdict.STALE),
         (known("removed", None, "6"), stored(), truth(), Verdict.NEWS),
         (known(version="v2"), stored("A", "4", "v1"), truth(version="v2"), Verdict.STALE),
@@ -111,20 +112,6 @@ def test_memory_alone_tells_only_what_was_told(mine, notice, verdict):
 )
 def test_the_bucket_settles_what_memory_does_not(mine, notice, there, verdict):
     assert decide(mine, notice, there) is verdict
-
-
-@pytest.mark.parametrize(
-    ("mine", "notice", "does"),
-    [
-        (None, removed(version="v1"), True),
-        (known(version="v2"), removed(version="v1"), False),
-        (known(version="v2"), removed(version="v2"), True),
-        (known(version="v2"), removed(), True),
-        (known(version="v2"), stored(version="v1"), True),
-    ],
-)
-def test_removing_an_old_version_leaves_its_key_as_it_is(mine, notice, does):
-    assert replaces(mine, notice) is does
 
 
 @pytest.mark.parametrize("sequencer", [None, "4", "5"])

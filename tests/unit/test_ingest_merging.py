@@ -4,7 +4,7 @@ A model: a bucket with a history, two lanes that bring each event at any time, i
 in between, and crashes between telling and remembering.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, settings
@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from services.ingest.core import decisions, sweeps
 from services.ingest.core.decisions import Known, Outcome, Truth
+from services.ingest.core.notices import Hint, Notice
 from services.ingest.core.sweeps import Listed
 from shared.events import ObjectChanged
 
@@ -28,52 +29,73 @@ class Stored:
     version: str | None
     at: datetime
 
-    @property
-    def truth(self) -> Truth:
-        return Truth(self.etag, self.at.replace(microsecond=0), self.version)
+    def truth(self, *, described: bool) -> Truth:
+        return Truth(self.etag, self.at.replace(microsecond=0), self.version, size=1 if described else None)
+
+
+@dataclass
+class Marker:
+    version: str
 
 
 @dataclass
 class ModelBucket:
-    """A bucket, with versions or without, and the events of its history."""
+    """A bucket, with versions or without, and the events of its history; of each key the newest version comes last."""
 
     versioned: bool
-    current: dict[str, Stored] = field(default_factory=dict)
-    old: dict[tuple[str, str], Stored] = field(default_factory=dict)
+    versions: dict[str, list[Stored | Marker]] = field(default_factory=lambda: {key: [] for key in KEYS})
     events: list[ObjectChanged] = field(default_factory=list)
 
     @property
     def now(self) -> datetime:
         return START + TICK * len(self.events)
 
+    @property
+    def current(self) -> dict[str, Stored]:
+        newest = {key: versions[-1] for key, versions in self.versions.items() if versions}
+        return {key: one for key, one in newest.items() if isinstance(one, Stored)}
+
     def put(self, key: str, content: str) -> None:
-        self._shelve(key)
         version = f"v{len(self.events)}" if self.versioned else None
-        self.current[key] = Stored(content, version, self.now)
+        self._add(key, Stored(content, version, self.now))
         self._tell("stored", key, version, content)
 
     def delete(self, key: str) -> None:
-        self._shelve(key)
-        self.current.pop(key, None)
-        self._tell("removed", key, None, None)
+        if self.versioned:
+            self._add(key, Marker(f"m{len(self.events)}"))
+            self._tell("removed", key, None, None, hint="look")
+        else:
+            self.versions[key].clear()
+            self._tell("removed", key, None, None)
 
-    def purge(self, key: str, version: str) -> None:
-        del self.old[key, version]
-        self._tell("removed", key, version, None)
+    def delete_nothing(self, key: str) -> None:
+        self._tell("removed", key, None, None, hint="nothing removed")
 
-    def truth(self, key: str, version: str | None) -> Truth | None:
-        here = self.current.get(key)
-        if version is not None and (here is None or here.version != version):
-            here = self.old.get((key, version))
-        return here.truth if here else None
+    def purge(self, key: str, at: int) -> None:
+        """Remove a version, or a delete marker, for good."""
+        gone = self.versions[key].pop(at)
+        if isinstance(gone, Stored):
+            self._tell("removed", key, gone.version, None)
+        else:
+            self._tell("removed", key, None, None, hint="look")
 
-    def _shelve(self, key: str) -> None:
-        if self.versioned and (before := self.current.get(key)) is not None:
-            self.old[key, before.version] = before
+    def truth(self, key: str, version: str | None, *, described: bool) -> Truth | None:
+        if version is None:
+            here = self.current.get(key)
+        else:
+            kept = [one for one in self.versions[key] if isinstance(one, Stored)]
+            here = next((one for one in kept if one.version == version), None)
+        return here.truth(described=described) if here else None
 
-    def _tell(self, change: str, key: str, version: str | None, etag: str | None) -> None:
+    def _add(self, key: str, version: Stored | Marker) -> None:
+        if not self.versioned:
+            self.versions[key].clear()
+        self.versions[key].append(version)
+
+    def _tell(self, change: str, key: str, version: str | None, etag: str | None, hint: Hint | None = None) -> None:
         self.events.append(
-            ObjectChanged(
+            Notice(
+                hint=hint,
                 change=change,
                 bucket=BUCKET,
                 key=key,
@@ -91,6 +113,7 @@ class Merging(RuleBasedStateMachine):
     """Ingest's core around a model bucket; `known` is Postgres, `facts` the topic."""
 
     versioned = False
+    described = True
 
     @initialize()
     def begin(self) -> None:
@@ -110,10 +133,17 @@ class Merging(RuleBasedStateMachine):
         if key in self.bucket.current:
             self.bucket.delete(key)
 
-    @precondition(lambda self: self.bucket.old)
+    @rule(key=st.sampled_from(KEYS))
+    def delete_nothing(self, key: str) -> None:
+        if not self.bucket.versions[key]:
+            self.bucket.delete_nothing(key)
+
+    @precondition(lambda self: self.versioned and any(self.bucket.versions.values()))
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
-        self.bucket.purge(*data.draw(st.sampled_from(sorted(self.bucket.old))))
+        """A version goes for good, the current one or another, or a delete marker: then an older one is current."""
+        every = [(key, at) for key in KEYS for at in range(len(self.bucket.versions[key]))]
+        self.bucket.purge(*data.draw(st.sampled_from(every)))
 
     @precondition(lambda self: self.bucket.events)
     @rule(data=st.data(), crash=st.booleans())
@@ -139,7 +169,10 @@ class Merging(RuleBasedStateMachine):
 
     @rule(crash=st.booleans())
     def sweep(self, *, crash: bool) -> None:
-        listed = {key: Listed(key, one.etag, 1, one.at) for key, one in self.bucket.current.items()}
+        listed = {
+            key: Listed(key, one.etag, 1, one.at, version_id=one.version, has_version=self.versioned)
+            for key, one in self.bucket.current.items()
+        }
         mine = {key: state for (_, key), state in self.known.items()}
         missed = sweeps.missed(listed, mine, settled_before=datetime.max.replace(tzinfo=UTC))
         found = [self._found(key) for key in missed]
@@ -165,11 +198,13 @@ class Merging(RuleBasedStateMachine):
         here = self.bucket.current.get(key)
         truth = ("stored", here.etag, here.version) if here else ("removed", None, None)
         known = self.known[BUCKET, key]
-        told = max(
-            (one for one in self.facts if one.key == key and self._is_current(one)), key=lambda one: one.revision
-        )
         assert (known.state, known.etag, known.version_id) == truth
-        assert (told.change, told.etag, told.version_id) == truth
+        facts = [one for one in self.facts if one.key == key and self._is_current(one)]
+        if known.announced:
+            told = max(facts, key=lambda one: one.revision)
+            assert (told.change, told.etag, told.version_id) == truth
+        else:
+            assert not facts
 
     def _is_current(self, fact: ObjectChanged) -> bool:
         return fact.change == "stored" or fact.version_id is None
@@ -195,11 +230,22 @@ class Merging(RuleBasedStateMachine):
         """As the service does: ask the bucket about what memory does not settle, judge, tell."""
         self.clock += 10
         asked = [one for one in notices if decisions.is_told(self.known.get((BUCKET, one.key)), one) is None]
-        truths = {one: self.bucket.truth(*one[1:]) for one in map(decisions.version_of, asked)}
-        outcome = decisions.judge(notices, self.known, truths, clock=self.clock)
+        outcome = decisions.judge(notices, self.known, self._truths(asked), clock=self.clock)
         assert not outcome.false, "a genuine removal would be called forged"
         self.facts += outcome.facts
         return outcome
+
+    def _truths(self, notices: list[ObjectChanged]) -> dict[decisions.Version, Truth | None]:
+        """As the bucket's adapter does: what a removal asks about is always described."""
+        truths = {}
+        for one in sorted(notices, key=lambda one: one.change == "removed"):
+            described = self.described or one.change == "removed"
+            truths[decisions.current_of(one)] = self.bucket.truth(one.key, None, described=described)
+        for one in notices:
+            if one.version_id is not None and (self.described or one.change == "removed"):
+                own = self.bucket.truth(one.key, one.version_id, described=one.change == "stored")
+                truths[BUCKET, one.key, one.version_id] = own
+        return truths
 
     def _remember(self, outcome: Outcome) -> None:
         """As Postgres does: an older revision never replaces a newer one, a late sequencer only fills a gap."""
@@ -208,17 +254,21 @@ class Merging(RuleBasedStateMachine):
                 self.known[place] = state
         for late in outcome.adopted:
             place = decisions.place_of(late)
-            if self.known[place].sequencer is None:
-                mine = self.known[place]
-                self.known[place] = Known(
-                    mine.state, mine.version_id, mine.etag, late.sequencer, mine.revision, mine.correlation_id
-                )
+            mine = self.known[place]
+            if decisions.order(mine.sequencer or "") < decisions.order(late.sequencer or ""):
+                self.known[place] = replace(mine, sequencer=late.sequencer)
 
 
 class MergingVersions(Merging):
     """The same with versions: overwritten ones stay readable, and may be purged."""
 
     versioned = True
+
+
+class MergingTrusted(MergingVersions):
+    """The same where notifications are trusted, so that the bucket describes only what it has to."""
+
+    described = False
 
 
 _often = settings(
@@ -228,3 +278,5 @@ TestMerging = Merging.TestCase
 TestMerging.settings = _often
 TestMergingVersions = MergingVersions.TestCase
 TestMergingVersions.settings = _often
+TestMergingTrusted = MergingTrusted.TestCase
+TestMergingTrusted.settings = _often

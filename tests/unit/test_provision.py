@@ -1,3 +1,5 @@
+import pytest
+
 from services.cli.settings import CliSettings
 from shared.provision.buckets import EVENTS, LANES, lacking, merged
 from shared.provision.policies import POLICIES, policy
@@ -63,23 +65,32 @@ def actions(service: str, **switches: object) -> dict[str, set[str]]:
 
 def test_ingest_reads_its_inputs_and_keeps_rules():
     assert actions("ingest") == {
-        "arn:aws:s3:::in": {"s3:ListBucket", "s3:GetBucketNotification", "s3:PutBucketNotification"},
+        "arn:aws:s3:::in": {
+            "s3:ListBucket",
+            "s3:GetBucketNotification",
+            "s3:PutBucketNotification",
+            "s3:GetBucketVersioning",
+            "s3:ListBucketVersions",
+        },
         "arn:aws:s3:::in/*": {"s3:GetObject", "s3:GetObjectVersion"},
     }
 
 
-def test_hasher_reads_its_inputs_and_removes_them_where_it_is_set_to():
+def test_hasher_reads_its_inputs_and_removes_uploads_where_it_is_set_to():
     read = {"s3:GetObject", "s3:GetObjectVersion"}
     assert actions("hasher") == {"arn:aws:s3:::in": {"s3:ListBucket"}, "arn:aws:s3:::in/*": read}
-    assert actions("hasher", hasher_delete_after=True) == {
-        "arn:aws:s3:::in": {"s3:ListBucket"},
-        "arn:aws:s3:::in/*": {
-            "s3:GetObject",
-            "s3:GetObjectVersion",
-            "s3:DeleteObject",
-            "s3:DeleteObjectVersion",
-        },
-    }
+    always = {"arn:aws:s3:::in": {"s3:ListBucket"}, "arn:aws:s3:::in/*": read}
+    delete = {"s3:DeleteObject", "s3:DeleteObjectVersion"}
+    assert actions("hasher", hasher_delete_after=True) == {**always, "arn:aws:s3:::inbox/uploads/*": delete}
+    folders = {"hasher_delete_prefixes": ("a/", "b/c/"), "upload_bucket": "in"}
+    deletes = {"arn:aws:s3:::in/a/*": delete, "arn:aws:s3:::in/b/c/*": delete}
+    assert actions("hasher", hasher_delete_after=True, **folders) == {**always, **deletes}
+
+
+@pytest.mark.parametrize("folder", ["", "uploads", "/uploads/", "*/", "up?/", "${aws:username}/"])
+def test_what_may_be_deleted_is_a_folder(folder):
+    with pytest.raises(ValueError, match="is no folder"):
+        CliSettings(hasher_delete_prefixes=(folder,))
 
 
 def test_etl_reads_its_inputs_and_writes_its_tables_and_its_seeds_where_it_is_set_to(tmp_path):

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from services.ingest.core.decisions import Truth, Version, version_of
+from services.ingest.core.decisions import Truth, Version, current_of, removed_version_of
 from services.ingest.core.sweeps import Listed
 from shared.errors import Kind, Outage, kind_of, one_line
 from shared.events import ObjectChanged, stable_id
@@ -49,39 +49,46 @@ class Bucket:
         await self._store.check()
 
     async def truths(self, notices: Iterable[ObjectChanged]) -> dict[Version, Truth | Stuck | None]:
-        """Return what the bucket holds now where the notices happened; None for what is not there."""
-        asked = {version_of(one): one for one in notices}
+        """Return what the bucket holds now where the notices happened; None for what is not there.
+
+        What a removal asks about is always described: another version may be current again.
+        """
+        notices = tuple(notices)
+        asked = {current_of(one): one for one in notices}
         found: dict[Version, Truth | Stuck | None] = {}
         for bucket, keys in _listable(asked).items():
             if len(keys) >= LISTING_PAYS:
                 found.update(await self._listed(bucket, sorted(keys)))
-        found |= await self._looked(one for one in asked if one not in found)
-        return found | (await self._older_versions(notices, found) if self._describe else {})
+        found |= await self._looked((one for one in asked if one not in found), describe=self._describe)
+        named = {one for one in map(removed_version_of, notices) if one is not None}
+        found |= await self._looked(named, describe=False)
+        return found | await self._described(notices, found)
 
-    async def _looked(self, versions: Iterable[Version]) -> dict[Version, Truth | Stuck | None]:
+    async def _looked(self, versions: Iterable[Version], *, describe: bool) -> dict[Version, Truth | Stuck | None]:
         asked = list(versions)
         infos = await asyncio.gather(*(self._look(ObjectRef(*one)) for one in asked))
         return {
-            one: self._truth(info) if isinstance(info, ObjectInfo) else info
+            one: _truth(info, describe=describe) if isinstance(info, ObjectInfo) else info
             for one, info in zip(asked, infos, strict=True)
         }
 
-    async def _older_versions(
+    async def _described(
         self, notices: Iterable[ObjectChanged], found: Mapping[Version, Truth | Stuck | None]
     ) -> dict[Version, Truth | Stuck | None]:
-        """Look at the versions that were announced as stored and are not the current ones."""
-        asked = {
-            (one.bucket, one.key, one.version_id)
-            for one in notices
-            if one.change == "stored" and one.version_id and not _is_version(found[version_of(one)], one.version_id)
-        }
-        return await self._looked(asked)
-
-    def _truth(self, info: ObjectInfo) -> Truth:
-        plain = Truth(info.etag, info.last_modified.replace(microsecond=0), info.ref.version_id)
-        if not self._describe:
-            return plain
-        return replace(plain, size=info.size, content_type=info.content_type, metadata=dict(info.metadata))
+        """Look again at what has to be described and is not: older versions, and what is current after a removal."""
+        asked = set()
+        for one in notices:
+            current = found[current_of(one)]
+            if one.change == "removed" and isinstance(current, Truth) and not current.is_described:
+                asked.add(current_of(one))
+            if (
+                one.change == "stored"
+                and one.version_id
+                and self._describe
+                and not _is_version(current, one.version_id)
+            ):
+                asked.add((one.bucket, one.key, one.version_id))
+        return await self._looked(asked, describe=True)
 
     async def _listed(self, bucket: str, keys: list[str]) -> dict[Version, Truth | Stuck | None]:
         """Answer what a listing answers cheaper: pages from the first key on, while they hold what was asked.
@@ -104,7 +111,8 @@ class Bucket:
                     hits = [info for info in page if info.ref.key in wanted]
                     if self._describe and not all(info.is_described for info in hits):
                         break
-                    found.update({(bucket, one.ref.key, None): self._truth(one) for one in hits})
+                    truths = {one.ref.key: _truth(one, describe=self._describe) for one in hits}
+                    found.update({(bucket, key, None): truth for key, truth in truths.items()})
                     if len(hits) < LISTING_PAYS or page[-1].ref.key >= keys[-1]:
                         break
         return found
@@ -115,10 +123,15 @@ class Bucket:
         return [_found(info) for info in infos if isinstance(info, ObjectInfo)]
 
     async def pages(self, bucket: str, prefix: str) -> AsyncIterator[dict[str, Listed]]:
-        """List a bucket page by page, keys in order."""
-        async for page in self._store.list(bucket, prefix=prefix, described=True):
+        """List what is current in a bucket page by page, keys in order; with versions where it keeps them."""
+        has_versions = await self._store.has_versions(bucket)
+        if has_versions:
+            pages = self._store.list_versions(bucket, prefix=prefix)
+        else:
+            pages = self._store.list(bucket, prefix=prefix, described=True)
+        async for page in pages:
             if page:
-                yield {one.ref.key: _listing(one) for one in page}
+                yield {one.ref.key: _listing(one, has_version=has_versions) for one in page}
 
     async def _look(self, ref: ObjectRef) -> ObjectInfo | Stuck | None:
         async with self._room:
@@ -136,13 +149,21 @@ class Bucket:
                 return Stuck(one_line(error))
 
 
+def _truth(info: ObjectInfo, *, describe: bool) -> Truth:
+    plain = Truth(info.etag, info.last_modified.replace(microsecond=0), info.ref.version_id)
+    if not describe:
+        return plain
+    return replace(plain, size=info.size, content_type=info.content_type, metadata=dict(info.metadata))
+
+
 def _is_version(truth: Truth | Stuck | None, version_id: str) -> bool:
     return isinstance(truth, Truth) and truth.version_id == version_id
 
 
-def _listing(info: ObjectInfo) -> Listed:
+def _listing(info: ObjectInfo, *, has_version: bool) -> Listed:
     described = (info.content_type, dict(info.metadata)) if info.is_described else (None, None)
-    return Listed(info.ref.key, info.etag, info.size, info.last_modified, *described)
+    listed = Listed(info.ref.key, info.etag, info.size, info.last_modified, *described)
+    return replace(listed, version_id=info.ref.version_id, has_version=has_version)
 
 
 def _listable(asked: Mapping[Version, ObjectChanged]) -> dict[str, list[str]]:

@@ -109,6 +109,7 @@ class Memory:
             done.missed,
             done.vanished,
         )
+        await self._pool.execute(_FORGET)
 
 
 def _known(row: asyncpg.Record) -> Known:
@@ -123,13 +124,22 @@ def _known(row: asyncpg.Record) -> Known:
         content_type=row["content_type"],
         metadata=row["metadata"],
         last_modified=row["occurred_at"],
+        announced=row["announced"],
     )
 
 
 def _row(fact: ObjectChanged, state: Known, sweep_id: str | None) -> dict[str, Any]:
     said = fact.model_dump(mode="json", include=_SAID)
-    return said | {"state": fact.change, "sequencer": state.sequencer, "sweep_id": sweep_id}
+    return said | {
+        "state": fact.change,
+        "sequencer": state.sequencer,
+        "sweep_id": sweep_id,
+        "announced": state.announced,
+    }
 
+
+# as `decisions.order` has it
+_ORDER = "rpad(upper({}), 64, '0') COLLATE \"C\""
 
 _SAID = {
     "bucket",
@@ -149,7 +159,7 @@ _RECALL = """
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock, found.*
 FROM (SELECT 1) AS one LEFT JOIN (
     SELECT bucket, key, state, version_id, etag, sequencer, revision, correlation_id, size, content_type, metadata,
-           occurred_at
+           occurred_at, announced
     FROM unnest($1::text[], $2::text[]) AS wanted (bucket, key) JOIN ingest.objects USING (bucket, key)
 ) AS found ON true
 """
@@ -157,11 +167,11 @@ FROM (SELECT 1) AS one LEFT JOIN (
 _REMEMBER = """
 INSERT INTO ingest.objects AS mine (
     bucket, key, state, version_id, etag, size, content_type, metadata, sequencer, revision, seen_by, sweep_id,
-    correlation_id, occurred_at
+    correlation_id, occurred_at, announced
 )
 SELECT
     bucket, key, state, version_id, etag, size, content_type, metadata, sequencer, revision, seen_by, sweep_id,
-    correlation_id, occurred_at
+    correlation_id, occurred_at, announced
 FROM jsonb_populate_recordset(NULL::ingest.objects, $1)
 ON CONFLICT (bucket, key) DO UPDATE SET
     state = excluded.state, version_id = excluded.version_id, etag = excluded.etag, size = excluded.size,
@@ -169,26 +179,38 @@ ON CONFLICT (bucket, key) DO UPDATE SET
     -- a removal tells none: whose the object was is still asked for
     metadata = CASE excluded.state WHEN 'removed' THEN mine.metadata ELSE excluded.metadata END,
     revision = excluded.revision, seen_by = excluded.seen_by, sweep_id = excluded.sweep_id,
-    correlation_id = excluded.correlation_id, occurred_at = excluded.occurred_at, updated_at = clock_timestamp()
+    correlation_id = excluded.correlation_id, occurred_at = excluded.occurred_at, announced = excluded.announced,
+    updated_at = clock_timestamp()
 WHERE mine.revision < excluded.revision
 """
 
-_ADOPT = """
-WITH adopted AS (
-    UPDATE ingest.objects AS mine
-    SET sequencer = late.sequencer, seen_by = late.seen_by, updated_at = clock_timestamp()
+_ADOPT = f"""
+WITH late AS (
+    SELECT DISTINCT ON (bucket, key) *
     FROM jsonb_to_recordset($1) AS late (bucket text, key text, sequencer text, seen_by text)
-    WHERE mine.bucket = late.bucket AND mine.key = late.key AND mine.sequencer IS NULL
-    RETURNING mine.sweep_id
+    ORDER BY bucket, key, {_ORDER.format("sequencer")} DESC
+), adopted AS (
+    UPDATE ingest.objects AS mine
+    SET sequencer = late.sequencer, updated_at = clock_timestamp(),
+        seen_by = CASE WHEN before.sequencer IS NULL THEN late.seen_by ELSE mine.seen_by END
+    FROM late JOIN ingest.objects AS before USING (bucket, key)
+    WHERE mine.bucket = late.bucket AND mine.key = late.key
+        AND (mine.sequencer IS NULL OR {_ORDER.format("mine.sequencer")} < {_ORDER.format("late.sequencer")})
+    RETURNING mine.sweep_id, before.sequencer IS NULL AS was_found
 )
 UPDATE ingest.sweeps AS swept SET late = swept.late + counted.n
-FROM (SELECT sweep_id, count(*) AS n FROM adopted GROUP BY sweep_id) AS counted
+FROM (SELECT sweep_id, count(*) AS n FROM adopted WHERE was_found GROUP BY sweep_id) AS counted
 WHERE swept.sweep_id = counted.sweep_id
-"""
+"""  # noqa: S608 - text of ours
 
 _BETWEEN = """
-SELECT key, state, version_id, etag, sequencer, revision, correlation_id, size, content_type, metadata, occurred_at
+SELECT key, state, version_id, etag, sequencer, revision, correlation_id, size, content_type, metadata, occurred_at,
+       announced
 FROM ingest.objects
 WHERE bucket = $1 AND key > $2 AND ($3::text IS NULL OR key <= $3) AND starts_with(key, $4) AND state = 'stored'
 ORDER BY key LIMIT $5
+"""
+
+_FORGET = """
+DELETE FROM ingest.objects WHERE NOT announced AND updated_at < clock_timestamp() - interval '1 day'
 """

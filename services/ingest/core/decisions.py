@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from services.ingest.core.notices import State
+from services.ingest.core.notices import Notice, State
 from shared.events import ObjectChanged
 
 SEQUENCER_WIDTH = 64
@@ -39,6 +39,8 @@ class Known:
     content_type: str | None = field(default=None, compare=False)
     metadata: Mapping[str, str] | None = field(default=None, compare=False)
     last_modified: datetime | None = field(default=None, compare=False)
+    announced: bool = field(default=True, compare=False)
+    """False for a removal of what was never known: remembered, so that no late copy counts as news, and no fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,12 @@ class Verdict(enum.StrEnum):
 
     NEWS = "news"
     """Publish it and remember it."""
+    RETURNED = "returned"
+    """The bucket holds another version than the known one, which no notice of its own will tell: publish that."""
     ADOPT = "adopt"
-    """A sweep told it already: remember the sequencer only."""
+    """A sweep told it already, or nothing changes: remember the sequencer only."""
+    ABSENT = "absent"
+    """A removal of what was never known: no fact; remember the sequencer only."""
     DUPLICATE = "duplicate"
     """The other lane, or an earlier delivery, told it already."""
     STALE = "stale"
@@ -74,6 +80,8 @@ class Verdict(enum.StrEnum):
 
     Another notice will tell, or nothing.
     """
+    GONE = "gone"
+    """Stored, says the notice, before the removal that was kept back because nothing was known: publish that."""
     FALSE = "false"
     """Removed, says the notice, but it is there and older than the removal."""
 
@@ -83,26 +91,86 @@ def is_told(known: Known | None, notice: ObjectChanged) -> Verdict | None:
     if known is None:
         return None
     if known.sequencer is not None and notice.sequencer is not None:
-        return Verdict.DUPLICATE if order(known.sequencer) == order(notice.sequencer) else None
+        return Verdict.DUPLICATE if _is_repeat(known, notice) else None
     if notice.seen_by == "sweep" and notice.change == "stored":
         return Verdict.DUPLICATE if is_same(known, _truth_of(notice)) else None
-    if (known.state, known.etag, known.version_id) == (notice.change, notice.etag, notice.version_id):
+    if _hint_of(notice) is None and not _differs(notice, known):
         return Verdict.ADOPT if known.sequencer is None and notice.sequencer is not None else Verdict.DUPLICATE
     return None
 
 
+def _is_repeat(known: Known, notice: ObjectChanged) -> bool:
+    """Whether a notice with a sequencer is about what is known; a version is stored only once."""
+    if notice.change == "stored" and notice.version_id is not None and not _differs(notice, known):
+        return True
+    is_same_event = order(known.sequencer or "") == order(notice.sequencer or "")
+    is_other_version = notice.change == "removed" and notice.version_id not in {None, known.version_id}
+    return is_same_event and (known.state == notice.change or is_other_version)
+
+
 def decide(known: Known | None, notice: ObjectChanged, truth: Truth | None) -> Verdict:
-    """Judge a notice that memory alone could not settle."""
-    if notice.change == "stored" and truth is not None and truth.is_described:
+    """Judge a notice that memory alone could not settle by what is current in the bucket."""
+    if notice.change == "removed":
+        return _decide_gone(known, notice) if truth is None else _decide_there(known, notice, truth)
+    if truth is not None and truth.is_described:
         return _decide_described(known, notice, truth)
+    if _is_unannounced(known, notice, truth):
+        return Verdict.GONE
     if known is not None and not _is_newer(notice, known):
         return Verdict.NEWS if _is_true(notice, truth) and _differs(notice, known) else Verdict.STALE
-    if notice.change == "stored":
-        return Verdict.DOUBTFUL if truth is None else Verdict.NEWS
-    if truth is None:
+    return Verdict.DOUBTFUL if truth is None else Verdict.NEWS
+
+
+def _decide_gone(known: Known | None, notice: ObjectChanged) -> Verdict:
+    """Judge a removal under a key that holds nothing."""
+    if known is None:
+        return Verdict.ABSENT
+    if known.state == "stored":
         return Verdict.NEWS
-    recreated = notice.occurred_at is None or truth.last_modified >= notice.occurred_at.replace(microsecond=0)
-    return Verdict.STALE if recreated else Verdict.FALSE
+    return Verdict.ADOPT if _is_newer(notice, known) else Verdict.STALE
+
+
+def _decide_there(known: Known | None, notice: ObjectChanged, truth: Truth) -> Verdict:
+    """Judge a removal under a key that holds something: that was stored since, or an older version is current again.
+
+    Only a removal of the one object of its key can be wrong: that object is there and was before.
+    """
+    since = _is_since(notice, truth)
+    if _is_plain(notice) and truth.version_id is None:
+        return Verdict.STALE if since or (known and not _is_newer(notice, known)) else Verdict.FALSE
+    if _is_known(known, truth):
+        return Verdict.ADOPT if known is not None and _is_newer(notice, known) else Verdict.STALE
+    is_announced = truth.version_id is None and since and truth.last_modified > _second(notice)
+    return Verdict.STALE if is_announced or notice.seen_by == "sweep" else Verdict.RETURNED
+
+
+def _is_unannounced(known: Known | None, notice: ObjectChanged, current: Truth | None) -> bool:
+    """Whether a notice proves that there was something to remove, although no removal was published."""
+    return known is not None and not known.announced and current is None and not _is_newer(notice, known)
+
+
+def _is_plain(notice: ObjectChanged) -> bool:
+    return notice.version_id is None and _hint_of(notice) is None
+
+
+def _hint_of(notice: ObjectChanged) -> str | None:
+    return notice.hint if isinstance(notice, Notice) else None
+
+
+def _second(notice: ObjectChanged) -> datetime:
+    return (notice.occurred_at or _NEVER).replace(microsecond=0)
+
+
+def _is_since(notice: ObjectChanged, truth: Truth) -> bool:
+    """Whether the object may have been stored after the removal."""
+    return notice.occurred_at is None or truth.last_modified >= _second(notice)
+
+
+def _is_known(known: Known | None, truth: Truth) -> bool:
+    """Whether what is current is known; an id names a version for good, what it holds included."""
+    if known is None or truth.version_id is None:
+        return known is not None and is_same(known, truth)
+    return (known.state, known.etag, known.version_id) == ("stored", truth.etag, truth.version_id)
 
 
 def _decide_described(known: Known | None, notice: ObjectChanged, truth: Truth) -> Verdict:
@@ -156,17 +224,8 @@ def _differs(notice: ObjectChanged, known: Known) -> bool:
     return (known.state, known.etag, known.version_id) != (notice.change, notice.etag, notice.version_id)
 
 
-def replaces(known: Known | None, notice: ObjectChanged) -> bool:
-    """Whether the notice is about the current version of its key; removing an old version leaves the key as it is."""
-    if known is None or notice.change == "stored" or notice.version_id is None:
-        return True
-    return known.version_id == notice.version_id
-
-
-def after(known: Known | None, fact: ObjectChanged) -> Known | None:
+def after(known: Known | None, fact: ObjectChanged) -> Known:
     """Return what is known once `fact` is told; the highest sequencer stays, so that no older copy counts as newer."""
-    if not replaces(known, fact):
-        return known
     highest = max((one for one in (known and known.sequencer, fact.sequencer) if one), key=order, default=None)
     return Known(
         fact.change,
@@ -198,9 +257,16 @@ def place_of(notice: ObjectChanged) -> Place:
     return notice.bucket, notice.key
 
 
-def version_of(notice: ObjectChanged) -> Version:
-    """What to ask the bucket about: the version that was removed, else what is current: that is a key's state."""
-    return notice.bucket, notice.key, notice.version_id if notice.change == "removed" else None
+def current_of(notice: ObjectChanged) -> Version:
+    """What to ask the bucket about: what is current is the state of a key, whatever the notice names."""
+    return notice.bucket, notice.key, None
+
+
+def removed_version_of(notice: ObjectChanged) -> Version | None:
+    """Name the version that a removal names, to be asked about as well."""
+    if notice.change == "stored" or notice.version_id is None:
+        return None
+    return notice.bucket, notice.key, notice.version_id
 
 
 @dataclass(slots=True)
@@ -211,6 +277,8 @@ class Outcome:
     states: dict[Place, tuple[ObjectChanged, Known]] = field(default_factory=dict)
     adopted: list[ObjectChanged] = field(default_factory=list)
     doubtful: list[ObjectChanged] = field(default_factory=list)
+    silent: list[ObjectChanged] = field(default_factory=list)
+    """Notices that found an object gone whose removal nobody was told of; its neighbors may be gone too."""
     false: list[ObjectChanged] = field(default_factory=list)
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -233,9 +301,9 @@ def judge(
     removed = {place_of(one): by_age(one) for one in ordered if one.change == "removed"}
     for notice in ordered:
         place, mine = place_of(notice), now.get(place_of(notice))
-        truth = truths.get(version_of(notice))
+        truth = truths.get(current_of(notice))
         if (older := _older_version(notice, truths, truth)) is not None:
-            truth, verdict = older, _verdict_on_older(mine, notice)
+            truth, verdict = older, _verdict_on_older(mine, notice, truth)
         else:
             verdict = is_told(mine, notice) or decide(mine, notice, truth)
         if verdict is Verdict.DOUBTFUL and truth is None and removed.get(place, by_age(notice)) > by_age(notice):
@@ -243,17 +311,56 @@ def judge(
         if verdict is Verdict.DOUBTFUL and truth is not None and last_word:
             verdict = Verdict.NEWS
         outcome.verdicts[notice.seen_by, verdict.value] += 1
-        if verdict is Verdict.NEWS:
+        is_version_gone = truths.get(removed_version_of(notice) or current_of(notice), truth) is None
+        for fact in _facts(verdict, notice, mine, truth, is_version_gone=is_version_gone):
             clock = max(clock, mine.revision if mine else 0) + 1
-            _tell(outcome, now, _as_fact(notice, mine, clock, truth), stands=older is None)
-        elif verdict is Verdict.ADOPT and mine is not None:
-            outcome.adopted.append(notice)
-            now[place] = replace(mine, sequencer=notice.sequencer)
-        elif verdict is Verdict.DOUBTFUL:
-            outcome.doubtful.append(notice)
-        elif verdict is Verdict.FALSE:
-            outcome.false.append(notice)
+            _tell(outcome, now, _as_fact(fact, mine, clock, truth))
+        clock = _note(outcome, now, verdict, notice, clock)
     return outcome
+
+
+def _facts(
+    verdict: Verdict, notice: ObjectChanged, mine: Known | None, truth: Truth | None, *, is_version_gone: bool
+) -> list[ObjectChanged]:
+    """Return what to publish; of a removal, that a version is gone and what is current instead."""
+    if verdict is Verdict.GONE and mine is not None:
+        gone = {"change": "removed", "version_id": None, "etag": None, "size": None, "content_type": None}
+        return [notice.model_copy(update={**gone, "sequencer": mine.sequencer, "occurred_at": mine.last_modified})]
+    if notice.change == "stored":
+        return [notice] if verdict is Verdict.NEWS else []
+    facts = []
+    if _is_loss_of_version(notice, mine) and is_version_gone and verdict is not Verdict.DUPLICATE:
+        is_all = verdict is Verdict.NEWS and mine is not None and mine.version_id == notice.version_id
+        facts += [] if is_all else [notice]
+    if verdict is Verdict.NEWS:
+        facts.append(notice.model_copy(update={"version_id": None}))
+    elif verdict is Verdict.RETURNED and truth is not None:
+        facts.append(notice.model_copy(update={"change": "stored", **_described(truth)}))
+    return facts
+
+
+def _is_loss_of_version(notice: ObjectChanged, mine: Known | None) -> bool:
+    return notice.version_id is not None and mine is not None and mine.announced
+
+
+def _note(outcome: Outcome, now: dict[Place, Known], verdict: Verdict, notice: ObjectChanged, clock: int) -> int:
+    """Add what a verdict leaves behind beside facts; return the clock."""
+    place, mine = place_of(notice), now.get(place_of(notice))
+    if verdict is Verdict.ADOPT and mine is not None:
+        outcome.adopted.append(notice)
+        now[place] = replace(mine, sequencer=notice.sequencer)
+    elif verdict is Verdict.ABSENT:
+        clock += 1
+        absent = notice.model_copy(update={"version_id": None, "metadata": {}, "revision": clock})
+        now[place] = replace(after(None, absent), announced=False)
+        outcome.states[place] = (absent, now[place])
+    elif verdict is Verdict.DOUBTFUL:
+        outcome.doubtful.append(notice)
+    elif verdict is Verdict.FALSE:
+        outcome.false.append(notice)
+    elif verdict is Verdict.NEWS and _hint_of(notice) == "nothing removed":
+        outcome.silent.append(notice)
+    return clock
 
 
 def _older_version(
@@ -268,11 +375,14 @@ def _older_version(
     return own
 
 
-def _verdict_on_older(mine: Known | None, notice: ObjectChanged) -> Verdict:
-    """An older version is published once, as long as nothing newer is known, and never stands for its key."""
-    if mine is not None and not _is_newer(notice, mine):
-        return Verdict.STALE
-    return Verdict.NEWS
+def _verdict_on_older(mine: Known | None, notice: ObjectChanged, current: Truth | None) -> Verdict:
+    """An older version is published once, as long as nothing newer is known and the current one is not."""
+    if mine is None:
+        return Verdict.NEWS
+    if _is_unannounced(mine, notice, current):
+        return Verdict.GONE
+    is_current_known = current is not None and _is_known(mine, current)
+    return Verdict.NEWS if _is_newer(notice, mine) and not is_current_known else Verdict.STALE
 
 
 def retold(known: Mapping[Place, Known], found: ObjectChanged) -> ObjectChanged | None:
@@ -295,21 +405,25 @@ def _as_fact(notice: ObjectChanged, mine: Known | None, revision: int, truth: Tr
         if mine is not None and mine.correlation_id:
             update["correlation_id"] = mine.correlation_id
     elif truth is not None and truth.is_described:
-        update |= {
-            "version_id": truth.version_id,
-            "etag": truth.etag,
-            "size": truth.size,
-            "content_type": truth.content_type,
-            "metadata": dict(truth.metadata),
-            "occurred_at": truth.last_modified,
-        }
+        update |= _described(truth)
     return notice.model_copy(update=update)
 
 
-def _tell(outcome: Outcome, now: dict[Place, Known], fact: ObjectChanged, *, stands: bool) -> None:
-    place = place_of(fact)
+def _described(truth: Truth) -> dict[str, object]:
+    return {
+        "version_id": truth.version_id,
+        "etag": truth.etag,
+        "size": truth.size,
+        "content_type": truth.content_type,
+        "metadata": dict(truth.metadata),
+        "occurred_at": truth.last_modified,
+    }
+
+
+def _tell(outcome: Outcome, now: dict[Place, Known], fact: ObjectChanged) -> None:
+    """Add a fact; that a version is gone which is not the current one leaves its key as it is."""
     outcome.facts.append(fact)
-    state = after(now.get(place), fact) if stands else None
-    if state is not None and state.revision == fact.revision:
-        now[place] = state
-        outcome.states[place] = (fact, state)
+    if fact.change == "stored" or fact.version_id is None:
+        place = place_of(fact)
+        now[place] = after(now.get(place), fact)
+        outcome.states[place] = (fact, now[place])

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Literal, Required
+from typing import Final, Literal, Required
 from urllib.parse import unquote_plus
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from shared import field_rules
@@ -56,10 +56,28 @@ _CHANGES: Mapping[str, State] = {
     "ObjectCreated": "stored",
     "ObjectRemoved": "removed",
     "LifecycleExpiration": "removed",
+    "LifecycleDelMarkerExpiration": "removed",
+    "LifecycleTransition": "removed",
+    "ObjectTransition": "removed",
+    "Replication": "removed",
 }
+_REMOVES: Final = frozenset({"ObjectRemoved:Delete", "LifecycleExpiration:Delete"})
+"""Events after which the object, or the version that they name, is not there; all others of `removed` are hints.
+
+MinIO sends one event (DeleteMarkerCreated) for a delete marker that was made and for one that was removed.
+"""
+_NOTHING_REMOVED: Final = "ObjectRemoved:NoOP"
+Hint = Literal["look", "nothing removed"]
 
 
-def decode(body: bytes | None, lane: Lane) -> tuple[ObjectChanged, ...]:
+class Notice(ObjectChanged):
+    """What a notification claims, in the words of the fact that it may become."""
+
+    hint: Hint | None = Field(default=None, exclude=True)
+    """Set where it only says which key may have changed; `change` is then a guess."""
+
+
+def decode(body: bytes | None, lane: Lane) -> tuple[Notice, ...]:
     """Read one Kafka record of a lane; events that change no object give nothing."""
     if not body:
         raise Rejected("EMPTY_RECORD", "a record without a body is no S3 notification")
@@ -75,16 +93,17 @@ def decode(body: bytes | None, lane: Lane) -> tuple[ObjectChanged, ...]:
     return tuple(notice for notice in notices if notice is not None)
 
 
-def _notice(record: _Record, lane: Lane) -> ObjectChanged | None:
-    family, _, detail = record["eventName"].removeprefix("s3:").partition(":")
-    change = _CHANGES.get(family)
+def _notice(record: _Record, lane: Lane) -> Notice | None:
+    name = record["eventName"].removeprefix("s3:")
+    change = _CHANGES.get(name.partition(":")[0])
     if change is None:
         return None
+    hint = _hint(name) if change == "removed" else None
     described = record["s3"]["object"]
     bucket, key = record["s3"]["bucket"]["name"], unquote_plus(described["key"], errors="surrogateescape")
-    version = None if detail.startswith("DeleteMarker") else described.get("versionId") or None
+    version = None if hint else described.get("versionId") or None
     sequencer, at = described.get("sequencer") or None, field_rules.time(record["eventTime"])
-    return ObjectChanged(
+    return Notice(
         change=change,
         bucket=bucket,
         key=key,
@@ -97,7 +116,14 @@ def _notice(record: _Record, lane: Lane) -> ObjectChanged | None:
         occurred_at=at,
         seen_by=lane,
         correlation_id=stable_id(bucket, key, version, sequencer or at),
+        hint=hint,
     )
+
+
+def _hint(name: str) -> Hint | None:
+    if name == _NOTHING_REMOVED:
+        return "nothing removed"
+    return None if name in _REMOVES else "look"
 
 
 def user_metadata(raw: Mapping[str, str]) -> dict[str, str]:

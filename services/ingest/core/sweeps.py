@@ -21,6 +21,9 @@ class Listed:
     content_type: str | None = None
     metadata: Mapping[str, str] | None = None
     """None where the listing tells none."""
+    version_id: str | None = None
+    has_version: bool = False
+    """Whether the listing tells versions; `version_id` is then compared too."""
 
 
 def missed(listed: Mapping[str, Listed], known: Mapping[str, Known], *, settled_before: datetime) -> list[str]:
@@ -42,6 +45,7 @@ def _differs(listed: Listed, mine: Known) -> bool:
         compared += [(mine.content_type, listed.content_type), (mine.metadata, listed.metadata)]  # type: ignore[list-item]
     return (
         (mine.state, mine.etag) != ("stored", listed.etag)
+        or (listed.has_version and mine.version_id != listed.version_id)
         or any(known is not None and known != there for known, there in compared)
         or not is_same_time(mine.last_modified, listed.last_modified)
     )
