@@ -6,7 +6,9 @@
 from shared.storage.names import is_ambiguous, refuse_alias
 from shared.storage.objects import (
     ABSENT,
+    KEPT,
     PAGE,
+    PRESENT,
     ObjectGone,
     ObjectInfo,
     ObjectRef,
@@ -18,7 +20,9 @@ from shared.storage.store import open_store
 
 __all__ = [
     "ABSENT",
+    "KEPT",
     "PAGE",
+    "PRESENT",
     "ObjectGone",
     "ObjectInfo",
     "ObjectRef",
