@@ -3,12 +3,10 @@
 `open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
 """
 
+from shared.object_headers import ABSENT, KEPT, PRESENT
 from shared.storage.names import is_ambiguous, refuse_alias
 from shared.storage.objects import (
-    ABSENT,
-    KEPT,
     PAGE,
-    PRESENT,
     ObjectGone,
     ObjectInfo,
     ObjectRef,

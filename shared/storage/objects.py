@@ -15,17 +15,8 @@ PAGE = 1000
 CHUNK = 1 << 20
 """Bytes: large enough that a digest thread is busy, small enough to hold many."""
 
-ABSENT = ""
-"""The etag of what is not there: `write(..., if_match=ABSENT)` writes over nothing."""
-
-PRESENT = "*"
-"""The etag of whatever is there: `write(..., if_match=PRESENT)` writes over an object and not over nothing."""
-
 LIMIT = 10_000 * (5 << 20)
 """Bytes that are written in the smallest parts S3 takes; whoever allows more pays with larger ones, in memory."""
-
-KEPT = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
-"""Headers of an upload that S3 keeps with the object and gives back as they came."""
 
 
 @dataclass(frozen=True, slots=True)

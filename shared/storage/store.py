@@ -24,12 +24,13 @@ from yarl import URL
 from shared import tls
 from shared.encoded_words import decoded_words
 from shared.errors import Kind, Outage, Rejected, kind_of
+from shared.object_headers import ABSENT, KEPT, PRESENT
 from shared.settings import Settings
 from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.journal import OpenUploads
 from shared.storage.multipart import MultipartUploads, error_in
-from shared.storage.objects import ABSENT, CHUNK, KEPT, LIMIT, PAGE, PRESENT, ObjectInfo, ObjectRef
+from shared.storage.objects import CHUNK, LIMIT, PAGE, ObjectInfo, ObjectRef
 from shared.storage.signing import Signer, path_of, query_of
 from shared.storage.writer import Writer
 

@@ -11,9 +11,10 @@ import awscrt.checksums
 from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
+from shared.object_headers import KEPT
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
 from shared.storage.multipart import CRC64
-from shared.storage.objects import CHUNK, KEPT, LIMIT, PAGE
+from shared.storage.objects import CHUNK, LIMIT, PAGE
 from shared.storage.store import precondition
 from shared.testing.multipart import MemoryUploads
 

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from services.ingress.core.conditions import Precondition, Validators
+from services.ingress.core.problems import Problem
 from shared.errors import Rejected
-from shared.storage import ABSENT, PRESENT, ObjectInfo, ObjectRef, ObjectSuperseded
+from shared.object_headers import ABSENT, PRESENT
 
 MINE = Validators("abc-2", datetime(2026, 5, 4, 3, 2, 1, 999_000, UTC))
 THEN, BEFORE = "Mon, 04 May 2026 03:02:01 GMT", "Mon, 04 May 2026 03:02:00 GMT"
@@ -60,8 +61,7 @@ def test_a_range_goes_on_with_the_version_that_it_began_with(asked, allowed):
     assert MINE.allow_range(asked) is allowed
 
 
-REF = ObjectRef("inbox", "a")
-THERE = ObjectInfo(REF, "abc", 1, datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC))
+THERE = Validators("abc", datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC))
 WRITES = [
     ({}, THERE, None),
     ({}, None, None),
@@ -83,7 +83,7 @@ WRITES = [
 
 @pytest.mark.parametrize(("headers", "found", "required"), WRITES)
 def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, found, required):
-    assert Precondition.of(headers).require(REF, found) == required
+    assert Precondition.of(headers).require(found) == required
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,9 @@ def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, fou
     ],
 )
 def test_a_condition_that_does_not_hold_is_refused(headers, found):
-    with pytest.raises(ObjectSuperseded):
-        Precondition.of(headers).require(REF, found)
+    with pytest.raises(Problem) as refused:
+        Precondition.of(headers).require(found)
+    assert refused.value.code == "SUPERSEDED"
 
 
 @pytest.mark.parametrize(

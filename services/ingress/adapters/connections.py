@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -106,7 +106,7 @@ class Connection(HttpToolsProtocol):
         if self._is_in_head:
             super().on_header(name, value)
         else:  # uvicorn would take it for a header
-            self.scope.setdefault(TRAILERS, set()).add(name.decode("latin-1").lower())  # type: ignore[typeddict-item]
+            cast("dict[str, Any]", self.scope).setdefault(TRAILERS, set()).add(name.decode("latin-1").lower())
 
     def on_headers_complete(self) -> None:
         """Let the application begin; from here on bodies have their own time."""

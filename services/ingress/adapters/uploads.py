@@ -10,7 +10,7 @@ from services.ingress.adapters.bodies import Body, Field, File
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.pools import limiter
 from services.ingress.core.checksums import Check
-from services.ingress.core.conditions import Precondition
+from services.ingress.core.conditions import Precondition, Validators
 from services.ingress.core.write_headers import ObjectHeaders, late_field
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
@@ -42,7 +42,7 @@ class Uploads:
     async def whole(self, body: Body, ref: ObjectRef, headers: ObjectHeaders) -> ObjectInfo:
         """Store a whole body as one object.
 
-        Raises ObjectSuperseded where a condition of the request does not hold.
+        Raises ObjectSuperseded or Problem (SUPERSEDED) where a condition of the request does not hold.
         """
         async with self.slot(body), self.writing(body, ref, headers) as writer:
             async for chunk in body.chunks():
@@ -53,7 +53,7 @@ class Uploads:
         """Store the one file of a form that comes in `field`; it appears when the whole form was good.
 
         Raises Rejected: NO_FILE when there is none, TOO_MANY_FILES when there are more, LATE_FIELD for what says
-        something of the file and comes behind it; ObjectSuperseded where a condition of the request does not hold.
+        something of the file and comes behind it; what `whole` does for a condition that does not hold.
         """
         values: dict[str, str] = {}
         taken: tuple[File, CheckedWriter] | None = None
@@ -104,15 +104,15 @@ class Uploads:
     async def required(self, ref: ObjectRef, precondition: Precondition) -> str | None:
         """Return what the store must still find at `ref` for the precondition to hold; None for anything.
 
-        Raises ObjectSuperseded when it does not hold now: nothing of the body needs to come for that.
+        Raises Problem: SUPERSEDED when it does not hold now; nothing of the body needs to come for that.
         """
         if not precondition:
             return None
         try:
-            found = await self._store.head(ref)
+            info = await self._store.head(ref)
         except ObjectGone:
-            found = None
-        return precondition.require(ref, found)
+            return precondition.require(None)
+        return precondition.require(Validators(info.etag, info.last_modified))
 
 
 class CheckedWriter:

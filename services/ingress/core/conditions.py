@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final, Literal, Self
 
+from services.ingress.core.problems import Problem
 from shared.errors import Rejected
-from shared.storage import ABSENT, PRESENT, ObjectInfo, ObjectRef, ObjectSuperseded
+from shared.object_headers import ABSENT, PRESENT
 
 Verdict = Literal["send", "not_modified", "failed"]
 
@@ -89,27 +90,31 @@ class Precondition:
         """Whether anything must hold."""
         return self != Precondition()
 
-    def require(self, ref: ObjectRef, found: ObjectInfo | None) -> str | None:
+    def require(self, found: Validators | None) -> str | None:
         """Return what the store must still find when it writes: an etag, PRESENT or ABSENT; None for anything.
 
-        Raises ObjectSuperseded when the condition does not hold of what was `found` there.
+        Raises Problem: SUPERSEDED when the condition does not hold of the object that was `found` there.
         """
         if self.match is not None and (found is None or not _holds(self.match, found.etag, weakly=False)):
-            raise ObjectSuperseded(f"{ref} is not the version that If-Match names: look at it again")
+            raise _superseded("the object is not the version that If-Match names: look at it again")
         if self.match is None and self._is_modified(found):
-            raise ObjectSuperseded(f"{ref} was modified after If-Unmodified-Since: look at it again")
+            raise _superseded("the object was modified after If-Unmodified-Since: look at it again")
         if self.none_match is not None and found is not None and _holds(self.none_match, found.etag, weakly=True):
-            raise ObjectSuperseded(f"{ref} is there, as If-None-Match forbids: choose another key, or leave it")
+            raise _superseded("the object is there, and If-None-Match forbids that: take another key, or leave it")
         if not self:
             return None
         if self == Precondition(match=((False, _ANY),)):
             return PRESENT
         return ABSENT if found is None else found.etag
 
-    def _is_modified(self, found: ObjectInfo | None) -> bool:
+    def _is_modified(self, found: Validators | None) -> bool:
         if self.unmodified_since is None or found is None:
             return False
-        return found.last_modified.astimezone(UTC).replace(microsecond=0) > self.unmodified_since
+        return found.modified.astimezone(UTC).replace(microsecond=0) > self.unmodified_since
+
+
+def _superseded(reason: str) -> Problem:
+    return Problem("SUPERSEDED", reason)
 
 
 def _etags(headers: Mapping[str, str], name: str) -> tuple[tuple[bool, str], ...] | None:

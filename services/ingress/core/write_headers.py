@@ -15,7 +15,7 @@ from services.ingress.core.encoding import text_of
 from services.ingress.core.names import RESERVED_METADATA
 from shared.encoded_words import decoded_words
 from shared.errors import Rejected
-from shared.storage import KEPT
+from shared.object_headers import KEPT
 
 META: Final = "x-amz-meta-"
 CONDITIONS: Final = frozenset(WRITE_CONDITIONS)
@@ -100,7 +100,7 @@ class ObjectHeaders:
 
     content_type: str | None = None
     kept: Mapping[str, str] = field(default_factory=dict)
-    """Those of `shared.storage.KEPT`."""
+    """Those of `shared.object_headers.KEPT`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     checksums: tuple[Checksum, ...] = ()
     precondition: Precondition = field(default_factory=Precondition)
