@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from services.ingress import handlers, routes, workers
 from services.ingress.adapters import rebuilding
@@ -40,6 +40,7 @@ from services.ingress.routes import answers, slashes
 from services.ingress.routes.document import Application
 from services.ingress.routes.gate import Gate
 from services.ingress.routes.headers import SecurityHeaders
+from services.ingress.routes.honoring import refuse_unhonored_headers
 from services.ingress.routes.metrics import Metrics
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
@@ -62,7 +63,14 @@ def build_app(settings: IngressSettings) -> Service:
 
 def build_http() -> FastAPI:
     """Return the HTTP application; `state.doors` is what its routes reach."""
-    app = Application(title="Penstock", version=VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = Application(
+        title="Penstock",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(refuse_unhonored_headers)],
+    )
     answers.install(app)
     slashes.install(app)
     app.add_middleware(Gate)

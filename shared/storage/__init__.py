@@ -3,9 +3,9 @@
 `open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
 """
 
+from shared.object_headers import ABSENT, KEPT, PRESENT
 from shared.storage.names import is_ambiguous, refuse_alias
 from shared.storage.objects import (
-    ABSENT,
     PAGE,
     ObjectGone,
     ObjectInfo,
@@ -18,7 +18,9 @@ from shared.storage.store import open_store
 
 __all__ = [
     "ABSENT",
+    "KEPT",
     "PAGE",
+    "PRESENT",
     "ObjectGone",
     "ObjectInfo",
     "ObjectRef",

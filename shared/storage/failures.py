@@ -46,6 +46,11 @@ class Failure:
         """Whether the store refused the user or the signature."""
         return self.code in CREDENTIAL_CODES
 
+    @property
+    def _is_superseded(self) -> bool:
+        """Whether another version is there or, told to a conditional write, none: MinIO has no 412 for that."""
+        return self.status == 412 or (self.action == "write" and self.code == "NoSuchKey")  # noqa: PLR2004 - HTTP's own
+
     def meaning(self, settings: Settings, *, credentials_work: bool = False) -> PenstockError:
         """Classify the failure, in one line with subject, reason and fix and without secrets.
 
@@ -63,11 +68,11 @@ class Failure:
         if self.code == "NoSuchBucket":
             bucket = self.ref.bucket
             return Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket}: `penstock doctor --fix` makes ours")
+        if self._is_superseded:
+            return ObjectSuperseded(f"{self.ref} was overwritten since its event")
         # a delete marker asked for by its version answers 405, an id that can name no version 400
         if self.status in {404, 405} or (self.code == "InvalidArgument" and self.ref.version_id):
             return ObjectGone(f"{self.ref} is gone")
-        if self.status == 412:  # noqa: PLR2004 - Precondition Failed
-            return ObjectSuperseded(f"{self.ref} was overwritten since its event")
         return self._refusal(settings)
 
     def _refusal(self, settings: Settings) -> Rejected:

@@ -19,6 +19,11 @@ PART: Final = 5 << 20
 """The least bytes that S3 takes for a part that is not the last."""
 MAX_PARTS: Final = 10_000
 CRC64: Final = "x-amz-checksum-crc64nvme"
+FULL_CRC64: Final[Mapping[str, str]] = {
+    "x-amz-checksum-algorithm": "CRC64NVME",
+    "x-amz-checksum-type": "FULL_OBJECT",
+}
+"""Begins an upload of which the store keeps a checksum over the whole."""
 _UPLOAD_ID: Final = re.compile(rb"<UploadId>([^<]+)</UploadId>")
 _ETAG: Final = re.compile(rb"<ETag>([^<]+)</ETag>")
 _ERROR: Final = re.compile(rb"<Error>.*?<Code>(\w+)</Code>", re.DOTALL)

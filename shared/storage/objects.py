@@ -15,9 +15,6 @@ PAGE = 1000
 CHUNK = 1 << 20
 """Bytes: large enough that a digest thread is busy, small enough to hold many."""
 
-ABSENT = ""
-"""The etag of what is not there: `write(..., if_match=ABSENT)` writes over nothing."""
-
 LIMIT = 10_000 * (5 << 20)
 """Bytes that are written in the smallest parts S3 takes; whoever allows more pays with larger ones, in memory."""
 
@@ -51,6 +48,8 @@ class ObjectInfo:
     last_modified: datetime
     content_type: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The `KEPT` headers that came with its upload, names in lower case; listings know none."""
     checksums: Mapping[str, str] = field(default_factory=dict)
     is_described: bool = True
     """Whether content type and metadata are known; in a listing they may not be."""
@@ -146,23 +145,30 @@ class ObjectStore(Protocol):
     ) -> ObjectInfo:
         """Store a small output in one request; `last_modified` of the answer is this machine's clock."""
 
-    def write(
+    def write(  # noqa: PLR0913 - what may be said of an object
         self,
         ref: ObjectRef,
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         limit: int = LIMIT,
         if_match: str | None = None,
+        keep_checksum: bool = True,
     ) -> AbstractAsyncContextManager["ObjectWriter"]:
         """Write an object of unknown size up to `limit` bytes; it appears whole when the block ends well, else not.
 
-        With `if_match`, only in place of the version with that etag, or of none where it is ABSENT; another one is
-        ObjectSuperseded.
+        `headers` are those of `KEPT`. With `if_match`, only in place of the version with that etag, of any where it is
+        PRESENT, or of none where it is ABSENT; anything else there is ObjectSuperseded. Without `keep_checksum` the
+        store checks the bytes and keeps no checksum with them: whoever reads one takes it for the uploader's word.
         """
 
     async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
         """Copy an object of up to 5 GiB inside the store, with what is known of it."""
 
-    async def delete(self, ref: ObjectRef) -> None:
-        """Remove an object, or one version; removing what is not there is no error."""
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> None:
+        """Remove an object, or one version; removing what is not there is no error.
+
+        `if_match` is sent along. MinIO does not look at it: a caller that must not remove another version looks itself
+        right before, and one that is stored between the two requests is removed nevertheless.
+        """

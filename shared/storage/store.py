@@ -22,13 +22,15 @@ from typing_extensions import Buffer
 from yarl import URL
 
 from shared import tls
+from shared.encoded_words import decoded_words
 from shared.errors import Kind, Outage, Rejected, kind_of
+from shared.object_headers import ABSENT, KEPT, PRESENT
 from shared.settings import Settings
 from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.journal import OpenUploads
 from shared.storage.multipart import MultipartUploads, error_in
-from shared.storage.objects import ABSENT, CHUNK, LIMIT, PAGE, ObjectInfo, ObjectRef
+from shared.storage.objects import CHUNK, LIMIT, PAGE, ObjectInfo, ObjectRef
 from shared.storage.signing import Signer, path_of, query_of
 from shared.storage.writer import Writer
 
@@ -226,22 +228,24 @@ class S3:
             last_modified=datetime.now(UTC),
             content_type=headers.get("content-type"),
             metadata=_own_metadata(headers),
+            headers=_kept(headers),
         )
 
     @asynccontextmanager
-    async def write(
+    async def write(  # noqa: PLR0913 - what may be said of an object
         self,
         ref: ObjectRef,
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         limit: int = LIMIT,
         if_match: str | None = None,
+        keep_checksum: bool = True,
     ) -> AsyncIterator[Writer]:
         """Write an object of unknown size, whole or not at all."""
-        condition = {"if-none-match": "*"} if if_match == ABSENT else _condition(if_match)
-        headers = {**_headers(metadata, content_type), **condition}
-        writer = Writer(self, ref, headers=headers, limit=limit, journal=self._journal)
+        sent = {**(headers or {}), **_headers(metadata, content_type), **precondition(if_match)}
+        writer = Writer(self, ref, headers=sent, limit=limit, journal=self._journal, keep_checksum=keep_checksum)
         try:
             yield writer
             await writer.finish()
@@ -292,9 +296,9 @@ class S3:
             forget()
         return removed
 
-    async def delete(self, ref: ObjectRef) -> None:
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> None:
         """Remove an object or a version."""
-        await self.ask("delete", "DELETE", ref)
+        await self.ask("delete", "DELETE", ref, headers=precondition(if_match))
 
     def _send(
         self,
@@ -383,6 +387,13 @@ def _headers(metadata: Mapping[str, str] | None, content_type: str | None) -> di
     return own | ({"content-type": content_type} if content_type else {})
 
 
+def precondition(if_match: str | None) -> dict[str, str]:
+    """Return the header by which S3 writes over the version of this etag alone, over PRESENT or over ABSENT."""
+    if if_match in {PRESENT, ABSENT}:
+        return {"if-match" if if_match == PRESENT else "if-none-match": "*"}
+    return _condition(if_match)
+
+
 def _condition(etag: str | None) -> dict[str, str]:
     return {"if-match": f'"{etag}"'} if etag else {}
 
@@ -400,7 +411,8 @@ def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
         size=_whole_size(headers),
         last_modified=_date(headers["Last-Modified"]),
         content_type=None if (said := headers.get("Content-Type")) is None else _text(said),
-        metadata={name: _text(value) for name, value in _own_metadata(headers).items()},
+        metadata={name: decoded_words(_text(value)) for name, value in _own_metadata(headers).items()},
+        headers={name: _text(value) for name, value in _kept(headers).items()},
         checksums=_whole_checksums(headers),
     )
 
@@ -418,6 +430,10 @@ def _text(header: str) -> str:
 def _own_metadata(headers: Mapping[str, str]) -> dict[str, str]:
     named = ((name.lower(), value) for name, value in headers.items())
     return {name.removeprefix(_META): value for name, value in named if name.startswith(_META)}
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in KEPT if name in headers}
 
 
 def _whole_checksums(headers: Mapping[str, str]) -> dict[str, str]:
@@ -458,6 +474,6 @@ def _listed(bucket: str, entry: ET.Element) -> ObjectInfo:
         size=int(said["Size"]),
         last_modified=datetime.fromisoformat(said["LastModified"]),
         content_type=headers.get("content-type"),
-        metadata=_own_metadata(headers),
+        metadata={name: decoded_words(text) for name, text in _own_metadata(headers).items()},
         is_described="content-type" in headers,
     )

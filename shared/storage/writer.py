@@ -18,7 +18,7 @@ from typing_extensions import Buffer
 
 from shared.errors import PenstockError, Rejected, one_line
 from shared.storage.journal import OpenUploads
-from shared.storage.multipart import CRC64, MAX_PARTS, PART, Part
+from shared.storage.multipart import CRC64, FULL_CRC64, MAX_PARTS, PART, Part
 from shared.storage.objects import ObjectInfo, ObjectRef
 
 if TYPE_CHECKING:
@@ -34,8 +34,15 @@ IN_FLIGHT: Final = 4
 class Writer:
     """One object on its way; `info` says what was stored once the block has ended."""
 
-    def __init__(
-        self, store: "S3", ref: ObjectRef, *, headers: Mapping[str, str], limit: int, journal: OpenUploads
+    def __init__(  # noqa: PLR0913 - what may be said of an object
+        self,
+        store: "S3",
+        ref: ObjectRef,
+        *,
+        headers: Mapping[str, str],
+        limit: int,
+        journal: OpenUploads,
+        keep_checksum: bool = True,
     ) -> None:
         self.info: ObjectInfo
         self.size = 0
@@ -46,6 +53,7 @@ class Writer:
         self._part_bytes = max(PART, -(-limit // MAX_PARTS))
         self._limit = limit
         self._journal = journal
+        self._keep_checksum = keep_checksum
         self._filling: deque[bytes] = deque()
         self._filled = 0
         self._unsent = 0
@@ -84,7 +92,7 @@ class Writer:
     async def finish(self) -> None:
         """Store what was written; returns when the object is there."""
         if not self._upload_id:
-            headers = {**self._headers, CRC64: _base64(self._crc)}
+            headers = {**self._headers, **self._checksum()}
             self.info = await self._store.put_headed(self._ref, b"".join(self._filling), headers)
             return
         if self._filling:
@@ -92,7 +100,7 @@ class Writer:
         await self._settle(most=0)
         parts = [self._parts[number] for number in sorted(self._parts)]
         conditions = {name: value for name, value in self._headers.items() if name.startswith("if-")}
-        checksum = {CRC64: _base64(self._crc), "x-amz-checksum-type": "FULL_OBJECT"}
+        checksum = {**self._checksum(), "x-amz-checksum-type": "FULL_OBJECT"} if self._keep_checksum else {}
         self._journal.completing(self._entry)
         self.info = await self._uploads.complete(
             self._ref, self._upload_id, parts, headers={**conditions, **checksum}, begun_with=self._headers
@@ -135,9 +143,16 @@ class Writer:
 
     async def _begin(self) -> None:
         self._entry = self._journal.opening(self._ref)
-        declared = {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
-        self._upload_id = await self._uploads.begin(self._ref, {**self._headers, **declared})
+        self._upload_id = await self._uploads.begin(self._ref, {**self._headers, **self._declared()})
         self._journal.opened(self._entry, self._upload_id)
+
+    def _checksum(self) -> dict[str, str]:
+        """Return the checksum that the store keeps; one PUT is protected without it, by the hash in its signature."""
+        return {CRC64: _base64(self._crc)} if self._keep_checksum else {}
+
+    def _declared(self) -> Mapping[str, str]:
+        """Return what has the store keep a checksum; each part is checked by its own all the same."""
+        return FULL_CRC64 if self._keep_checksum else {}
 
     async def _send(self, number: int, pieces: deque[bytes], size: int) -> None:
         crc = 0

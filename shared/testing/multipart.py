@@ -60,7 +60,7 @@ class MemoryUploads:
         upload_id: str,
         parts: Sequence[Part],
         *,
-        headers: Mapping[str, str] | None = None,  # noqa: ARG002 - the server's own check
+        headers: Mapping[str, str] | None = None,
         begun_with: Mapping[str, str] | None = None,  # noqa: ARG002 - remembered here
     ) -> ObjectInfo:
         """Make the object; all parts but the last have the least size."""
@@ -68,7 +68,7 @@ class MemoryUploads:
         if any(one.size < PART for one in parts[:-1]):
             raise Rejected("S3_REFUSED", f"the object store refuses to write {ref}: EntityTooSmall")
         body = b"".join(sent[one.number][1] for one in parts)
-        info = await self._store.put_headed(ref, body, begun)
+        info = await self._store.put_headed(ref, body, {**begun, **(headers or {})})
         del self._open[ref.bucket, ref.key, upload_id]
         return info
 

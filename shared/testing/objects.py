@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 
+import awscrt.checksums
 from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
+from shared.object_headers import KEPT
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
-from shared.storage.objects import ABSENT, CHUNK, LIMIT, PAGE
+from shared.storage.multipart import CRC64
+from shared.storage.objects import CHUNK, LIMIT, PAGE
+from shared.storage.store import precondition
 from shared.testing.multipart import MemoryUploads
 
 
@@ -99,13 +103,14 @@ class MemoryStore:
         self._bucket(bucket)
         return self._versioned
 
-    async def put(
+    async def put(  # noqa: PLR0913 - what may be said of an object
         self,
         ref: ObjectRef,
         body: bytes,
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         checksums: Iterable[str] = (),
     ) -> ObjectInfo:
         """Store an object; the store keeps its `checksums` of these names, as of an upload that brought them."""
@@ -117,35 +122,53 @@ class MemoryStore:
             last_modified=datetime.now(UTC).replace(microsecond=0),
             content_type=content_type,
             metadata={name.lower(): value for name, value in (metadata or {}).items()},
+            headers=dict(headers or {}),
         )
-        kept = {name: hashlib.new(name, body, usedforsecurity=False).hexdigest() for name in checksums}
+        kept = {name: _checksum(name, body) for name in checksums}
         self._add(ref, _Version(info, body, kept))
         return info
 
     @asynccontextmanager
-    async def write(
+    async def write(  # noqa: PLR0913 - what may be said of an object
         self,
         ref: ObjectRef,
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
         limit: int = LIMIT,
         if_match: str | None = None,
+        keep_checksum: bool = True,
     ) -> AsyncIterator["_MemoryWriter"]:
         """Write an object, whole or not at all."""
         writer = _MemoryWriter(ref, limit)
         yield writer
-        if if_match == ABSENT:
-            self._refuse(ref)
-        elif if_match is not None:
-            self._find(ref, if_match)
-        writer.info = await self.put(ref, bytes(writer.body), metadata=metadata, content_type=content_type)
+        self.refuse_unless(ref, precondition(if_match))
+        kept = ("crc64nvme",) if keep_checksum else ()
+        writer.info = await self.put(
+            ref, bytes(writer.body), metadata=metadata, content_type=content_type, headers=headers, checksums=kept
+        )
 
     async def put_headed(self, ref: ObjectRef, body: bytes, headers: Mapping[str, str]) -> ObjectInfo:
         """Store an object with these headers, names in lower case."""
+        self.refuse_unless(ref, headers)
         prefix = "x-amz-meta-"
         metadata = {name.removeprefix(prefix): text for name, text in headers.items() if name.startswith(prefix)}
-        return await self.put(ref, body, metadata=metadata, content_type=headers.get("content-type"))
+        kept = {name: headers[name] for name in KEPT if name in headers}
+        sums = ("crc64nvme",) if CRC64 in headers or "x-amz-checksum-algorithm" in headers else ()
+        return await self.put(
+            ref, body, metadata=metadata, content_type=headers.get("content-type"), headers=kept, checksums=sums
+        )
+
+    def refuse_unless(self, ref: ObjectRef, headers: Mapping[str, str]) -> None:
+        """Raise ObjectSuperseded where If-Match or If-None-Match among these headers does not hold."""
+        versions = self._bucket(ref.bucket).get(ref.key, [])
+        found = versions[-1] if versions else None
+        etag = None if found is None else found.info.etag
+        wanted, unwanted = headers.get("if-match"), headers.get("if-none-match")
+        is_match = wanted is None or (etag is not None and wanted in {"*", f'"{etag}"'})
+        if not is_match or (unwanted is not None and etag is not None and unwanted in {"*", f'"{etag}"'}):
+            raise ObjectSuperseded(f"{ref} was overwritten since its event")
 
     @asynccontextmanager
     async def begun(self, ref: ObjectRef, headers: Mapping[str, str]) -> AsyncIterator[str]:
@@ -164,9 +187,17 @@ class MemoryStore:
     async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
         """Copy an object."""
         found = self._find(source)
-        await self.put(ref, found.body, metadata=found.info.metadata, content_type=found.info.content_type)
+        described = found.info
+        await self.put(
+            ref,
+            found.body,
+            metadata=described.metadata,
+            content_type=described.content_type,
+            headers=described.headers,
+            checksums=found.checksums,
+        )
 
-    async def delete(self, ref: ObjectRef) -> None:
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> None:  # noqa: ARG002 - as MinIO does
         """Remove an object or a version."""
         versions = self._bucket(ref.bucket).get(ref.key, [])
         if ref.version_id is None:
@@ -191,11 +222,6 @@ class MemoryStore:
         if etag is not None and found.info.etag != etag:
             raise ObjectSuperseded(f"{ref} was overwritten since its event")
         return found
-
-    def _refuse(self, ref: ObjectRef) -> None:
-        """Refuse to write over an object that is there."""
-        if any(one is not None for one in self._bucket(ref.bucket).get(ref.key, [])[-1:]):
-            raise ObjectSuperseded(f"{ref} was overwritten since its event")
 
     def _bucket(self, name: str) -> _Keys:
         if self.is_away:
@@ -225,6 +251,12 @@ class _MemoryWriter:
 async def _chunks(body: bytes, size: int) -> AsyncIterator[Buffer]:
     for at in range(0, len(body), size):
         yield body[at : at + size]
+
+
+def _checksum(name: str, body: bytes) -> str:
+    if name == "crc64nvme":
+        return f"{awscrt.checksums.crc64nvme(body):016x}"
+    return hashlib.new(name, body, usedforsecurity=False).hexdigest()
 
 
 def _key_bytes(entry: tuple[str, object]) -> bytes:

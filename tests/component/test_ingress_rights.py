@@ -15,6 +15,7 @@ from time import thread_time
 import pytest
 from starlette.routing import Mount
 
+from services.ingress.adapters import tus
 from services.ingress.core.digests import OWNER
 from services.ingress.core.facts import Fact
 from services.ingress.core.links import Upload
@@ -254,13 +255,14 @@ async def test_upload_of_another_owner_costs_as_many_questions_as_an_unknown_one
     assert asked_of[0] == asked_of[1]
 
 
-async def test_foreign_upload_that_is_busy_does_not_exist_either(front, confined, root, foreign):
+async def test_foreign_upload_that_is_busy_does_not_exist_either(front, confined, root, foreign, monkeypatch):
+    monkeypatch.setattr(tus, "TAKE_OVER_SECONDS", 0.01)
     number = foreign["tus"][0]
-    with front.doors.tus._alone(number, "root"):
+    async with front.doors.tus._alone(number, "root"):
         assert (await confined.head(f"/tus/{number}", headers=SPOKEN)).status_code == 404
         assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 423
     token_id = (await confined.get("/whoami")).json()["id"]
-    with front.doors.tus._alone(number, token_id):
+    async with front.doors.tus._alone(number, token_id):
         assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 200
 
 
@@ -447,14 +449,16 @@ async def test_open_uploads_of_a_token_end_with_it_and_others_stay(front, root):
     assert owners == [child_of_root["id"]] * 2
 
 
-async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(front, root):
+async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(front, root, monkeypatch):
+    monkeypatch.setattr(tus, "TAKE_OVER_SECONDS", 0.01)
     token = await made(root, ["write"])
     async with front.client(token["token"]) as client:
         location = (await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})).headers["location"]
     number = location.rpartition("/")[2]
     await root.delete(f"/tokens/{token['id']}")
-    with front.doors.tus._alone(number, token["id"]), pytest.raises(Exception, match="another request works"):
-        await front.ended.remove()
+    async with front.doors.tus._alone(number, token["id"]):
+        with pytest.raises(Exception, match="another request works"):
+            await front.ended.remove()
     await front.ended.remove()
     assert [one async for one in front.doors.tus.open()] == []
 

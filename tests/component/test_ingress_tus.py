@@ -245,7 +245,7 @@ async def test_a_checksum_over_too_much_is_refused_before_it_is_read(front):
     ("headers", "status", "code"),
     [
         ({}, 400, "BAD_LENGTH"),
-        ({"upload-defer-length": "1"}, 400, "BAD_LENGTH"),
+        ({"upload-defer-length": "1"}, 400, "HEADER_REFUSED"),
         ({"upload-length": "-1"}, 400, "BAD_LENGTH"),
         ({"upload-length": "101"}, 413, "TOO_LARGE"),
         ({"upload-length": "5", "upload-metadata": "a !"}, 400, "BAD_METADATA"),
@@ -262,24 +262,157 @@ async def test_an_upload_that_cannot_be_is_refused_and_nothing_begun(headers, st
     await assert_nothing_is_left(front)
 
 
-async def test_one_request_at_a_time_works_on_an_upload(front):
-    begun, go_on = asyncio.Event(), asyncio.Event()
+def dead_line(*pieces):
+    """Return a body that sends these pieces and nothing more, for ever, and what is set once they were taken."""
+    taken = asyncio.Event()
 
-    async def slow():
-        yield b"he"
-        begun.set()
-        await go_on.wait()
-        yield b"llo"
+    async def sending():
+        for piece in pieces:
+            yield piece
+        taken.set()
+        await asyncio.Event().wait()
 
+    return sending(), taken
+
+
+@pytest.mark.parametrize("length", [{"content-length": "5"}, {}])
+async def test_a_newer_request_ends_an_older_one_and_goes_on_from_what_that_kept(front, length):
     async with front.client() as client:
         place = await begin(client, 5, key="a")
-        first = asyncio.create_task(send(client, place, 0, slow(), **{"content-length": "5"}))
-        await begun.wait()
-        for answer in (await send(client, place, 0, b"hello"), await client.delete(place, headers=SPOKEN)):
-            assert (answer.status_code, answer.headers["retry-after"]) == (423, "1")
-        go_on.set()
-        assert (await first).status_code == 204
+        body, taken = dead_line(b"h", b"e")
+        first = asyncio.create_task(send(client, place, 0, body, **length))
+        await taken.wait()
+        async with asyncio.timeout(2):
+            offset = await offset_of(client, place)
+            ended = await first
+        assert offset in {1, 2}
+        assert (ended.status_code, ended.json()["code"]) == (400, "UPLOAD_TAKEN_OVER")
+        assert (await send(client, place, offset, b"hello"[offset:])).status_code == 204
     assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"hello"
+    await assert_nothing_is_left(front)
+
+
+async def test_an_upload_on_a_dead_line_can_be_given_up(front):
+    async with front.client() as client:
+        place = await begin(client, 5, key="a")
+        body, taken = dead_line(b"he")
+        first = asyncio.create_task(send(client, place, 0, body, **{"content-length": "5"}))
+        await taken.wait()
+        async with asyncio.timeout(2):
+            assert (await client.delete(place, headers=SPOKEN)).status_code == 204
+            assert (await first).status_code == 400
+    await assert_nothing_is_left(front)
+
+
+async def test_of_two_processes_the_older_keeps_nothing_over_what_the_newer_kept(front):
+    async with front.client() as client:
+        place = await begin(client, 10, key="a")
+        body, taken = dead_line(b"he")
+        first = asyncio.create_task(send(client, place, 0, body, **{"content-length": "10"}))
+        await taken.wait()
+        older = front.doors.tus
+        front.doors.tus = TusUploads(front.store, front.settings)  # another process on the same store
+        assert (await send(client, place, 0, b"hello")).headers["upload-offset"] == "5"
+        front.doors.tus, newer = older, front.doors.tus
+        assert (await client.head(place, headers=SPOKEN)).status_code == 200
+        ended = await first
+        assert (ended.status_code, ended.json()["code"]) == (409, "OFFSET_DIFFERS")
+        front.doors.tus = newer
+        assert await offset_of(client, place) == 5
+        assert (await send(client, place, 5, b"world")).status_code == 204
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"helloworld"
+
+
+async def pieces_of(body, step=1 << 20):
+    for at in range(0, len(body), step):
+        yield body[at : at + step]
+
+
+@pytest.mark.parametrize("size", [0, 3, PART, 2 * PART + 7])
+async def test_a_piece_of_unknown_length_is_taken_and_counted(front, size):
+    async with front.client() as client:
+        place = await begin(client, len(BIG), key="a")
+        answer = await send(client, place, 0, pieces_of(BIG[:size]))
+        assert (answer.status_code, answer.headers["upload-offset"]) == (204, str(size))
+        if size < len(BIG):
+            assert (await send(client, place, size, pieces_of(BIG[size:]))).status_code == 204
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == BIG
+    await assert_nothing_is_left(front)
+
+
+@pytest.mark.parametrize("step", [1, 5, 6])
+async def test_a_piece_of_unknown_length_with_too_much_is_refused_and_no_object(front, step):
+    async with front.client() as client:
+        place = await begin(client, 5, key="a")
+        answer = await send(client, place, 0, pieces_of(b"hello!", step))
+        assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+        assert await offset_of(client, place) < 5
+    assert await keys(front, "inbox") == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "fix"),
+    [
+        ({"upload-concat": "partial"}, "pieces are not joined"),
+        ({"upload-concat": "final;/tus/a /tus/b"}, "pieces are not joined"),
+        ({"upload-defer-length": "1"}, "length must be known"),
+        ({"upload-complete": "?0"}, "tus 1.0"),
+        ({"upload-draft-interop-version": "6"}, "tus 1.0"),
+        ({"content-range": "bytes 0-4/10"}, "stored whole"),
+        ({"x-amz-meta-a": "b"}, "leave it out"),
+    ],
+)
+async def test_an_extension_that_is_not_spoken_is_refused_at_creation(front, headers, fix):
+    async with front.client() as client:
+        begun = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a"), **headers}
+        answer = await client.post("/tus/", content=b"hello", headers=begun)
+    assert (answer.status_code, answer.json()["code"]) == (400, "HEADER_REFUSED")
+    assert fix in answer.json()["detail"]
+    assert answer.headers["tus-resumable"] == "1.0.0"
+    assert await keys(front, "inbox") == await keys(front, "uploads") == []
+
+
+@pytest.mark.parametrize("size", [0, 5, len(BIG)])
+@pytest.mark.parametrize(
+    ("condition", "there", "status"),
+    [
+        ({"if-none-match": "*"}, None, 201),
+        ({"if-none-match": "*"}, b"old", 412),
+        ({"if-match": '"149603e6c03516362a8da23f624db945"'}, b"old", 201),
+        ({"if-match": '"nope"'}, b"old", 412),
+        ({"if-match": "*"}, None, 412),
+    ],
+)
+async def test_a_condition_is_judged_when_an_upload_begins(front, size, condition, there, status):
+    if there is not None:
+        await front.store.put(ObjectRef("inbox", "a"), there)
+    async with front.client() as client:
+        begun = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), **condition}
+        answer = await client.post("/tus/", headers=begun)
+    assert answer.status_code == status, answer.text
+    assert (await keys(front, "uploads") == []) is (status != 201 or size == 0)
+
+
+@pytest.mark.parametrize("size", [5, len(BIG)])
+async def test_a_condition_holds_until_an_upload_is_an_object(front, size):
+    async with front.client() as client:
+        begun = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), "if-none-match": "*"}
+        place = (await client.post("/tus/", headers=begun)).headers["location"]
+        await front.store.put(ObjectRef("inbox", "a"), b"of somebody else")
+        answer = await send(client, place, 0, BIG[:size])
+        assert (answer.status_code, answer.json()["code"]) == (412, "SUPERSEDED")
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"of somebody else"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [("Größe", "Größe"), ("日本", "日本"), ("=?UTF-8?Q?Gr=C3=B6=C3=9Fe?=", "Größe"), ("", "")]
+)
+async def test_metadata_that_are_not_ascii_are_kept(front, text, kept):
+    async with front.client() as client:
+        await begin(client, 0, key="a", title=text)
+        answer = await client.get("/objects/inbox/a")
+    assert (await front.store.head(ObjectRef("inbox", "a"))).metadata["title"] == kept
+    assert dict(answer.headers.raw)[b"x-amz-meta-title"].decode() == kept
 
 
 @pytest.mark.parametrize("sent", [0, 3, PART + 3])

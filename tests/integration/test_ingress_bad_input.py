@@ -1,6 +1,7 @@
 """What the ingress must refuse: each row is answered with a problem, quickly, and nothing of it is left anywhere."""
 
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -155,13 +156,44 @@ def all_doors(world, body=b"x" * 100):
 class TestEveryDoor:
     """Raw objects, files, sets."""
 
-    def test_a_body_without_a_length_is_refused(self, served, door):
+    def test_a_body_that_nobody_announces_is_refused(self, served, door):
+        method, path, _, kind = list(all_doors(served))[door]
+        with connect(served) as line:
+            line.sendall(head(served, method, path, None, Bucket="inbox", Content_Type=kind))
+            assert_refused(read(line), 411, "LENGTH_REQUIRED")
+
+    @pytest.mark.parametrize(
+        ("end", "status", "code"),
+        [
+            (b"0\r\nx-amz-checksum-crc32: AAAAAA==\r\n\r\n", 400, "HEADER_REFUSED"),
+            (b"zz\r\n", 400, "BROKEN_BODY"),
+        ],
+    )
+    def test_chunks_that_end_otherwise_than_they_should_leave_nothing(self, served, door, end, status, code):
         method, path, body, kind = list(all_doors(served))[door]
-        chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         with connect(served) as line:
             headers = {"Bucket": "inbox", "Content_Type": kind, "Transfer_Encoding": "chunked"}
-            line.sendall(head(served, method, path, None, **headers) + chunked)
-            assert_refused(read(line), 411, "LENGTH_REQUIRED")
+            line.sendall(head(served, method, path, None, **headers) + b"%x\r\n%b\r\n" % (len(body), body) + end)
+            if code == "HEADER_REFUSED":
+                assert_refused(read(line), status, code)
+            else:
+                until(lambda: is_closed(line), 10, "the end of the line")
+
+    @pytest.mark.parametrize("size", [100, 12 << 20])
+    def test_chunks_that_break_off_leave_nothing(self, served, door, size):
+        method, path, body, kind = list(all_doors(served, b"x" * size))[door]
+        with connect(served) as line:
+            headers = {"Bucket": "inbox", "Content_Type": kind, "Transfer_Encoding": "chunked"}
+            line.sendall(head(served, method, path, None, **headers) + b"%x\r\n%b\r\n" % (len(body), body))
+
+    def test_chunks_past_the_limit_are_refused_while_they_come(self, served, door):
+        method, path, body, kind = list(all_doors(served, b"x" * (1 << 20)))[door]
+        with connect(served) as line, suppress(ConnectionError):
+            headers = {"Bucket": "inbox", "Content_Type": kind, "Transfer_Encoding": "chunked"}
+            line.sendall(head(served, method, path, None, **headers) + b"%x\r\n%b\r\n" % (len(body), body))
+            for _ in range(LIMIT >> 20):
+                line.sendall(b"%x\r\n%b\r\n" % (1 << 20, bytes(1 << 20)))
+            assert read(line).status in {400, 413}
 
     def test_a_body_that_declares_too_much_is_refused_before_it_comes(self, served, door):
         method, path, _, kind = list(all_doors(served))[door]

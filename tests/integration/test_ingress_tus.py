@@ -4,6 +4,7 @@ import io
 import json
 import random
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
@@ -21,8 +22,6 @@ pytestmark = pytest.mark.integration
 
 MIB = 1 << 20
 BODY = random.Random(7).randbytes(20 * MIB + 7)
-UNREAD_BYTES = 512 << 10
-"""What the HTTP server has taken and not yet given on when a connection ends."""
 SPOKEN = {"tus-resumable": "1.0.0"}
 BYTES = {**SPOKEN, "content-type": "application/offset+octet-stream"}
 
@@ -74,11 +73,6 @@ def sending(world, url, body, *, at=0):
         yield
 
 
-def is_busy(world, url):
-    with client(world) as http:
-        return http.head(url, headers=SPOKEN).status_code == 423
-
-
 def assert_stored(world, name, body=BODY):
     row = world.hashed(name)
     found = world.s3.get_object(Bucket="inbox", Key=world.prefix + name)
@@ -127,11 +121,12 @@ def test_a_body_in_pieces_becomes_an_object(world, chunk, checked):
 
 
 @pytest.mark.usefixtures("address")
-def test_the_store_keeps_a_checksum_over_the_whole(world):
-    uploader(world, "summed", chunk_size=7 * MIB).upload()
+@pytest.mark.parametrize("size", [3, len(BODY)])
+def test_an_upload_that_nobody_vouched_for_is_not_called_verified(world, size):
+    uploader(world, "summed", BODY[:size], chunk_size=7 * MIB).upload()
     told = world.s3.head_object(Bucket="inbox", Key=world.prefix + "summed", ChecksumMode="ENABLED")
-    assert (told["ChecksumType"], bool(told["ChecksumCRC64NVME"])) == ("FULL_OBJECT", True)
-    assert world.hashed("summed")["verification"] == "verified"
+    assert "ChecksumCRC64NVME" not in told
+    assert world.hashed("summed")["verification"] is None
 
 
 @pytest.mark.usefixtures("address")
@@ -139,11 +134,33 @@ def test_the_store_keeps_a_checksum_over_the_whole(world):
 def test_whoever_was_cut_off_goes_on_where_it_was(world, sent):
     url = begun(world, "cut", len(BODY))
     with sending(world, url, BODY[:sent]):
-        until(lambda: is_busy(world, url), 30, "that somebody works on it")
+        until(lambda: parts(world, "cut") >= sent // PART, 30, "the parts that are full")
     one = resumed(world, url, chunk_size=3 * MIB)
-    assert sent - UNREAD_BYTES <= one.offset <= sent
+    assert PART * (sent // PART) <= one.offset <= sent
     one.upload()
     assert_stored(world, "cut")
+
+
+@pytest.mark.usefixtures("address")
+@pytest.mark.parametrize("length", ["Content-Length: 20971527", "Transfer-Encoding: chunked"])
+def test_a_line_that_went_dead_holds_no_upload(world, length):
+    """A client that comes back over another network must not wait for the old line: it gives up after 9 s."""
+    url, chunk = begun(world, "dead", len(BODY)), BODY[: PART + 3]
+    place = urlsplit(url)
+    token = world.stack.env["PENSTOCK_TOKEN"]
+    head = f"PATCH {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {token}\r\n{length}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in {**BYTES, "Upload-Offset": "0"}.items()) + "\r\n"
+    body = b"%x\r\n%b\r\n" % (len(chunk), chunk) if "chunked" in length else chunk
+    with socket.create_connection((place.hostname, place.port), 30) as line:
+        line.sendall(head.encode() + body)
+        until(lambda: parts(world, "dead") == 1, 30, "a part")
+        began = time.monotonic()
+        one = tus(world).uploader(file_stream=io.BytesIO(BODY), url=url, chunk_size=6 * MIB)
+        assert time.monotonic() - began < 8
+        assert PART <= one.offset <= len(chunk)
+        assert line.recv(4096).startswith(b"HTTP/1.1 400 ")
+        one.upload()
+    assert_stored(world, "dead")
 
 
 @pytest.mark.usefixtures("address")

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from shared.errors import Rejected
 from shared.settings import Settings
-from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectSuperseded, open_store
+from shared.storage import ABSENT, PRESENT, ObjectGone, ObjectRef, ObjectSuperseded, open_store
 from shared.storage.multipart import PART
 from shared.testing.objects import MemoryStore
 
@@ -202,7 +202,22 @@ async def test_what_is_written_where_nothing_is_replaces_nothing(place, size):
         await write(store, ref, b"z" * size, if_match=first.etag)
     assert (await store.read(ref))[1] == b"y" * size
     await store.delete(ref)
-    with pytest.raises((ObjectGone, ObjectSuperseded)):
-        await write(store, ref, b"z", if_match=first.etag)
+    for gone in (first.etag, PRESENT):
+        with pytest.raises(ObjectSuperseded):
+            await write(store, ref, b"z" * size, if_match=gone)
     await write(store, ref, bytes(size), if_match=ABSENT)
-    assert (await store.read(ref))[1] == bytes(size)
+    await write(store, ref, b"z" * size, if_match=PRESENT)
+    assert (await store.read(ref))[1] == b"z" * size
+
+
+@pytest.mark.parametrize("size", [3, PART + 1], ids=["small", "in parts"])
+@pytest.mark.parametrize("keep_checksum", [True, False])
+async def test_what_is_said_of_an_object_is_kept_and_a_checksum_where_one_is_wanted(place, size, keep_checksum):
+    store, bucket, _ = place
+    ref = ObjectRef(bucket, "a")
+    headers = {"content-encoding": "gzip", "cache-control": "no-cache", "content-disposition": "attachment"}
+    said = {"headers": headers, "metadata": {"title": "Größe 日本"}, "content_type": "text/csv"}
+    await write(store, ref, bytes(size), keep_checksum=keep_checksum, **said)
+    found = await store.head(ref)
+    assert (found.headers, found.metadata, found.content_type) == (headers, said["metadata"], "text/csv")
+    assert list(found.checksums) == (["crc64nvme"] if keep_checksum else [])

@@ -4,7 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ingress.core.conditions import Validators
+from services.ingress.core.conditions import Precondition, Validators
+from services.ingress.core.problems import Problem
+from shared.errors import Rejected
+from shared.object_headers import ABSENT, PRESENT
 
 MINE = Validators("abc-2", datetime(2026, 5, 4, 3, 2, 1, 999_000, UTC))
 THEN, BEFORE = "Mon, 04 May 2026 03:02:01 GMT", "Mon, 04 May 2026 03:02:00 GMT"
@@ -56,3 +59,71 @@ def test_a_client_gets_what_it_lacks(asked, verdict):
 )
 def test_a_range_goes_on_with_the_version_that_it_began_with(asked, allowed):
     assert MINE.allow_range(asked) is allowed
+
+
+THERE = Validators("abc", datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC))
+WRITES = [
+    ({}, THERE, None),
+    ({}, None, None),
+    ({"if-match": '"abc"'}, THERE, "abc"),
+    ({"if-match": "abc"}, THERE, "abc"),
+    ({"if-match": '"x" , "abc"'}, THERE, "abc"),
+    ({"if-match": '"a,b","abc"'}, THERE, "abc"),
+    ({"if-match": "*"}, THERE, PRESENT),
+    ({"if-match": " * "}, THERE, PRESENT),
+    ({"if-none-match": "*"}, None, ABSENT),
+    ({"if-none-match": '"x"'}, THERE, "abc"),
+    ({"if-none-match": '"x"'}, None, ABSENT),
+    ({"if-match": '"abc"', "if-none-match": '"x"'}, THERE, "abc"),
+    ({"if-unmodified-since": "Mon, 06 May 2024 07:08:09 GMT"}, THERE, "abc"),
+    ({"if-unmodified-since": "Mon, 06 May 2024 07:08:09 GMT"}, None, ABSENT),
+    ({"if-match": '"abc"', "if-unmodified-since": "Sun, 05 May 2024 07:08:09 GMT"}, THERE, "abc"),
+]
+
+
+@pytest.mark.parametrize(("headers", "found", "required"), WRITES)
+def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, found, required):
+    assert Precondition.of(headers).require(found) == required
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({"if-match": '"x"'}, THERE),
+        ({"if-match": 'W/"abc"'}, THERE),
+        ({"if-match": '"x", W/"abc"'}, THERE),
+        ({"if-match": '"ABC"'}, THERE),
+        ({"if-match": '"abc"'}, None),
+        ({"if-match": "*"}, None),
+        ({"if-match": "*", "if-none-match": "*"}, THERE),
+        ({"if-none-match": "*"}, THERE),
+        ({"if-none-match": '"abc"'}, THERE),
+        ({"if-none-match": 'W/"abc"'}, THERE),
+        ({"if-none-match": '"x", "abc"'}, THERE),
+        ({"if-none-match": "abc"}, THERE),
+        ({"if-match": '"abc"', "if-none-match": '"abc"'}, THERE),
+        ({"if-unmodified-since": "Mon, 06 May 2024 07:08:08 GMT"}, THERE),
+    ],
+)
+def test_a_condition_that_does_not_hold_is_refused(headers, found):
+    with pytest.raises(Problem) as refused:
+        Precondition.of(headers).require(found)
+    assert refused.value.code == "SUPERSEDED"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"if-match": ""},
+        {"if-match": '"abc'},
+        {"if-match": 'W/ "abc"'},
+        {"if-match": '"abc" "x"'},
+        {"if-none-match": '"x", *'},
+        {"if-none-match": ","},
+        {"if-unmodified-since": "yesterday"},
+    ],
+)
+def test_a_condition_that_cannot_be_read_is_refused(headers):
+    with pytest.raises(Rejected) as refused:
+        Precondition.of(headers)
+    assert refused.value.code == "BAD_CONDITION"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.disposition import OPAQUE, attachment, shown_type
+from services.ingress.core.disposition import OPAQUE, attachment, kept_disposition, shown_type
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,27 @@ def test_no_name_leaves_its_header(key):
     assert re.fullmatch(r"attachment; filename=\"[^\"\\%]+\"; filename\*=UTF-8''[!-~]+", header)
     if not re.search(r"[\ud800-\udfff]", key) and not key.endswith("/") and key:
         assert unquote(header.rpartition("''")[2]) == key.rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('attachment; filename="report.csv"', 'attachment; filename="report.csv"'),
+        ("attachment; filename*=UTF-8''na%C3%AFve.csv", "attachment; filename*=UTF-8''na%C3%AFve.csv"),
+        ('inline; filename="a b.pdf"', 'attachment; filename="a b.pdf"'),
+        ('x-odd; filename="a.html"', 'attachment; filename="a.html"'),
+        ("inline", attachment("a.csv")),
+        ("attachment", attachment("a.csv")),
+        ("", attachment("a.csv")),
+        (None, attachment("a.csv")),
+        ('attachment; filename="a', attachment("a.csv")),
+        ("attachment; filename=a, inline", attachment("a.csv")),
+        ('attachment; filename="a\r\nx: y"', attachment("a.csv")),
+        (";inline", attachment("a.csv")),
+    ],
+)
+def test_what_an_object_was_stored_with_is_told_as_an_attachment(said, told):
+    assert kept_disposition(said, "a.csv") == told
 
 
 @pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "image/png", "application/pdf", "video/mp4"])

@@ -81,12 +81,19 @@ def test_a_key_that_is_asked_for_wins_over_the_file_name():
 
 
 def test_what_s3_can_keep_is_kept_with_the_object():
-    one = wanted(filename="a", filetype="text/plain; charset=utf-8", Origin="here", odd="ü", line="a\nb", empty="")
+    one = wanted(filename="a", filetype="text/plain; charset=utf-8", Origin="here", odd="ü", empty="")
     assert one.headers() == {
         "content-type": "text/plain; charset=utf-8",
         "x-amz-meta-origin": "here",
+        "x-amz-meta-odd": "ü",
+        "x-amz-meta-empty": "",
         f"x-amz-meta-{MARK}": one.id,
     }
+
+
+def test_metadata_that_no_header_can_carry_are_refused():
+    with pytest.raises(Rejected, match="control character"):
+        wanted(line="a\nb").headers()
 
 
 def test_a_client_names_no_other_upload_as_the_maker_of_its_object():

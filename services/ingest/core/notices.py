@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from shared import field_rules
+from shared.encoded_words import decoded_words
 from shared.errors import Rejected, refuse_foreign
 from shared.events import ObjectChanged, stable_id
 from shared.text import is_unsafe
@@ -127,9 +128,13 @@ def _hint(name: str) -> Hint | None:
 
 
 def user_metadata(raw: Mapping[str, str]) -> dict[str, str]:
-    """Return the uploader's own entries of `raw`, names in lower case and without their prefix."""
+    """Return the uploader's own entries of `raw`, names in lower case and without their prefix, encoded words decoded.
+
+    A notification has them as they came, and an answer to HEAD encoded: decoded they are one.
+    """
     prefix = "x-amz-meta-"
-    return {name.lower().removeprefix(prefix): value for name, value in raw.items() if name.lower().startswith(prefix)}
+    named = ((name.lower(), value) for name, value in raw.items())
+    return {name.removeprefix(prefix): decoded_words(value) for name, value in named if name.startswith(prefix)}
 
 
 def refuse_unsafe(notice: ObjectChanged, inputs: Collection[str]) -> None:

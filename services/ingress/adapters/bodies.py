@@ -1,16 +1,19 @@
-"""Request bodies as they arrive: bounded in size and in time, and forms part by part, without a spool file."""
+"""Request bodies as they arrive: bounded in size and in time, checked, and forms part by part, without a spool file."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from services.ingress.adapters.connections import TRAILERS
 from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
+from services.ingress.core import checksums
 from services.ingress.core.encoding import text_of
+from services.ingress.core.write_headers import named
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
@@ -20,6 +23,8 @@ MAX_FIELDS_BYTES: Final = 1 << 20
 PART_OVERHEAD: Final = 64
 """What a field or a file counts for beside its bytes."""
 MAX_HEADER_BYTES: Final = 8 << 10
+LOOK_BYTES: Final = 8 << 20
+"""After so many bytes of a body of unknown length somebody looks whether there is still room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class File:
     field: str
     filename: str
     content_type: str | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of its part of the form, names in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,49 +46,80 @@ class Field:
     value: str
 
 
-class EndedEarly(Rejected):
-    """A body is over before it has the bytes that were awaited."""
-
-    def __init__(self, received: int, length: int) -> None:
-        super().__init__("BROKEN_BODY", f"the body ended after {received} of {length} bytes")
-
-
 class Body:
-    """The body of one request."""
+    """The body of one request; what says how long it is, is Content-Length or the end of its chunks."""
 
-    def __init__(self, request: Request, settings: IngressSettings, *, length: int | None = None) -> None:
-        """Look at the headers alone; with `length` they need not say it.
+    def __init__(self, request: Request, settings: IngressSettings) -> None:
+        """Look at the headers alone.
 
-        Raises Rejected: LENGTH_REQUIRED, TOO_LARGE.
+        Raises Rejected: LENGTH_REQUIRED, TOO_LARGE, BAD_CHECKSUM.
         """
         self._request = request
         self._settings = settings
         self._rate = LeastRate(settings)
         self._received = 0
-        self.length = _length(request, settings.max_upload_bytes) if length is None else length
+        self._check = checksums.Check(checksums.of_content(named(request.headers.raw)))
+        self.length = _length(request, settings.max_upload_bytes)
+        """Bytes; None where only the end will tell."""
+        self.when_growing: Callable[[], None] | None = None
+        """Called now and then where the length is not known, and may refuse what comes."""
 
     @property
     def left(self) -> int:
-        """How many bytes have not come yet."""
-        return self.length - self._received
+        """How many bytes have not come yet, as far as that is known."""
+        return 0 if self.length is None else self.length - self._received
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that can come."""
+        return self._settings.max_upload_bytes if self.length is None else self.length
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the client has sent a checksum of it."""
+        return bool(self._check.checksums)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Give the bytes as they come.
 
         Raises Rejected: STALLED when nothing comes for too long, TOO_SLOW when too little does, BROKEN_BODY when the
-        client goes away.
+        client goes away, TOO_LARGE when more comes than is allowed; Problem (CHECKSUM_MISMATCH) at the end, when the
+        bytes are not those that were meant.
         """
         stream = aiter(self._request.stream())
-        while self.left > 0:
+        while self.length is None or self.left > 0:
             try:
                 chunk = await self._next(stream)
             except StopAsyncIteration:
-                raise EndedEarly(self._received, self.length) from None
+                if self.length is None:
+                    break
+                raise self._broken() from None
             except ClientDisconnect:
-                raise Rejected("BROKEN_BODY", f"the body ended after {self._received} of {self.length} bytes") from None
-            self._received += len(chunk)
+                raise self._broken() from None
+            self._count(len(chunk))
             if chunk:
+                self._check.update(chunk)
                 yield chunk
+        self._refuse_trailers()
+        self._check.verify()
+
+    def _broken(self) -> Rejected:
+        known = "" if self.length is None else f" of {self.length}"
+        return Rejected("BROKEN_BODY", f"the body ended after {self._received}{known} bytes: send all of it")
+
+    def _count(self, size: int) -> None:
+        before, self._received = self._received, self._received + size
+        if self.length is None:
+            if self._received > self.limit:
+                raise _too_large(f"more than {self.limit} bytes", self.limit)
+            if self.when_growing and before // LOOK_BYTES != self._received // LOOK_BYTES:
+                self.when_growing()
+
+    def _refuse_trailers(self) -> None:
+        if trailers := self._request.scope.get(TRAILERS):
+            raise Rejected(
+                "HEADER_REFUSED", f"{min(trailers)} came behind the body, where it is not read: send it before it"
+            )
 
     async def _next(self, stream: AsyncIterator[bytes]) -> bytes:
         """Return the next bytes; only while they are waited for does time count."""
@@ -112,9 +150,14 @@ class Body:
 
         Raises Rejected: TOO_LARGE past `limit` bytes, and what `chunks` raises.
         """
-        if self.length > limit:
+        if self.length is not None and self.length > limit:
             raise _more_than(limit, self.length)
-        return b"".join([chunk async for chunk in self.chunks()])
+        received = bytearray()
+        async for chunk in self.chunks():
+            received += chunk
+            if len(received) > limit:
+                raise _more_than(limit, len(received))
+        return bytes(received)
 
     async def form(self) -> AsyncIterator[File | Field | bytes]:
         """Give a form part by part: a `Field`, or a `File` followed by its bytes.
@@ -127,7 +170,7 @@ class Body:
         try:
             with PushMultipartParser(
                 options["boundary"],
-                content_length=self.length,
+                content_length=-1 if self.length is None else self.length,
                 max_header_size=MAX_HEADER_BYTES,
                 max_segment_count=self._settings.max_form_parts,
             ) as parser:
@@ -158,7 +201,8 @@ class _FormReader:
                 self._hold(PART_OVERHEAD + len(event.name or "") + len(event.filename or ""))
                 self._field, self._value = event.name if event.filename is None else None, bytearray()
                 if event.filename is not None:
-                    yield File(event.name or "", event.filename, event.content_type)
+                    headers = {name.lower(): value for name, value in event.headerlist}
+                    yield File(event.name or "", event.filename, event.content_type, headers)
             elif event is None:
                 if self._field is not None:
                     yield Field(self._field, text_of(self._value, f"the field {self._field!r}"))
@@ -188,28 +232,35 @@ async def small_body(request: Request, settings: IngressSettings, limit: int) ->
 
     Raises Rejected: TOO_LARGE past `limit` bytes, STALLED, TOO_SLOW, BROKEN_BODY.
     """
-    if "transfer-encoding" not in request.headers:
-        return await Body(request, settings).whole(limit) if request.headers.get("content-length") else b""
-    body, received = Body(request, settings, length=limit + 1), bytearray()
-    try:
-        async for chunk in body.chunks():
-            received += chunk
-    except EndedEarly:
-        return bytes(received)
-    raise _more_than(limit, len(received))
+    return await Body(request, settings).whole(limit) if has_body(request) else b""
+
+
+def has_body(request: Request) -> bool:
+    """Tell whether a body comes, however its end is told."""
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
 def _more_than(limit: int, size: int) -> Rejected:
-    return Rejected("TOO_LARGE", f"the body has {size} bytes, and {limit} are allowed here: send less")
+    return Rejected("TOO_LARGE", f"the body has {size} bytes or more, and {limit} are allowed here: send less")
 
 
-def _length(request: Request, limit: int) -> int:
+def _length(request: Request, limit: int) -> int | None:
+    """Return how many bytes are announced; None for chunks, whose end is told when it comes (RFC 9112, section 6)."""
+    coding = request.headers.get("transfer-encoding")
+    if coding is not None:
+        if coding.strip().lower() != "chunked":
+            raise Rejected("HEADER_REFUSED", f"Transfer-Encoding is {coding[:40]!r}: send the body chunked and no more")
+        return None
     text = request.headers.get("content-length", "")
     if not text.isascii() or not text.isdigit():
-        raise Rejected("LENGTH_REQUIRED", "the request has no Content-Length: say how many bytes come")
+        raise Rejected("LENGTH_REQUIRED", "the request has no Content-Length: send it, or the body in chunks")
     if int(text) > limit:
-        raise Rejected(
-            "TOO_LARGE",
-            f"the request has {text} bytes, and {limit} are allowed: send less, or raise PENSTOCK_MAX_UPLOAD_BYTES",
-        )
+        raise _too_large(f"{text} bytes", limit)
     return int(text)
+
+
+def _too_large(size: str, limit: int) -> Rejected:
+    return Rejected(
+        "TOO_LARGE",
+        f"the request has {size}, and {limit} are allowed: send less, or raise PENSTOCK_MAX_UPLOAD_BYTES",
+    )

@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -27,6 +27,8 @@ HEADER_OVERHEAD: Final = 32
 QUIET: Final = logging.getLogger("services.ingress.http")
 """Logs errors only: strangers could fill a disk with the warnings of uvicorn, one for each bad request."""
 QUIET.setLevel(logging.ERROR)
+TRAILERS: Final = "penstock.trailers"
+"""In the scope of a request: the names of the headers that came behind its body."""
 LINGER_SECONDS: Final = 2.0
 WRITE_AHEAD: Final = 512 << 10
 """Bytes of an answer that may wait for the network while the next ones are fetched."""
@@ -101,7 +103,10 @@ class Connection(HttpToolsProtocol):
         self._hosts += name.lower() == b"host"
         if self._hosts > 1:
             raise Rejected("NO_HTTP", "the request has two Host headers: send one")
-        super().on_header(name, value)
+        if self._is_in_head:
+            super().on_header(name, value)
+        else:  # uvicorn would take it for a header
+            cast("dict[str, Any]", self.scope).setdefault(TRAILERS, set()).add(name.decode("latin-1").lower())
 
     def on_headers_complete(self) -> None:
         """Let the application begin; from here on bodies have their own time."""

@@ -1,7 +1,7 @@
 """How full the object store's disk is."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -17,9 +17,12 @@ USED = Gauge("disk_used", "Percent of the object store's disk that is in use.")
 class Incoming(Protocol):
     """A body on its way to the disk."""
 
+    when_growing: Callable[[], None] | None
+    """What it asks now and then where nobody knows how much will come."""
+
     @property
     def left(self) -> int:
-        """How many of its bytes have not come yet."""
+        """How many of its bytes have not come yet, as far as that is known."""
 
 
 class Disk:
@@ -40,10 +43,14 @@ class Disk:
         """Reserve room for a body while it comes; raise DISK_FULL when the threshold would be passed."""
         self.refuse_when_full(body.left + sum(one.left for one in self._incoming))
         self._incoming.add(body)
+        body.when_growing = self._refuse_growing
         try:
             yield
         finally:
             self._incoming.discard(body)
+
+    def _refuse_growing(self) -> None:
+        self.refuse_when_full(sum(one.left for one in self._incoming))
 
     def _percent(self, more: int) -> float:
         usage = shutil.disk_usage(self._path)

@@ -14,8 +14,10 @@ from typing_extensions import Buffer
 from services.ingress.adapters.pools import limiter
 from services.ingress.core.access import Principal
 from services.ingress.core.conditions import Validators
-from services.ingress.core.disposition import attachment, shown_type
+from services.ingress.core.disposition import kept_disposition, shown_type
+from services.ingress.core.names import RESERVED_METADATA
 from services.ingress.core.ranges import Range, asked
+from services.ingress.core.write_headers import META, UNSENDABLE
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, one_line
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
@@ -23,6 +25,7 @@ from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, Objec
 log = structlog.get_logger()
 
 TRIES: Final = 5
+CACHING: Final = frozenset({"cache-control", "expires", "vary"})
 HARMLESS: Final = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'; sandbox"}
 
 
@@ -92,14 +95,15 @@ class _Download(Response):
         if verdict == "failed":
             raise ObjectSuperseded(f"{info.ref} is another version than the one asked for: look at its ETag")
         if verdict == "not_modified":
-            await Response(status_code=304, headers=validators.headers)(request.scope, receive, send)
+            cached = {name: text for name, text in _kept(info).items() if name in CACHING}
+            await Response(status_code=304, headers=cached | validators.headers)(request.scope, receive, send)
             return
-        wanted = request.headers.get("range") if validators.allow_range(request.headers) else None
-        part = asked(wanted, info.size)
+        is_ranged = request.method == "GET" and validators.allow_range(request.headers)  # RFC 9110, section 14.2
+        part = asked(request.headers.get("range") if is_ranged else None, info.size)
         head = {
             "type": "http.response.start",
             "status": 206 if part else 200,
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in _headers(info, part).items()],
+            "headers": [(name.encode(), value.encode()) for name, value in _headers(info, part).items()],
         }
         if request.method == "HEAD" or not info.size:
             await send(head)
@@ -121,14 +125,23 @@ class _Download(Response):
 
 def _headers(info: ObjectInfo, part: Range | None) -> dict[str, str]:
     return {
+        **_kept(info),
         **Validators(info.etag, info.last_modified).headers,
         **HARMLESS,
         "content-type": shown_type(info.content_type),
-        "content-disposition": attachment(info.ref.key),
+        "content-disposition": kept_disposition(info.headers.get("content-disposition"), info.ref.key),
         "content-length": str(part.length if part else info.size),
         "accept-ranges": "bytes",
         **({"content-range": part.content_range} if part else {}),
     }
+
+
+def _kept(info: ObjectInfo) -> dict[str, str]:
+    """Return what the uploader has said of the object; what would end a header, or is ours alone, is left out."""
+    metadata = {f"{META}{name}": text for name, text in info.metadata.items() if name not in RESERVED_METADATA}
+    said = {name: text for name, text in {**metadata, **info.headers}.items() if not UNSENDABLE.search(text)}
+    # a cache that others share must not give one client what another one may see
+    return {**said, "vary": "authorization, cookie"} if {"cache-control", "expires"} & set(said) else said
 
 
 async def unless_gone(sending: Awaitable[None], receive: Receive) -> None:

@@ -8,10 +8,13 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from services.ingress.adapters.bodies import Body, Field, File
+from services.ingress.adapters.uploads import CheckedWriter
+from services.ingress.core.checksums import Check
 from services.ingress.core.names import safe_key
 from services.ingress.core.replacement import SETS, Manifest, directory, manifest_key, set_of, staged_key
+from services.ingress.core.write_headers import ObjectHeaders
 from shared.errors import Rejected
-from shared.storage import ObjectRef, ObjectStore, ObjectWriter
+from shared.storage import ObjectRef, ObjectStore
 
 FIELD: Final = "files"
 PREFIX_FIELD: Final = "keys_prefix"
@@ -42,7 +45,7 @@ class Staging:
                     await file.aclose()  # the one before is whole
                     staged = staged_key(set_id, len(names))
                     names[staged] = _name_of(part)
-                    writer = await file.enter_async_context(self._writing(staged, part, body.length))
+                    writer = await file.enter_async_context(self._writing(staged, part, body))
                 elif isinstance(part, Field):
                     prefix = part.value if part.name == PREFIX_FIELD else prefix
                 elif writer is not None:
@@ -88,11 +91,21 @@ class Staging:
         return ObjectRef(self._bucket, key)
 
     @asynccontextmanager
-    async def _writing(self, staged: str, file: File, length: int) -> AsyncIterator[ObjectWriter]:
-        limit = min(length, COPY_LIMIT)
+    async def _writing(self, staged: str, file: File, body: Body) -> AsyncIterator[CheckedWriter]:
+        headers = ObjectHeaders().with_part(file.headers, file.content_type, {})
+        limit = min(body.limit, COPY_LIMIT)
         try:
-            async with self._store.write(self.ref(staged), content_type=file.content_type, limit=limit) as writer:
-                yield writer
+            async with self._store.write(
+                self.ref(staged),
+                content_type=headers.content_type,
+                metadata=headers.metadata,
+                headers=headers.kept,
+                limit=limit,
+                keep_checksum=body.is_checked or bool(headers.checksums),
+            ) as writer:
+                checked = CheckedWriter(writer, Check(headers.checksums))
+                yield checked
+                checked.verify()
         except Rejected as error:
             if error.code != "TOO_LARGE":
                 raise

@@ -1,9 +1,9 @@
 """Resumable uploads: they begin, grow request by request, and become objects; how far they came, the store knows."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -26,25 +26,42 @@ log = structlog.get_logger()
 Bytes = bytes | bytearray
 REMEMBERED: Final = 4096
 TIDY_SECONDS: Final = 600.0
+TAKE_OVER_SECONDS: Final = 8.0
+"""How long a request waits until the one before it has let go; tus-js-client gives up after nine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one request brings to an upload: where it belongs, how many bytes, and the bytes as they come."""
+    """What one request brings to an upload: where it belongs, how many bytes if that is known, and the bytes."""
 
     offset: int
-    size: int
+    size: int | None
     chunks: AsyncIterable[bytes]
+    is_checked: bool = False
+    """Whether the end of the chunks may refuse all of them."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The time in which one request alone works on an upload."""
+
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by a newer request, which waits for the end."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class TusUploads:
-    """The resumable uploads of one ingress; each is worked on by one request at a time."""
+    """The resumable uploads of one ingress; each is worked on by one request at a time, the newest.
+
+    An older request is most often a dead connection of the same client: it keeps what came and ends. Of two processes
+    the older one finds that what it would keep was changed by the newer one, and ends too.
+    """
 
     def __init__(self, store: S3, settings: IngressSettings) -> None:
         self.lasts = timedelta(days=settings.tus_expire_days)
         self._store = store
         self._staging = Staging(store, settings.staging_bucket)
-        self._busy: set[tuple[str, str]] = set()
+        self._busy: dict[tuple[str, str], _Turn] = {}
         """By id and owner, so that a request with the id of another's upload neither sees nor blocks the owner's."""
         self._counts = OpenUploadCounts()
         self._checking = limiter("checksums", settings)
@@ -71,7 +88,7 @@ class TusUploads:
 
         Raises Problem: NO_SUCH_UPLOAD, UPLOAD_EXPIRED, UPLOAD_BUSY.
         """
-        with self._alone(upload_id, owner):
+        async with self._alone(upload_id, owner):
             upload = await self._find(upload_id, owner)
             parts = await self._parts(upload)
             if parts is None:
@@ -85,22 +102,24 @@ class TusUploads:
     ) -> tuple[Upload, int]:
         """Add the bytes of a request and return the new offset; what came before their source broke is kept.
 
-        Raises Problem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept).
+        Raises Problem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept), and
+        UPLOAD_TAKEN_OVER when a newer request goes on.
         """
-        with self._alone(upload_id, owner):
+        async with self._alone(upload_id, owner) as turn:
             upload = await self._find(upload_id, owner)
             parts = await self._parts(upload)
             _require_room(upload, piece, parts.offset if parts else upload.length)
             if parts is None:
                 return upload, upload.length
-            if checksum is None:
-                return upload, await self._fill(upload, parts, piece.chunks)
+            source = _until_wanted(_within(piece, upload.length - parts.offset), turn)
+            if checksum is None and not piece.is_checked:
+                return upload, await self._fill(upload, parts, source)
             async with self._checking.hold():
-                return upload, await self._fill(upload, parts, _checked(piece, checksum))
+                return upload, await self._fill(upload, parts, _checked(source, piece.size, checksum))
 
     async def remove(self, upload_id: str, owner: str) -> None:
         """End an upload and leave nothing of it; the object of one that was whole stays."""
-        with self._alone(upload_id, owner):
+        async with self._alone(upload_id, owner):
             upload = await self._find(upload_id, owner)
             if self._done.pop(upload_id, None) is None:
                 await self._staging.remove(upload)
@@ -152,14 +171,14 @@ class TusUploads:
         Raises Problem: UPLOAD_BUSY while a request works on it.
         """
         if upload := await self._staging.noted(upload_id):
-            with self._alone(upload_id, upload.owner):
+            async with self._alone(upload_id, upload.owner):
                 await self._staging.remove(upload)
             self._counts.end(upload_id)
             log.info("audit.upload_ended", **_named(upload))
 
     async def _expire(self, upload_id: str) -> None:
         owner = await self.owner_of(upload_id)
-        with self._alone(upload_id, owner):
+        async with self._alone(upload_id, owner):
             upload = await self._staging.noted(upload_id)
             if upload is None:
                 # all that is left of one that was removed while its last bytes were on their way
@@ -226,19 +245,26 @@ class TusUploads:
         while len(self._done) > REMEMBERED:
             del self._done[next(iter(self._done))]
 
-    @contextmanager
-    def _alone(self, upload_id: str, owner: str) -> Iterator[None]:
-        if (upload_id, owner) in self._busy:
+    @asynccontextmanager
+    async def _alone(self, upload_id: str, owner: str) -> AsyncIterator[_Turn]:
+        """Be the only request that works on an upload; one before us ends as soon as it can keep what it has."""
+        try:
+            async with asyncio.timeout(TAKE_OVER_SECONDS):
+                while (other := self._busy.get((upload_id, owner))) is not None:
+                    other.wanted.set()
+                    await other.ended.wait()
+        except TimeoutError:
             raise Problem(
                 "UPLOAD_BUSY",
-                "another request works on this upload: try again when that has ended",
+                "another request works on this upload, and cannot end now: try again when it has",
                 headers={"retry-after": "1"},
-            )
-        self._busy.add((upload_id, owner))
+            ) from None
+        self._busy[upload_id, owner] = turn = _Turn()
         try:
-            yield
+            yield turn
         finally:
-            self._busy.discard((upload_id, owner))
+            del self._busy[upload_id, owner]
+            turn.ended.set()
 
 
 def _named(upload: Upload) -> dict[str, str]:
@@ -252,7 +278,7 @@ def _require_room(upload: Upload, piece: Piece, at: int) -> None:
             f"the upload has {at} bytes, and Upload-Offset is {piece.offset}: go on from there",
             headers={"upload-offset": str(at)},
         )
-    if piece.size > upload.length - at:
+    if piece.size is not None and piece.size > upload.length - at:
         raise Rejected("TOO_LARGE", f"{piece.size} bytes came, and only {upload.length - at} are missing: send those")
 
 
@@ -260,18 +286,73 @@ async def _kept_when_broken(source: AsyncIterable[Bytes], parts: Parts) -> Async
     try:
         async for chunk in source:
             yield chunk
-    except Rejected:
+    except (Rejected, Problem):
         await parts.keep()
         raise
 
 
-async def _checked(piece: Piece, checksum: Checksum) -> AsyncIterator[Bytes]:
+async def _until_wanted(source: AsyncIterator[bytes], turn: _Turn) -> AsyncIterator[bytes]:
+    """Give the bytes as they come, until another request wants to go on with the upload."""
+    wanted = asyncio.ensure_future(turn.wanted.wait())
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(source))
+            try:
+                await asyncio.wait((coming, wanted), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await coming
+            if coming.cancelled():
+                raise Problem("UPLOAD_TAKEN_OVER", "a newer request goes on with this upload: what came is kept")
+            try:
+                chunk = coming.result()
+            except StopAsyncIteration:
+                return
+            yield chunk
+    finally:
+        wanted.cancel()
+
+
+async def _within(piece: Piece, room: int) -> AsyncIterator[bytes]:
+    """Give the bytes of a piece; the last ones of an unknown number once it is known that no more come than fit."""
+    held, received = b"", 0
+    try:
+        async for chunk in piece.chunks:
+            received += len(chunk)
+            if received > room:
+                held = b""
+                raise _too_much(room)
+            if piece.size is not None:
+                yield chunk
+                continue
+            if held:
+                yield held
+            held = chunk
+    except Rejected:
+        if held:
+            yield held
+        raise
+    if held:
+        yield held
+
+
+def _too_much(room: int) -> Rejected:
+    return Rejected("TOO_LARGE", f"more than {room} bytes came, and only those are missing: send no more")
+
+
+async def _checked(source: AsyncIterable[bytes], size: int | None, checksum: Checksum | None) -> AsyncIterator[Bytes]:
     """Give the bytes once all of them are here and found good."""
-    if piece.size > CHECKED_BYTES:
-        limit = CHECKED_BYTES >> 20
-        raise Problem("TOO_LARGE", f"a request with Upload-Checksum may bring {limit} MiB: send smaller pieces")
     body = bytearray()
-    async for chunk in piece.chunks:
-        body += chunk
-    checksum.verify(body)
-    yield body
+    if size is None or size <= CHECKED_BYTES:
+        async for chunk in source:
+            body += chunk
+            if len(body) > CHECKED_BYTES:
+                break
+        else:
+            if checksum is not None:
+                checksum.verify(body)
+            yield body
+            return
+    raise Problem("TOO_LARGE", f"a request with a checksum may bring {CHECKED_BYTES >> 20} MiB: send smaller pieces")

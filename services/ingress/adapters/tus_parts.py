@@ -7,18 +7,19 @@ the last are of one size, so a part that is sent again, or arrives late, holds t
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from awscrt import checksums
 
+from services.ingress.core.problems import Problem
 from services.ingress.core.tus import Upload
-from shared.storage import ObjectGone, ObjectRef
-from shared.storage.multipart import CRC64, MAX_PARTS, PART, Part
-from shared.storage.store import S3
+from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectSuperseded
+from shared.storage.multipart import MAX_PARTS, PART, Part
+from shared.storage.store import S3, precondition
 
 AFTER: Final = "after-parts"
-BEGUN: Final[Mapping[str, str]] = {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
 
 
 class Staging:
@@ -37,16 +38,21 @@ class Staging:
         return ObjectRef(self.bucket, f"tus/{upload_id}/tail")
 
     async def note(self, upload: Upload) -> None:
-        """Keep the description of an upload."""
-        await self.store.put(self.info(upload.id), upload.model_dump_json().encode(), content_type="application/json")
+        """Keep the description of an upload.
+
+        Raises Problem: OFFSET_DIFFERS when another process has changed it since it was read.
+        """
+        headers = {"content-type": "application/json", **precondition(upload.note_etag or None)}
+        with newest_alone():
+            await self.store.put_headed(self.info(upload.id), upload.model_dump_json().encode(), headers)
 
     async def noted(self, upload_id: str) -> Upload | None:
         """Return an upload as it was noted; None when there is none."""
         try:
-            _, described = await self.store.read(self.info(upload_id))
+            info, described = await self.store.read(self.info(upload_id))
         except ObjectGone:
             return None
-        return Upload.model_validate_json(described)
+        return Upload.model_validate_json(described).model_copy(update={"note_etag": info.etag})
 
     async def forget(self, upload_id: str) -> None:
         """Remove what was kept beside the parts; the description goes last, so that a second try finds the rest."""
@@ -63,7 +69,7 @@ class Staging:
 class Parts:
     """The parts and the tail of one upload, as the store has them, and what comes after them."""
 
-    def __init__(self, staging: Staging, upload: Upload, sent: list[Part], tail: bytes) -> None:
+    def __init__(self, staging: Staging, upload: Upload, sent: list[Part], tail: bytes, *, tail_etag: str) -> None:
         self._staging = staging
         self._upload = upload
         self._ref = ObjectRef(upload.bucket, upload.key)
@@ -71,6 +77,7 @@ class Parts:
         self._sent = sent
         self._filling = bytearray(tail)
         self._kept = len(tail)
+        self._tail_etag = tail_etag
         self._sending: asyncio.Task[None] | None = None
         self.offset = sum(one.size for one in sent) + len(tail)
 
@@ -85,8 +92,9 @@ class Parts:
         try:
             info, tail = await staging.store.read(staging.tail(upload.id))
         except ObjectGone:
-            return cls(staging, upload, sent, b"")
-        return cls(staging, upload, sent, tail if info.metadata.get(AFTER) == str(len(sent)) else b"")
+            return cls(staging, upload, sent, b"", tail_etag=ABSENT)
+        tail = tail if info.metadata.get(AFTER) == str(len(sent)) else b""
+        return cls(staging, upload, sent, tail, tail_etag=info.etag)
 
     @property
     def is_whole(self) -> bool:
@@ -105,24 +113,34 @@ class Parts:
                 await self._send()
 
     async def keep(self) -> None:
-        """Keep what fills no part, once all parts before it are safe."""
+        """Keep what fills no part, once all parts before it are safe.
+
+        Raises Problem: OFFSET_DIFFERS when another process has kept something since we looked.
+        """
         await self._settle()
         if len(self._filling) != self._kept:
-            after = {AFTER: str(len(self._sent))}
-            await self._staging.store.put(self._staging.tail(self._upload.id), bytes(self._filling), metadata=after)
+            headers = {f"x-amz-meta-{AFTER}": str(len(self._sent)), **precondition(self._tail_etag)}
+            with newest_alone():
+                info = await self._staging.store.put_headed(
+                    self._staging.tail(self._upload.id), bytes(self._filling), headers
+                )
+            self._kept, self._tail_etag = len(self._filling), info.etag
 
     async def finish(self) -> None:
-        """Make the object; returns when it is there."""
+        """Make the object; returns when it is there.
+
+        Raises ObjectSuperseded when something else is there by now than the upload may replace. The store keeps no
+        checksum: none of ours says that these are the bytes which the uploader has.
+        """
+        condition = precondition(self._upload.required)
         if self._upload.length <= self._size:
-            body = bytes(self._filling)
-            headers = {**self._upload.headers, CRC64: _crc64(body)}
-            await self._staging.store.put_headed(self._ref, body, headers)
+            await self._staging.store.put_headed(self._ref, bytes(self._filling), {**self._upload.headers, **condition})
             return
         if self._filling:
             await self._send()
         await self._settle()
         await self._staging.store.uploads.complete(
-            self._ref, self._upload.upload_id, self._sent, begun_with=self._upload.headers
+            self._ref, self._upload.upload_id, self._sent, headers=condition, begun_with=self._upload.headers
         )
 
     async def let_go(self) -> None:
@@ -140,7 +158,7 @@ class Parts:
 
     async def _begin(self) -> None:
         """Begin the multipart upload; no part is sent before its id is known to whoever comes after us."""
-        async with self._staging.store.begun(self._ref, {**self._upload.headers, **BEGUN}) as upload_id:
+        async with self._staging.store.begun(self._ref, self._upload.headers) as upload_id:
             self._upload = self._upload.model_copy(update={"upload_id": upload_id})
             await self._staging.note(self._upload)
 
@@ -155,6 +173,15 @@ class Parts:
         """Wait for the part on its way; what it met is raised here, now and whenever it is asked again."""
         if self._sending is not None:
             await self._sending
+
+
+@contextmanager
+def newest_alone() -> Iterator[None]:
+    """Tell a request that another one, in another process, has gone on with its upload."""
+    try:
+        yield
+    except ObjectSuperseded:
+        raise Problem("OFFSET_DIFFERS", "another request went on with this upload: ask how far it has come") from None
 
 
 def _crc64(body: bytes) -> str:

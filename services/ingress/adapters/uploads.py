@@ -9,9 +9,12 @@ import structlog
 from services.ingress.adapters.bodies import Body, Field, File
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.pools import limiter
+from services.ingress.core.checksums import Check
+from services.ingress.core.conditions import Precondition, Validators
+from services.ingress.core.write_headers import ObjectHeaders, late_field
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
-from shared.storage import ObjectInfo, ObjectRef, ObjectStore, ObjectWriter
+from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectWriter
 
 log = structlog.get_logger()
 
@@ -36,33 +39,36 @@ class Uploads:
         self._disk = disk
         self._limiter = limiter("uploads", settings)
 
-    async def whole(
-        self, body: Body, ref: ObjectRef, *, content_type: str | None, metadata: Mapping[str, str] | None = None
-    ) -> ObjectInfo:
-        """Store a whole body as one object."""
-        async with self.slot(body), self.writing(body, ref, content_type, metadata) as writer:
+    async def whole(self, body: Body, ref: ObjectRef, headers: ObjectHeaders) -> ObjectInfo:
+        """Store a whole body as one object.
+
+        Raises ObjectSuperseded or Problem (SUPERSEDED) where a condition of the request does not hold.
+        """
+        async with self.slot(body), self.writing(body, ref, headers) as writer:
             async for chunk in body.chunks():
                 await writer.write(chunk)
         return writer.info
 
-    async def form(
-        self, body: Body, place: Place, *, field: str, metadata: Mapping[str, str] | None = None
-    ) -> Received:
+    async def form(self, body: Body, place: Place, *, field: str, headers: ObjectHeaders) -> Received:
         """Store the one file of a form that comes in `field`; it appears when the whole form was good.
 
-        Raises Rejected: NO_FILE when there is none, TOO_MANY_FILES when there are more.
+        Raises Rejected: NO_FILE when there is none, TOO_MANY_FILES when there are more, LATE_FIELD for what says
+        something of the file and comes behind it; what `whole` does for a condition that does not hold.
         """
         values: dict[str, str] = {}
-        taken: tuple[File, ObjectWriter] | None = None
+        taken: tuple[File, CheckedWriter] | None = None
         async with self.slot(body), AsyncExitStack() as stack:
             async for part in body.form():
                 if isinstance(part, Field):
+                    if taken is not None and late_field(part.name):
+                        raise Rejected("LATE_FIELD", f"the field {part.name!r} comes behind the file: send it before")
                     values[part.name] = part.value
                 elif isinstance(part, File):
                     if taken is not None or part.field != field:
                         raise _unwanted(part, field)
                     ref = place(part, values)
-                    taken = part, await stack.enter_async_context(self.writing(body, ref, part.content_type, metadata))
+                    said = headers.with_part(part.headers, part.content_type, values)
+                    taken = part, await stack.enter_async_context(self.writing(body, ref, said))
                 elif taken is not None:
                     await taken[1].write(part)
             if taken is None:
@@ -78,13 +84,57 @@ class Uploads:
                 yield
 
     @asynccontextmanager
-    async def writing(
-        self, body: Body, ref: ObjectRef, content_type: str | None, metadata: Mapping[str, str] | None
-    ) -> AsyncIterator[ObjectWriter]:
+    async def writing(self, body: Body, ref: ObjectRef, headers: ObjectHeaders) -> AsyncIterator["CheckedWriter"]:
         """Write one object that is no larger than the body it comes in."""
-        async with self._store.write(ref, metadata=metadata, content_type=content_type, limit=body.length) as writer:
-            yield writer
+        async with self._store.write(
+            ref,
+            metadata=headers.metadata,
+            content_type=headers.content_type,
+            headers=headers.kept,
+            limit=body.limit,
+            if_match=await self.required(ref, headers.precondition),
+            # its word is the uploader's, and without one of theirs there is none
+            keep_checksum=body.is_checked or bool(headers.checksums),
+        ) as writer:
+            checked = CheckedWriter(writer, Check(headers.checksums))
+            yield checked
+            checked.verify()
         log.info("audit.object_stored", bucket=ref.bucket, key=ref.key, size=writer.size, etag=writer.info.etag)
+
+    async def required(self, ref: ObjectRef, precondition: Precondition) -> str | None:
+        """Return what the store must still find at `ref` for the precondition to hold; None for anything.
+
+        Raises Problem: SUPERSEDED when it does not hold now; nothing of the body needs to come for that.
+        """
+        if not precondition:
+            return None
+        try:
+            info = await self._store.head(ref)
+        except ObjectGone:
+            return precondition.require(None)
+        return precondition.require(Validators(info.etag, info.last_modified))
+
+
+class CheckedWriter:
+    """One object on its way, and the checksums that its uploader has sent for it."""
+
+    def __init__(self, writer: ObjectWriter, check: Check) -> None:
+        self._writer = writer
+        self._check = check
+
+    @property
+    def info(self) -> ObjectInfo:
+        """What was stored; there once the block has ended."""
+        return self._writer.info
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._check.update(chunk)
+        await self._writer.write(chunk)
+
+    def verify(self) -> None:
+        """Raise Problem (CHECKSUM_MISMATCH) when these are not the bytes that were meant."""
+        self._check.verify()
 
 
 def _unwanted(file: File, field: str) -> Rejected:

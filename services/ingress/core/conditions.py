@@ -1,11 +1,15 @@
-"""Whether the object that a client knows is the one there is (RFC 9110, section 13)."""
+"""Whether the object that a client knows is the one there is (RFC 9110, section 13), to read it or to replace it."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Final, Literal
+from typing import Final, Literal, Self
+
+from services.ingress.core.problems import Problem
+from shared.errors import Rejected
+from shared.object_headers import ABSENT, PRESENT
 
 Verdict = Literal["send", "not_modified", "failed"]
 
@@ -55,6 +59,84 @@ class Validators:
     def _is_older_than_mine(self, text: str | None) -> bool:
         date = _date(text)
         return date is not None and date < self._second
+
+
+WRITE_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
+_ANY: Final = "*"
+_LISTED: Final = re.compile(r'[ \t]*(?:(W/)?"([^"]*)"|([^\s",*]+))[ \t]*(?:,|$)')
+"""One of a list of etags; S3 clients leave the quotes out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What must hold of the object that a request replaces or removes; without a header, nothing.
+
+    An etag is weak or strong; `("*",)` stands for any object.
+    """
+
+    match: tuple[tuple[bool, str], ...] | None = None
+    none_match: tuple[tuple[bool, str], ...] | None = None
+    unmodified_since: datetime | None = None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self:
+        """Read the headers, names in lower case; raises Rejected (BAD_CONDITION) for one that cannot be read."""
+        since = headers.get("if-unmodified-since")
+        if since is not None and _date(since) is None:
+            raise Rejected("BAD_CONDITION", f"If-Unmodified-Since is {since[:40]!r}: send a date as HTTP writes it")
+        return cls(_etags(headers, "if-match"), _etags(headers, "if-none-match"), _date(since))
+
+    def __bool__(self) -> bool:
+        """Whether anything must hold."""
+        return self != Precondition()
+
+    def require(self, found: Validators | None) -> str | None:
+        """Return what the store must still find when it writes: an etag, PRESENT or ABSENT; None for anything.
+
+        Raises Problem: SUPERSEDED when the condition does not hold of the object that was `found` there.
+        """
+        if self.match is not None and (found is None or not _holds(self.match, found.etag, weakly=False)):
+            raise _superseded("the object is not the version that If-Match names: look at it again")
+        if self.match is None and self._is_modified(found):
+            raise _superseded("the object was modified after If-Unmodified-Since: look at it again")
+        if self.none_match is not None and found is not None and _holds(self.none_match, found.etag, weakly=True):
+            raise _superseded("the object is there, and If-None-Match forbids that: take another key, or leave it")
+        if not self:
+            return None
+        if self == Precondition(match=((False, _ANY),)):
+            return PRESENT
+        return ABSENT if found is None else found.etag
+
+    def _is_modified(self, found: Validators | None) -> bool:
+        if self.unmodified_since is None or found is None:
+            return False
+        return found.modified.astimezone(UTC).replace(microsecond=0) > self.unmodified_since
+
+
+def _superseded(reason: str) -> Problem:
+    return Problem("SUPERSEDED", reason)
+
+
+def _etags(headers: Mapping[str, str], name: str) -> tuple[tuple[bool, str], ...] | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    if text.strip() == _ANY:
+        return ((False, _ANY),)
+    found, at = [], 0
+    while at < len(text.rstrip()):
+        if (one := _LISTED.match(text, at)) is None:
+            break
+        weak, quoted, plain = one.groups()
+        found.append((weak is not None, quoted if plain is None else plain))
+        at = one.end()
+    if not found or at < len(text.rstrip()):
+        raise Rejected("BAD_CONDITION", f"{name} is {text[:80]!r}: send an ETag in quotes, a list of them, or *")
+    return tuple(found)
+
+
+def _holds(etags: tuple[tuple[bool, str], ...], etag: str, *, weakly: bool) -> bool:
+    return any(text in {etag, _ANY} and (weakly or not weak) for weak, text in etags)
 
 
 def _date(text: str | None) -> datetime | None:

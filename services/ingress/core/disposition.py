@@ -28,6 +28,22 @@ def attachment(key: str) -> str:
     return f"{plain}; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS, errors='replace')}"
 
 
+_PARAMETERS: Final = re.compile(
+    r'attachment(?:[ \t]*;[ \t]*[\w!#$&+^`|~.*-]{1,40}[ \t]*=[ \t]*(?:[\w!#$&+^`|~.%\'-]+|"(?:[^"\\]|\\.)*"))*',
+    re.ASCII | re.IGNORECASE,
+)
+_KIND: Final = re.compile(r"[\w-]+", re.ASCII)
+
+
+def kept_disposition(said: str | None, key: str) -> str:
+    """Return the Content-Disposition that an object was stored with, as far as it has a browser save it.
+
+    Whatever else it says becomes an attachment with the same parameters; what cannot be read is that of `key`.
+    """
+    saved = _KIND.sub("attachment", (said or "").strip(), count=1)
+    return saved if saved != "attachment" and _PARAMETERS.fullmatch(saved) and saved.isprintable() else attachment(key)
+
+
 def shown_type(content_type: str | None) -> str:
     """Return the type that is told: the object's own when it is harmless, else that of plain bytes."""
     return content_type if content_type and _SAFE.fullmatch(content_type.strip()) else OPAQUE

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingress.core.names import RESERVED_METADATA, safe_key
 from services.ingress.core.problems import Problem, body_of
+from services.ingress.core.write_headers import metadata_text
 from shared.errors import Rejected
 
 VERSION: Final = "1.0.0"
@@ -68,6 +69,10 @@ class Upload(BaseModel):
     """What the object is stored with."""
     upload_id: str = ""
     """Of the multipart upload; what fits into one part needs none."""
+    required: str | None = None
+    """The etag that its object replaces, PRESENT or ABSENT; None for whatever is there."""
+    note_etag: str = Field("", exclude=True)
+    """Of this description, where it was read: another request may have changed it since."""
 
     def is_expired(self) -> bool:
         """Tell whether it is too old to go on."""
@@ -100,16 +105,18 @@ class Wanted:
         return safe_key(self.metadata.get("key") or f"tus/{self.id}/{self.metadata.get('filename') or 'file'}")
 
     def headers(self) -> dict[str, str]:
-        """Return what the object is stored with: its type, and the metadata that S3 can keep (names and ASCII)."""
-        named = {name.lower(): text for name, text in self.metadata.items() if name not in PLACED and _is_plain(text)}
-        kept = {name: text for name, text in named.items() if name not in RESERVED_METADATA}
-        if sum(len(name) + len(text) for name, text in kept.items()) > _KEPT_BYTES:
+        """Return what the object is stored with: its type, and all metadata that do not say where it goes."""
+        named = ((name.lower(), text) for name, text in self.metadata.items() if name not in PLACED)
+        kept = {name: metadata_text(name, text) for name, text in named if name not in RESERVED_METADATA}
+        if sum(len(name) + len(text.encode()) for name, text in kept.items()) > _KEPT_BYTES:
             raise Rejected("BAD_METADATA", f"Upload-Metadata has more than {_KEPT_BYTES} bytes to keep: shorten it")
         described = {f"x-amz-meta-{name}": text for name, text in {**kept, MARK: self.id}.items()}
         kind = self.metadata.get("filetype", "")
         return described | ({"content-type": kind} if _MEDIA_TYPE.fullmatch(kind) else {})
 
-    def begun(self, bucket: str, key: str, *, owner: str, by: str, lasts: timedelta) -> Upload:
+    def begun(  # noqa: PLR0913 - what is kept of an upload
+        self, bucket: str, key: str, *, owner: str, by: str, lasts: timedelta, required: str | None = None
+    ) -> Upload:
         """Return the upload that begins now."""
         now = datetime.now(UTC)
         return Upload(
@@ -123,6 +130,7 @@ class Wanted:
             expires=now + lasts,
             told=self.told,
             headers=self.headers(),
+            required=required,
         )
 
 
@@ -175,10 +183,6 @@ def metadata_in(header: str) -> dict[str, str]:
         except UnicodeDecodeError:
             raise Rejected("BAD_METADATA", f"{name} in Upload-Metadata is no UTF-8: send text") from None
     return found
-
-
-def _is_plain(text: str) -> bool:
-    return bool(text) and text.isascii() and text.isprintable() and text == text.strip()
 
 
 def _decoded(encoded: str, code: str, what: str) -> bytes:

@@ -8,15 +8,17 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from services.ingress.adapters.bodies import Body, File
+from services.ingress.adapters.bodies import Body, File, has_body
 from services.ingress.adapters.links import find
 from services.ingress.core import digests, links
 from services.ingress.core.access import Principal
 from services.ingress.core.problems import Problem
+from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders
 from services.ingress.doors import Doors, doors
 from services.ingress.routes import answers
 from services.ingress.routes.files import FORM
 from services.ingress.routes.guard import Reader, Through, WriterOf
+from services.ingress.routes.honoring import honors
 from services.ingress.routes.objects import place
 from shared.errors import Rejected
 from shared.storage import ObjectRef
@@ -66,6 +68,7 @@ class HashTold(BaseModel):
 
 @router.post("/uploadfile", include_in_schema=False)
 @router.post("/uploadfile/", openapi_extra=FORM)
+@honors(CONDITIONS | OF_OBJECTS | {"repr-digest"})
 async def upload_file(request: Request, who: WriterOf, through: Through, algorithm: Algorithms = []) -> Uploaded:  # noqa: B006
     """Store the file that comes in `file`, and answer with the id by which its digests can be had."""
     return await stored(request, who, through, algorithm)
@@ -80,7 +83,8 @@ async def stored(request: Request, who: Principal, through: Doors, algorithms: l
         return place(settings.upload_bucket, digests.key_of(number, file.filename), who, through)
 
     metadata = digests.metadata_of(who.id, algorithms, settings.hasher_digests)
-    done = await through.uploads.form(Body(request, settings), place_of, field="file", metadata=metadata)
+    headers = ObjectHeaders.of_form(request.headers.raw).with_metadata(metadata)
+    done = await through.uploads.form(Body(request, settings), place_of, field="file", headers=headers)
     ref = done.info.ref
     return Uploaded(
         success=True,
@@ -136,7 +140,7 @@ async def get_links(id: str, who: Reader, through: Through) -> dict[str, Any]:  
 
 async def _asked(request: Request, through: Doors) -> str:
     """Return the id that comes in a JSON body; empty where none comes."""
-    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+    if not has_body(request):
         return ""
     question = await Body(request, through.settings).whole(MAX_QUESTION_BYTES)
     try:

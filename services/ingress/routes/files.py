@@ -11,7 +11,9 @@ from starlette.responses import RedirectResponse
 
 from services.ingress.adapters.bodies import Body, File
 from services.ingress.core.names import known_key, safe_key
+from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders
 from services.ingress.routes.guard import Reader, Through, WriterOf
+from services.ingress.routes.honoring import honors
 from services.ingress.routes.objects import place
 from services.ingress.routes.rendering import wants_page
 from shared.storage import ObjectRef
@@ -44,13 +46,15 @@ class Submitted(BaseModel):
 
 @router.post("/files/", status_code=202, response_model=Submitted, openapi_extra=FORM)
 @router.post("/files", status_code=202, response_model=Submitted, include_in_schema=False)
+@honors(CONDITIONS | OF_OBJECTS | {"repr-digest"})
 async def submit_file(request: Request, who: WriterOf, through: Through) -> Submitted | Response:
     """Store the file of a form under its name; the answer comes when it is there whole."""
 
     def named(file: File, _fields: Mapping[str, str]) -> ObjectRef:
         return place(through.settings.upload_bucket, key_of(file.filename), who, through)
 
-    received = await through.uploads.form(Body(request, through.settings), named, field=FIELD)
+    headers = ObjectHeaders.of_form(request.headers.raw)
+    received = await through.uploads.form(Body(request, through.settings), named, field=FIELD, headers=headers)
     info = received.info
     name = info.ref.key.removeprefix(FOLDER)
     if wants_page(request):

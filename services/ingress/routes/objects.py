@@ -11,10 +11,12 @@ from pydantic import BaseModel
 from services.ingress.adapters.bodies import Body
 from services.ingress.adapters.listing import page_of
 from services.ingress.core.access import Principal
-from services.ingress.core.encoding import text_of
+from services.ingress.core.conditions import Precondition
 from services.ingress.core.listing import seen_prefixes
-from services.ingress.core.names import RESERVED_METADATA, known_key, safe_key
+from services.ingress.core.names import known_key, safe_key
+from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders, named
 from services.ingress.routes.guard import Reader, Through, WriterOf
+from services.ingress.routes.honoring import honors
 from shared.errors import Rejected
 from shared.storage import PAGE, ObjectInfo, ObjectRef
 
@@ -28,7 +30,8 @@ Bucket = Annotated[
     ),
 ]
 Key = Annotated[str, Path(description="The object's key; slashes are part of it.")]
-META = "x-amz-meta-"
+PARAMETERS = frozenset({"token", "csrf", "x-id"})
+"""What the address of a write may have: who sends it; S3's SDKs add the name of the operation."""
 
 
 class Stored(BaseModel):
@@ -97,33 +100,41 @@ async def get_object(bucket: Bucket, key: Key, who: Reader, through: Through) ->
 
 
 @router.delete("/{bucket}/{key:path}", status_code=204)
-async def delete_object(bucket: Bucket, key: Key, who: WriterOf, through: Through) -> None:
-    """Remove an object of an input bucket."""
+@honors(CONDITIONS)
+async def delete_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, through: Through) -> None:
+    """Remove an object of an input bucket; with `If-Match`, only the version that it names (412)."""
+    _require_no_subresource(request)
     require_bucket(bucket, through.settings.input_buckets, who)
-    ref = ObjectRef(bucket, known_key(key))
+    ref, precondition = ObjectRef(bucket, known_key(key)), Precondition.of(named(request.headers.raw))
     async with through.listings.hold():
+        required = await through.uploads.required(ref, precondition) if who.sees(bucket, ref.key) else None
         await through.downloads.described(ref, who)
-        await through.store.delete(ref)
+        await through.store.delete(ref, if_match=required)
     log.info("audit.object_removed", by=who.name, bucket=bucket, key=key)
 
 
 @router.put("/{bucket}/{key:path}", status_code=201)
+@honors(CONDITIONS | OF_OBJECTS | {"content-encoding", "repr-digest"})
 async def put_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, through: Through) -> Stored:
-    """Store the request's body as an object, whole or not at all; `x-amz-meta-` headers are kept with it."""
+    """Store the request's body as an object, whole or not at all.
+
+    Kept with it are its type, `x-amz-meta-` headers, Content-Encoding, -Language and -Disposition, Cache-Control and
+    Expires. Checked are Content-MD5, Content-Digest, Repr-Digest and `x-amz-checksum-` headers (400). If-Match,
+    If-None-Match and If-Unmodified-Since decide whether it may be stored (412).
+    """
+    _require_no_subresource(request)
     ref = place(bucket, safe_key(key), who, through)
-    metadata = _metadata(request)
-    content_type = request.headers.get("content-type")
-    body = Body(request, through.settings)
-    return told(await through.uploads.whole(body, ref, content_type=content_type, metadata=metadata), ref)
+    headers = ObjectHeaders.of_body(request.headers.raw)
+    return told(await through.uploads.whole(Body(request, through.settings), ref, headers), ref)
 
 
-def _metadata(request: Request) -> dict[str, str]:
-    named = ((name.decode("latin-1"), value) for name, value in request.headers.raw)
-    found = {name.removeprefix(META): text_of(value, name) for name, value in named if name.startswith(META)}
-    if reserved := RESERVED_METADATA & set(found):
-        name = f"{META}{min(reserved)}"
-        raise Rejected("METADATA_RESERVED", f"the header {name} is the ingress's own: leave it out")
-    return found
+def _require_no_subresource(request: Request) -> None:
+    """Refuse parameters by which S3 means something else than the object: a version, a part, its tags."""
+    if other := sorted(set(request.query_params) - PARAMETERS):
+        raise Rejected(
+            "PARAMETER_REFUSED",
+            f"the address has the parameter {other[0][:40]!r}, unknown here: leave it out",
+        )
 
 
 def _require_readable(bucket: str, who: Principal, through: Through) -> None:

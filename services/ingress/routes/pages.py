@@ -8,9 +8,11 @@ from starlette.responses import Response
 from services.ingress.core.access import Principal
 from services.ingress.core.navigation import Entry
 from services.ingress.core.results import Recent, Result
+from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS
 from services.ingress.doors import Doors
 from services.ingress.routes.digests import linked, stored
 from services.ingress.routes.guard import Anybody, Reader, Through, WriterOf
+from services.ingress.routes.honoring import honors
 from services.ingress.routes.rendering import render
 from shared.patience import is_outage
 
@@ -41,6 +43,7 @@ async def upload_form(request: Request, _who: Anybody) -> Response:
 
 @router.post("/uploadfile-html/")
 @router.post("/uploadfile-html")
+@honors(CONDITIONS | OF_OBJECTS | {"repr-digest"})
 async def upload_file(request: Request, who: WriterOf, through: Through) -> Response:
     """Store the file of the form, and show the page on which its digests will appear."""
     uploaded = await stored(request, who, through, [])

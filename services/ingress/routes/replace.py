@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Request
 from services.ingress.adapters.bodies import Body
 from services.ingress.routes.files import BINARY, described
 from services.ingress.routes.guard import Through, WriterOf
+from services.ingress.routes.honoring import honors
 from services.ingress.routes.objects import require_bucket
 
 router = APIRouter(tags=["files"])
@@ -17,6 +18,7 @@ BucketHeader = Annotated[str, Header(description="The input bucket that the pref
 
 @router.post("/files/upload_minio", status_code=204, openapi_extra=_FORM)
 @router.put("/files/upload_minio", status_code=204, openapi_extra=_FORM)
+@honors(frozenset({"repr-digest"}))
 async def upload_minio(request: Request, bucket: BucketHeader, who: WriterOf, through: Through) -> None:
     """Replace what is under `keys_prefix` by the form's files, folders in their names kept, whole or not at all."""
     require_bucket(bucket, through.settings.input_buckets, who)

@@ -15,14 +15,18 @@ from services.ingress.adapters.bodies import Body
 from services.ingress.adapters.tus import Piece
 from services.ingress.core import tus
 from services.ingress.core.access import Principal
+from services.ingress.core.conditions import Precondition
 from services.ingress.core.problems import MEDIA_TYPE, Problem
 from services.ingress.core.tus import Checksum, Mismatch, Upload, Wanted
+from services.ingress.core.write_headers import CONDITIONS, OF_TUS, OVERRIDE, named
 from services.ingress.routes.guard import Through, WriterOf
+from services.ingress.routes.honoring import honors
 from services.ingress.routes.objects import place
 from shared.errors import Rejected
 
 SPOKEN: Final = {"tus-version": tus.VERSION}
 Text = Annotated[str, Header()]
+_OF_PIECES: Final = frozenset({"upload-offset", "upload-checksum"})
 
 
 class TusRoute(APIRoute):
@@ -77,6 +81,7 @@ async def describe(through: Through, _who: WriterOf) -> Response:
 
 @router.post("", status_code=201, include_in_schema=False)
 @router.post("/", status_code=201)
+@honors(OF_TUS | CONDITIONS)
 async def begin_upload(  # noqa: PLR0913, PLR0917 - the headers of the protocol
     request: Request,
     who: WriterOf,
@@ -85,9 +90,13 @@ async def begin_upload(  # noqa: PLR0913, PLR0917 - the headers of the protocol
     upload_metadata: Text = "",
     upload_checksum: Text = "",
 ) -> Response:
-    """Begin an upload of `Upload-Length` bytes; `Upload-Metadata` may say filename, filetype, bucket and key."""
+    """Begin an upload of `Upload-Length` bytes; `Upload-Metadata` may say filename, filetype, bucket and key.
+
+    If-Match, If-None-Match and If-Unmodified-Since decide whether it may become an object, now and at its end (412).
+    """
+    precondition = Precondition.of(named(request.headers.raw))
     async with through.uploads.slot():
-        upload = _wanted(upload_length, upload_metadata, who, through)
+        upload = await _wanted(upload_length, upload_metadata, precondition, who, through)
         await through.tus.begin(upload)
         location = {"location": f"/tus/{upload.id}"}
         if request.headers.get("content-type") != tus.MEDIA_TYPE:
@@ -107,6 +116,7 @@ async def look_at_upload(upload_id: str, who: WriterOf, through: Through) -> Res
 
 
 @router.patch("/{upload_id}", status_code=204)
+@honors(_OF_PIECES)
 async def go_on(  # noqa: PLR0913, PLR0917 - the headers of the protocol
     request: Request,
     upload_id: str,
@@ -134,6 +144,7 @@ async def end_upload(upload_id: str, who: WriterOf, through: Through) -> Respons
 
 
 @router.post("/{upload_id}", status_code=204, include_in_schema=False)
+@honors(_OF_PIECES | {OVERRIDE})
 async def overridden(  # noqa: PLR0913, PLR0917 - as the methods it stands for
     request: Request,
     upload_id: str,
@@ -153,14 +164,16 @@ async def overridden(  # noqa: PLR0913, PLR0917 - as the methods it stands for
     )
 
 
-def _wanted(length: str, metadata: str, who: Principal, through: Through) -> Upload:
+async def _wanted(length: str, metadata: str, precondition: Precondition, who: Principal, through: Through) -> Upload:
     wanted = Wanted.of(length, metadata, through.settings.max_upload_bytes)
     ref = place(wanted.metadata.get("bucket") or through.settings.upload_bucket, wanted.key, who, through)
-    return wanted.begun(ref.bucket, ref.key, owner=who.id, by=who.name, lasts=through.tus.lasts)
+    required = await through.uploads.required(ref, precondition)
+    return wanted.begun(ref.bucket, ref.key, owner=who.id, by=who.name, lasts=through.tus.lasts, required=required)
 
 
 def _piece(offset: str, body: Body) -> Piece:
-    return Piece(tus.number_in(offset, "Upload-Offset", "BAD_OFFSET"), body.length, body.chunks())
+    at = tus.number_in(offset, "Upload-Offset", "BAD_OFFSET")
+    return Piece(at, body.length, body.chunks(), is_checked=body.is_checked)
 
 
 def _checksum(text: str) -> Checksum | None:
