@@ -158,3 +158,6 @@ class ObjectStore(Protocol):
 
     async def delete(self, ref: ObjectRef) -> None:
         """Remove an object, or one version; removing what is not there is no error."""
+
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove many objects of a bucket, likewise; those before one that fails are gone."""

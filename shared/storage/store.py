@@ -24,6 +24,7 @@ from yarl import URL
 from shared import tls
 from shared.errors import Kind, Outage, Rejected, kind_of
 from shared.settings import Settings
+from shared.storage import removal
 from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.journal import OpenUploads
@@ -263,6 +264,20 @@ class S3:
     async def delete(self, ref: ObjectRef) -> None:
         """Remove an object or a version."""
         await self.ask("delete", "DELETE", ref)
+
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove many objects, up to 1,000 by one request."""
+        plain = [key for key in keys if removal.fits_into_xml(key)]
+        alone = [key for key in keys if not removal.fits_into_xml(key)]
+        for start in range(0, len(plain), PAGE):
+            headers, body = removal.request_of(plain[start : start + PAGE])
+            ref = ObjectRef(bucket, "")
+            with self._sorted("delete from", ref):
+                sent = self._request("delete from", "POST", ref, query={"delete": ""}, headers=headers, body=body)
+                async with sent as response:
+                    alone += removal.failed_in(await response.read())
+        for key in alone:  # the answer for one object says what is wrong with it
+            await self.delete(ObjectRef(bucket, key))
 
     def _send(
         self,
