@@ -65,7 +65,7 @@ async def test_everything_else_stays_closed(front, stranger, method, path):
     assert [info.ref.key async for page in front.store.list(OPEN) for info in page] == ["a/b.txt"]
 
 
-@pytest.mark.parametrize("key", ["../inbox/a/b.txt", "..%2Finbox/a/b.txt", "%2e%2e/inbox/a/b.txt", "./a/b.txt"])
+@pytest.mark.parametrize("key", ["../inbox/a/b.txt", "..%2Finbox/a/b.txt", "%2e%2e/inbox/a/b.txt"])
 async def test_no_key_leads_out_of_the_bucket(stranger, key):
     assert (await stranger.get(f"/objects/{OPEN}/{key}")).status_code in {401, 404, 422}
 

@@ -112,8 +112,8 @@ def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
         "digests": digests,
         "size": upload.size,
         "error": upload.reason,
-        "phase": phase,
         "progress": upload.progress if phase == "reading" else None,
+        **({"phase": phase} if phase else {}),
     }
 
 
