@@ -230,14 +230,14 @@ def decode_event(kind: type[Event], *, now: Callable[[], float] = time.time) -> 
 
     def decode(record: Record) -> Event:
         if record.value is None:
-            raise Rejected("EMPTY_RECORD", f"a record without a body is no {kind.__name__}")
+            raise Rejected("EMPTY_RECORD", f"a record without a body is not an event of {kind.topic.name}")
         try:
             event = kind.decode(record.value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "body"
             code = first["type"] if first["type"].isupper() else "BAD_EVENT"
-            raise Rejected(code, f"not a {kind.__name__}: {where}: {first['msg']}") from None
+            raise Rejected(code, f"not an event of {kind.topic.name}: {where}: {first['msg']}") from None
         refuse_ahead(event, now())
         return event
 

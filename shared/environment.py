@@ -13,6 +13,7 @@ from urllib.parse import quote
 from dotenv.main import DotEnv
 
 from shared.errors import PenstockError
+from shared.former_names import renamed
 
 PREFIX: Final = "PENSTOCK_"
 FILE: Final = ".env"
@@ -48,6 +49,7 @@ def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str,
 
     Every port and every address is there, and the state folder is absolute (from `folder`, the current one).
     """
+    layers = (*layers, renamed({name: value for layer in reversed(layers) for name, value in layer.items() if value}))
     merged = {
         name: value for layer in reversed(layers) for name, value in layer.items() if name.startswith(PREFIX) and value
     }

@@ -17,7 +17,7 @@ import uvicorn
 from faststream.asgi import AsgiFastStream
 from faststream.specification import AsyncAPI
 
-from shared import logs
+from shared import former_names, logs
 from shared.bus import Broker, Bus, Router, create_broker, wait_for_kafka
 from shared.errors import PenstockError, one_line
 from shared.health import Health
@@ -197,6 +197,9 @@ def run(*services: Service) -> int:
     logs.configure(
         "+".join(one.name for one in services), level=first.settings.log_level, fmt=first.settings.log_format
     )
+
+    for former, name in former_names.used_in(os.environ).items():
+        log.warning("settings.former_name", former=former, use=name, reason=former_names.warning_of(former, name))
 
     async def serve_all() -> int:
         loop = asyncio.get_running_loop()

@@ -1,11 +1,20 @@
 """Settings from the environment, the same names in every service; one line per field says what it is."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from shared.former_names import renamed
 
 
 def _words(value: object) -> object:
@@ -84,9 +93,25 @@ class Settings(BaseSettings):
     @classmethod
     def of(cls, env: Mapping[str, str], **more: Any) -> Self:
         """Return the settings that `env` holds, whatever this process's own environment is; `more` is by field."""
-        prefix = cls.model_config["env_prefix"]
+        prefix, env = cls.model_config["env_prefix"], {**renamed(env), **env}
         given = {name: env[variable] for name in cls.model_fields if (variable := prefix + name.upper()) in env}
         return cls.model_validate(given | more)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read former names too, where nothing else says anything."""
+        prefix = cls.model_config["env_prefix"]
+        former = {name.removeprefix(prefix).lower(): value for name, value in renamed(os.environ).items()}
+        known = {name: value for name, value in former.items() if name in cls.model_fields}
+        last = InitSettingsSource(settings_cls, init_kwargs=known)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, last
 
     @property
     def buckets(self) -> tuple[str, ...]:

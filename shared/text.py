@@ -6,9 +6,12 @@ from typing import Final
 
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Controls, formats (bidirectional marks among them), lone surrogates, and the two separators that end a line."""
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, bidirectional overrides and halves of characters: legal for the store, a trap for every terminal
-and log."""
+UNSAFE: Final = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
+"""A pattern, for Python and for polars, of what no key may hold, wherever it comes from: controls, the separators that
+end a line, and bidirectional embeddings, overrides and isolates (https://www.unicode.org/reports/tr36/). Joiners (ZWNJ,
+ZWJ) and marks (LRM, RLM, ALM) are letters' own: Persian, Hindi, Hebrew and emoji are not written without them."""
+_UNSAFE: Final = re.compile(f"{UNSAFE}|[\ud800-\udfff]")
+"""Likewise, and halves of characters, which no text in UTF-8 has."""
 
 _FOLDER_MARK: Final = "__XLDIR__"
 """https://github.com/minio/minio/blob/master/cmd/object-api-common.go"""
@@ -17,6 +20,12 @@ _FOLDER_MARK: Final = "__XLDIR__"
 def is_unsafe(key: str) -> bool:
     """Whether a key holds characters that no page, log or terminal can show honestly, or that are no text at all."""
     return _UNSAFE.search(key) is not None
+
+
+def unsafe_character(key: str) -> str:
+    """Return the first character that makes a key unsafe, as `U+202E`; empty where none does."""
+    found = _UNSAFE.search(key)
+    return f"U+{ord(found[0]):04X}" if found else ""
 
 
 def is_altered(key: str) -> bool:

@@ -15,8 +15,9 @@ from deploy.native.install import CHECKOUT, Installer
 from deploy.native.postgres_home import delete_data
 from deploy.native.process import clear_orphans, start_ticks
 from deploy.native.supervisor import READY, Supervisor, say, urls
-from shared.environment import PREFIX
+from shared.environment import PREFIX, read_file
 from shared.errors import PenstockError
+from shared.former_names import used_in, warning_of
 
 Env = Mapping[str, str]
 DOWN_SECONDS: Final = 120.0
@@ -165,6 +166,8 @@ def main() -> int:
     given, words = parser.parse_known_args()
     os.umask(private.UMASK)
     env = dotenv.ensure(CHECKOUT, os.environ, services.found())
+    for former, name in used_in({**read_file(CHECKOUT), **os.environ}).items():
+        say(warning_of(former, name))
     if given.state_dir:
         env[f"{PREFIX}STATE_DIR"] = str(given.state_dir.resolve())
     try:

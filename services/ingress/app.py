@@ -36,7 +36,7 @@ from services.ingress.adapters.webhook_table import WebhookTable
 from services.ingress.core.rates import Rates
 from services.ingress.core.sessions import Sessions
 from services.ingress.doors import Doors
-from services.ingress.routes import answers, slashes
+from services.ingress.routes import answers, matching
 from services.ingress.routes.document import Application
 from services.ingress.routes.gate import Gate
 from services.ingress.routes.headers import SecurityHeaders
@@ -72,7 +72,7 @@ def build_http() -> FastAPI:
         dependencies=[Depends(refuse_unhonored_headers)],
     )
     answers.install(app)
-    slashes.install(app)
+    matching.install(app)
     app.add_middleware(Gate)
     app.add_middleware(answers.Unexpected)
     app.add_middleware(Metrics)

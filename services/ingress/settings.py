@@ -40,6 +40,11 @@ class IngressSettings(Settings):
         SecretStr(""), description="The first token, at least 32 random characters; it may do everything."
     )
     secret_key: SecretStr = Field(SecretStr(""), description="Signs sessions: at least 32 random bytes in base64.")
+    anonymous_read_buckets: Words = Field(
+        (),
+        description="Buckets whose objects everybody may read by GET /objects/<bucket>/<key>, without a token; nothing "
+        "else of them is open.",
+    )
     trusted_proxies: Words = Field(
         (),
         description="Addresses or networks of reverse proxies whose X-Forwarded-For names the client; else it is "
@@ -54,7 +59,7 @@ class IngressSettings(Settings):
     tus_expire_days: float = Field(
         7.0, gt=0, description="How long a resumable upload may take; the object store has to keep its parts as long."
     )
-    max_form_parts: int = Field(1000, gt=0, description="Fields and files of one form.")
+    max_form_parts: int = Field(10_000, gt=0, description="Fields and files of one form.")
     uploads_in_flight: int = Field(64, gt=0, description="Uploads at a time; each may hold 5 MiB.")
     downloads_in_flight: int = Field(64, gt=0, description="Downloads at a time; each holds a connection to the store.")
     max_connections: int = Field(1000, gt=0, description="Connections of clients at a time.")
@@ -76,6 +81,9 @@ class IngressSettings(Settings):
         Path(), description="A folder on the object store's disk, whose usage is watched; an empty one will do."
     )
     facts_kept_days: float = Field(30.0, gt=0, description="How long the timeline remembers a fact.")
+    load_wait_seconds: float = Field(
+        5.0, ge=0, description="How long POST /data waits for its load, so that the next GET /data shows it."
+    )
     data_streams: int = Field(
         4, gt=0, description="Answers read from tables at a time (/data, /stats); each has a connection to Postgres."
     )
@@ -102,6 +110,8 @@ class IngressSettings(Settings):
         super().model_post_init(context)
         for one in self.trusted_proxies:
             _require_network(one)
+        if foreign := set(self.anonymous_read_buckets) - {*self.input_buckets, *self.output_buckets}:
+            raise ValueError(f"PENSTOCK_ANONYMOUS_READ_BUCKETS holds {min(foreign)}: name input or output buckets")
         if self.upload_bucket not in self.input_buckets:
             raise ValueError(f"PENSTOCK_UPLOAD_BUCKET={self.upload_bucket} is not among PENSTOCK_INPUT_BUCKETS")
 

@@ -30,7 +30,7 @@ RIGHTS: Final[Mapping[str, Rights]] = {
     "hasher": Rights(queues=("digest",)),
     "etl": Rights(queues=("etl.files", "etl.loads", "etl.exports"), makes_tables="etl.datasets"),
     "ingress": Rights(
-        reads=("datasets", "digests", "loads", "objects", "rejects", "sweeps", "timeline", "work"),
+        reads=("datasets", "digest_history", "digests", "loads", "objects", "rejects", "sweeps", "timeline", "work"),
         reads_tables_of=("etl",),
     ),
 }

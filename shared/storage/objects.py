@@ -172,3 +172,6 @@ class ObjectStore(Protocol):
         `if_match` is sent along. MinIO does not look at it: a caller that must not remove another version looks itself
         right before, and one that is stored between the two requests is removed nevertheless.
         """
+
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove many objects of a bucket, likewise; those before one that fails are gone."""

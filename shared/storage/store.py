@@ -26,6 +26,7 @@ from shared.encoded_words import decoded_words
 from shared.errors import Kind, Outage, Rejected, kind_of
 from shared.object_headers import ABSENT, KEPT, PRESENT
 from shared.settings import Settings
+from shared.storage import removal
 from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
 from shared.storage.journal import OpenUploads
@@ -299,6 +300,20 @@ class S3:
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> None:
         """Remove an object or a version."""
         await self.ask("delete", "DELETE", ref, headers=precondition(if_match))
+
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove many objects, up to 1,000 by one request."""
+        plain = [key for key in keys if removal.fits_into_xml(key)]
+        alone = [key for key in keys if not removal.fits_into_xml(key)]
+        for start in range(0, len(plain), PAGE):
+            headers, body = removal.request_of(plain[start : start + PAGE])
+            ref = ObjectRef(bucket, "")
+            with self._sorted("delete from", ref):
+                sent = self._request("delete from", "POST", ref, query={"delete": ""}, headers=headers, body=body)
+                async with sent as response:
+                    alone += removal.failed_in(await response.read())
+        for key in alone:  # the answer for one object says what is wrong with it
+            await self.delete(ObjectRef(bucket, key))
 
     def _send(
         self,

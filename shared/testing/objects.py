@@ -205,6 +205,11 @@ class MemoryStore:
         else:
             versions[:] = [one for one in versions if one is None or one.info.ref.version_id != ref.version_id]
 
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove many objects."""
+        for key in keys:
+            await self.delete(ObjectRef(bucket, key))
+
     def _add(self, ref: ObjectRef, version: _Version | None) -> None:
         versions = self._bucket(ref.bucket).setdefault(ref.key, [])
         if not self._versioned:

@@ -31,9 +31,7 @@ class MemoryQueue(WorkQueue):
     `clock` gives seconds, as `time.monotonic` does.
     """
 
-    def __init__(
-        self, queue: str, *, lease_seconds: float = 30.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, queue: str, *, lease_seconds: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = queue
         self.lease_seconds = lease_seconds
         self.clock = clock

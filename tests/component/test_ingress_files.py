@@ -25,15 +25,14 @@ async def test_a_file_goes_in_under_its_name_and_comes_out_the_same(front, path)
     name = "a+b %41 ü.bin"
     async with front.client() as client:
         answer = await client.post(path, files={"file": (name, BODY)})
-        told = {**answer.json(), "etag": "?"}
         got = await client.get("/files/a%2Bb%20%2541%20%C3%BC.bin")
-    key, message = f"files/{name}", f"{name} upload task submitted."
-    assert answer.status_code == 202
-    assert told == {"message": message, "bucket": "inbox", "key": key, "size": 2048, "etag": "?"}
+    # its clients compare the whole body: what else there is to tell is in headers
+    assert (answer.status_code, answer.json()) == (202, {"message": f"{name} upload task submitted."})
+    assert answer.headers["location"] == "/files/a%2Bb%20%2541%20%C3%BC.bin"
     assert (got.status_code, got.content) == (200, BODY)
     assert got.headers["content-disposition"].endswith("''a%2Bb%20%2541%20%C3%BC.bin")
     assert (got.headers["x-content-type-options"], got.headers["accept-ranges"]) == ("nosniff", "bytes")
-    assert got.headers["etag"] == f'"{answer.json()["etag"]}"'
+    assert got.headers["etag"] == answer.headers["etag"]
 
 
 def test_folders_in_a_name_are_left_out_unless_they_lead_elsewhere():

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
-from services.ingress.adapters.bodies import MAX_FIELDS_BYTES
+from services.ingress.adapters.bodies import MAX_FIELDS_BYTES, MAX_NAMES_BYTES
 from services.ingress.core.rates import Rates
 from services.ingress.routes.json_route import MAX_JSON_BYTES
 from services.ingress.routes.login import CODE
@@ -102,7 +103,17 @@ async def test_the_sum_of_plain_fields_is_bounded(front, path):
     async with front.client() as client:
         answer = await client.post(path, files={"file": ("a", b"x")}, data=fields, headers={"bucket": "inbox"})
     assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
-    assert "plain fields and file names" in answer.json()["detail"]
+    assert "plain fields of the form" in answer.json()["detail"]
+
+
+async def test_the_names_of_files_are_bounded_too():
+    files = [("files", (f"{number}{'n' * 900}", b"")) for number in range(MAX_NAMES_BYTES // 900 + 1)]
+    async with Front().client() as client:
+        answer = await client.post(
+            "/files/upload_minio", files=files, data={"keys_prefix": "p"}, headers={"bucket": "inbox"}
+        )
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+    assert "names of the form's files" in answer.json()["detail"]
 
 
 async def test_many_empty_fields_count_as_well():
@@ -154,3 +165,24 @@ async def test_a_disk_keeps_room_for_what_is_on_its_way(front):
     assert (answer.status_code, answer.json()["code"]) == (507, "DISK_FULL")
     async with front.client() as client:
         assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
+
+
+@pytest.mark.parametrize("path", ["/files/", "/uploadfile/", "/uploadfile-html/"])
+async def test_a_full_disk_is_no_fault_in_the_log(path):
+    async with Front(settings(disk_usage_threshold=0.001)).client() as client:
+        with capture_logs() as logs:
+            answer = await client.post(path, files={"file": ("a", b"x")})
+    assert answer.status_code == 507
+    assert logs == []
+
+
+async def test_an_outage_is_one_line_in_the_log():
+    front = Front()
+    front.store.is_away = True
+    async with front.client() as client:
+        with capture_logs() as logs:
+            answer = await client.put("/objects/inbox/a", content=b"x")
+    assert answer.status_code == 503
+    (line,) = [one for one in logs if one["event"] == "request.failed"]
+    assert (line["log_level"], line["reason"]) == ("warning", "the object store is away")
+    assert "exc_info" not in line

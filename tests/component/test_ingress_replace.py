@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.ingress.adapters import replacement
+from services.ingress.adapters.staging import SMALL_FILE
 from services.ingress.core.access import Principal
 from shared.errors import Outage
 from shared.storage import ObjectRef
@@ -41,7 +42,7 @@ async def listed(front, bucket="inbox"):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-@pytest.mark.parametrize("prefix", ["p", "p/"])
+@pytest.mark.parametrize("prefix", ["p", "p/", "/p/"])
 async def test_the_new_set_is_all_that_is_left_under_the_prefix(front, method, prefix):
     answer = await sent(front, method, **form("x", "sub/y.py", prefix=prefix))
     assert (answer.status_code, answer.content) == (204, b"")
@@ -200,3 +201,36 @@ class _break:  # noqa: N801 - reads as what it does
 
     def mend(self):
         setattr(self._store, self._what, self._real)
+
+
+async def test_a_set_of_more_than_a_thousand_files_is_taken_as_a_whole():
+    front = Front()
+    names = [f"{number % 7}/{number}" for number in range(1500)]
+    assert (await sent(front, **form(*names))).status_code == 204
+    assert len(await listed(front)) == len(names)
+    assert (await sent(front, **form("x"))).status_code == 204
+    assert await listed(front) == {"p/x": b"new x"}
+    assert await listed(front, "uploads") == {}
+
+
+async def test_a_set_of_too_many_files_is_told_how_many_may_come(front):
+    answer = await sent(front, **form(*map(str, range(20))))
+    assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
+    assert "more than 20 files and fields" in answer.json()["detail"]
+    assert await listed(front) == OLD
+
+
+async def test_files_of_every_size_are_staged_whole(front):
+    sizes = [0, 1, SMALL_FILE - 1, SMALL_FILE, SMALL_FILE + 1, 3 * SMALL_FILE]
+    files = [("files", (str(size), bytes(size), "text/x-odd")) for size in sizes]
+    answer = await sent(front, data={"keys_prefix": "p"}, files=files, headers={"bucket": "inbox"})
+    assert answer.status_code == 204
+    assert {key: len(body) for key, body in (await listed(front)).items() if key.startswith("p/")} == {
+        f"p/{size}": size for size in sizes
+    }
+
+
+async def test_a_store_that_takes_no_small_file_ends_the_whole_set(front):
+    _break(front.store, "put", after=3)
+    assert (await sent(front, **form(*map(str, range(15))))).status_code == 503
+    assert await listed(front) == OLD

@@ -26,11 +26,15 @@ from tests.fakes.tokens import MemoryTokenTable
 from tests.fakes.views import MemoryGroups, MemoryViews
 
 TOKEN = "the-first-token"
+NO_WAIT = {"load_wait_seconds": 0.0}
+"""Nobody loads here."""
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def settings(**changes):
-    return IngressSettings(**{"token": TOKEN, "secret_key": KEY, "s3_secret_key_parts": "of-the-parts", **changes})
+    return IngressSettings(
+        **{"token": TOKEN, "secret_key": KEY, "s3_secret_key_parts": "of-the-parts", **NO_WAIT, **changes}
+    )
 
 
 @dataclass

@@ -15,6 +15,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.support.console import Console
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -166,6 +167,13 @@ async def _note_failure(stack, key, etag):
     await connection.close()
 
 
+async def _is_hidden(stack, key):
+    connection = await asyncpg.connect(stack.env["PENSTOCK_POSTGRES_DSN"])
+    count = await connection.fetchval("SELECT count(*) FROM api.digests WHERE bucket = 'inbox' AND key = $1", key)
+    await connection.close()
+    return count == 0
+
+
 def test_the_exit_code_of_digest_is_the_objects_state(console, spine, s3):
     key = prefix()
     assert console.json("digest", f"s3://inbox/{key}", code=4)["status"] == "unknown"
@@ -181,6 +189,12 @@ def test_the_exit_code_of_digest_is_the_objects_state(console, spine, s3):
     finally:
         spine.start("hasher")
     assert console.json("digest", f"s3://inbox/{key}", "--wait", "60")["status"] == "succeeded"
+    found = console.json("digest", f"s3://inbox/{key}")
+    s3.delete_object(Bucket="inbox", Key=key)
+    until(lambda: asyncio.run(_is_hidden(spine, key)), 60, "the hasher knows that it was removed")
+    removed = console.json("digest", f"s3://inbox/{key}")
+    assert (removed["status"], removed["digests"]) == ("succeeded", found["digests"])
+    assert "removed since" in removed["remark"]
     s3.put_object(Bucket="results", Key=key, Body=b"1")
     assert "no input" in console.json("digest", f"s3://results/{key}", code=4)["remark"]
 

@@ -70,7 +70,7 @@ def test_data_is_an_object_by_user(users, curl, loaded):
         user: {
             "first_name": first,
             "last_name": last,
-            "birthts": birthts,
+            "birthts": str(birthts),
             "img_path": f"src-data/{users.world.prefix}{user}.png" if user in WITH_IMAGE else "",
         }
         for user, (first, last, birthts) in loaded.items()
@@ -89,6 +89,11 @@ def test_data_is_an_object_by_user(users, curl, loaded):
         ("min_age=41&max_age=41", {"1001"}),
         ("is_image_exists=True&min_age=37&max_age=90", {"1002"}),
         ("min_age=86", set()),
+        ("min_age=35.0", set()),
+        ("min_age=35.5", set()),
+        ("max_age=-1", set()),
+        ("min_age=41&max_age=36", set()),
+        ("max_age=500", {"1000", "1001", "1002"}),
     ],
 )
 @pytest.mark.usefixtures("loaded")

@@ -96,13 +96,33 @@ def test_every_digest_that_was_asked_for_is_told(door):
     assert (missing.status_code, missing.json()["code"]) == (422, "NOT_COMPUTED")
 
 
+def test_a_digest_that_was_told_stays_when_the_object_is_removed(world, door):
+    made = upload(door)
+    found = comes_to(door, made["id"], "SUCCESS")
+    world.s3.delete_object(Bucket="inbox", Key=made["key"])
+    question = "SELECT count(*) FROM api.digests WHERE bucket = 'inbox' AND key = $1"
+    until(lambda: links(door, made)["object"]["state"] == "removed", 60, "ingest knows")
+    until(lambda: asyncio.run(counted(world, question, made["key"])) == 0, 60, "the hasher knows")
+    assert told(door, made["id"]) == found
+    known = door.get(f"/timeline/inbox/{made['key']}").json()
+    assert (known["object"]["state"], known["digests"][-1]["digests"]) == ("removed", found["digests"])
+
+
+async def counted(world, question, *values):
+    connection = await asyncpg.connect(world.stack.env["PENSTOCK_POSTGRES_DSN"])
+    try:
+        return await connection.fetchval(question, *values)
+    finally:
+        await connection.close()
+
+
 def test_the_stages_of_a_slow_one_are_seen(world, door):
     world.stop("hasher")
     made = upload(door)
     until(lambda: told(door, made["id"])["status"] == "PENDING" and links(door, made)["event"], 60, "its event")
     world.serve("hasher", hasher_delay=3)
-    started = comes_to(door, made["id"], "STARTED")
-    assert started["hash"] is None
+    started = until(lambda: (found := told(door, made["id"])).get("phase") == "reading" and found, 60, "its reading")
+    assert (started["status"], started["hash"]) == ("PENDING", None)
     assert links(door, made)["work"]["state"] == "running"
     assert comes_to(door, made["id"], "SUCCESS")["hash"] == MD5
     world.serve("hasher")
@@ -143,10 +163,11 @@ def test_an_object_that_is_removed_once_it_is_hashed_keeps_its_digest(world, doo
     world.serve("hasher")
 
 
-def test_an_object_that_was_removed_is_a_failure(world, door):
+def test_an_object_that_was_removed_before_it_was_read_is_a_failure(world, door):
+    world.stop("hasher")
     made = upload(door)
-    comes_to(door, made["id"], "SUCCESS")
     world.s3.delete_object(Bucket="inbox", Key=made["key"])
+    world.serve("hasher")
     assert "removed" in comes_to(door, made["id"], "FAILURE")["error"]
 
 

@@ -1,6 +1,7 @@
 """Sets of files that replace a prefix, on real servers: whole or not at all, killed or not."""
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -25,7 +26,7 @@ def door(world):
 def replace(world, door, files, prefix="p"):
     forms = [("files", (name, content)) for name, content in files.items()]
     data = {"keys_prefix": world.prefix + prefix}
-    return door.post("/files/upload_minio", files=forms, data=data, headers={"bucket": "inbox"})
+    return door.post("/files/upload_minio", files=forms, data=data, headers={"bucket": "inbox"}, timeout=120)
 
 
 def listed(world, prefix="", bucket="inbox"):
@@ -147,3 +148,14 @@ def clear(world):
     """Remove what a killed process left staged; it does so itself an hour later."""
     for key in listed(world, "sets/", "uploads"):
         world.s3.delete_object(Bucket="uploads", Key=f"sets/{key}")
+
+
+def test_a_set_of_more_than_a_thousand_files_replaces_another(world, door):
+    names = [f"{number % 9}/{number}.txt" for number in range(2200)]
+    world.put_all([f"p/{name}" for name in names[:1100]])
+    new = {name: name.encode() for name in names[1000:]}
+    began = time.monotonic()
+    assert replace(world, door, new).status_code == 204
+    print(f"{len(new)} files in place of 1,100: {time.monotonic() - began:.1f} s")
+    assert contents(world, f"{world.prefix}p/") == new
+    assert listed(world, "sets/", "uploads") == {}

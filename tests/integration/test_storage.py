@@ -365,3 +365,19 @@ def test_memory_does_not_grow_with_the_object_and_no_large_library_is_loaded(ser
     read, grown, loaded = done.stdout.split()
     assert (int(read), loaded) == (size, "False")
     assert float(grown) < 32
+
+
+async def test_many_objects_are_removed_by_few_requests_whatever_they_are_called(bucket, store):
+    odd = ["a b+c%2B", "é/e\u0301", "<&>'\"", "tab\tcr\rlf\nend", "\x1b[2J", "😀", "\ufffe", " "]
+    keys = [f"n/{number}" for number in range(1100)] + [f"o/{name}" for name in odd]
+    for key in keys:
+        await store.put(ObjectRef(bucket, key), b"x")
+    await store.put(ObjectRef(bucket, "stays"), b"x")
+    await store.delete_all(bucket, [*keys, "never/was"])
+    assert await listed(store, bucket) == ["stays"]
+
+
+async def test_removal_from_a_bucket_that_is_not_there_is_refused(store):
+    with pytest.raises(Rejected) as refused:
+        await store.delete_all("no-such-bucket", ["a"])
+    assert refused.value.code == "NO_SUCH_BUCKET"

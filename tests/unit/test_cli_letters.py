@@ -43,7 +43,7 @@ def test_anything_else_is_no_place(text):
 
 def test_one_cause_is_one_group_whatever_the_object():
     letters = [letter(n, reason=f"no such object s3://inbox/{n}; it was removed") for n in range(3)]
-    groups = by_cause([*letters, letter(9, code="BAD_EVENT", reason="not a ObjectChanged: key")])
+    groups = by_cause([*letters, letter(9, code="BAD_EVENT", reason="not an event of objects.changed.v1: key")])
     assert [(group["code"], group["count"]) for group in groups] == [("NO_SUCH_OBJECT", 3), ("BAD_EVENT", 1)]
     assert groups[0]["example"] == str(letters[2].place)
 

@@ -132,7 +132,7 @@ def test_a_digest_nobody_knows_is_refused_with_those_there_are():
         ({"status": None, "hashed_etag": None}, "PENDING"),
         ({"status": None, "hashed_etag": None, "state": None}, "PENDING"),
         ({"status": "pending"}, "PENDING"),
-        ({"status": "running"}, "STARTED"),
+        ({"status": "running"}, "PENDING"),
         ({"status": "succeeded"}, "SUCCESS"),
         ({"status": "succeeded", "state": "removed", "etag": None}, "SUCCESS"),
         ({"status": "succeeded", "state": None}, "SUCCESS"),
@@ -159,10 +159,14 @@ def test_a_failure_says_why_and_never_a_digest():
     assert (answer["status"], answer["hash"], answer["digests"], answer["error"]) == ("FAILURE", None, {}, "it broke")
 
 
-def test_progress_is_told_while_there_is_some():
+def test_unfinished_is_pending_and_its_phase_stands_beside():
     running = replace(DONE, status="running", progress={"bytes": 3})
-    assert links.told(running)["progress"] == {"bytes": 3}
-    assert links.told(replace(running, status="succeeded"))["progress"] is None
+    told = links.told(running)
+    assert (told["status"], told["phase"], told["progress"]) == ("PENDING", "reading", {"bytes": 3})
+    waiting = links.told(replace(running, status="pending"))
+    assert (waiting["status"], waiting["phase"], waiting["progress"]) == ("PENDING", "waiting", None)
+    done = links.told(replace(running, status="succeeded"))
+    assert (done["status"], done.get("phase"), done["progress"]) == ("SUCCESS", None, None)
 
 
 @pytest.mark.parametrize(("asked", "value"), [("md5", "1"), ("SHA-256", "2"), ("", "1")])

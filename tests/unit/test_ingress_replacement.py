@@ -19,13 +19,19 @@ def planned(*names, prefix="p/"):
 
 
 def test_a_prefix_is_a_directory():
-    assert directory("p") == directory("p/") == "p/"
+    assert directory("p") == directory("p/") == directory("/p") == directory("//p//") == "p/"
     assert directory("files/main/") == "files/main/"
 
 
 @pytest.mark.parametrize(
     ("prefix", "code"),
-    [("", "PREFIX_EMPTY"), ("/", "PREFIX_EMPTY"), ("//", "NAME_EMPTY"), ("/p", "KEY_UNSAFE"), ("../p", "KEY_UNSAFE")],
+    [
+        ("", "PREFIX_EMPTY"),
+        ("/", "PREFIX_EMPTY"),
+        ("//", "PREFIX_EMPTY"),
+        ("a//p", "KEY_UNSAFE"),
+        ("/../p", "KEY_UNSAFE"),
+    ],
 )
 def test_a_prefix_that_names_no_directory_is_refused(prefix, code):
     with pytest.raises(Rejected) as caught:

@@ -12,8 +12,11 @@ from services.cli.settings import CliSettings
 WHAT = "Postgres"
 
 _DIGESTS = """
-SELECT d.* FROM api.digests d JOIN unnest($1::text[], $2::text[]) AS wanted (bucket, key) USING (bucket, key)
+SELECT DISTINCT ON (bucket, key) d.*
+FROM api.digest_history d JOIN unnest($1::text[], $2::text[]) AS wanted (bucket, key) USING (bucket, key)
+ORDER BY bucket, key, d.current DESC, d.revision DESC
 """
+"""The row of the object that is there, or the last one of an object that was."""
 _OBJECTS = "SELECT etag FROM api.objects WHERE bucket = $1 AND key = $2 AND state = 'stored'"
 _QUEUES = "SELECT queue, state::text, count(*) AS items FROM api.work GROUP BY 1, 2"
 _LOSS = """
@@ -25,7 +28,7 @@ _LAST_SWEEP = "SELECT * FROM api.sweeps ORDER BY started_at DESC LIMIT 1"
 
 
 async def digest_rows(settings: CliSettings, addresses: Sequence[Address]) -> dict[Address, dict[str, Any]]:
-    """Return the hasher's rows of these objects."""
+    """Return the hasher's last row of each of these objects, also of those that were removed since."""
     buckets, keys = [one.bucket for one in addresses], [one.key for one in addresses]
     async with open_database(settings) as connection:
         with reaching(WHAT):

@@ -1,18 +1,14 @@
 """Names of objects: `s3://bucket/key`, and which key a local file gets."""
 
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
-from shared.text import is_altered, visible
+from shared.field_rules import MAX_KEY_BYTES
+from shared.text import is_altered, is_unsafe, visible
 
 SCHEME = "s3://"
-MAX_KEY_BYTES = 1024
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_JOINER = "\u200d"
-"""Holds emoji together; the one format character that a name may need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ def checked(address: Address) -> Address:
 
     """
     key = address.key
-    if any(unicodedata.category(char) in _UNSAFE and char != _JOINER for char in key):
+    if is_unsafe(key):
         raise Rejected("KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters; rename the file")
     if is_altered(key):
         raise Rejected(

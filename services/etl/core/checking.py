@@ -14,7 +14,6 @@ from services.etl.core.explaining import (
     ISO_DAY,
     ISO_MOMENT,
     KEY_BYTES,
-    KEY_UNSAFE,
     SECONDS_MS,
     TRUE,
     bounds_of,
@@ -23,6 +22,7 @@ from services.etl.core.explaining import (
 from services.etl.core.frames import text_frame
 from services.etl.core.refusing import shown
 from services.etl.core.values import LINE, SOURCE, Checked, Reject, Rows
+from shared.text import UNSAFE
 
 _ISO_DAY: Final = f"^{ISO_DAY.pattern}$"
 _ISO_MOMENT: Final = f"^{ISO_MOMENT.pattern}$"
@@ -111,7 +111,7 @@ def _moment(text: pl.Expr) -> pl.Expr:
 
 def _wrong_key(name: str) -> pl.Expr:
     text = pl.col(name)
-    return text.is_null() | text.str.contains(KEY_UNSAFE) | (text.str.len_bytes() > KEY_BYTES)
+    return text.is_null() | text.str.contains(UNSAFE) | (text.str.len_bytes() > KEY_BYTES)
 
 
 def _wrong(name: str, column: Column, today: date) -> pl.Expr:

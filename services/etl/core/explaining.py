@@ -13,8 +13,6 @@ BLANKS: Final = (
 """What is taken off both ends of a value: white space, and a byte order mark that strayed."""
 TRUE: Final = ("true", "yes", "1")
 FALSE: Final = ("false", "no", "0")
-KEY_UNSAFE: Final = "[\\x00-\\x1f\\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-"""Controls and bidirectional marks: a trap for every terminal and log."""
 KEY_BYTES: Final = 1024
 """The longest key, in bytes: as long as an object's can be, and well below what an index takes."""
 DAY_MS: Final = 86_400_000

@@ -13,13 +13,16 @@ from services.ingress.adapters.connections import TRAILERS
 from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
 from services.ingress.core import checksums
 from services.ingress.core.encoding import text_of
+from services.ingress.core.filenames import Disposition, disposition_of
 from services.ingress.core.write_headers import named
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
 MAX_FIELD_BYTES: Final = 64 << 10
 MAX_FIELDS_BYTES: Final = 1 << 20
-"""Of all that is held in memory of one form: its plain fields, and the names of its files."""
+"""Of all plain fields of one form, which are held in memory."""
+MAX_NAMES_BYTES: Final = 2 << 20
+"""Of the names of all files of one form, likewise."""
 PART_OVERHEAD: Final = 64
 """What a field or a file counts for beside its bytes."""
 MAX_HEADER_BYTES: Final = 8 << 10
@@ -29,7 +32,7 @@ LOOK_BYTES: Final = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a form whose bytes come next; `filename` is as the client sent it, folders included."""
+    """A file of a form whose bytes come next; `filename` is what the client called it, folders included."""
 
     field: str
     filename: str
@@ -173,16 +176,27 @@ class Body:
                 content_length=-1 if self.length is None else self.length,
                 max_header_size=MAX_HEADER_BYTES,
                 max_segment_count=self._settings.max_form_parts,
+                header_charset="latin-1",  # as bytes: `disposition_of` reads them
             ) as parser:
                 reader = _FormReader(parser)
                 async for chunk in self.chunks():
                     for part in reader.read(chunk):
                         yield part
         except ParserLimitReached as error:
-            parts = self._settings.max_form_parts
-            raise Rejected("TOO_LARGE", f"the form is too large: {error}; up to {parts} parts are allowed") from None
+            raise self._too_large(error) from None
         except MultipartError as error:
             raise Rejected("BROKEN_BODY", f"the form cannot be read: {error}") from None
+
+    def _too_large(self, error: ParserLimitReached) -> Rejected:
+        if "segment count" not in str(error):
+            return Rejected(
+                "TOO_LARGE", f"a part of the form has more headers than a part needs ({error}): shorten them"
+            )
+        parts = self._settings.max_form_parts
+        return Rejected(
+            "TOO_LARGE",
+            f"the form has more than {parts} files and fields: send fewer, or raise PENSTOCK_MAX_FORM_PARTS",
+        )
 
 
 class _FormReader:
@@ -192,17 +206,18 @@ class _FormReader:
         self._parser = parser
         self._field: str | None = None
         self._value = bytearray()
-        self._held = 0
+        self._fields = 0
+        self._names = 0
 
     def read(self, chunk: bytes) -> Iterator[File | Field | bytes]:
         """Give the parts that end or go on in `chunk`."""
         for event in self._parser.parse(chunk):
             if isinstance(event, MultipartSegment):
-                self._hold(PART_OVERHEAD + len(event.name or "") + len(event.filename or ""))
-                self._field, self._value = event.name if event.filename is None else None, bytearray()
-                if event.filename is not None:
-                    headers = {name.lower(): value for name, value in event.headerlist}
-                    yield File(event.name or "", event.filename, event.content_type, headers)
+                part = disposition_of(event["Content-Disposition"])
+                self._hold_part(part)
+                self._field, self._value = part.field if part.filename is None else None, bytearray()
+                if part.filename is not None:
+                    yield File(part.field, part.filename, event.content_type, _headers_of(event))
             elif event is None:
                 if self._field is not None:
                     yield Field(self._field, text_of(self._value, f"the field {self._field!r}"))
@@ -212,19 +227,41 @@ class _FormReader:
                 self._gather(event)
 
     def _gather(self, piece: bytes | bytearray) -> None:
-        self._hold(len(piece))
+        self._hold_field(len(piece))
         self._value += piece
         if len(self._value) > MAX_FIELD_BYTES:
             raise Rejected("TOO_LARGE", f"the field {self._field!r} has more than {MAX_FIELD_BYTES} bytes: send a file")
 
-    def _hold(self, size: int) -> None:
-        self._held += size
-        if self._held > MAX_FIELDS_BYTES:
+    def _hold_part(self, part: Disposition) -> None:
+        if part.filename is None:
+            self._hold_field(PART_OVERHEAD + len(part.field))
+            return
+        self._names += PART_OVERHEAD + len(part.field) + len(part.filename)
+        if self._names > MAX_NAMES_BYTES:
             raise Rejected(
                 "TOO_LARGE",
-                f"the plain fields and file names of the form have more than {MAX_FIELDS_BYTES} bytes together: "
+                f"the names of the form's files have more than {MAX_NAMES_BYTES} bytes together: "
+                "shorten them, or send a set for each folder",
+            )
+
+    def _hold_field(self, size: int) -> None:
+        self._fields += size
+        if self._fields > MAX_FIELDS_BYTES:
+            raise Rejected(
+                "TOO_LARGE",
+                f"the plain fields of the form have more than {MAX_FIELDS_BYTES} bytes together: "
                 "send what is long as a file",
             )
+
+
+def _headers_of(part: MultipartSegment) -> dict[str, str]:
+    """Return the other headers of a part, names in lower case."""
+    named_texts = ((name.lower(), value) for name, value in part.headerlist)
+    return {
+        name: text_of(value.encode("latin-1"), f"the header {name} of a part")
+        for name, value in named_texts
+        if name != "content-disposition"
+    }
 
 
 async def small_body(request: Request, settings: IngressSettings, limit: int) -> bytes:

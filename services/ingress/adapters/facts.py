@@ -188,8 +188,9 @@ _STATE: Final = {
     "digests": """
         SELECT version_id, etag, size, status, digests, verification, mismatched, attempts, error, updated_at
         FROM (
-            SELECT * FROM api.digests WHERE bucket = $1 AND key = $2 ORDER BY updated_at DESC LIMIT 1000
-        ) AS newest ORDER BY updated_at
+            SELECT *, row_number() OVER (ORDER BY current DESC, revision DESC) AS place
+            FROM api.digest_history WHERE bucket = $1 AND key = $2
+        ) AS known WHERE current OR place = 1 ORDER BY updated_at LIMIT 1000
     """,
     "work": """
         SELECT queue, state, attempt, progress, error, created_at, updated_at FROM api.work

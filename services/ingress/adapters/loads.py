@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,13 +12,15 @@ from asyncpg import Record, UndefinedTableError
 from services.ingress.adapters.asking import asked
 from services.ingress.core.load_ids import new_load_id, requested_at
 from shared.bus import Bus
-from shared.errors import Outage, Rejected
+from shared.errors import Outage, PenstockError, Rejected
 from shared.events import EtlRequested
 from shared.postgres import Pool
 
 log = structlog.get_logger()
 
 PUBLISH_SECONDS: Final = 4.0
+POLL_SECONDS: Final = 0.1
+ENDED: Final = frozenset({"succeeded", "failed"})
 
 
 class Loads:
@@ -40,6 +43,16 @@ class Loads:
         except TimeoutError:
             raise Outage(f"Kafka does not answer within {PUBLISH_SECONDS:g} s: try again later") from None
         return load_id
+
+    async def ended(self, load_id: str, dataset: str, seconds: float) -> dict[str, Any]:
+        """Return a load once it has ended, or as far as it is after `seconds`; `requested` while nobody can say."""
+        found: dict[str, Any] = {"load_id": load_id, "state": "requested"}
+        with suppress(TimeoutError, PenstockError):
+            async with asyncio.timeout(seconds):
+                while found["state"] not in ENDED:
+                    await asyncio.sleep(POLL_SECONDS)
+                    found = await self.known(load_id, [dataset]) or found
+        return found
 
     async def load(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any]:
         """Return a load of one of `datasets` as far as it is; one that nobody has begun is `requested`.

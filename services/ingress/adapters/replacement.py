@@ -18,7 +18,7 @@ from services.ingress.adapters.bodies import Body
 from services.ingress.adapters.staging import Staging, each
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.core.access import Principal
-from services.ingress.core.replacement import Manifest, ancestors, manifest_key, overlap
+from services.ingress.core.replacement import Manifest, ancestors, overlap
 from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.patience import is_outage, wait_out
 from shared.storage import ObjectGone, ObjectRef, ObjectStore
@@ -52,7 +52,7 @@ class Replacements:
         set_id = uuid.uuid4().hex
         self._ours.add(set_id)
         try:
-            # until all is done: a set that waits for another one has up to a thousand names in memory
+            # until all is done: a set that waits for another one has all of its names in memory
             async with self._uploads.slot(body):
                 manifest = await self._received(body, bucket, who, set_id)
                 await self._hold(manifest)
@@ -66,12 +66,12 @@ class Replacements:
         async with self._finishing:
             ours = set(self._ours)
             waiting = await self._staging.waiting()
-            others = {set_id: keys for set_id, keys in waiting.items() if set_id not in ours | self._ours}
-            held = {one: keys[manifest_key(one)] for one, keys in others.items() if manifest_key(one) in keys}
+            others = {set_id: one for set_id, one in waiting.items() if set_id not in ours | self._ours}
+            held = {set_id: one.held_at for set_id, one in others.items() if one.held_at is not None}
             for set_id in sorted(held, key=lambda one: held[one]):
                 await self._finish(set_id)
             for set_id in others.keys() - held.keys():
-                if max(others[set_id].values()) < datetime.now(UTC) - ABANDONED:
+                if others[set_id].newest < datetime.now(UTC) - ABANDONED:
                     await self._staging.remove(set_id)
                     log.info("set.removed", set=set_id)
             self._may_be_pending = False
@@ -128,23 +128,32 @@ class Replacements:
     async def _carry_out(self, manifest: Manifest) -> None:
         """Do what a manifest promises; done twice is done once."""
         since = await self._staging.since(manifest)
-        there = await self._staging.listed(manifest.bucket, manifest.prefix)
+        await self._copy_missing(manifest, since)
+        # an object may have hidden others from the listing: look again until nothing old is left
+        old = 0
+        while old != (old := await self._delete_old(manifest, since)):
+            pass
+        await self._staging.remove(manifest.set_id)
+
+    async def _copy_missing(self, manifest: Manifest, since: datetime) -> None:
+        keys = frozenset(manifest.files.values())
+        there: dict[str, datetime] = {}
+        async for page in self._staging.pages(manifest.bucket, manifest.prefix):
+            there.update((key, at) for key, at in page.items() if key in keys)
 
         async def copy(file: tuple[str, str]) -> None:
             await self._store.copy(self._staging.ref(file[0]), ObjectRef(manifest.bucket, file[1]))
 
-        async def delete(key: str) -> None:
-            await self._store.delete(ObjectRef(manifest.bucket, key))
-
         await each(manifest.missing(there, since).items(), copy)
-        # an object may have hidden others from the listing: look again until nothing old is left
-        old: list[str] = []
-        while old != (old := await self._leftover(manifest, since)):
-            await each(old, delete)
-        await self._staging.remove(manifest.set_id)
 
-    async def _leftover(self, manifest: Manifest, since: datetime) -> list[str]:
-        return manifest.leftover(await self._staging.listed(manifest.bucket, manifest.prefix), since)
+    async def _delete_old(self, manifest: Manifest, since: datetime) -> int:
+        """Remove what is old; return what tells these keys from others, and 0 where there was none."""
+        found = 0
+        async for page in self._staging.pages(manifest.bucket, manifest.prefix):
+            if old := manifest.leftover(page, since):
+                await self._store.delete_all(manifest.bucket, old)
+                found = hash((found, *old))
+        return found
 
     async def _finish(self, set_id: str) -> None:
         try:

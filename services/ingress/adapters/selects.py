@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.ingress.core.ages import SPAN
-from services.ingress.core.datasets import IMAGE, ColumnType, Dataset
+from services.ingress.core.datasets import IMAGE, USERS, ColumnType, Dataset
 from services.ingress.core.filters import Filters, Rows
 
 AGE: Final = "@age"
@@ -30,7 +30,7 @@ class Select:
 def rows_as_json(dataset: Dataset, wanted: Rows, until: str | None) -> Select:
     """Ask for each row as the text of one member of a JSON object, a comma before it."""
     members = "||".join(
-        f"'{',' if number else '{'}\"{name}\":'||coalesce(to_json(\"{name}\")::text,'null')"
+        f"'{',' if number else '{'}\"{name}\":'||coalesce(to_json({_told(dataset, name)})::text,'null')"
         for number, name in enumerate(name for name in dataset.types if name != dataset.key)
     )
     told = f"','||to_json(\"{dataset.key}\")::text||':'||{members}||'}}'"
@@ -75,6 +75,9 @@ def _from(told: str, dataset: Dataset, filters: Filters) -> Select:
     made = Select(f'select {told} from api."{dataset.name}" as kept')  # noqa: S608
     if filters.is_image_exists is not None:
         made.also(f"{IMAGE} <> ''" if filters.is_image_exists else f"{IMAGE} = ''")
+    if filters.leave_nobody:
+        made.also("false")
+        return made
     if filters.min_age is not None:
         made.also(f"{_age(dataset)} >= {{}}::integer", filters.min_age)
     if filters.max_age is not None:
@@ -101,6 +104,12 @@ def _limited(dataset: Dataset, made: Select, wanted: Rows) -> Select:
     _bounded(dataset, made, wanted, None)
     made.text += f" limit {(wanted.limit or 0) + 1}"
     return made
+
+
+def _told(dataset: Dataset, name: str) -> str:
+    """Return a column as JSON tells it: the moment of a user's birth as text, as the service before this one did."""
+    column = dataset.columns.get(name) if dataset.name == USERS and name == dataset.born else None
+    return f'"{name}"::text' if column and column.type == "milliseconds" else f'"{name}"'
 
 
 def _age(dataset: Dataset) -> str:

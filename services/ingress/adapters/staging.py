@@ -1,26 +1,28 @@
 """Where sets of files wait, whole, until they replace what is under a prefix."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
 from services.ingress.adapters.bodies import Body, Field, File
 from services.ingress.adapters.uploads import CheckedWriter
 from services.ingress.core.checksums import Check
-from services.ingress.core.names import safe_key
+from services.ingress.core.names import safe_path
 from services.ingress.core.replacement import SETS, Manifest, directory, manifest_key, set_of, staged_key
 from services.ingress.core.write_headers import ObjectHeaders
 from shared.errors import Rejected
-from shared.storage import ObjectRef, ObjectStore
+from shared.storage import ObjectGone, ObjectRef, ObjectStore
 
 FIELD: Final = "files"
 PREFIX_FIELD: Final = "keys_prefix"
 COPY_LIMIT: Final = 5 << 30
 """Bytes of the largest object that a store copies in one request."""
 AT_A_TIME: Final = 16
+SMALL_FILE: Final = 256 << 10
+"""Bytes of a file that is held whole: so many at a time stay below what any upload may hold."""
 
 T = TypeVar("T")
 
@@ -38,18 +40,25 @@ class Staging:
         Raises Rejected: NO_FILE, WRONG_FIELD, PREFIX_EMPTY, TOO_LARGE, and what names and bodies are refused for.
         """
         names: dict[str, str] = {}
-        prefix, writer = "", None
-        async with AsyncExitStack() as file:
+        prefix = ""
+        async with _beside() as beside, AsyncExitStack() as file:
+            current: _StagedFile | None = None
             async for part in body.form():
-                if isinstance(part, File):
-                    await file.aclose()  # the one before is whole
+                if isinstance(part, bytes):
+                    if current is not None:
+                        await current.write(part)
+                    continue
+                if current is not None:
+                    await current.finish()
+                    current = None
+                if isinstance(part, Field):
+                    prefix = part.value if part.name == PREFIX_FIELD else prefix
+                else:
                     staged = staged_key(set_id, len(names))
                     names[staged] = _name_of(part)
-                    writer = await file.enter_async_context(self._writing(staged, part, body))
-                elif isinstance(part, Field):
-                    prefix = part.value if part.name == PREFIX_FIELD else prefix
-                elif writer is not None:
-                    await writer.write(part)
+                    current = _StagedFile(self._store, self.ref(staged), part, body, file, beside)
+            if current is not None:
+                await current.finish()
         if not names:
             raise Rejected("NO_FILE", f"the form has no file in its field {FIELD!r}: send at least one there")
         return directory(prefix), names
@@ -66,50 +75,131 @@ class Staging:
 
     async def since(self, manifest: Manifest) -> datetime:
         """Return when a manifest was written, by the store's own clock and finer than its headers tell."""
-        return (await self.listed(self._bucket, manifest.key))[manifest.key]
+        async for page in self.pages(self._bucket, manifest.key):
+            return page[manifest.key]
+        raise ObjectGone(f"{self.ref(manifest.key)} is gone")
 
-    async def waiting(self) -> dict[str, dict[str, datetime]]:
-        """Return what there is of each set, and since when."""
-        sets: dict[str, dict[str, datetime]] = defaultdict(dict)
-        for key, at in (await self.listed(self._bucket, SETS)).items():
-            sets[set_of(key)][key] = at
+    async def waiting(self) -> dict[str, "Waiting"]:
+        """Return what there is of each set."""
+        sets: dict[str, Waiting] = {}
+        async for page in self.pages(self._bucket, SETS):
+            for key, at in page.items():
+                known = sets.get(set_id := set_of(key), Waiting(at))
+                held_at = at if key == manifest_key(set_id) else known.held_at
+                sets[set_id] = Waiting(max(at, known.newest), held_at)
         return sets
 
     async def remove(self, set_id: str) -> None:
         """Remove all of a set, its manifest first: without it the rest means nothing."""
         await self._store.delete(self.ref(manifest_key(set_id)))
-        left = await self.listed(self._bucket, f"{SETS}{set_id}/")
-        await each(left, lambda key: self._store.delete(self.ref(key)))
+        async for page in self.pages(self._bucket, f"{SETS}{set_id}/"):
+            await self._store.delete_all(self._bucket, list(page))
 
-    async def listed(self, bucket: str, prefix: str) -> dict[str, datetime]:
-        """Return every key under a prefix, and since when it is there."""
-        pages = [page async for page in self._store.list(bucket, prefix=prefix)]
-        return {info.ref.key: info.last_modified for page in pages for info in page}
+    async def pages(self, bucket: str, prefix: str) -> AsyncIterator[dict[str, datetime]]:
+        """Give the keys under a prefix, and since when each is there, a thousand at a time."""
+        async for page in self._store.list(bucket, prefix=prefix):
+            if page:
+                yield {info.ref.key: info.last_modified for info in page}
 
     def ref(self, key: str) -> ObjectRef:
         """Return the object of this staged key."""
         return ObjectRef(self._bucket, key)
 
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A set that waits: when it grew last, and since when it has a manifest; None while it has none."""
+
+    newest: datetime
+    held_at: datetime | None = None
+
+
+Job = Callable[[], Awaitable[object]]
+Beside = Callable[[Job], Awaitable[None]]
+"""Has something done while the next file is read, as soon as there is room for it."""
+
+
+class _StagedFile:
+    """A file on its way into the staging bucket: a small one in one request, beside the reading of the next ones."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a file is, and how it is stored
+        self, store: ObjectStore, ref: ObjectRef, file: File, body: Body, stack: AsyncExitStack, beside: Beside
+    ) -> None:
+        self._store = store
+        self._ref = ref
+        self._file = file
+        self._headers = ObjectHeaders().with_part(file.headers, file.content_type, {})
+        self._limit = min(body.limit, COPY_LIMIT)
+        self._keeps_checksum = body.is_checked or bool(self._headers.checksums)
+        self._stack = stack
+        self._beside = beside
+        self._held = bytearray()
+        self._writer: CheckedWriter | None = None
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        if self._writer is None and len(self._held) + len(chunk) <= SMALL_FILE:
+            self._held += chunk
+            return
+        if self._writer is None:
+            self._writer = await self._stack.enter_async_context(self._writing())
+            await self._writer.write(bytes(self._held))
+            self._held.clear()
+        await self._writer.write(chunk)
+
+    async def finish(self) -> None:
+        """Store what is whole now."""
+        if self._writer is not None:
+            await self._stack.aclose()
+        else:
+            await self._beside(self._store_held)
+
+    async def _store_held(self) -> None:
+        async with self._writing() as writer:
+            await writer.write(bytes(self._held))
+
     @asynccontextmanager
-    async def _writing(self, staged: str, file: File, body: Body) -> AsyncIterator[CheckedWriter]:
-        headers = ObjectHeaders().with_part(file.headers, file.content_type, {})
-        limit = min(body.limit, COPY_LIMIT)
+    async def _writing(self) -> AsyncIterator[CheckedWriter]:
         try:
             async with self._store.write(
-                self.ref(staged),
-                content_type=headers.content_type,
-                metadata=headers.metadata,
-                headers=headers.kept,
-                limit=limit,
-                keep_checksum=body.is_checked or bool(headers.checksums),
+                self._ref,
+                content_type=self._headers.content_type,
+                metadata=self._headers.metadata,
+                headers=self._headers.kept,
+                limit=self._limit,
+                keep_checksum=self._keeps_checksum,
             ) as writer:
-                checked = CheckedWriter(writer, Check(headers.checksums))
+                checked = CheckedWriter(writer, Check(self._headers.checksums))
                 yield checked
                 checked.verify()
         except Rejected as error:
             if error.code != "TOO_LARGE":
                 raise
-            raise Rejected("TOO_LARGE", f"{file.filename!r} has more than {limit} bytes: no set takes that") from None
+            name = self._file.filename
+            raise Rejected("TOO_LARGE", f"{name!r} has more than {self._limit} bytes: no set takes that") from None
+
+
+@asynccontextmanager
+async def _beside() -> AsyncIterator[Beside]:
+    """Do things beside the block, a few at a time; the first error ends all of it and is raised."""
+    room = asyncio.Semaphore(AT_A_TIME)
+
+    async def alone(job: Job) -> None:
+        try:
+            await job()
+        finally:
+            room.release()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+
+            async def add(job: Job) -> None:
+                await room.acquire()
+                group.create_task(alone(job))
+
+            yield add
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 async def each(items: Iterable[T], job: Callable[[T], Awaitable[None]]) -> None:
@@ -132,4 +222,4 @@ async def each(items: Iterable[T], job: Callable[[T], Awaitable[None]]) -> None:
 def _name_of(file: File) -> str:
     if file.field != FIELD:
         raise Rejected("WRONG_FIELD", f"the form has a file in its field {file.field!r}: send it in {FIELD!r}")
-    return safe_key(file.filename)
+    return safe_path(file.filename)

@@ -69,14 +69,15 @@ SELECT
     d.status, d.etag AS hashed_etag, coalesce(d.digests, '{}') AS digests, d.verification, d.attempts, d.error,
     d.updated_at AS hashed_at, w.state AS work_state, w.attempt AS work_attempts, w.worker, w.progress
 FROM (SELECT * FROM api.objects WHERE bucket = $1 AND key >= $2 AND key < $3) AS o
-FULL JOIN (SELECT * FROM api.digests WHERE bucket = $1 AND key >= $2 AND key < $3) AS d USING (bucket, key)
+FULL JOIN (SELECT * FROM api.digest_history WHERE bucket = $1 AND key >= $2 AND key < $3) AS d USING (bucket, key)
 CROSS JOIN LATERAL (SELECT coalesce(o.bucket, d.bucket) AS bucket, coalesce(o.key, d.key) AS key) AS place
 LEFT JOIN api.work AS w ON w.queue = 'digest' AND w.key = (
     d.bucket || '/' || d.key || '@' || coalesce(d.version_id, '') || '#' || d.etag
 ) COLLATE "default"
-ORDER BY place.key, d.created_at DESC LIMIT 1
+ORDER BY place.key, d.current DESC, d.revision DESC LIMIT 1
 """
-"""The key is a range, for of the name only the beginning is known; the work's key is as the hasher names it."""
+"""The key is a range, for of the name only the beginning is known; the work's key is as the hasher names it. What was
+concluded stays so when the object is removed: then the last row counts."""
 
 _RECENT = """
 SELECT f.bucket, f.key, f.at, o.state, o.size, d.status, coalesce(d.digests, '{}') AS digests, d.error

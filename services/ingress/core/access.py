@@ -1,6 +1,7 @@
 """Who may do what."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
@@ -67,5 +68,16 @@ class Principal:
 
 ROOT: Final = Principal("root", "root", frozenset(SCOPES))
 """The bearer of PENSTOCK_TOKEN."""
+ANONYMOUS: Final = "anonymous"
+"""The id and name of whoever comes without a token to read an object that is open to everybody."""
 EVERYBODY: Final = Principal("everybody", "everybody", frozenset(SCOPES))
 """Whoever comes while PENSTOCK_AUTH=none."""
+_OBJECT: Final = re.compile(r"/objects/([^/]+)/.+", re.DOTALL)
+
+
+def stranger_at(method: str, path: str, buckets: Collection[str]) -> Principal | None:
+    """Return who may send this request without a token: to read one object of `buckets`, and nothing else."""
+    found = _OBJECT.fullmatch(path) if method in {"GET", "HEAD"} else None
+    if found is None or found[1] not in buckets:
+        return None
+    return Principal(ANONYMOUS, ANONYMOUS, frozenset({"read"}), (f"{found[1]}/",))

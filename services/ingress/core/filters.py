@@ -1,8 +1,9 @@
 """Which rows of a dataset are asked for: what a query may say, checked with words that tell how to say it right."""
 
-from typing import Annotated, Any, Final, Literal, Self
+import re
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.functional_validators import BeforeValidator
 from pydantic_core import PydanticCustomError
 
@@ -10,6 +11,11 @@ from services.ingress.core.datasets import MAX_NAME, USERS, Dataset
 from shared.errors import Rejected
 
 OLDEST: Final = 200
+"""No age is greater."""
+NOBODY: Final = -1
+"""What `35.0`, `35.5` and `-1` are as a bound: the service before this one answered them with an empty object."""
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+_DIGITS: Final = 9
 SHOWN: Final = 40
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -31,13 +37,15 @@ def _flag(value: Any) -> Any:
 
 
 def _age(value: Any) -> Any:
-    """Read whole years; nothing is no wish."""
+    """Read whole years; nothing is no wish, and a number that counts no whole years is nobody's age."""
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if text and not (text.isascii() and text.isdigit() and len(text) <= len(str(OLDEST)) and int(text) <= OLDEST):
-        raise _wrong(value, f"is no age: send whole years from 0 to {OLDEST}, or leave it out")
-    return int(text) if text else None
+    if text and not _NUMBER.fullmatch(text):
+        raise _wrong(value, "is no age: send whole years, such as 35, or leave it out")
+    if text.isdigit():
+        return min(int(text), OLDEST + 1) if len(text) <= _DIGITS else OLDEST + 1
+    return NOBODY if text else None
 
 
 def _wrong(value: str, why: str) -> PydanticCustomError:
@@ -63,9 +71,10 @@ class Filters(BaseModel):
         None, description="True: rows with an image alone. False: rows without. Left out: all of them."
     )
     min_age: Age = Field(
-        None, ge=0, le=OLDEST, description="The least age, in whole calendar years by UTC; it is included."
+        None,
+        description="The least age, in whole calendar years by UTC; it is included. Nobody has any other number.",
     )
-    max_age: Age = Field(None, ge=0, le=OLDEST, description="The greatest age, likewise.")
+    max_age: Age = Field(None, description="The greatest age, likewise; below the least one nobody is left.")
     contains: Text = Field(
         "", max_length=200, description="Text that the key or a column of text holds, whatever the case."
     )
@@ -73,15 +82,12 @@ class Filters(BaseModel):
         USERS, max_length=MAX_NAME, description="Which table, as the file of datasets names it."
     )
 
-    @model_validator(mode="after")
-    def _is_possible(self) -> Self:
-        if self.min_age is not None and self.max_age is not None and self.min_age > self.max_age:
-            raise PydanticCustomError(
-                "no_age",
-                "min_age={least} is above max_age={most}, so nobody is meant: swap them",
-                {"least": self.min_age, "most": self.max_age},
-            )
-        return self
+    @property
+    def leave_nobody(self) -> bool:
+        """Tell whether the bounds fit no age."""
+        return NOBODY in {self.min_age, self.max_age} or (
+            self.min_age is not None and self.max_age is not None and self.min_age > self.max_age
+        )
 
     @property
     def are_set(self) -> bool:

@@ -11,6 +11,8 @@ from shared.errors import Rejected
 
 Status = Literal["PENDING", "STARTED", "SUCCESS", "FAILURE", "INVALID_ID"]
 
+Phase = Literal["waiting", "reading"]
+
 ALGORITHM: Final = "md5"
 """The digest that is told where none is named."""
 
@@ -22,6 +24,7 @@ _STATUS: Final[Mapping[str, Status]] = {
     "superseded": "FAILURE",
     "gone": "FAILURE",
 }
+_PHASES: Final[Mapping[Status, Phase]] = {"PENDING": "waiting", "STARTED": "reading"}
 _REASONS: Final[Mapping[str, str]] = {
     "failed": "the digests could not be made; the log of the hasher says why",
     "superseded": "the object was overwritten while it was read: upload it again",
@@ -97,8 +100,10 @@ def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
     if status == "SUCCESS" and name not in digests:
         there = ", ".join(sorted(digests)) or "none"
         raise Rejected("NOT_COMPUTED", f"there is no {name} of this upload, but {there}: ask for it with the upload")
+    phase = _PHASES.get(status)
     return {
-        "status": status,
+        # clients of the digest API ask again while this is PENDING, and know no other word for what is not done
+        "status": "PENDING" if phase else status,
         "hash": digests.get(name),
         "id": upload.id,
         "bucket": upload.bucket,
@@ -107,7 +112,8 @@ def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
         "digests": digests,
         "size": upload.size,
         "error": upload.reason,
-        "progress": upload.progress if status == "STARTED" else None,
+        "progress": upload.progress if phase == "reading" else None,
+        **({"phase": phase} if phase else {}),
     }
 
 

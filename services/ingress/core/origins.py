@@ -27,6 +27,11 @@ def is_foreign(headers: Mapping[str, str], own: str) -> bool:
     return bool(origin) and (_netloc(origin) or "?") not in {headers.get("host", "").lower(), own}
 
 
+def is_browser(headers: Mapping[str, str]) -> bool:
+    """Tell whether a browser sent this: it says where from, in one header or another, and programs say it in none."""
+    return any(name in headers for name in ("sec-fetch-site", "origin", "referer"))
+
+
 def is_own_host(host: str, own: str) -> bool:
     """Tell whether the Host header names this machine, or the address that users see; none is no browser's.
 

@@ -57,8 +57,8 @@ class Manifest(BaseModel):
 
 
 def directory(prefix: str) -> str:
-    """Return a prefix as the directory it names, `p/` for `p` and for `p/`; raises Rejected (PREFIX_EMPTY)."""
-    name = prefix.removesuffix("/")
+    """Return a prefix as the directory it names, `p/` for `p`, `p/` and `/p/`; raises Rejected (PREFIX_EMPTY)."""
+    name = prefix.strip("/")
     if not name:
         raise Rejected(
             "PREFIX_EMPTY", "keys_prefix is empty, so the whole bucket would be replaced: name the folder to replace"

@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.core.problems import MEDIA_TYPE, Problem, body_of, headers_of, status_of
+from services.ingress.core.problems import MEDIA_TYPE, body_of, headers_of, status_of
 from services.ingress.routes.rendering import render, wants_page
-from shared.errors import PenstockError, Rejected
+from shared.errors import PenstockError, Rejected, one_line
+from shared.patience import is_outage
 
 log = structlog.get_logger()
 
@@ -60,9 +61,11 @@ class Unexpected:
 async def told(request: Request, error: Exception) -> Response:
     """Answer an error with its problem."""
     status = status_of(error)
-    # a refusal that is said on purpose is counted, and may come by the thousand
-    if status >= 500 and not isinstance(error, Problem):  # noqa: PLR2004 - the server's own
+    # a refusal that is said on purpose is counted, and may come by the thousand; what has a name needs no traceback
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request.failed", exc_info=error)
+    elif is_outage(error):
+        log.warning("request.failed", reason=one_line(error))
     elif not isinstance(error, PenstockError):
         log.warning("request.refused", exc_info=error)
     return _answer(request, {**body_of(error), **TOLD_BESIDE.get(request.url.path, {})}, status, headers_of(error))

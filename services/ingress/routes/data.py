@@ -1,14 +1,16 @@
 """Tables that follow the files of a bucket: rows by filter, loads on demand, and what was rejected."""
 
+import re
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from services.ingress.adapters.loads import ENDED
 from services.ingress.adapters.tables import address_after
 from services.ingress.core.access import Principal
 from services.ingress.core.datasets import MAX_NAME, USERS
@@ -25,7 +27,7 @@ _USER: Final = {
     "properties": {
         "first_name": {"type": ["string", "null"]},
         "last_name": {"type": ["string", "null"]},
-        "birthts": {"type": ["integer", "null"], "description": "UTC, in milliseconds since 1970."},
+        "birthts": {"type": ["string", "null"], "description": "UTC, in milliseconds since 1970, as text."},
         "img_path": {"type": "string", "description": "The image as bucket/key; empty: there is none."},
     },
 }
@@ -40,6 +42,8 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
         },
     }
 }
+Prefer = Annotated[str, Header(description="respond-async (RFC 7240): do not wait for the load.")]
+_RESPOND_ASYNC: Final = re.compile(r"(^|[,;\s])respond-async\s*($|[,;])", re.IGNORECASE)
 Dataset = Annotated[
     DatasetName, Query(max_length=MAX_NAME, description="Which table, as the file of datasets names it.")
 ]
@@ -50,6 +54,7 @@ class Requested(BaseModel):
 
     load_id: str = Field(description="32 hex digits.")
     status_url: str = Field(description="Tells how far it is.")
+    state: str = Field(description="As status_url tells it; requested where nobody waited for it.")
     message: str
 
 
@@ -63,16 +68,21 @@ async def get_data(request: Request, wanted: Annotated[Rows, Query()], who: Read
 
 
 @router.post("", status_code=202)
-async def request_load(response: Response, who: Runner, through: Through, dataset: Dataset = USERS) -> Requested:
-    """Compare a dataset's bucket with its table now, and read what differs; the answer does not wait for that."""
+async def request_load(
+    response: Response, who: Runner, through: Through, dataset: Dataset = USERS, prefer: Prefer = ""
+) -> Requested:
+    """Compare a dataset's bucket with its table now, and read what differs; wait some seconds for its end."""
     load_id = await requested(dataset, who, through)
     status_url = f"/data/loads/{load_id}"
     response.headers["location"] = status_url
-    return Requested(
-        load_id=load_id,
-        status_url=status_url,
-        message=f"The load of {dataset} was asked for. GET {status_url} tells how far it is.",
-    )
+    if _RESPOND_ASYNC.search(prefer):
+        response.headers["preference-applied"] = "respond-async"
+        state = "requested"
+    else:
+        state = (await through.loads.ended(load_id, dataset, through.settings.load_wait_seconds))["state"]
+    said = f"has {state}" if state in ENDED else "was asked for"
+    message = f"The load of {dataset} {said}. GET {status_url} tells how far it is."
+    return Requested(load_id=load_id, status_url=status_url, state=state, message=message)
 
 
 @router.get("/loads")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
@@ -54,7 +54,7 @@ class Uploaded(BaseModel):
 class HashTold(BaseModel):
     """An upload's digests, or how far they are; of an id that is none, status and hash alone."""
 
-    status: links.Status
+    status: Literal["PENDING", "SUCCESS", "FAILURE", "INVALID_ID"]
     hash: str | None
     id: str | None = None
     bucket: str | None = None
@@ -63,6 +63,7 @@ class HashTold(BaseModel):
     digests: dict[str, str] | None = None
     size: int | None = None
     error: str | None = None
+    phase: links.Phase | None = None
     progress: dict[str, Any] | None = None
 
 
@@ -101,7 +102,7 @@ async def stored(request: Request, who: Principal, through: Doors, algorithms: l
 async def get_hash(
     request: Request, who: Reader, file_id: FileId = "", algorithm: Algorithm = links.ALGORITHM
 ) -> JSONResponse:
-    """Tell an upload's digest, or how far it is: PENDING, STARTED, SUCCESS, FAILURE, INVALID_ID."""
+    """Tell an upload's digest: PENDING until it is done, with its phase and progress; SUCCESS, FAILURE, INVALID_ID."""
     # not a dependency: FastAPI would send it through a thread, and this is asked hundreds of times a second
     through = doors(request)
     number = file_id or await _asked(request, through)

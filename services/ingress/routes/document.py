@@ -25,6 +25,7 @@ ANSWER: Final = {
 }
 SCHEMES: Final = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token."},
+    "basic": {"type": "http", "scheme": "basic", "description": "A token as the password, for programs alone."},
     "tokenInAddress": {"type": "apiKey", "in": "query", "name": "token", "description": "The same, for old clients."},
     "session": {
         "type": "apiKey",

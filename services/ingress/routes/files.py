@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 from starlette.responses import RedirectResponse
 
 from services.ingress.adapters.bodies import Body, File
-from services.ingress.core.names import known_key, safe_key
+from services.ingress.core.names import known_key, safe_key, safe_path
 from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders
 from services.ingress.routes.guard import Reader, Through, WriterOf
 from services.ingress.routes.honoring import honors
@@ -35,20 +35,16 @@ FORM = described(file=BINARY)
 
 
 class Submitted(BaseModel):
-    """A file that was stored; the message is that of the server this one replaces."""
+    """A file that was stored, in the words of the server this one replaces: its clients compare the whole body."""
 
     message: str
-    bucket: str
-    key: str
-    etag: str
-    size: int
 
 
 @router.post("/files/", status_code=202, response_model=Submitted, openapi_extra=FORM)
 @router.post("/files", status_code=202, response_model=Submitted, include_in_schema=False)
 @honors(CONDITIONS | OF_OBJECTS | {"repr-digest"})
-async def submit_file(request: Request, who: WriterOf, through: Through) -> Submitted | Response:
-    """Store the file of a form under its name; the answer comes when it is there whole."""
+async def submit_file(request: Request, response: Response, who: WriterOf, through: Through) -> Submitted | Response:
+    """Store the file of a form under its name; the answer comes when it is there whole, with Location and ETag."""
 
     def named(file: File, _fields: Mapping[str, str]) -> ObjectRef:
         return place(through.settings.upload_bucket, key_of(file.filename), who, through)
@@ -59,8 +55,8 @@ async def submit_file(request: Request, who: WriterOf, through: Through) -> Subm
     name = info.ref.key.removeprefix(FOLDER)
     if wants_page(request):
         return RedirectResponse(f"/files/?{urlencode({'stored': name})}", HTTPStatus.SEE_OTHER)
-    message = f"{name} upload task submitted."
-    return Submitted(message=message, bucket=info.ref.bucket, key=info.ref.key, etag=info.etag, size=info.size)
+    response.headers["location"], response.headers["etag"] = f"/files/{quote(name)}", f'"{info.etag}"'
+    return Submitted(message=f"{name} upload task submitted.")
 
 
 @router.get("/files/{name:path}", response_class=Response)
@@ -74,4 +70,4 @@ async def get_file(
 
 def key_of(filename: str) -> str:
     """Return where a file of this name goes: folders that lead nowhere else are left out, any other is refused."""
-    return safe_key(FOLDER + safe_key(filename).rpartition("/")[2])
+    return safe_key(FOLDER + safe_path(filename).rpartition("/")[2])

@@ -14,16 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from services.ingress.adapters.limiter import CLIENT
-from services.ingress.core.access import Principal
+from services.ingress.core.access import ANONYMOUS, Principal
 from services.ingress.core.encoding import require_utf8
-from services.ingress.core.origins import SAFE_METHODS, host_of, is_foreign, is_own_host
+from services.ingress.core.origins import SAFE_METHODS, host_of, is_browser, is_foreign, is_own_host
 from services.ingress.core.problems import Problem
 from services.ingress.core.sessions import Session
 from services.ingress.doors import doors
 from services.ingress.routes import answers
 from services.ingress.routes.cookies import cookie_of
 from services.ingress.routes.forms import is_small_form, read_form
-from services.ingress.routes.guard import bad_token, identify, session_in, token_in
+from services.ingress.routes.guard import anonymous, bad_token, identify, is_basic, session_in, token_in
 from shared.errors import PenstockError, Rejected
 
 log = structlog.get_logger()
@@ -71,7 +71,9 @@ class Gate:
         except Problem as problem:
             if problem.code == "BAD_TOKEN":
                 count_failure(request)
-            raise
+            if problem.code != "NO_TOKEN" or (stranger := anonymous(request)) is None:
+                raise
+            principal = stranger
         request.state.principal = principal
         _count(request, principal)
         session = session_in(request)
@@ -88,7 +90,8 @@ def is_open(path: str) -> bool:
 
 def client_of(request: Request, principal: Principal | None) -> str:
     """Return the client that limits count: a token, or without authentication the address of the request."""
-    return principal.id if principal and not doors(request).tokens.is_open else address_of(request)
+    is_known = principal is not None and principal.id != ANONYMOUS and not doors(request).tokens.is_open
+    return principal.id if principal and is_known else address_of(request)
 
 
 def address_of(request: Request) -> str:
@@ -137,7 +140,8 @@ def _count(request: Request, principal: Principal) -> None:
     """Count a request of a token, and of those that it descends from as far as they have a rate of their own."""
     if not doors(request).tokens.is_open:
         rate = principal.rate or doors(request).settings.rate_limit
-        for number, most in ((principal.id, rate), *principal.rates):
+        own = principal.id if principal.id != ANONYMOUS else f"{ANONYMOUS} {address_of(request)}"
+        for number, most in ((own, rate), *principal.rates):
             _take(request, f"principal {number}", most, most)
 
 
@@ -157,7 +161,13 @@ def _refuse_foreign(request: Request) -> None:
     host = request.headers.get("host", "")
     if reached.tokens.is_open and not is_own_host(host, own):
         raise Rejected("WRONG_HOST", "with PENSTOCK_AUTH=none requests come to localhost or to PENSTOCK_HTTP_URL")
-    if request.method not in SAFE_METHODS and is_foreign(request.headers, own):
+    if request.method in SAFE_METHODS:
+        return
+    if is_basic(request) and is_browser(request.headers):
+        raise Rejected(
+            "CROSS_SITE", "a browser sent Basic credentials, which are for programs alone: log in at /login instead"
+        )
+    if is_foreign(request.headers, own):
         raise Rejected("CROSS_SITE", "another site sent this request: open the page here and send it from there")
 
 
@@ -190,7 +200,7 @@ async def _require_csrf(request: Request, session: Session, receive: Receive) ->
 
 def _login_page(request: Request, error: PenstockError) -> Response | None:
     """Send a browser that has no session, or no longer, to the login page, and from there back."""
-    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    wants_page = request.method in {"GET", "HEAD"} and "text/html" in request.headers.get("accept", "")
     is_stranger = getattr(error, "code", "") in {"NO_TOKEN", "BAD_TOKEN"} and not token_in(request)
     if not (wants_page and is_stranger):
         return None

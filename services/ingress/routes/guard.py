@@ -1,5 +1,11 @@
-"""Who sends a request: a bearer token, `?token=`, or a session cookie; each route says which scope it needs."""
+"""Who sends a request: a bearer token, `?token=`, or a session cookie; each route says which scope it needs.
 
+Old clients that take nothing but an address send the token as the password of Basic credentials. Nothing here asks for
+these: browsers, which would send them along with whatever another site lets them send, never learn of them.
+"""
+
+import base64
+import binascii
 import re
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -9,7 +15,7 @@ from urllib.parse import unquote_plus
 from fastapi import Depends
 from starlette.requests import Request
 
-from services.ingress.core.access import EVERYBODY, Principal, Scope
+from services.ingress.core.access import EVERYBODY, Principal, Scope, stranger_at
 from services.ingress.core.problems import Problem
 from services.ingress.core.sessions import Session
 from services.ingress.doors import Doors, doors
@@ -37,6 +43,12 @@ async def identify(request: Request) -> Principal:
     return found
 
 
+def anonymous(request: Request) -> Principal | None:
+    """Return who may send a request without a token, by PENSTOCK_ANONYMOUS_READ_BUCKETS."""
+    buckets = doors(request).settings.anonymous_read_buckets
+    return stranger_at(request.method, request.scope["path"], buckets) if buckets else None
+
+
 def bad_token() -> Problem:
     """Return the refusal of a token that does not hold, or no longer."""
     return Problem("BAD_TOKEN", "the token is not known, was revoked or has expired", headers=CHALLENGE)
@@ -45,7 +57,23 @@ def bad_token() -> Problem:
 def token_in(request: Request) -> str:
     """Return the text of the token that a request brings; empty when it brings none."""
     kind, _, text = request.headers.get("authorization", "").partition(" ")
-    return text.strip() if kind.lower() == "bearer" else unquote_plus(_last(_TOKEN, request.scope["query_string"]))
+    if kind.lower() == "bearer":
+        return text.strip()
+    basic = _password(text) if kind.lower() == "basic" else ""
+    return basic or unquote_plus(_last(_TOKEN, request.scope["query_string"]))
+
+
+def is_basic(request: Request) -> bool:
+    """Tell whether the token comes as the password of Basic credentials."""
+    return request.headers.get("authorization", "").partition(" ")[0].lower() == "basic"
+
+
+def _password(credentials: str) -> str:
+    """Return the password of Basic credentials (RFC 7617), whoever the user is; empty where there is none."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def session_in(request: Request) -> Session | None:

@@ -277,7 +277,7 @@
         outcome.append(link(`/gethash-form/?file_id=${encodeURIComponent(id)}`, `Id ${id}`), result);
         htmx.process(result);
       } else {
-        const name = answer.key.replace(/^files\//, "");
+        const name = answer.key?.replace(/^files\//, "") ?? this.file.name;
         this.row.ended(`Stored, ${sized(this.file.size)}`, "is-good");
         outcome.append(link(`/files/${encodeURIComponent(name)}`, `Download ${name}`));
       }
