@@ -96,7 +96,7 @@ def test_a_file_without_the_key_has_one_row_that_its_name_is_the_key_of(key, ite
         ("MISSING_COLUMN", "there is last name: rename it", b"first_name,last name,birthts\na,b,1\n"),
         ("EXTRA_COLUMN", "column age is unknown", b"first_name,last_name,birthts,age\na,b,1,2\n"),
         ("EXTRA_COLUMN", "rename it to user_id", b"User-ID,first_name,last_name,birthts\n1,a,b,1\n"),
-        ("EXTRA_COLUMN", "a column has no name", b"first_name,last_name,birthts,\na,b,1,\n"),
+        ("EXTRA_COLUMN", "a column has no name", b"first_name,,last_name,birthts\na,,b,1\n"),
         ("DUPLICATE_COLUMN", "first_name is there 2 times", b"first_name,last_name,birthts, first_name\na,b,1,c\n"),
         ("NO_KEY", "no column user_id; add", b"first_name,last_name,birthts\na,b,1\nc,d,2\n"),
         ("NO_KEY", "no column user_id; add", b"first_name,last_name,birthts\na,b,1\nc\n"),

@@ -98,9 +98,11 @@ class Stream:
         )
 
     def _is_regular(self, block: bytes, count: int, layout: Layout, delimiter: str) -> bool:
-        # a lone cell could be a blank line; a byte order mark would be taken off
-        if layout.width == 1 or block.startswith(_BOM) or has_long_line(block, self._line_bytes):
+        # a lone cell could be a blank line, one without a name a value; a byte order mark would be taken off
+        if layout.width == 1 or layout.unnamed or block.startswith(_BOM) or has_long_line(block, self._line_bytes):
             return False
+        if b'=""' in block:
+            return False  # a text that stands there as a formula
         if b'"' in block:
             return bool(_shape(layout.width, delimiter).fullmatch(block))
         # as many separators as the lines need; polars refuses a line with too many, so none has too few
@@ -123,5 +125,6 @@ def _cells(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
 @lru_cache(maxsize=64)
 def _shape(width: int, delimiter: str) -> re.Pattern[bytes]:
     """Match lines of `width` cells, each without quotes or wholly inside them, none longer than its line."""
+    delimiter = re.escape(delimiter)
     cell = f'(?:[^"{delimiter}\n]*+|"[^"\n]*+(?:""[^"\n]*+)*+")'
     return re.compile(f"(?:{cell}(?:{delimiter}{cell}){{{width - 1}}}\n)*+".encode())
