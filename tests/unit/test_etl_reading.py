@@ -103,7 +103,7 @@ def test_a_file_without_the_key_has_one_row_that_its_name_is_the_key_of(key, ite
         ("NUL", "UTF-16 with a byte order mark", "first_name,last_name,birthts\na,b,1\n".encode("utf-16-le")),
         ("NOT_UTF8", "the header cannot be read", b"first_name,\xff,birthts\na,b,1\n"),
         ("UNCLOSED_QUOTE", "the header cannot be read", b'first_name,"last_name,birthts\na,b,1\n'),
-        ("TOO_MANY_COLUMNS", "2,001 columns", b"," * 2000 + b"\n"),
+        ("TOO_MANY_COLUMNS", "2,001 columns", b"x" + b"," * 2000 + b"\n"),
     ],
 )
 def test_a_file_that_is_refused_says_why_and_what_mends_it(code, reason, body):

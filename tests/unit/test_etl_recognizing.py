@@ -107,6 +107,17 @@ def test_separators_without_anything_behind_them_are_no_columns(body):
     assert not rows.rejects
 
 
+@pytest.mark.parametrize("blank", [",,", ",,,,,", " , , ", ","])
+def test_a_line_of_nothing_but_separators_is_an_empty_line(blank):
+    rows = read(f"{blank}\nfirst_name,last_name,birthts\nAda,Byron,473385600000\n{blank}\n{blank}\n", "1.csv")
+    assert stripped(rows) == [ADA]
+    assert list(rows.lines) == [3]
+    assert not rows.rejects
+    rows = read(f"{HEAD}{ROW}{blank}\n2,Bob,Byron,1\n" + "3,C,D,1\n" * 50 + f"{blank}\n")
+    assert len(rows.values) == 52
+    assert not rows.rejects
+
+
 def test_a_value_without_a_name_above_it_is_never_lost():
     rows = read("user_id,first_name,last_name,birthts,\n1,Ada,Byron,473385600000,lost\n" + ROW)
     assert [(one.line, one.code) for one in rows.rejects] == [(2, "RAGGED")]

@@ -47,6 +47,7 @@ class Delimited(TextReader):
     def _use(self, delimiter: str) -> None:
         self.delimiter = delimiter
         self._quotes = Quotes(delimiter)
+        self._blank = f"{delimiter} "
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and the lines from a quoted cell on that does not end in it; raises Refused."""
@@ -129,7 +130,7 @@ class Delimited(TextReader):
                     return
                 if self._stop > index + 1:
                     yield from self._whole(index, "\n".join(lines[index : self._stop]))
-            elif line and (not line.isspace() or self.delimiter in line):
+            elif line.strip(self._blank) and (not line.isspace() or self.delimiter in line):
                 yield from self._whole(index, line)
             index = self._stop
 

@@ -101,8 +101,9 @@ class Stream:
         # a lone cell could be a blank line, one without a name a value; a byte order mark would be taken off
         if layout.width == 1 or layout.unnamed or block.startswith(_BOM) or has_long_line(block, self._line_bytes):
             return False
-        if b'=""' in block:
-            return False  # a text that stands there as a formula
+        # a text that stands there as a formula, or a row without a value
+        if b'=""' in block or _has_blank_row(block, delimiter):
+            return False
         if b'"' in block:
             return bool(_shape(layout.width, delimiter).fullmatch(block))
         # as many separators as the lines need; polars refuses a line with too many, so none has too few
@@ -120,6 +121,18 @@ def _cells(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
         return pl.read_csv(block, has_header=False, schema=schema, separator=delimiter, quote_char=quote)
     except pl.exceptions.PolarsError:
         return None
+
+
+def _has_blank_row(block: bytes, delimiter: str) -> bool:
+    first, later = _blank_rows(delimiter)
+    return bool(first.match(block) or later.search(block))
+
+
+@lru_cache(maxsize=64)
+def _blank_rows(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Match a line that has nothing but delimiters and blanks: the first one, and one behind another line's end."""
+    blank = f"[{re.escape(delimiter)} ]*+\n".encode()
+    return re.compile(blank), re.compile(b"\n" + blank)
 
 
 @lru_cache(maxsize=64)
