@@ -230,7 +230,7 @@ class EtlRequested(Event):
 
 
 class EtlCompleted(EtlRequested):
-    """What a load found and did."""
+    """What a load found and did, or why it failed: then the counts are of what it did until then."""
 
     topic = topics.ETL_COMPLETED
 
@@ -241,6 +241,8 @@ class EtlCompleted(EtlRequested):
     rejected: int = Field(description="Rows of these files that are no rows of the table.")
     outputs: tuple[str, ...] = Field(description="Where the whole table is kept, as bucket/key.")
     seconds: float
+    state: Literal["succeeded", "failed"] = "succeeded"
+    error: str = Field(default="", description="Why the load failed.")
 
 
 class EtlLoaded(ObjectEvent):
@@ -254,6 +256,9 @@ class EtlLoaded(ObjectEvent):
     rows: int = 0
     rejected: int = 0
     reason: str = Field(default="", description="Why the first rejected row was, or the whole file.")
+    error: str = Field(
+        default="", description="Why the object could not be loaded at all; the table has what it had of it before."
+    )
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -268,6 +273,7 @@ class EtlLoaded(ObjectEvent):
             self.rows,
             self.rejected,
             self.correlation_id,
+            *((self.error,) if self.error else ()),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
 from prometheus_client import Counter
 
 from services.etl.adapters.bucket import Bucket
@@ -17,10 +18,12 @@ from services.etl.core.datasets import Datasets
 from services.etl.core.values import Found, Known, Wanted
 from services.etl.settings import EtlSettings
 from shared.bus import Received, Router
-from shared.errors import PenstockError, Rejected
+from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlLoaded, EtlRequested, ObjectChanged, ObjectHashed
+from shared.patience import is_outage
 from shared.work import WorkQueue
 
+log = structlog.get_logger()
 router = Router("etl")
 
 OBJECTS = Counter("penstock_etl_objects_total", "Files and images by what became of them.", ["kind", "outcome"])
@@ -36,7 +39,14 @@ BUNCH_BYTES = 8 << 20
 async def load_objects(batch: Sequence[Received[ObjectChanged]], loading: "Loading") -> list[EtlLoaded]:
     """Make the tables follow the bucket where something changed in it."""
     wanted = [loading.wanted(received.event) for received in batch]
-    return await loading.load(differences.newest(one for one in wanted if one is not None))
+    newest = differences.newest(one for one in wanted if one is not None)
+    try:
+        return await loading.load(newest)
+    except Exception as error:
+        # of a batch that fails the culprit comes once more alone, before it is a dead letter
+        if len(newest) == 1:
+            await loading.note_failure(newest[0], error)
+        raise
 
 
 @router.on(ObjectHashed)
@@ -132,11 +142,24 @@ class Loading:
         checked = await asyncio.to_thread(check, frame, dataset, today=datetime.now(UTC).date())
         return await self.tables.write(dataset, found, checked)
 
+    async def note_failure(self, wanted: Wanted, error: Exception) -> None:
+        """Show everywhere that an object could not be loaded; an outage is no failure, it passes."""
+        if is_outage(error):
+            return
+        OBJECTS.labels(wanted.kind, "failed").inc()
+        log.warning("object.not_loaded", bucket=wanted.bucket, key=wanted.key, reason=one_line(error))
+        await self.tables.note_failure(wanted, failure_of(error))
+
     async def postpone(self, wanted: Sequence[Wanted]) -> None:
         """Turn large files into leased work."""
         for one in wanted:
             name = f"{one.bucket}/{one.key}#{one.revision or one.etag}"
             await self.files.add(name, payload_of([one]), correlation_id=one.correlation_id)
+
+
+def failure_of(error: Exception) -> str:
+    """Say that an object could not be loaded, and why; not a fault of its rows, which are not looked at then."""
+    return f"the object could not be loaded: {one_line(error)}; replay its dead letter or load the dataset again"
 
 
 def payload_of(wanted: Sequence[Wanted]) -> dict[str, object]:
@@ -186,6 +209,21 @@ def fact_of(written: Written) -> EtlLoaded:
     REJECTED.inc(written.rejected)
     now = Known(etag=found.etag, size=found.size, rows=written.rows, rejected=written.rejected, reason=written.reason)
     return fact_again(wanted, now)
+
+
+def fact_of_failure(wanted: Wanted, error: Exception) -> EtlLoaded:
+    """Return what is told of an object that could not be loaded; its rows are those of the version before."""
+    return EtlLoaded(
+        bucket=wanted.bucket,
+        key=wanted.key,
+        etag=wanted.etag,
+        size=wanted.size,
+        dataset=wanted.dataset.name,
+        kind=wanted.kind,
+        change="stored",
+        error=failure_of(error),
+        correlation_id=wanted.correlation_id,
+    )
 
 
 def fact_again(wanted: Wanted, known: Known) -> EtlLoaded:

@@ -4,8 +4,11 @@ import uuid
 
 import pytest
 
+from services.cli.commands.etl_run import succeeded
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
+from shared.errors import Rejected
+from shared.events import EtlCompleted
 from shared.postgres import open_pool
 from shared.settings import Settings
 from tests.support.console import Console
@@ -161,3 +164,49 @@ def test_a_database_that_does_not_answer_is_told_in_one_line(console, words, unu
     _, err = console.run(*words, code=1, PENSTOCK_POSTGRES_PORT=str(unused_tcp_port))
     assert f"Postgres at 127.0.0.1:{unused_tcp_port}" in err
     assert err.count("\n") == 1
+
+
+def test_a_dataset_of_which_something_failed_is_never_said_to_be_up_to_date(console, declared):
+    declared.world.database.rows(
+        "INSERT INTO etl.sources (bucket, key, dataset, kind, failure, failed_at)"
+        " VALUES ('src-data', $1, $2, 'rows', 'the object could not be loaded: nobody foresaw it', now())",
+        f"{declared.world.prefix}1.csv",
+        declared.dataset,
+    )
+    (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
+    assert (one["state"], one["failed"], one["error"]) == ("failed", 1, "")
+    assert "failed: 1 object" in " ".join(console.run("status")[0].split())
+    found = console.json("rejects", declared.dataset)
+    assert [(one["row"], one["code"]) for one in found["rejects"]] == [(0, "LOAD_FAILED")]
+    assert "nobody foresaw it" in found["rejects"][0]["reason"]
+
+
+def test_a_dataset_that_is_refused_is_shown_with_its_reason_and_cannot_be_run(console, declared):
+    reason = f"datasets: [{declared.dataset}] columns.ctid: call it something else"
+    declared.world.database.rows("INSERT INTO etl.refused VALUES ($1, $2)", declared.dataset, reason)
+    try:
+        (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
+        assert (one["state"], one["error"]) == ("refused", reason)
+        assert reason in " ".join(console.run("status")[0].split())
+        _, err = console.run("run", declared.dataset, code=1)
+        assert reason in " ".join(err.split())
+    finally:
+        declared.world.database.rows("DELETE FROM etl.refused WHERE name = $1", declared.dataset)
+
+
+def test_a_load_whose_answer_says_that_it_failed_ends_with_its_reason():
+    fact = EtlCompleted(
+        load_id="x",
+        dataset="users",
+        listed=1,
+        changed=0,
+        removed=0,
+        rows=0,
+        rejected=0,
+        outputs=(),
+        seconds=0.1,
+        state="failed",
+        error="the disk is on fire",
+    )
+    with pytest.raises(Rejected, match="load x of users failed: the disk is on fire"):
+        succeeded(fact)

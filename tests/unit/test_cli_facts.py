@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +102,9 @@ def test_a_load_is_said_with_what_it_found():
     line = describe(fact(found, topic="etl.completed.v1", key=b"users"))
     assert (line.word, line.subject) == ("compared", "users")
     assert line.detail == "listed 9, changed 2, removed 1, rows 2, rejected 0"
+
+
+@pytest.mark.parametrize("topic", ["etl.completed.v1", "etl.loaded.v1"])
+def test_what_failed_is_said_to_have_failed_and_why(topic):
+    line = describe(fact({"state": "failed", "error": "the disk is\non fire"}, topic=topic, key=b"users"))
+    assert (line.word, line.style, line.detail) == ("failed", "bold red", "the disk is\\non fire")

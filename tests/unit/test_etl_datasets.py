@@ -1,8 +1,13 @@
 """The file of datasets: what it may say, and which objects are whose."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from services.etl.core.datasets import BadDatasets, Datasets, format_of, is_compressed, item_of
+from shared.text import visible
 
 ONE = """
 [people]
@@ -84,8 +89,62 @@ def test_a_file_that_cannot_be_used_says_where_and_why(before, after, reason):
     ("prefix", "output", "reason"),
     [("a/b/", "", "both claim in/a/b/"), ("", "", "both claim in/a/"), ("c/", "people", "both write people")],
 )
-def test_two_datasets_claim_no_object_and_write_no_file_together(prefix, output, reason):
+def test_of_two_datasets_that_claim_an_object_or_write_a_file_together_the_first_counts(prefix, output, reason):
     other = ONE.replace("people", "others").replace('"a/"', f'"{prefix}"\noutput = "{output}"')
-    with pytest.raises(BadDatasets) as caught:
-        Datasets.parse(ONE + other)
-    assert reason in str(caught.value)
+    datasets = Datasets.parse(ONE + other)
+    assert list(datasets.by_name) == ["people"]
+    assert reason in datasets.refused["others"]
+
+
+COLUMNS = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "line", "source", "img_path"]
+NAMES = ["Id", "ID", "größe", "first name", "1st", "_x", "x" * 42, "x" * 64, 'a"b', "a'b", "a.b", "a-b", "", " id"]
+NAMES += ["id\n", "a\0b", "\u202eid", "\u0131d"]
+SECTION = '[{0}]\nbucket = "bad"\nkey = {1}\n[{0}.columns]\n{2} = {{ type = "text" }}\n'
+PLACES = [(place, name) for place in ("key", "column") for name in COLUMNS]
+PLACES += [(place, name) for place in ("dataset", "key", "column") for name in NAMES]
+
+
+@pytest.mark.parametrize(("place", "name"), PLACES)
+def test_a_name_that_cannot_be_is_refused_alone_with_section_reason_and_fix(place, name):
+    said = {"dataset": "t", "key": "k", "column": "c", place: name}
+    bad = SECTION.format(*(json.dumps(said[one], ensure_ascii=False) for one in ("dataset", "key", "column")))
+    datasets = Datasets.parse(bad + ONE)
+    assert list(datasets.by_name) == ["people"]
+    (reason,) = datasets.refused.values()
+    assert reason.startswith(f"datasets: [{visible(said['dataset'])}]")
+    assert "call it something else" in reason or "such as " in reason
+    assert reason.isprintable()
+
+
+def test_a_name_of_two_spellings_is_refused_in_capitals():
+    two = ONE.replace("name =", 'Name = { type = "text" }\nname =')
+    datasets = Datasets.parse(two + ONE.replace("people", "others").replace("a/", "b/"))
+    assert list(datasets.by_name) == ["others"]
+    assert "'Name' cannot be: write lower-case letters" in datasets.refused["people"]
+    assert "such as name" in datasets.refused["people"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "x = 1\n",
+        "[bad]\n",
+        '[bad]\nbucket = "b"\nkey = "k"\n',
+        '[objects]\nbucket = "b"\nkey = "k"\n[objects.columns.a]\ntype = "text"\n',
+    ],
+)
+def test_one_bad_section_stops_no_other(bad):
+    datasets = Datasets.parse(bad + ONE)
+    assert list(datasets.by_name) == ["people"]
+    assert len(datasets.refused) == 1
+
+
+def test_the_views_of_other_services_and_our_own_tables_are_no_names_of_datasets():
+    root = Path(__file__).parents[2]
+    texts = [path.read_text("utf-8").lower() for one in ("services", "shared") for path in (root / one).rglob("*.sql")]
+    views = {name for text in texts for name in re.findall(r"view api\.(\w+)", text)}
+    tables = {name for text in texts for name in re.findall(r"create table etl\.(\w+)", text)}
+    assert {"objects", "timeline", "work"} <= views
+    for name in views | tables:
+        with pytest.raises(BadDatasets, match="call the dataset something else"):
+            Datasets.parse(ONE.replace("people", name))

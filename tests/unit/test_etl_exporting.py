@@ -27,8 +27,8 @@ def test_the_whole_table_is_called_as_the_dataset_says():
 
 def test_the_table_is_asked_for_in_the_order_of_its_keys():
     question = values_query(USERS)
-    assert question.startswith('SELECT "user_id", "first_name", "birthts", "img_path", ')
-    assert question.endswith(' FROM api."users" ORDER BY "user_id"')
+    assert question.startswith('SELECT kept."user_id", kept."first_name", kept."birthts", kept."img_path", ')
+    assert question.endswith(' FROM api."users" AS kept ORDER BY kept."user_id"')
 
 
 @pytest.mark.parametrize("key", ["a.csv", "a/b.csv", "a b+é.csv.gz", "ü" * 120])

@@ -54,7 +54,7 @@ def filled(unit, size=3 * MIB):
         b'"a\nb"\n',
         b'"a"b\n',
         b"x\n",
-        b",\0,\n",
+        b",\0,x\n",
         b"\xff\n",
         b'"a\n' + b"y\n" * 5000 + b'b"\n',
     ],
@@ -67,7 +67,7 @@ def test_a_file_of_wrong_lines_is_refused_before_most_of_it_is_read(unit):
     assert taken <= 2 * MIB
 
 
-@pytest.mark.parametrize("unit", [b"{\n", b'{"a\n', b"[\n", b"x\n", b'{"id":[]}\n'], ids=repr)
+@pytest.mark.parametrize("unit", [b'{"a\n', b"x\n", b'{"id":[]}\n'], ids=repr)
 def test_a_file_of_wrong_json_is_refused_before_most_of_it_is_read(unit):
     _, rejects, taken = streamed(filled(unit), "x.jsonl")
     assert rejects[-1].code == "TOO_MANY_REJECTS"

@@ -96,14 +96,14 @@ def test_a_file_without_the_key_has_one_row_that_its_name_is_the_key_of(key, ite
         ("MISSING_COLUMN", "there is last name: rename it", b"first_name,last name,birthts\na,b,1\n"),
         ("EXTRA_COLUMN", "column age is unknown", b"first_name,last_name,birthts,age\na,b,1,2\n"),
         ("EXTRA_COLUMN", "rename it to user_id", b"User-ID,first_name,last_name,birthts\n1,a,b,1\n"),
-        ("EXTRA_COLUMN", "a column has no name", b"first_name,last_name,birthts,\na,b,1,\n"),
+        ("EXTRA_COLUMN", "a column has no name", b"first_name,,last_name,birthts\na,,b,1\n"),
         ("DUPLICATE_COLUMN", "first_name is there 2 times", b"first_name,last_name,birthts, first_name\na,b,1,c\n"),
         ("NO_KEY", "no column user_id; add", b"first_name,last_name,birthts\na,b,1\nc,d,2\n"),
         ("NO_KEY", "no column user_id; add", b"first_name,last_name,birthts\na,b,1\nc\n"),
         ("NUL", "UTF-16 with a byte order mark", "first_name,last_name,birthts\na,b,1\n".encode("utf-16-le")),
         ("NOT_UTF8", "the header cannot be read", b"first_name,\xff,birthts\na,b,1\n"),
         ("UNCLOSED_QUOTE", "the header cannot be read", b'first_name,"last_name,birthts\na,b,1\n'),
-        ("TOO_MANY_COLUMNS", "2,001 columns", b"," * 2000 + b"\n"),
+        ("TOO_MANY_COLUMNS", "2,001 columns", b"x" + b"," * 2000 + b"\n"),
     ],
 )
 def test_a_file_that_is_refused_says_why_and_what_mends_it(code, reason, body):

@@ -15,7 +15,8 @@ SECONDS: Final = 30.0
 """Counting takes its time where there are millions."""
 
 _DATASETS = """
-SELECT datasets.name, datasets.exported_rows AS rows, datasets.exported_at, datasets.is_behind,
+SELECT datasets.name, datasets.exported_rows AS rows, datasets.exported_at, datasets.is_behind, datasets.state,
+       datasets.failed, datasets.error,
        coalesce(sources.files, 0) AS files, coalesce(sources.images, 0) AS images,
        coalesce(sources.rejected, 0)::bigint AS rejected, sources.loaded_at
 FROM api.datasets AS datasets LEFT JOIN (
@@ -37,18 +38,19 @@ FROM api.loads WHERE load_id = $1 AND dataset = $2
 _WHICH = "($1 = '' OR dataset = $1) AND ($2 = '' OR key = $2 OR bucket || '/' || key = $2)"
 _REJECTS = f"""
 SELECT dataset, bucket, key, row, "column", value, code, reason, rejected_at
-FROM api.rejects WHERE {_WHICH} ORDER BY rejected_at DESC, key, row LIMIT $3
+FROM api.rejects WHERE {_WHICH} ORDER BY rejected_at DESC, key, row, "column" LIMIT $3
 """  # noqa: S608 - text of ours
 _REJECTED = f"""
 SELECT coalesce(sum(rejected), 0)::bigint AS rows, count(*) AS files
-FROM api.sources WHERE (rejected > 0 OR reason <> '') AND {_WHICH}
+FROM api.sources WHERE (rejected > 0 OR reason <> '' OR failure <> '') AND {_WHICH}
 """  # noqa: S608 - text of ours
 
 
-async def known_datasets(settings: CliSettings) -> list[str]:
-    """Return the names of the datasets that etl has declared."""
+async def known_datasets(settings: CliSettings) -> dict[str, str]:
+    """Return the datasets that etl has declared, each with why it is refused; empty: it is not."""
     async with _asking(settings) as connection:
-        return [row["name"] for row in await connection.fetch("SELECT name FROM api.datasets ORDER BY name")]
+        rows = await connection.fetch("SELECT name, error FROM api.datasets ORDER BY name")
+    return {row["name"]: row["error"] for row in rows}
 
 
 async def datasets(settings: CliSettings) -> list[dict[str, Any]]:

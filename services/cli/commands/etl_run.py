@@ -53,6 +53,8 @@ async def run_etl(
     settings = load()
     if dataset not in (known := await known_datasets(settings)):
         raise WrongUsage(f"etl run: there is no dataset {visible(dataset)}; there are {', '.join(known) or 'none'}")
+    if reason := known[dataset]:
+        raise Rejected("DATASET_REFUSED", f"etl refuses the dataset {dataset}: {visible(reason)}")
     load_id = uuid.uuid4().hex
     request = EtlRequested(load_id=load_id, dataset=dataset, correlation_id=load_id)
     if not wait:
@@ -102,12 +104,19 @@ async def _answer(reader: Any, request: EtlRequested) -> EtlCompleted:
         if record.key == request.record_key.encode() and record.value is not None:
             found = EtlCompleted.model_validate_json(record.value)
             if found.load_id == request.load_id:
-                return found
+                return succeeded(found)
     raise AssertionError  # the reader never ends
 
 
+def succeeded(result: EtlCompleted) -> EtlCompleted:
+    """Return the result of a load; raises Rejected, LOAD_FAILED, for one that failed."""
+    if result.state == "failed":
+        raise Rejected("LOAD_FAILED", f"load {result.load_id} of {result.dataset} failed: {visible(result.error)}")
+    return result
+
+
 async def _watch(settings: CliSettings, request: EtlRequested, status: Status) -> EtlCompleted:
-    """Show how far the load is until the answer comes; one that failed gets none, so that is told from here."""
+    """Show how far the load is until the answer comes, and end with it when it failed."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         with suppress(Outage):

@@ -8,11 +8,18 @@ from rich.text import Text
 
 from services.cli.adapters.datasets import datasets, loads
 from services.cli.core.loads import age, describe_load
+from services.cli.core.text import plural
 from services.cli.settings import load
 from services.cli.terminal import Json, console, emit, say, table
 from shared.text import visible
 
-STYLES: Final = {"succeeded": "green", "failed": "bold red"}
+STYLES: Final = {
+    "succeeded": "green",
+    "up to date": "green",
+    "behind": "yellow",
+    "failed": "bold red",
+    "refused": "bold red",
+}
 WHY_WIDTH: Final = 100
 
 
@@ -20,7 +27,9 @@ async def status_etl(*, limit: int = 5, json: Json = False) -> int:
     """Show each dataset: its rows, its rejected rows, the age of its files, and the last loads.
 
     Rows are those of the output files; `written` is how long ago these were, and
-    `behind` says that the table has changed since.
+    `behind` says that the table has changed since. `failed`: a load failed, or
+    objects could not be loaded, and `penstock etl rejects` says why. `refused`:
+    the section cannot be used, and etl leaves it out.
 
     For example:
         penstock etl status
@@ -50,16 +59,23 @@ def _show_datasets(known: list[dict[str, Any]]) -> None:
     made = table("dataset", "rows", "files", "images", "rejected", "changed", "written", "")
     for one in known:
         made.add_row(
-            one["name"],
+            visible(one["name"]),
             "-" if one["rows"] is None else f"{one['rows']:,}",
             f"{one['files']:,}",
             f"{one['images']:,}",
             Text(f"{one['rejected']:,}", style="yellow" if one["rejected"] else "green"),
             age(one["loaded_at"], now),
             age(one["exported_at"], now),
-            Text("behind", style="yellow") if one["is_behind"] else Text("up to date", style="green"),
+            Text(_state(one), style=STYLES.get(one["state"], "yellow")),
         )
     console().print(made)
+    for one in known:
+        if one["error"]:
+            say(f"{visible(one['name'])}: {visible(one['error'])}", style="red")
+
+
+def _state(one: dict[str, Any]) -> str:
+    return f"{one['state']}: {plural(one['failed'], 'object')}" if one["failed"] else str(one["state"])
 
 
 def _show_loads(last: list[dict[str, Any]]) -> None:

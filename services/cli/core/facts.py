@@ -135,10 +135,15 @@ def describe(fact: Fact) -> Line:
         case "etl.loaded.v1":
             return _loaded(fact.data, subject)
         case done if done in COMPLETED:
-            word, names = COMPLETED[done]
-            return Line(word, "cyan", subject, visible(", ".join(f"{name} {fact.data.get(name)}" for name in names)))
+            return _completed(fact.data, subject, *COMPLETED[done])
         case _:
             return Line(fact.type.split(".")[-2] if "." in fact.type else "fact", "cyan", subject, "")
+
+
+def _completed(data: Mapping[str, Any], subject: str, word: str, names: Iterable[str]) -> Line:
+    if error := data.get("error"):
+        return Line("failed", "bold red", subject, visible(str(error), 200))
+    return Line(word, "cyan", subject, visible(", ".join(f"{name} {data.get(name)}" for name in names)))
 
 
 def _changed(data: Mapping[str, Any], subject: str) -> Line:
@@ -158,6 +163,8 @@ def _hashed(data: Mapping[str, Any], subject: str) -> Line:
 
 def _loaded(data: Mapping[str, Any], subject: str) -> Line:
     """Say what became of a file or an image in its dataset's table."""
+    if error := data.get("error"):
+        return Line("failed", "bold red", subject, visible(str(error), 200))
     rows, rejected, reason = (data.get(name) for name in ("rows", "rejected", "reason"))
     parts = [f"{data.get('kind')} of {data.get('dataset')} {data.get('change')}"]
     parts += [plural(rows, "row")] if isinstance(rows, int) and rows else []

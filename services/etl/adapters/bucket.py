@@ -8,10 +8,13 @@ from typing import Final
 import structlog
 
 from services.etl.core.datasets import Dataset, is_compressed
+from services.etl.core.decoding import is_gzip
 from services.etl.core.differences import to_the_second
-from services.etl.core.pictures import picture_of
+from services.etl.core.pictures import HEAD_BYTES, TYPES, PictureProbe
 from services.etl.core.reading import is_small, read_small
-from services.etl.core.values import Found, Known, Picture, Reject, Rows, Wanted
+from services.etl.core.recognizing import recognized_image
+from services.etl.core.refusing import Refused
+from services.etl.core.values import Found, Known, Picture, Rows, Wanted
 from services.etl.settings import EtlSettings
 from shared.errors import Kind, Rejected, kind_of, one_line
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
@@ -19,15 +22,10 @@ from shared.text import is_unsafe
 
 LOOK_SECONDS: Final = 30.0
 """How long one object may hold up its batch."""
-HEAD_BYTES: Final = 32 << 10
-"""Enough for the type and size of nearly every picture."""
-LONG_HEAD_BYTES: Final = 1 << 20
-"""Where a JPEG's size may stand behind its thumbnails and profiles."""
 THREAD_BYTES: Final = 64 << 10
 """A file above this is parsed beside the loop."""
 EXPANDED: Final = 4
 """How many times more than a small file's bytes a compressed one may hold."""
-NOT_AN_IMAGE: Final = "this is no picture of a type we know (PNG, JPEG, WebP or GIF); store it again as one of these"
 
 
 log = structlog.get_logger()
@@ -100,7 +98,7 @@ class Bucket:
             if refusal.code != "SIZE_DIFFERS":
                 raise
             return TooLarge(replace(wanted, size=limit + 1))
-        if len(body) > THREAD_BYTES or is_compressed(wanted.key):
+        if len(body) > THREAD_BYTES or is_compressed(wanted.key) or is_gzip(body):
             rows = await asyncio.to_thread(self._parse, body, wanted)
         else:
             rows = self._parse(body, wanted)
@@ -115,31 +113,47 @@ class Bucket:
         return read_small(body, wanted.key, wanted.dataset, line_bytes=self._settings.etl_line_bytes)
 
     async def _image(self, wanted: Wanted, known: Known) -> Found:
-        info, picture = await self._picture(ref_of(wanted))
-        rejects = () if picture else (Reject(0, "NOT_AN_IMAGE", NOT_AN_IMAGE),)
+        info, picture, head = await self._picture(ref_of(wanted))
+        rejects = () if picture else (no_image(head).reject,)
         stored_at = to_the_second(info.last_modified)
         return Found(wanted, known, info.etag, info.size, stored_at, picture=picture, rejects=rejects)
 
-    async def _picture(self, ref: ObjectRef) -> tuple[ObjectInfo, Picture | None]:
+    async def _picture(self, ref: ObjectRef) -> tuple[ObjectInfo, Picture | None, bytes]:
         """Read as much of an image as tells what it is; one that is replaced meanwhile is read again."""
         while True:
             try:
                 info, head = await self.store.read(ref, end=HEAD_BYTES)
-                picture = picture_of(head)
-                if picture is None and info.size > len(head):
-                    info, head = await self.store.read(ref, end=LONG_HEAD_BYTES, etag=info.etag)
-                    picture = picture_of(head)
+                return info, await self._looked_into(info, head), head
             except ObjectSuperseded:
                 continue
             except Rejected as refusal:
                 if refusal.code != "RANGE_PAST_END":
                     raise
-                info, picture = await self.store.head(ref), None
-                if info.size:
-                    continue
-            return info, picture
+                info = await self.store.head(ref)
+                if not info.size:
+                    return info, None, b""
+
+    async def _looked_into(self, info: ObjectInfo, head: bytes) -> Picture | None:
+        probe = PictureProbe()
+        probe.give(head)
+        while probe.need:
+            start, count = probe.need
+            probe.give(await self._part(info, start, min(start + count, info.size or 0)))
+        return probe.picture
+
+    async def _part(self, info: ObjectInfo, start: int, end: int) -> bytes:
+        if end <= start:
+            return b""
+        async with self.store.stream(info.ref, etag=info.etag, start=start, end=end) as pieces:
+            return b"".join([bytes(piece) async for piece in pieces])
 
 
 def ref_of(wanted: Wanted) -> ObjectRef:
     """Name an object as it is now, whatever version was told of."""
     return ObjectRef(wanted.bucket, wanted.key)
+
+
+def no_image(head: bytes) -> Refused:
+    """Refuse an image that is none, saying what it is as far as its first bytes tell."""
+    what = found.what if (found := recognized_image(head)) else "no picture of a type that is known"
+    return Refused("NOT_AN_IMAGE", f"the file is {what}; store it again as {TYPES}")

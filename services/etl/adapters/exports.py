@@ -59,7 +59,7 @@ _STALE: Final = "SELECT id, key FROM etl.sources WHERE dataset = $1 AND is_stale
 
 _REJECTS: Final = """
 SELECT source_id, line, api.cell("column"), api.cell(value), api.cell(code), api.cell(reason)
-FROM etl.rejects WHERE source_id = ANY($1::bigint[]) ORDER BY source_id, line
+FROM etl.rejects WHERE source_id = ANY($1::bigint[]) ORDER BY source_id, line, "column", code
 """
 
 # Locked in the order in which writers lock them. Whoever finds that the source went on meanwhile wrote an older file,

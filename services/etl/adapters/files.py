@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 
 from services.etl.adapters.bucket import ref_of
 from services.etl.core.datasets import format_of, is_compressed
+from services.etl.core.decoding import is_gzip
 from services.etl.core.frames import Batch
 from services.etl.core.streaming import Stream, parquet_batches
 from services.etl.core.values import Wanted
@@ -40,8 +41,11 @@ class LargeFiles:
         size = COMPRESSED_BYTES if is_compressed(wanted.key) else PIECE_BYTES
         async with self._store.stream(ref_of(wanted), etag=info.etag, chunk_size=size) as pieces:
             async for piece in _as_bytes(pieces):
-                for batch in await asyncio.to_thread(stream.feed, piece):
-                    yield batch
+                # what only turns out to be compressed is taken as slowly as what is called so
+                size = COMPRESSED_BYTES if not done and is_gzip(piece) else size
+                for part in (piece[at : at + size] for at in range(0, len(piece), size)):
+                    for batch in await asyncio.to_thread(stream.feed, part):
+                        yield batch
                 done += len(piece)
                 on_bytes(done)
                 if stream.is_over:

@@ -40,9 +40,10 @@ class Loads:
         row = await self.pool.fetchrow(_FINISH, load_id, dataset, correlation_id)
         return dict(row) if row else {}
 
-    async def fail(self, load_id: str, dataset: str, error: str) -> None:
-        """Note why a load was given up."""
-        await self.pool.execute(_FAIL, load_id, dataset, error)
+    async def fail(self, load_id: str, dataset: str, correlation_id: str, error: str) -> Mapping[str, Any]:
+        """Note why a load was given up; return its row, as `finish` does."""
+        row = await self.pool.fetchrow(_FAIL, load_id, dataset, correlation_id, error)
+        return dict(row) if row else {}
 
     async def made_at(self, dataset: str) -> str:
         """Return when a dataset's table was made, as a word: a table that is made again is loaded again."""
@@ -71,23 +72,22 @@ WHERE load_id = $1 AND dataset = $2
 
 _LISTED: Final = "UPDATE etl.loads SET listed = $3 WHERE load_id = $1 AND dataset = $2"
 
-_FINISH: Final = """
+_END: Final = """
 UPDATE etl.loads SET
-    state = 'succeeded', error = NULL, finished_at = clock_timestamp(), changed = done.changed, removed = done.removed,
-    rows = done.rows, rejected = done.rejected
+    {}, finished_at = clock_timestamp(), changed = done.changed, removed = done.removed, rows = done.rows,
+    rejected = done.rejected
 FROM (
     SELECT count(*) FILTER (WHERE etag IS NOT NULL) AS changed, count(*) FILTER (WHERE etag IS NULL) AS removed,
            coalesce(sum(rows), 0) AS rows, coalesce(sum(rejected), 0) AS rejected
-    FROM etl.sources WHERE dataset = $2 AND correlation_id = $3
+    FROM etl.sources WHERE dataset = $2 AND correlation_id = $3 AND failure = ''
 ) AS done
 WHERE load_id = $1 AND loads.dataset = $2
 RETURNING loads.load_id, loads.dataset, loads.listed, loads.changed, loads.removed, loads.rows, loads.rejected,
-          loads.correlation_id, round(extract(epoch FROM loads.finished_at - loads.started_at), 3)::float8 AS seconds
+          loads.correlation_id,
+          coalesce(round(extract(epoch FROM loads.finished_at - loads.started_at), 3), 0)::float8 AS seconds
 """
-
-_FAIL: Final = """
-UPDATE etl.loads SET state = 'failed', error = $3, finished_at = clock_timestamp() WHERE load_id = $1 AND dataset = $2
-"""
+_FINISH: Final = _END.format("state = 'succeeded', error = NULL")
+_FAIL: Final = _END.format("state = 'failed', error = $4")
 
 _MADE_AT: Final = """
 SELECT (extract(epoch FROM updated_at) * 1000000)::bigint FROM etl.datasets WHERE name = $1

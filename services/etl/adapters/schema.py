@@ -4,12 +4,15 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+import asyncpg
 import structlog
 from pydantic import SecretStr
 
 from services.etl.core.datasets import ColumnType, Dataset, Datasets
-from shared.patience import wait_out
+from shared.errors import one_line
+from shared.patience import is_outage, wait_out
 from shared.postgres import LOCK_SECONDS, Connection, Pool, act_as, migrate
+from shared.text import visible
 from shared.work import MIGRATIONS
 
 log = structlog.get_logger()
@@ -35,13 +38,15 @@ _READ_ANEW: Final = """
 with anew as (
     update etl.sources set
         fence = fence + 1, revision = 0, etag = null, rows = 0, rejected = 0, reason = '',
-        is_stale = is_stale or has_rejects_file, loaded_at = clock_timestamp()
+        is_stale = is_stale or has_rejects_file, loaded_at = clock_timestamp(), failure = '', failed_at = null
     where dataset = $1 returning id
 ), images as (
     delete from etl.images using anew where images.source_id = anew.id
 )
 delete from etl.rejects using anew where rejects.source_id = anew.id
 """
+
+_NOTE_REFUSED: Final = "insert into etl.refused (name, reason) select * from unnest($1::text[], $2::text[])"
 
 
 async def ensure_schema(dsn: SecretStr) -> None:
@@ -56,6 +61,12 @@ async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
     A table whose columns changed is dropped and made again: its rows are in the bucket. Names come from Dataset,
     which takes nothing that would need quoting but reserved words. While a reader holds a view that has to change, it
     tries again: a change that waited for its lock would keep all other readers waiting behind it.
+
+    A dataset that Postgres takes no table of is refused alone; what is refused shows in `api.datasets`.
+
+    Raises:
+        BadDatasets: none is left.
+
     """
 
     async def ensure() -> list[str]:
@@ -64,9 +75,37 @@ async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
             await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.etl.schema', 0))")
             # whoever runs etl by hand leaves tables that the service can change
             await act_as(connection, "penstock_etl", schemas=[])
-            return [name for name, one in datasets.by_name.items() if await _ensure(connection, one)]
+            made = [
+                one.name for one in tuple(datasets.by_name.values()) if await _ensure_alone(connection, one, datasets)
+            ]
+            await _note_refused(connection, datasets)
+            return made
 
-    return await wait_out(ensure, event="etl.tables_not_made")
+    made = await wait_out(ensure, event="etl.tables_not_made")
+    for name, reason in datasets.refused.items():
+        log.error("etl.dataset_refused", dataset=visible(name), reason=reason)
+    datasets.require_any()
+    return made
+
+
+async def _ensure_alone(connection: Connection, dataset: Dataset, datasets: Datasets) -> bool:
+    """Make one dataset's table; what Postgres refuses of it costs no other dataset its own."""
+    try:
+        async with connection.transaction():
+            return await _ensure(connection, dataset)
+    except asyncpg.PostgresError as error:
+        if is_outage(error):
+            raise
+        reason = f"[{dataset.name}] Postgres takes no such table: {one_line(error)}; call what it names something else"
+        datasets.refuse(dataset.name, reason)
+        return False
+
+
+async def _note_refused(connection: Connection, datasets: Datasets) -> None:
+    """Say which sections of the file cannot be used now; what was refused before may be no more."""
+    refused = {visible(name): reason for name, reason in datasets.refused.items()}
+    await connection.execute("delete from etl.refused")
+    await connection.execute(_NOTE_REFUSED, list(refused), list(refused.values()))
 
 
 async def _ensure(connection: Connection, dataset: Dataset) -> bool:

@@ -1,4 +1,8 @@
-"""The SQL of `adapters.tables`; names of columns and tables come from Dataset, which takes nothing to be quoted."""
+"""The SQL of `adapters.tables`.
+
+Names of columns and tables come from Dataset, which takes nothing that ends a quoted name. A declared column stands
+behind its table's alias everywhere, so that it is never taken for a name of these statements, whatever it is called.
+"""
 # ruff: noqa: S608 - names that Dataset checked
 
 from typing import Final
@@ -7,19 +11,20 @@ from services.etl.adapters.schema import SQL_TYPES
 from services.etl.core.datasets import Dataset
 
 RECALL: Final = """
-SELECT id, bucket, key, dataset, fence, revision, etag, size, stored_at, rows, rejected, reason, correlation_id
+SELECT id, bucket, key, dataset, fence, revision, etag, size, stored_at, rows, rejected, reason, correlation_id, failure
 FROM unnest($1::text[], $2::text[]) AS wanted (bucket, key) JOIN etl.sources USING (bucket, key)
 """
 
-# Listed and known are both of keys behind $2, up to $3; what is known to be gone and not listed is the same.
+# Listed and known are both of keys behind $2, up to $3; what is known to be gone and not listed is the same. An object
+# that could not be loaded differs until it is.
 DIFFERING: Final = """
 SELECT key, listed.etag, listed.stored_at, listed.size
 FROM unnest($5::text[], $6::text[], $7::timestamptz[], $8::bigint[]) AS listed (key, etag, stored_at, size)
 FULL JOIN (
-    SELECT key, etag, stored_at FROM etl.sources
+    SELECT key, etag, stored_at, failure FROM etl.sources
     WHERE dataset = $1 AND bucket = $4 AND key > $2 AND ($3::text IS NULL OR key <= $3)
 ) AS known USING (key)
-WHERE (listed.etag, listed.stored_at) IS DISTINCT FROM (known.etag, known.stored_at)
+WHERE (listed.etag, listed.stored_at) IS DISTINCT FROM (known.etag, known.stored_at) OR known.failure <> ''
 ORDER BY key COLLATE "C"
 """
 
@@ -44,9 +49,16 @@ ON CONFLICT (bucket, key) DO UPDATE SET
     revision = greatest(mine.revision, excluded.revision), etag = excluded.etag, size = excluded.size,
     stored_at = excluded.stored_at, rows = excluded.rows, rejected = excluded.rejected, reason = excluded.reason,
     is_stale = mine.is_stale OR mine.rejected > 0 OR mine.has_rejects_file OR excluded.rejected > 0,
-    correlation_id = excluded.correlation_id, loaded_at = clock_timestamp()
+    correlation_id = excluded.correlation_id, loaded_at = clock_timestamp(), failure = '', failed_at = NULL
 WHERE mine.fence = excluded.fence - 1
 RETURNING id, bucket, key
+"""
+
+# Nothing else changes: what was loaded before stays, and whoever asks for the object next loads it.
+NOTE_FAILURE: Final = """
+INSERT INTO etl.sources AS mine (bucket, key, dataset, kind, failure, failed_at, correlation_id)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6)
+ON CONFLICT (bucket, key) DO UPDATE SET failure = excluded.failure, failed_at = excluded.failed_at
 """
 
 DELETE_REJECTS: Final = "DELETE FROM etl.rejects WHERE source_id = ANY($1::bigint[])"
@@ -90,7 +102,7 @@ WHERE dataset = $1
 
 PURGE: Final = """
 DELETE FROM etl.sources
-WHERE dataset = $1 AND etag IS NULL AND NOT is_stale AND NOT has_rejects_file
+WHERE dataset = $1 AND etag IS NULL AND NOT is_stale AND NOT has_rejects_file AND failure = ''
     AND loaded_at < clock_timestamp() - interval '1 day'
 """
 
@@ -126,12 +138,12 @@ def refuse_duplicates(dataset: Dataset) -> str:
     filling, key = filling_name(dataset), dataset.key
     return f"""
         WITH doubled AS (
-            SELECT source, "{key}" AS key, min(line) AS first FROM "{filling}"
-            GROUP BY source, "{key}" HAVING count(*) > 1
+            SELECT all_rows.source, all_rows."{key}" AS key, min(all_rows.line) AS first FROM "{filling}" AS all_rows
+            GROUP BY all_rows.source, all_rows."{key}" HAVING count(*) > 1
         ), gone AS (
-            DELETE FROM "{filling}" AS row USING doubled
-            WHERE row.source = doubled.source AND row."{key}" = doubled.key AND row.line > doubled.first
-            RETURNING row.source, row.line, doubled.key, doubled.first
+            DELETE FROM "{filling}" AS mine USING doubled
+            WHERE mine.source = doubled.source AND mine."{key}" = doubled.key AND mine.line > doubled.first
+            RETURNING mine.source, mine.line, doubled.key, doubled.first
         ), ranked AS (
             SELECT *, row_number() OVER (PARTITION BY source ORDER BY line) AS place,
                    count(*) OVER (PARTITION BY source) AS doubles
@@ -157,6 +169,7 @@ def delete_rows(dataset: Dataset) -> str:
 def insert_rows(dataset: Dataset, *, missing: bool) -> str:
     """Insert the rows of the sources that were written; with `missing`, those that do not stand there already."""
     columns = ", ".join(f'"{name}"' for name in dataset.fields)
+    values = ", ".join(f'new."{name}"' for name in dataset.fields)
     there = f"""
         WHERE NOT EXISTS (
             SELECT FROM etl."{dataset.name}" AS mine
@@ -165,11 +178,11 @@ def insert_rows(dataset: Dataset, *, missing: bool) -> str:
     """
     return f"""
         INSERT INTO etl."{dataset.name}" ({columns}, source_id, line)
-        SELECT {columns}, made.id, line
+        SELECT {values}, made.id, new.line
         FROM "{filling_name(dataset)}" AS new JOIN unnest($1::integer[], $2::bigint[]) AS made (position, id)
             ON new.source = made.position
         {there if missing else ""}
-        ORDER BY "{dataset.key}", made.id
+        ORDER BY new."{dataset.key}", made.id
     """
 
 

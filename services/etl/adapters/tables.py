@@ -112,6 +112,11 @@ class Tables:
             for name in sorted({row["dataset"] for row in rows if row["kind"] == "image"}):
                 await connection.execute(sql.BUMP_EXPORT, name)
 
+    async def note_failure(self, wanted: Wanted, reason: str) -> None:
+        """Note why an object could not be loaded; the next load of it that succeeds takes that back."""
+        one = (*wanted.place, wanted.dataset.name, wanted.kind, reason, wanted.correlation_id)
+        await self._pool.execute(sql.NOTE_FAILURE, *one)
+
     async def purge(self, dataset: Dataset) -> None:
         """Forget what is gone for a day."""
         await self._pool.execute(sql.PURGE, dataset.name)
@@ -283,7 +288,8 @@ class Filling:
         rejects = [
             (source, one.line, one.column, one.value, one.code, one.reason)
             for position, source in written
-            for one in sorted(self.kept[position], key=lambda one: one.line)
+            for row in sorted(self.kept[position], key=lambda one: one.line)
+            for one in (row, *row.more)
         ]
         if rejects:
             await self.connection.execute(sql.INSERT_REJECTS, *_columns(rejects))
@@ -314,5 +320,5 @@ def _known(row: asyncpg.Record | None, dataset: Dataset) -> Known:
     if row is None:
         return Known()
     if row["dataset"] != dataset.name:
-        return Known(row["id"], row["fence"], rejected=row["rejected"])
+        return Known(row["id"], row["fence"], rejected=row["rejected"], failure=row["failure"])
     return Known(**{name: row[name] for name in Known.__slots__})

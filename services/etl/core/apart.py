@@ -17,6 +17,7 @@ import polars as pl
 from services.etl.core.columnar import MAX_ROW_BYTES, expands_too_far, frames_of, no_parquet
 from services.etl.core.datasets import Dataset
 from services.etl.core.frames import Batch, empty
+from services.etl.core.recognizing import HEAD_BYTES, refuse_no_parquet
 from services.etl.core.refusing import Refused
 from services.etl.core.values import LINE, Reject, Rows
 from shared.errors import PenstockError
@@ -81,6 +82,7 @@ def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
 
     That process is bounded in memory, and gone when the last row is read or nobody wants one.
     """
+    refuse_no_parquet(_head_of(asked.source))
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe(duplex=False)
     said, its_stderr = context.Pipe(duplex=False)
@@ -105,6 +107,13 @@ def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
         child.close()
         ours.close()
         said.close()
+
+
+def _head_of(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:HEAD_BYTES]
+    with source.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _received(ours: Connection, said: Connection, asked: _Asked) -> pl.DataFrame | None:

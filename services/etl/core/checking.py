@@ -1,6 +1,7 @@
 """Rows of text -> rows of their types, column by column; what does not fit is told with its reason."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
@@ -9,19 +10,17 @@ import polars as pl
 from services.etl.core.datasets import Column, Dataset
 from services.etl.core.explaining import (
     BLANKS,
-    DAY_MS,
     FALSE,
     ISO_DAY,
     ISO_MOMENT,
     KEY_BYTES,
-    SECONDS_MS,
     TRUE,
     bounds_of,
     trouble_of,
 )
 from services.etl.core.frames import text_frame
 from services.etl.core.refusing import shown
-from services.etl.core.values import LINE, SOURCE, Checked, Reject, Rows
+from services.etl.core.values import LINE, MAX_WRONG_CELLS, SOURCE, Checked, Reject, Rows
 from shared.text import UNSAFE
 
 _ISO_DAY: Final = f"^{ISO_DAY.pattern}$"
@@ -37,7 +36,7 @@ def frame_of(files: Sequence[tuple[int, Rows]], dataset: Dataset) -> pl.DataFram
 
 
 def check(frame: pl.DataFrame, dataset: Dataset, *, today: date) -> Checked:
-    """Give each column its type; a row in which a value does not fit is a reject, of its first such column.
+    """Give each column its type; a row in which values do not fit is a reject, with each such column.
 
     `frame` has LINE and the fields as text, and SOURCE or not (then it is 0). Blanks around values go, and a value of
     blanks alone is none.
@@ -47,21 +46,35 @@ def check(frame: pl.DataFrame, dataset: Dataset, *, today: date) -> Checked:
     typed = texts.select(SOURCE, LINE, dataset.key, *(_typed(name, one) for name, one in dataset.columns.items()))
     beside = texts.hstack([typed[name].alias(_beside(name)) for name in dataset.columns])
     wrong = [_wrong_key(dataset.key), *(_wrong(name, one, today) for name, one in dataset.columns.items())]
-    first = pl.coalesce(pl.when(one).then(pl.lit(place, dtype=pl.Int32)) for place, one in enumerate(wrong))
-    found = beside.select(first.alias("first"))["first"]
-    if found.null_count() == found.len():
+    found = beside.select(
+        one.fill_null(value=False).alias(name) for name, one in zip(dataset.fields, wrong, strict=True)
+    )
+    is_bad = found.select(pl.any_horizontal(pl.all()))[dataset.key]
+    if not is_bad.any():
         return Checked(typed, ())
-    return Checked(typed.filter(found.is_null()), _rejects(texts, found, dataset, today))
+    return Checked(typed.filter(~is_bad), _rejects(texts.filter(is_bad), found.filter(is_bad), dataset, today))
 
 
-def _rejects(texts: pl.DataFrame, found: pl.Series, dataset: Dataset, today: date) -> Sequence[Reject]:
-    bad = texts.with_columns(found).filter(found.is_not_null())
+def _rejects(texts: pl.DataFrame, found: pl.DataFrame, dataset: Dataset, today: date) -> Sequence[Reject]:
+    rows = zip(texts.iter_rows(), found.iter_rows(), strict=True)
+    return [_reject(source, line, values, flags, dataset, today) for (source, line, *values), flags in rows]
+
+
+def _reject(  # noqa: PLR0913, PLR0917 - a row and what is wrong with it
+    source: int, line: int, values: Sequence[str | None], flags: Sequence[bool], dataset: Dataset, today: date
+) -> Reject:
+    cells = zip(dataset.fields, values, flags, strict=True)
+    wrong = [(name, value) for name, value, is_wrong in cells if is_wrong]
     rejects = []
-    for source, line, *values, first in bad.iter_rows():
-        name, value = dataset.fields[first], values[first]
+    for name, value in wrong[:MAX_WRONG_CELLS]:
         code, reason = trouble_of(dataset.columns.get(name), value, today)
         rejects.append(Reject(line, code, f"{name} {reason}", name, shown(value or ""), source))
-    return rejects
+    if left := wrong[MAX_WRONG_CELLS:]:
+        names = shown(", ".join(name for name, _ in left))
+        reason = f"{len(left)} more cells of the row are wrong: {names}; correct those that are told first"
+        rejects.append(Reject(line, "MORE_CELLS", reason, source=source))
+    first, *more = rejects
+    return replace(first, more=tuple(more))
 
 
 def _trimmed(name: str) -> pl.Expr:
@@ -122,9 +135,6 @@ def _wrong(name: str, column: Column, today: date) -> pl.Expr:
         return wrong | text.str.contains("\0", literal=True) | _outside(text.str.len_chars(), low, high)
     if column.type == "number":
         return wrong | value.is_finite().not_() | _outside(value, low, high)
-    if column.type == "milliseconds":
-        seconds = value.is_between(*SECONDS_MS, closed="left") & (value % DAY_MS != 0)
-        return wrong | seconds | _outside(value, low, high)
     return wrong | _outside(value, low, high)
 
 

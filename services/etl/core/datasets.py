@@ -1,17 +1,43 @@
 """Datasets as one file declares them: which objects are theirs, and what a row of theirs must be."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from shared.errors import PenstockError
+from shared.text import visible
 
 Kind = Literal["rows", "image"]
 ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+MAX_NAME: Final = 41
+"""Characters of a name: with what is put before and behind it, it stays below the 63 bytes that Postgres keeps."""
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > MAX_NAME:
+        plain = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")[:MAX_NAME]
+        like = plain if plain[:1].isalpha() else f"name_{plain}"[:MAX_NAME].rstrip("_")
+        msg = (
+            f"the name {visible(name, 80)!r} cannot be: write lower-case letters, digits and underscores, "
+            f"a letter first, {MAX_NAME} at most, such as {like}"
+        )
+        raise ValueError(msg)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
 
 FORMATS: Final[Mapping[str, str]] = {
     "csv": "csv",
@@ -24,7 +50,7 @@ FORMATS: Final[Mapping[str, str]] = {
 """Formats of rows by the ending of a name; `.gz` may follow any but Parquet's."""
 
 _RESERVED: Final = frozenset(
-    {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations"}
+    {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations", "refused"}
     | {"objects", "digests", "sweeps", "timeline", "work"}
 )
 """Tables of etl's own, and views that other services show beside the datasets'."""
@@ -32,6 +58,8 @@ _OURS: Final = frozenset(
     {"source_id", "line", "img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
 )
 """Columns that every table or its view has anyway."""
+_POSTGRES: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+"""System columns, which every table of Postgres has anyway: the only names that it takes for no other column."""
 
 
 _BOUNDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -93,13 +121,24 @@ class Dataset(BaseModel):
         if self.name in _RESERVED:
             msg = f"{self.name} is the name of a table or view of Penstock's own; call the dataset something else"
             raise ValueError(msg)
-        if taken := _OURS.intersection((self.key, *self.columns)) | {self.key}.intersection(self.columns):
-            msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
-            raise ValueError(msg)
+        self._refuse_taken()
         if self.born and (self.born not in self.columns or self.columns[self.born].type != "milliseconds"):
             msg = f"born = {self.born!r} is no column of type milliseconds"
             raise ValueError(msg)
         return self
+
+    def _refuse_taken(self) -> None:
+        names = {self.key, *self.columns}
+        if taken := _OURS & names:
+            msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
+            raise ValueError(msg)
+        if taken := _POSTGRES & names:
+            name = min(taken)
+            msg = f"column {name} is one that Postgres keeps for itself; call it something else, such as {name}_value"
+            raise ValueError(msg)
+        if self.key in self.columns:
+            msg = f"column {self.key} is there anyway, as the key; leave it out of the columns"
+            raise ValueError(msg)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -147,32 +186,47 @@ def _ending(name: str) -> str:
 
 
 class Datasets:
-    """All datasets of one file, by name."""
+    """All datasets of one file, by name; and of those that cannot be used, why."""
 
-    def __init__(self, datasets: Mapping[str, Dataset]) -> None:
+    def __init__(self, datasets: Mapping[str, Dataset], refused: Mapping[str, str] | None = None) -> None:
         self.by_name = dict(datasets)
+        self.refused = dict(refused or {})
 
     @classmethod
     def parse(cls, text: str, where: str = "datasets") -> "Datasets":
-        """Read the file's text; raises BadDatasets with the section, the reason and the mend."""
+        """Read the file's text; a section that cannot be used is refused alone.
+
+        Raises BadDatasets, with the section, the reason and the fix, for a file of which nothing can be used.
+        """
         try:
             sections: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BadDatasets(f"{where} is no TOML: {error}") from None
-        found = {}
+        datasets = cls({})
         for name, section in sections.items():
-            if not isinstance(section, dict):
-                raise BadDatasets(f"{where}: {name} stands outside a section; begin one with [name]")
             try:
-                found[name] = Dataset.model_validate({"name": name, **section})
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                place = ".".join(str(part) for part in first["loc"])
-                raise BadDatasets(f"{where}: [{name}] {place}: {first['msg']}") from None
-        if not found:
+                datasets._add(_dataset_in(name, section))
+            except BadDatasets as error:
+                datasets.refuse(name, f"{where}: {error}")
+        if not sections:
             raise BadDatasets(f"{where} declares no dataset; begin one with [name]")
-        _refuse_overlaps(where, list(found.values()))
-        return cls(found)
+        datasets.require_any()
+        return datasets
+
+    def _add(self, dataset: Dataset) -> None:
+        for other in self.by_name.values():
+            _refuse_overlap(other, dataset)
+        self.by_name[dataset.name] = dataset
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Leave a dataset out, and say why; the others stay."""
+        self.by_name.pop(name, None)
+        self.refused[name] = reason
+
+    def require_any(self) -> None:
+        """Raise BadDatasets, with the reasons, when no dataset is left."""
+        if not self.by_name:
+            raise BadDatasets("; ".join(self.refused.values()))
 
     def claim(self, bucket: str, key: str) -> tuple[Dataset, Kind] | None:
         """Return the dataset that an object belongs to, and what it is there; None: nobody's."""
@@ -182,13 +236,22 @@ class Datasets:
         return None
 
 
-def _refuse_overlaps(where: str, datasets: list[Dataset]) -> None:
-    for number, one in enumerate(datasets):
-        for other in datasets[:number]:
-            nested = one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
-            if one.bucket == other.bucket and nested:
-                both = f"{one.bucket}/{max(one.prefix, other.prefix)}"
-                raise BadDatasets(f"{where}: [{other.name}] and [{one.name}] both claim {both}; set prefixes apart")
-            if one.output_stem == other.output_stem:
-                both = one.output_stem
-                raise BadDatasets(f"{where}: [{other.name}] and [{one.name}] both write {both}; change one output")
+def _dataset_in(name: str, section: object) -> Dataset:
+    if not isinstance(section, dict):
+        raise BadDatasets(f"{visible(name)} stands outside a section; begin one with [name]")
+    try:
+        return Dataset.model_validate({**section, "name": name})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(visible(str(part)) for part in first["loc"] if part != "[key]")
+        raise BadDatasets(f"[{visible(name)}] {place}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _refuse_overlap(other: Dataset, one: Dataset) -> None:
+    """Raise BadDatasets where `one` claims or writes what `other`, which stands before it in the file, does."""
+    nested = one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
+    if one.bucket == other.bucket and nested:
+        both = f"{one.bucket}/{max(one.prefix, other.prefix)}"
+        raise BadDatasets(f"[{other.name}] and [{one.name}] both claim {both}; set prefixes apart")
+    if one.output_stem == other.output_stem:
+        raise BadDatasets(f"[{other.name}] and [{one.name}] both write {one.output_stem}; change one output")

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from services.etl.core.recognizing import GZIP, HEAD_BYTES, recognized, refuse_other
 from services.etl.core.refusing import Refused
 
 _STEP: Final = 1 << 20
@@ -16,6 +17,7 @@ _WINDOW: Final = 4 << 10
 """How much is looked at together: each of many tiny members copies what follows it there."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _UTF16: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class Gunzip:
@@ -73,16 +75,26 @@ class Decoder:
     r"""Turns stored bytes into UTF-8 whose lines end in `\n`, whatever they were compressed, encoded and ended with.
 
     Bytes that are not UTF-8 stay as they are, for the row's sake; a lone half of a UTF-16 pair becomes such bytes.
+    What is gzip is expanded, whatever its name says. Raises Refused for what is no text, such as a spreadsheet.
     """
 
     def __init__(self, *, compressed: bool) -> None:
-        self._gunzip = Gunzip() if compressed else None
+        self._compressed = compressed
+        self._gunzip: Gunzip | None = None
+        self._first: bytes | None = b""
         self._head: bytes | None = b""
         self._wide: codecs.IncrementalDecoder | None = None
         self._return = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield the text that `piece` adds."""
+        if self._first is not None:
+            self._first += piece
+            # what is called gzip and is none is told as what it is, however it comes
+            enough = HEAD_BYTES if self._compressed and not is_gzip(self._first) else len(GZIP)
+            if len(self._first) < enough:
+                return
+            piece = self._sniffed(self._first)
         if self._gunzip is None:
             yield self._decode(piece)
         else:
@@ -90,11 +102,24 @@ class Decoder:
 
     def end(self) -> bytes:
         """Return what was held back; raises Refused for a gzip file that is cut off."""
+        if self._first is not None:
+            self._head = self._sniffed(self._first)
         if self._gunzip:
             self._gunzip.end()
         text = b"" if self._head is None else self._begin(self._head, last=True)
         half = b"\xff" if self._wide and self._wide.getstate()[0] else b""
         return text + (b"\n" if self._return else b"") + half
+
+    def _sniffed(self, first: bytes) -> bytes:
+        """Expand what follows when it begins as gzip does; what is only called so is refused."""
+        self._first = None
+        if is_gzip(first):
+            self._gunzip = Gunzip()
+        elif self._compressed:
+            found = recognized(first[:HEAD_BYTES])
+            what = f"is {found.what}, no gzip" if found else "is no gzip"
+            raise Refused("NOT_GZIP", f"the file {what}; compress it, or leave .gz out of its name")
+        return first
 
     def _decode(self, piece: bytes) -> bytes:
         if self._head is not None:
@@ -102,14 +127,23 @@ class Decoder:
         return self._ended(piece if self._wide is None else _narrow(self._wide, piece))
 
     def _begin(self, head: bytes, *, last: bool) -> bytes:
-        if len(head) < len(codecs.BOM_UTF8) and not last:
+        if len(head) < HEAD_BYTES and not last:
             self._head = head
             return b""
         self._head = None
+        self._refuse_other(head)
         if encoding := _UTF16.get(head[:2]):
             self._wide = codecs.getincrementaldecoder(encoding)("surrogatepass")
-            head = head[2:]
-        return self._decode(head.removeprefix(codecs.BOM_UTF8))
+            head = _narrow(self._wide, head)
+        # a program that puts a byte order mark before text that has one already
+        return self._ended(_without_marks(head))
+
+    def _refuse_other(self, head: bytes) -> None:
+        if self._gunzip and is_gzip(head):
+            raise Refused("OTHER_FORMAT", "the file is compressed twice; compress it once")
+        if head.startswith(_UTF32):
+            raise Refused("OTHER_FORMAT", "the file is UTF-32; save it as UTF-8")
+        refuse_other(head[:HEAD_BYTES])
 
     def _ended(self, text: bytes) -> bytes:
         if self._return:
@@ -120,6 +154,17 @@ class Decoder:
         if text.endswith(b"\r"):
             self._return, text = True, text[:-1]
         return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def is_gzip(body: bytes) -> bool:
+    """Say whether bytes begin as gzip does, whatever they are called."""
+    return body.startswith(GZIP)
+
+
+def _without_marks(text: bytes) -> bytes:
+    while text.startswith(codecs.BOM_UTF8):
+        text = text[len(codecs.BOM_UTF8) :]
+    return text
 
 
 def _narrow(wide: codecs.IncrementalDecoder, piece: bytes) -> bytes:

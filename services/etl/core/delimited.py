@@ -1,13 +1,16 @@
-"""Cells between commas or tabs -> rows of a dataset."""
+"""Cells between commas, or what else the first line has between its names -> rows of a dataset."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from services.etl.core.datasets import Dataset
-from services.etl.core.layouts import Layout, layout_of, too_many_rows
+from services.etl.core.explaining import BLANKS
+from services.etl.core.layouts import Layout, known_names, layout_of, too_many_rows
 from services.etl.core.quotes import Quotes, Spans
+from services.etl.core.recognizing import named_delimiter, refuse_markup
 from services.etl.core.refusing import Refused
 from services.etl.core.text import TextReader
 from services.etl.core.values import Reject, Rows
@@ -15,12 +18,20 @@ from services.etl.core.values import Reject, Rows
 _AGAIN_CHARACTERS: Final = 64 << 20
 """How much of one file is read again after quotes that went wrong; enough for mistakes, too little for malice."""
 
+DELIMITERS: Final = (",", ";", "\t", "|")
+"""What may stand between the names of a header; of the rest of the file it is not guessed."""
+_FORMULA: Final = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
+"""A text that a spreadsheet is kept from taking for a number: `="00123"`."""
+
 # the module's own limit is for the whole process, and smaller than a line may be; lines are bounded before
 csv.field_size_limit((1 << 31) - 1)
 
 
 class Delimited(TextReader):
-    """Reads cells between commas or tabs, quoted where they hold one, after a header that names them.
+    """Reads cells between delimiters, quoted where they hold one, after a header that names them.
+
+    The delimiter is the one that the name of the file promises, unless a line `sep=;` before the header names another
+    one, or more of the dataset's names stand between others in the header.
 
     A quoted cell may span lines. A quote that nobody closes costs its row alone: reading goes on with the next line.
     """
@@ -28,16 +39,23 @@ class Delimited(TextReader):
     def __init__(self, key: str, dataset: Dataset, delimiter: str, line_bytes: int) -> None:
         super().__init__(key, dataset, line_bytes)
         self.layout: Layout | None = None
-        self.delimiter = delimiter
-        self._quotes = Quotes(delimiter)
+        self._use(delimiter)
+        self._has_begun = False
         self._stop = 0
         self._again = _AGAIN_CHARACTERS
+
+    def _use(self, delimiter: str) -> None:
+        self.delimiter = delimiter
+        self._quotes = Quotes(delimiter)
+        self._blank = f"{delimiter} "
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and the lines from a quoted cell on that does not end in it; raises Refused."""
         if not last and self._skips_blank(block):
             return Rows(), b""
         lines = self._lines(block)
+        if not self._has_begun:
+            self._begin(lines)
         records = self._records(lines, last=last)
         if self.layout is None:
             self.layout = self._header(records, last=last)
@@ -45,6 +63,29 @@ class Delimited(TextReader):
         self._line += self._stop
         rest = "".join(f"{line}\n" for line in lines[self._stop :])
         return rows, rest.encode(errors="surrogateescape")
+
+    def _begin(self, lines: list[str]) -> None:
+        """Look at the first line that is not blank: what it is, and what stands between its names."""
+        first = next((index for index, line in enumerate(lines) if line and not line.isspace()), None)
+        if first is None:
+            return
+        self._has_begun = True
+        line = lines[first][: self._line_bytes]
+        if named := named_delimiter(line):
+            self._use(named)
+            lines[first] = ""  # counted as a line, and skipped like a blank one
+            return
+        refuse_markup(line, is_json=False)
+        self._use(self._delimiter_of(line))
+
+    def _delimiter_of(self, header: str) -> str:
+        """Return what stands between the names of a header: what parts most names that the dataset knows."""
+        choices = dict.fromkeys((self.delimiter, *DELIMITERS))
+        cells = {one: next(csv.reader([header], delimiter=one, skipinitialspace=True), []) for one in choices}
+        known = {one: known_names(cells[one], self._dataset) for one in choices}
+        if not any(known.values()) and len(cells[self.delimiter]) == 1:
+            return max(choices, key=lambda one: len(cells[one]))
+        return max(choices, key=lambda one: known[one])
 
     def _header(self, records: Iterator[tuple[int, str]], *, last: bool) -> Layout | None:
         first = next(records, None)
@@ -55,12 +96,13 @@ class Delimited(TextReader):
             if last:
                 raise Refused("EMPTY", "the file is empty; its first line has to name the columns")
             return None
-        return layout_of(next(self._cells([first[1]])), self._key, self._dataset)
+        (header,) = self._cells([first[1]])
+        return layout_of(header, self._key, self._dataset)
 
     def _rows(self, layout: Layout, records: Sequence[tuple[int, str]]) -> Rows:
         lines, values = [], []
         for (index, text), cells in zip(records, self._cells([text for _, text in records]), strict=True):
-            if len(cells) == layout.width:
+            if _fits(cells, layout.width):
                 lines.append(self._line + index)
                 values.append(layout.row(cells))
                 self._count.good += 1
@@ -88,7 +130,7 @@ class Delimited(TextReader):
                     return
                 if self._stop > index + 1:
                     yield from self._whole(index, "\n".join(lines[index : self._stop]))
-            elif line and (not line.isspace() or self.delimiter in line):
+            elif line.strip(self._blank) and (not line.isspace() or self.delimiter in line):
                 yield from self._whole(index, line)
             index = self._stop
 
@@ -125,10 +167,24 @@ class Delimited(TextReader):
         return self._again >= 0
 
     def _fits(self, text: str) -> bool:
-        return self.layout is None or len(next(self._cells([text]))) == self.layout.width
+        return self.layout is None or _fits(next(self._cells([text])), self.layout.width)
 
     def _cells(self, records: Sequence[str]) -> Iterator[list[Any]]:
-        return csv.reader(records, delimiter=self.delimiter, skipinitialspace=True)
+        rows = csv.reader(records, delimiter=self.delimiter, skipinitialspace=True)
+        for text, cells in zip(records, rows, strict=True):
+            yield [_unwrapped(cell) for cell in cells] if '="' in text else cells
+
+
+def _unwrapped(cell: str) -> str:
+    found = _FORMULA.fullmatch(cell.strip())
+    return found[1].replace('""', '"') if found else cell
+
+
+def _fits(cells: list[Any], width: int) -> bool:
+    """Say whether a row has as many cells as columns, blank ones at its end aside: these are taken off."""
+    while len(cells) > width and not cells[-1].strip(BLANKS):
+        cells.pop()
+    return len(cells) == width
 
 
 @lru_cache(maxsize=64)

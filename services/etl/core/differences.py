@@ -8,10 +8,13 @@ from services.etl.core.values import Known, Wanted
 
 
 def is_news(wanted: Wanted, known: Known) -> bool:
-    """Say whether an object has to be looked at: a later change than the known one, or another version in a listing."""
+    """Say whether an object has to be looked at: a later change than the known one, or another version in a listing.
+
+    One that could not be loaded has to be, too.
+    """
     if wanted.revision:
         return wanted.revision > known.revision
-    return (wanted.etag, wanted.stored_at) != (known.etag, known.stored_at)
+    return bool(known.failure) or (wanted.etag, wanted.stored_at) != (known.etag, known.stored_at)
 
 
 def is_told_again(wanted: Wanted, known: Known) -> bool:

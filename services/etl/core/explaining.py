@@ -17,8 +17,6 @@ KEY_BYTES: Final = 1024
 """The longest key, in bytes: as long as an object's can be, and well below what an index takes."""
 DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
-SECONDS_MS: Final = (-31 * DAY_MS, 31 * DAY_MS)
-"""From 1969-12-01 to 1970-01-31: where births of a century lie when seconds are taken for milliseconds."""
 
 Bound = int | float | date | datetime | None
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+(?:\.0)?")
@@ -93,9 +91,15 @@ def _number(column: Column, text: str, today: date) -> tuple[str, str]:
     if not _WHOLE.fullmatch(text):
         return "NOT_WHOLE", "is no whole number; write it without a fraction or an exponent"
     value = int(text.removesuffix(".0")) if len(text) <= _INT64_FIGURES else _INT64
-    if is_time and SECONDS_MS[0] <= value < SECONDS_MS[1] and value % DAY_MS:
+    return (_seconds(column, value, today) if is_time else None) or _range(column, text, today)
+
+
+def _seconds(column: Column, value: int, today: date) -> tuple[str, str] | None:
+    """Recognize seconds where milliseconds cannot be meant: these are out of range, and those are not."""
+    low, high = bounds_of(column, today)
+    if isinstance(low, int) and isinstance(high, int) and low <= value * 1000 <= high:
         return "SECONDS", f"looks like seconds; write milliseconds, {value * 1000}"
-    return _range(column, text, today)
+    return None
 
 
 def _range(column: Column, text: str, today: date) -> tuple[str, str]:

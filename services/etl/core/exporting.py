@@ -48,8 +48,8 @@ def rejects_key(dataset: str, key: str) -> str:
 
 def values_query(dataset: Dataset) -> str:
     """Ask for a table in the order of its keys: the values as they are, and what is known of images."""
-    columns = ", ".join(f'"{name}"' for name in values_types(dataset))
-    return f'SELECT {columns} FROM api."{dataset.name}" ORDER BY "{dataset.key}"'  # noqa: S608 - Dataset checked them
+    columns = ", ".join(f'kept."{name}"' for name in values_types(dataset))
+    return f'SELECT {columns} FROM api."{dataset.name}" AS kept ORDER BY kept."{dataset.key}"'  # noqa: S608 - Dataset checked them
 
 
 def values_types(dataset: Dataset) -> dict[str, str]:

@@ -1,14 +1,16 @@
 """JSON objects, one a line -> rows of a dataset."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from services.etl.core.datasets import Dataset, item_of
 from services.etl.core.layouts import Layout, Row, extra_column, too_many_rows
-from services.etl.core.refusing import Refused
+from services.etl.core.recognizing import refuse_markup
+from services.etl.core.refusing import Refused, shown
 from services.etl.core.text import TextReader, is_broken
-from services.etl.core.values import Rows
+from services.etl.core.values import MAX_WRONG_CELLS, Rows
 
 
 class JsonLines(TextReader):
@@ -27,6 +29,8 @@ class JsonLines(TextReader):
             return Rows(), b""
         numbers, values = [], []
         lines = self._lines(block)
+        if not self._seen:
+            self._begin(lines)
         for index, line in enumerate(lines):
             if line and not line.isspace() and (row := self._row(index, line)):
                 numbers.append(self._line + index)
@@ -36,6 +40,10 @@ class JsonLines(TextReader):
         if last and not self._seen:
             raise Refused("EMPTY", "the file is empty; it has to hold an object a line")
         return Rows(numbers, values, self._rejects), b""
+
+    def _begin(self, lines: Sequence[str]) -> None:
+        first = next((line for line in lines if line and not line.isspace()), "")
+        refuse_markup(first[: self._line_bytes], is_json=True)
 
     def _row(self, index: int, line: str) -> Row | None:
         self._seen += 1
@@ -53,8 +61,8 @@ class JsonLines(TextReader):
 
     def _fitted(self, index: int, line: str, members: tuple[tuple[str, Any], ...]) -> Row | None:
         row = dict(members)
-        if wrong := self._misfit(row, members, line):
-            self._reject(index, *wrong, line)
+        if wrong := list(islice(self._misfits(row, members, line), MAX_WRONG_CELLS)):
+            self._reject_cells(index, wrong, line)
             return None
         if self._dataset.key not in row and self._seen == 1:
             self._is_keyless = True
@@ -63,20 +71,21 @@ class JsonLines(TextReader):
             raise too_many_rows(self._dataset)
         return tuple(row.get(name) for name in self._fields)
 
-    def _misfit(self, row: dict[str, Any], members: Sequence[object], line: str) -> tuple[str, str] | None:
+    def _misfits(self, row: dict[str, Any], members: Sequence[object], line: str) -> Iterator[tuple[str, str, str]]:
+        """Yield code, reason and column of all that makes no row of an object."""
         if len(row) < len(members):
-            return "DUPLICATE_COLUMN", "a member is there twice; keep one of them"
-        if self._dataset.extra_columns == "reject" and (extra := [name for name in row if name not in self._fields]):
-            return "EXTRA_COLUMN", extra_column(extra[0], self._dataset)
+            yield "DUPLICATE_COLUMN", "a member is there twice; keep one of them", ""
+        for name in row if self._dataset.extra_columns == "reject" else ():
+            if name not in self._fields:
+                yield "EXTRA_COLUMN", extra_column(name, self._dataset), shown(name)
         for name in self._fields:
             value = row.get(name)
             if isinstance(value, (tuple, list)):
-                return "NESTED", f"{name} holds a list or an object; write one value"
-            if value is True or value is False:
+                yield "NESTED", f"{name} holds a list or an object; write one value", name
+            elif value is True or value is False:
                 row[name] = str(value).lower()
             elif value and "\\u" in line and is_broken(value):
-                return "NOT_UTF8", f"{name} holds half a character; write the other half"
-        return None
+                yield "NOT_UTF8", f"{name} holds half a character; write the other half", name
 
 
 def _members(line: str) -> tuple[tuple[str, Any], ...] | None:

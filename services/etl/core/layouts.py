@@ -21,6 +21,8 @@ class Layout:
     places: tuple[int, ...]
     item: str
     pick: Callable[[list[str | None]], Row]
+    unnamed: int = 0
+    """Separators at the end of the header with no name between them: cells there are blank, or absent."""
 
     @property
     def is_keyless(self) -> bool:
@@ -36,9 +38,9 @@ class Layout:
 
 def layout_of(header: Sequence[str], key: str, dataset: Dataset) -> Layout:
     """Match a header with a dataset's columns; raises Refused when they do not fit."""
-    names = [name.strip() for name in header]
-    if len(names) > _MOST_COLUMNS:
-        raise Refused("TOO_MANY_COLUMNS", f"{len(names):,} columns; split the file so that none has {_MOST_COLUMNS:,}")
+    if len(header) > _MOST_COLUMNS:
+        raise Refused("TOO_MANY_COLUMNS", f"{len(header):,} columns; split the file so that none has {_MOST_COLUMNS:,}")
+    names, unnamed = _named(header)
     if any("\0" in name for name in names):
         raise Refused("NUL", "the header holds NUL bytes; store the file as UTF-8, or as UTF-16 with a byte order mark")
     refuse_missing(names, dataset)
@@ -48,7 +50,22 @@ def layout_of(header: Sequence[str], key: str, dataset: Dataset) -> Layout:
     cells = {name: place for place, name in enumerate(names)}
     first = cells.get(dataset.key, width + 1)
     places = (first, *(cells.get(name, width) for name in dataset.columns))
-    return Layout(width, places, item_of(key), itemgetter(*places))
+    return Layout(width, places, item_of(key), itemgetter(*places), unnamed)
+
+
+def known_names(header: Sequence[str], dataset: Dataset) -> int:
+    """Count the names of a header that the dataset knows, or that come near one."""
+    fields = {_bare(name) for name in dataset.fields}
+    return len({_bare(name) for name in header} & fields)
+
+
+def _named(header: Sequence[str]) -> tuple[list[str], int]:
+    """Return the names of columns, and how many separators follow the last one."""
+    names = [name.strip() for name in header]
+    named = list(names)
+    while len(named) > 1 and not named[-1]:
+        named.pop()
+    return named, len(names) - len(named)
 
 
 def refuse_missing(names: Sequence[str], dataset: Dataset) -> None:

@@ -1,50 +1,194 @@
-"""What an image is, by its first bytes; nothing is decoded."""
+"""What an image is, by its content: its type, and the size that it is shown in; nothing is decoded."""
 
-from io import BytesIO
+from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
-import imagesize
-
+from services.etl.core.heif import heif_size, heif_type
+from services.etl.core.orientation import Size, Steps, is_turned, tiff_size, upright
 from services.etl.core.values import Picture
+
+TYPES: Final = "PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF"
+HEAD_BYTES: Final = 32 << 10
+"""Enough for the type and the size of nearly every picture."""
+PART_BYTES: Final = 8 << 10
+"""What is read at a time of the others, where the lengths before it lead to; more where a part is longer."""
+MAX_PARTS: Final = 256
+"""As many as a JPEG needs with 16 MB of profiles, thumbnails and depth maps before its size."""
+_MAX_STEPS: Final = 20_000
+_BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+_EXIF_BYTES: Final = 4096
+"""Of what a camera says, as much as has the orientation."""
 
 _SIGNS: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"II+\0\x08\0\0\0", "image/tiff"),
+    (b"MM\0+\0\x08\0\0", "image/tiff"),
 )
-_LOSSY_WEBP: Final = b"VP8 "
-_UNKNOWN: Final = (-1, -1)
 
 
-def picture_of(head: bytes) -> Picture | None:
-    """Tell an image's type and its size as it is shown; None: no image, or not to be told from these bytes.
+class PictureProbe:
+    """Finds out what an image is from a few parts of it: answer each `need` by `give`, until there is none.
 
-    The type is that of the content, whatever the name says. Only the four types that are known here are looked into.
+    A need is an offset and a number of bytes; fewer say that the object ends there. Then `picture` is what was found:
+    None for no picture; one of a known type whose size cannot be told has none.
     """
-    content_type = _type_of(head)
-    if not content_type:
-        return None
-    size = _size_of(head)
-    if size == _UNKNOWN:
-        return None
-    width, height = size
-    if content_type == "image/gif":
-        width, height = width & 0xFFFF, height & 0xFFFF  # imagesize reads them as signed
-    elif head[12:16] == _LOSSY_WEBP:
-        width, height = width & 0x3FFF, height & 0x3FFF  # the upper bits are a scale
-    return Picture(content_type, width, height) if width > 0 and height > 0 else None
+
+    def __init__(self) -> None:
+        self.picture: Picture | None = None
+        self.need: tuple[int, int] | None = (0, HEAD_BYTES)
+        self._steps: Steps | None = None
+        self._wanted = (0, 0)
+        self._parts_left, self._steps_left = MAX_PARTS, _MAX_STEPS
+
+    def give(self, part: bytes) -> None:
+        """Take the bytes that were needed."""
+        assert self.need is not None, "nothing more was needed"  # noqa: S101
+        (at, asked), self.need = self.need, None
+        self._parts_left -= 1
+        try:
+            if self._steps is None:
+                if not (content_type := type_of(part)):
+                    return
+                self.picture = Picture(content_type, None, None)
+                self._steps = _READERS[content_type]()
+                self._wanted = next(self._steps)
+            self._go_on(self._steps, at, part, is_last=len(part) < asked)
+        except StopIteration as end:
+            self._found(end.value)
+
+    def _go_on(self, steps: Steps, at: int, part: bytes, *, is_last: bool) -> None:
+        """Let the reader of the format go on as far as this part has what it wants."""
+        while self._steps_left:
+            start, count = self._wanted[0] - at, self._wanted[1]
+            if start < 0 or (start + count > len(part) and not is_last):
+                if self._parts_left:
+                    self.need = (self._wanted[0], max(count, PART_BYTES))
+                return
+            self._steps_left -= 1
+            self._wanted = steps.send(part[start : start + count])
+
+    def _found(self, size: Size | None) -> None:
+        if self.picture and size and min(size) > 0:
+            self.picture = Picture(self.picture.content_type, *size)
 
 
-def _type_of(head: bytes) -> str:
+def picture_of(body: bytes) -> Picture | None:
+    """Tell what a whole image is; None: no picture of a known type."""
+    probe = PictureProbe()
+    while probe.need:
+        at, count = probe.need
+        probe.give(body[at : at + count])
+    return probe.picture
+
+
+def type_of(head: bytes) -> str:
+    """Return an image's type by its first bytes, whatever its name says; empty: it is none of a known type."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
-    return next((content_type for sign, content_type in _SIGNS if head.startswith(sign)), "")
+    # two letters may begin a text as well: behind these stand four zeros, and the size of a header
+    if head[:2] == b"BM" and head[6:10] == bytes(4) and _little(head[14:18]) in _BMP_HEADERS:
+        return "image/bmp"
+    return next((content_type for sign, content_type in _SIGNS if head.startswith(sign)), "") or heif_type(head)
 
 
-def _size_of(head: bytes) -> tuple[int, int]:
-    size: tuple[int, int] = imagesize.get(BytesIO(head))
-    # its turn is told before its size; who looks for one in vain may come to the end of these bytes
-    if size == _UNKNOWN:
-        size = imagesize.get(BytesIO(head), exif_rotation=False)
-    return size
+def _jpeg_size() -> Steps:
+    """Follow the lengths of the segments to the frame (ITU T.81, B.1.1.4)."""
+    at, turned = 2, False
+    while len(head := (yield at, 4)) == 4 and head[0] == 0xFF:  # noqa: PLR2004 - a marker and a length
+        marker, length = head[1], int.from_bytes(head[2:], "big")
+        if marker == 0xFF:  # noqa: PLR2004 - fills
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # noqa: PLR2004 - markers without a length
+            at += 2
+        elif marker in {0xD9, 0xDA} or length < 2:  # noqa: PLR2004 - the scan begins, or it ends
+            return None
+        elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # noqa: PLR2004 - frames, but three tables
+            frame = yield at + 5, 4
+            return upright((_big(frame[2:]), _big(frame[:2])), is_turned=turned)
+        else:
+            if marker == 0xE1:  # noqa: PLR2004 - APP1
+                exif = yield at + 4, min(length - 2, _EXIF_BYTES)
+                turned = turned or (exif.startswith(b"Exif\0") and is_turned(exif))
+            at += 2 + length
+    return None
+
+
+def _png_size() -> Steps:
+    """Read IHDR, also behind the CgBI of Apple's tools, and what says before the pixels that they are turned."""
+    size: Size | None = None
+    at, turned = 8, False
+    while len(head := (yield at, 8)) == 8:  # noqa: PLR2004 - a length and a type
+        length, kind = _big(head[:4]), head[4:]
+        if kind in {b"IDAT", b"IEND"}:
+            break
+        if kind == b"IHDR":
+            sides = yield at + 8, 8
+            size = (_big(sides[:4]), _big(sides[4:]))
+        elif kind == b"eXIf":
+            turned = is_turned((yield at + 8, min(length, _EXIF_BYTES)))
+        at += 12 + length
+    return upright(size, is_turned=turned) if size else None
+
+
+def _webp_size() -> Steps:
+    """Read the first chunk, and what says behind the pixels that they are turned."""
+    head = yield 12, 18
+    kind, data = head[:4], head[8:]
+    if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
+        return _little(data[6:8]) & 0x3FFF, _little(data[8:10]) & 0x3FFF  # the upper bits are a scale
+    if kind == b"VP8L" and data[:1] == b"\x2f":
+        sides = _little(data[1:5])
+        return (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
+    if kind != b"VP8X" or len(data) < 10:  # noqa: PLR2004 - flags and two sides
+        return None
+    size = _little(data[4:7]) + 1, _little(data[7:10]) + 1
+    return upright(size, is_turned=(yield from _is_webp_turned()) if data[0] & 0x08 else False)
+
+
+def _is_webp_turned() -> Generator[tuple[int, int], bytes, bool]:
+    at = 12
+    while len(head := (yield at, 8)) == 8:  # noqa: PLR2004 - a type and a length
+        length = _little(head[4:])
+        if head[:4] == b"EXIF":
+            return is_turned((yield at + 8, min(length, _EXIF_BYTES)))
+        at += 8 + length + length % 2
+    return False
+
+
+def _gif_size() -> Steps:
+    sides = yield 6, 4
+    return (_little(sides[:2]), _little(sides[2:])) if len(sides) == 4 else None  # noqa: PLR2004 - two sides
+
+
+def _bmp_size() -> Steps:
+    header = yield 14, 12
+    if _little(header[:4]) == 12:  # noqa: PLR2004 - the header of OS/2
+        return _little(header[4:6]), _little(header[6:8])
+    # from the top down where the height is negative
+    return _little(header[4:8]), abs(int.from_bytes(header[8:12], "little", signed=True))
+
+
+def _big(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+_READERS: Final[Mapping[str, Callable[[], Steps]]] = {
+    "image/png": _png_size,
+    "image/jpeg": _jpeg_size,
+    "image/webp": _webp_size,
+    "image/gif": _gif_size,
+    "image/bmp": _bmp_size,
+    "image/tiff": tiff_size,
+    "image/heic": heif_size,
+    "image/heif": heif_size,
+    "image/avif": heif_size,
+}

@@ -11,6 +11,7 @@ class Quotes:
     """What quotes mean in a line, as the csv module has it; the patterns never look back."""
 
     def __init__(self, delimiter: str) -> None:
+        delimiter = re.escape(delimiter)
         inside = '[^"]*+(?:""[^"]*+)*+"'
         rest = f"[^{delimiter}]*+"
         cell = f' *+(?:"{inside}{rest}|(?!"){rest})'

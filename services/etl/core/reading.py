@@ -5,7 +5,7 @@ from typing import Final
 
 from services.etl.core.apart import parquet_rows
 from services.etl.core.datasets import Dataset, format_of, is_compressed
-from services.etl.core.decoding import Decoder, Lines
+from services.etl.core.decoding import Decoder, Lines, is_gzip
 from services.etl.core.records import reader_of
 from services.etl.core.refusing import Refused
 from services.etl.core.values import Rows
@@ -34,7 +34,7 @@ def is_small(body: bytes, key: str, most: int) -> bool:
     """
     if format_of(key) == "parquet" or len(body) > most:
         return False
-    if not is_compressed(key):
+    if not is_compressed(key) and not is_gzip(body):
         return True
     try:
         decoder, size = Decoder(compressed=True), 0
@@ -42,9 +42,9 @@ def is_small(body: bytes, key: str, most: int) -> bool:
             size += len(text)
             if size > most:
                 return False
+        return size + len(decoder.end()) <= most
     except (Refused, zlib.error):
         return True
-    return True
 
 
 def _read(body: bytes, key: str, dataset: Dataset, line_bytes: int) -> Rows:

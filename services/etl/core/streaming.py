@@ -98,8 +98,11 @@ class Stream:
         )
 
     def _is_regular(self, block: bytes, count: int, layout: Layout, delimiter: str) -> bool:
-        # a lone cell could be a blank line; a byte order mark would be taken off
-        if layout.width == 1 or block.startswith(_BOM) or has_long_line(block, self._line_bytes):
+        # a lone cell could be a blank line, one without a name a value; a byte order mark would be taken off
+        if layout.width == 1 or layout.unnamed or block.startswith(_BOM) or has_long_line(block, self._line_bytes):
+            return False
+        # a text that stands there as a formula, or a row without a value
+        if b'=""' in block or _has_blank_row(block, delimiter):
             return False
         if b'"' in block:
             return bool(_shape(layout.width, delimiter).fullmatch(block))
@@ -120,8 +123,21 @@ def _cells(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
         return None
 
 
+def _has_blank_row(block: bytes, delimiter: str) -> bool:
+    first, later = _blank_rows(delimiter)
+    return bool(first.match(block) or later.search(block))
+
+
+@lru_cache(maxsize=64)
+def _blank_rows(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Match a line that has nothing but delimiters and blanks: the first one, and one behind another line's end."""
+    blank = f"[{re.escape(delimiter)} ]*+\n".encode()
+    return re.compile(blank), re.compile(b"\n" + blank)
+
+
 @lru_cache(maxsize=64)
 def _shape(width: int, delimiter: str) -> re.Pattern[bytes]:
     """Match lines of `width` cells, each without quotes or wholly inside them, none longer than its line."""
+    delimiter = re.escape(delimiter)
     cell = f'(?:[^"{delimiter}\n]*+|"[^"\n]*+(?:""[^"\n]*+)*+")'
     return re.compile(f"(?:{cell}(?:{delimiter}{cell}){{{width - 1}}}\n)*+".encode())

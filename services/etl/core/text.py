@@ -1,6 +1,8 @@
 """What all formats of lines share: text out of bytes, and the lines that are none."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from services.etl.core.datasets import Dataset
@@ -62,6 +64,12 @@ class TextReader:
     def _reject(self, index: int, code: str, reason: str, text: str) -> None:
         self._count.add(rejected=1)
         self._rejects.append(Reject(self._line + index, code, reason, "", shown(text)))
+
+    def _reject_cells(self, index: int, wrong: Sequence[tuple[str, str, str]], text: str) -> None:
+        """Refuse a row for several cells, each with code, reason and column."""
+        self._count.add(rejected=1)
+        first, *more = (Reject(self._line + index, code, reason, name, shown(text)) for code, reason, name in wrong)
+        self._rejects.append(replace(first, more=tuple(more)))
 
     def _too_long(self, index: int, line: str) -> None:
         mend = "is a line break missing?"

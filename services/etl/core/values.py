@@ -13,13 +13,18 @@ SOURCE: Final = "source"
 LINE: Final = "line"
 """Columns that a frame of rows carries beside its dataset's: which file, by position or id, and which line of it."""
 
+MAX_WRONG_CELLS: Final = 20
+"""Of one row, each with its reason; of more than these the names are told."""
 VALUE_CHARACTERS: Final = 200
 """How much of a rejected value is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that is no row, or a whole file (line 0), with the first thing that is wrong."""
+    """A row that is no row, or a whole file (line 0), with the first thing that is wrong.
+
+    What else is wrong with the same row is in `more`: each counts as a part of this one.
+    """
 
     line: int
     code: str
@@ -27,6 +32,7 @@ class Reject:
     column: str = ""
     value: str = ""
     source: int = 0
+    more: tuple["Reject", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class Known:
     rejected: int = 0
     reason: str = ""
     correlation_id: str = ""
+    failure: str = ""
+    """Why the last load of it failed; the other fields are those of the load before."""
 
 
 @dataclass(frozen=True, slots=True)

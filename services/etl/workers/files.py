@@ -7,8 +7,6 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-import structlog
-
 from services.etl.adapters.files import LargeFiles
 from services.etl.adapters.tables import Written
 from services.etl.core import differences
@@ -18,16 +16,14 @@ from services.etl.core.datasets import format_of
 from services.etl.core.limits import RowCount
 from services.etl.core.refusing import Refused
 from services.etl.core.values import Checked, Found, Known, Reject, Wanted
-from services.etl.handlers import Loading, change_of, fact_of, wanted_of
+from services.etl.handlers import Loading, change_of, fact_of, fact_of_failure, wanted_of
 from services.etl.workers.lane import Lane, Turns
 from shared.bus import Bus
-from shared.errors import Outage, one_line
+from shared.errors import Outage
 from shared.events import EtlLoaded
 from shared.patience import is_outage
 from shared.storage import ObjectGone, ObjectInfo, ObjectSuperseded
 from shared.work import Item, Lease
-
-log = structlog.get_logger()
 
 BATCHES_AHEAD = 4
 """Batches of a large file that are read while the database takes the ones before."""
@@ -71,7 +67,7 @@ class Files:
             if is_outage(error):
                 raise
             if len(wanted) == 1:
-                log.warning("object.not_loaded", bucket=wanted[0].bucket, key=wanted[0].key, reason=one_line(error))
+                await self._tell_failure(wanted[0], error)
                 failures.append(error)
                 return []
         else:
@@ -131,10 +127,19 @@ class Files:
 
     async def give_up(self, item: Item, error: Exception) -> None:
         """Put a large file's change among the dead letters; a load says itself what became of its slices."""
-        if item.payload["dataset"] in self.loading.datasets.by_name:
-            for one in wanted_of(item.payload, self.loading.datasets, item.correlation_id):
-                if one.revision:
-                    await self.bus.bury_event(change_of(one), error)
+        if item.payload["dataset"] not in self.loading.datasets.by_name:
+            return
+        wanted = wanted_of(item.payload, self.loading.datasets, item.correlation_id)
+        if len(wanted) == 1:
+            await self._tell_failure(wanted[0], error)
+        for one in wanted:
+            if one.revision:
+                await self.bus.bury_event(change_of(one), error)
+
+    async def _tell_failure(self, wanted: Wanted, error: Exception) -> None:
+        """Show that an object could not be loaded, and publish it."""
+        await self.loading.note_failure(wanted, error)
+        await self.bus.publish([fact_of_failure(wanted, error)])
 
 
 @dataclass(slots=True)

@@ -64,8 +64,13 @@ class FullLoads:
         await self.loads.purge()
 
     async def give_up(self, item: Item, error: Exception) -> None:
-        """Say why a load failed."""
-        await self.loads.fail(item.payload["load_id"], item.payload["dataset"], one_line(error))
+        """Say why a load failed: in its row, and in the fact that those wait for who asked for it."""
+        load_id, name, reason = item.payload["load_id"], item.payload["dataset"], one_line(error)
+        row = await self.loads.fail(load_id, name, item.correlation_id, reason)
+        log.warning("load.failed", load_id=load_id, dataset=name, reason=reason)
+        if row and (dataset := self.loading.datasets.by_name.get(name)):
+            done = completed(row, dataset, self.loading.settings.etl_output_bucket)
+            await self.bus.publish([done.model_copy(update={"state": "failed", "error": reason})])
 
     def _dataset(self, item: Item) -> Dataset:
         name = item.payload["dataset"]
@@ -120,7 +125,9 @@ class FullLoads:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LOOK_MOST_SECONDS)
         if failed:
-            raise Rejected("SLICE_FAILED", f"{failed} slices failed, and all else is loaded; see why in api.work")
+            name = lease.item.payload["dataset"]
+            reason = f"{failed} of {slices} slices failed, and all else is loaded: penstock etl rejects {name} says why"
+            raise Rejected("SLICE_FAILED", reason)
 
 
 def _prefix(item: Item) -> str:

@@ -1,4 +1,7 @@
-"""Questions to a dataset's view, as SQL; what comes from outside is an argument, and names are those of a Dataset."""
+"""Questions to a dataset's view, as SQL; what comes from outside is an argument, and names are those of a Dataset.
+
+A declared column stands behind the alias `kept` everywhere, so that it is never taken for a name of these statements.
+"""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,25 +36,25 @@ def rows_as_json(dataset: Dataset, wanted: Rows, until: str | None) -> Select:
         f"'{',' if number else '{'}\"{name}\":'||coalesce(to_json({_told(dataset, name)})::text,'null')"
         for number, name in enumerate(name for name in dataset.types if name != dataset.key)
     )
-    told = f"','||to_json(\"{dataset.key}\")::text||':'||{members}||'}}'"
+    told = f"','||to_json(kept.\"{dataset.key}\")::text||':'||{members}||'}}'"
     return _bounded(dataset, _from(told, dataset, wanted), wanted, until)
 
 
 def rows_as_cells(dataset: Dataset, wanted: Rows, until: str | None, *, is_guarded: bool) -> Select:
     """Ask for the columns; guarded, no spreadsheet runs what a text says."""
-    told = ", ".join(_cell(name, kind) if is_guarded else f'"{name}"' for name, kind in dataset.types.items())
+    told = ", ".join(_cell(name, kind) if is_guarded else f'kept."{name}"' for name, kind in dataset.types.items())
     return _bounded(dataset, _from(told, dataset, wanted), wanted, until)
 
 
 def rows_to_show(dataset: Dataset, wanted: Rows) -> Select:
     """Ask for a few rows with all that a page shows of them."""
-    told = ", ".join((*(f'"{name}"' for name in dataset.types), f'{_age(dataset)} as "{AGE}"'))
+    told = ", ".join((*(f'kept."{name}"' for name in dataset.types), f'{_age(dataset)} as "{AGE}"'))
     return _limited(dataset, _from(told, dataset, wanted), wanted)
 
 
 def last_key_of(dataset: Dataset, wanted: Rows) -> Select:
     """Ask for the page's last key, and whether more follow it."""
-    keys = _limited(dataset, _from(f'"{dataset.key}" as key', dataset, wanted), wanted)
+    keys = _limited(dataset, _from(f'kept."{dataset.key}" as key', dataset, wanted), wanted)
     numbered = f"select key, row_number() over () as number, count(*) over () as found from ({keys.text}) as keys"  # noqa: S608
     return Select(
         f"select key, found > {wanted.limit} as has_more from ({numbered}) as keys "  # noqa: S608
@@ -62,7 +65,7 @@ def last_key_of(dataset: Dataset, wanted: Rows) -> Select:
 
 def ages_of(dataset: Dataset, filters: Filters) -> Select:
     """Ask for rows, images and ages by spans of years; `offset 0` has each age counted once."""
-    chosen = _from(f"{IMAGE} <> '' as has_image, {_age(dataset)} as age", dataset, filters)
+    chosen = _from(f"kept.{IMAGE} <> '' as has_image, {_age(dataset)} as age", dataset, filters)
     return Select(
         f"select age / {SPAN} * {SPAN} as start, count(*) as rows, count(*) filter (where has_image) as with_image, "  # noqa: S608
         f"coalesce(sum(age), 0)::bigint as years, min(age) as youngest, max(age) as oldest "
@@ -74,7 +77,7 @@ def ages_of(dataset: Dataset, filters: Filters) -> Select:
 def _from(told: str, dataset: Dataset, filters: Filters) -> Select:
     made = Select(f'select {told} from api."{dataset.name}" as kept')  # noqa: S608
     if filters.is_image_exists is not None:
-        made.also(f"{IMAGE} <> ''" if filters.is_image_exists else f"{IMAGE} = ''")
+        made.also(f"kept.{IMAGE} <> ''" if filters.is_image_exists else f"kept.{IMAGE} = ''")
     if filters.leave_nobody:
         made.also("false")
         return made
@@ -84,16 +87,16 @@ def _from(told: str, dataset: Dataset, filters: Filters) -> Select:
         made.also(f"{_age(dataset)} <= {{}}::integer", filters.max_age)
     if filters.contains:
         pattern = f"%{filters.contains.translate(_ESCAPED)}%"
-        any_of = " or ".join(f'"{name}" collate "default" ilike {{0}}::text' for name in dataset.texts)
+        any_of = " or ".join(f'kept."{name}" collate "default" ilike {{0}}::text' for name in dataset.texts)
         made.also(f"({any_of})", pattern)
     return made
 
 
 def _bounded(dataset: Dataset, made: Select, wanted: Rows, until: str | None) -> Select:
     if wanted.after:
-        made.also(f'"{dataset.key}" > {{}}::text', wanted.after)
+        made.also(f'kept."{dataset.key}" > {{}}::text', wanted.after)
     if until is not None:
-        made.also(f'"{dataset.key}" <= {{}}::text', until)
+        made.also(f'kept."{dataset.key}" <= {{}}::text', until)
     # as it is kept: a cell that is guarded has the same name and another place
     made.text += f' order by kept."{dataset.key}"'
     return made
@@ -109,12 +112,12 @@ def _limited(dataset: Dataset, made: Select, wanted: Rows) -> Select:
 def _told(dataset: Dataset, name: str) -> str:
     """Return a column as JSON tells it: the moment of a user's birth as text, as the service before this one did."""
     column = dataset.columns.get(name) if dataset.name == USERS and name == dataset.born else None
-    return f'"{name}"::text' if column and column.type == "milliseconds" else f'"{name}"'
+    return f'kept."{name}"::text' if column and column.type == "milliseconds" else f'kept."{name}"'
 
 
 def _age(dataset: Dataset) -> str:
-    return f'api.age("{dataset.born}")' if dataset.born else "null::integer"
+    return f'api.age(kept."{dataset.born}")' if dataset.born else "null::integer"
 
 
 def _cell(name: str, kind: ColumnType) -> str:
-    return f'api.cell("{name}") as "{name}"' if kind == "text" else f'"{name}"'
+    return f'api.cell(kept."{name}") as "{name}"' if kind == "text" else f'kept."{name}"'

@@ -38,19 +38,27 @@ class Views:
     async def counts(self, places: Sequence[str]) -> dict[str, Any]:
         """Count what lies below `places`, `bucket/prefix` beginnings; without one, everything.
 
-        Tables and sweeps are of the whole system: with places there are none of them.
+        Tables, datasets and sweeps are of the whole system: with places there are none of them.
         """
         digests = await self._ask(_DIGESTS, list(places), seconds=COUNTING_SECONDS)
         objects = await self._ask(_OBJECTS, list(places), seconds=COUNTING_SECONDS)
         work = await self._ask(_WORK, list(places), seconds=COUNTING_SECONDS)
         tables, sweeps = ([], []) if places else (await self._ask(_TABLES), await self._ask(_LAST_SWEEP))
+        datasets = [] if places else await self._datasets()
         return {
             "digests": [dict(row) for row in digests],
             "objects": [dict(row) for row in objects],
             "work": [dict(row) for row in work],
             "tables": [dict(row) for row in tables],
+            "datasets": [dict(row) for row in datasets],
             "last_sweep": dict(sweeps[0]) if sweeps else None,
         }
+
+    async def _datasets(self) -> list[Record]:
+        try:
+            return await self._ask(_DATASETS)
+        except UndefinedTableError:  # etl has never run
+            return []
 
     async def leases(self) -> list[dict[str, Any]]:
         """Return who holds leased work, and when each was last heard of."""
@@ -115,6 +123,7 @@ _TABLES = """
 SELECT schemaname || '.' || relname AS name, pg_total_relation_size(relid) AS bytes, n_live_tup AS rows_about
 FROM pg_stat_user_tables ORDER BY 1
 """
+_DATASETS = "SELECT name, state, failed, error FROM api.datasets ORDER BY name"
 _LAST_SWEEP = "SELECT * FROM api.sweeps ORDER BY started_at DESC LIMIT 1"
 _LEASES = """
 SELECT queue, worker, count(*) AS items, max(heartbeat_at) AS last_seen

@@ -25,6 +25,7 @@ def totalled(counts: Mapping[str, Any]) -> dict[str, Any]:
         },
         "work": work,
         "tables": counts["tables"],
+        "datasets": counts.get("datasets", []),
         "last_sweep": counts["last_sweep"],
     }
 
