@@ -19,11 +19,14 @@ import asyncpg
 import boto3
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from blake3 import blake3
+from botocore.config import Config
+from botocore.session import Session
 
 from deploy.native import dotenv, services
 from deploy.native.install import CHECKOUT
 from shared import kafka
 from shared.settings import Settings
+from shared.storage.rich import NO_PROXIES, isolate
 from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 
 BUCKET: Final = "inbox"
@@ -115,13 +118,16 @@ async def _about(consumer: AIOKafkaConsumer, drops: Mapping[str, Drop]) -> Async
 
 def drop_all(env: Mapping[str, str], drops: Mapping[str, Drop]) -> None:
     """Put every file as any S3 program would."""
-    s3 = boto3.client(  # type: ignore[no-untyped-call]
+    session = Session()
+    isolate(session)
+    s3: Any = boto3.Session(botocore_session=session).client(
         "s3",
         endpoint_url=env["PENSTOCK_S3_ENDPOINT"],
         verify=env.get("PENSTOCK_TLS_CA"),
         aws_access_key_id=env["PENSTOCK_S3_ACCESS_KEY"],
         aws_secret_access_key=env["PENSTOCK_S3_SECRET_KEY"],
         region_name="us-east-1",
+        config=Config(proxies=NO_PROXIES),
     )
     for key, drop in drops.items():
         s3.upload_fileobj(io.BytesIO(drop.body), BUCKET, key)

@@ -39,9 +39,21 @@ _PORT = re.compile(r":(\d+)(?=[/?,]|$)")
 
 
 def read_file(folder: Path) -> dict[str, str]:
-    """Return the variables of `folder`'s `.env`; none when there is no such file."""
+    """Return PENSTOCK_* of `folder`'s `.env`; none when there is no such file, or it is another program's.
+
+    Raises:
+        PenstockError: the file cannot be read.
+
+    """
     path = folder / FILE
-    return {name: value for name, value in DotEnv(path).dict().items() if value} if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = DotEnv(path, verbose=False).dict()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise PenstockError(f"{path} cannot be read: {reason}; mend or remove it") from None
+    return {name: value for name, value in found.items() if value and name.startswith(PREFIX)}
 
 
 def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:

@@ -26,10 +26,10 @@ def ensure(folder: Path, process: Mapping[str, str], services: Iterable[str] = (
     known = read_file(folder)
     example = (folder / EXAMPLE).read_text().splitlines()
     _close(folder / FILE)
-    if not known:
+    kept = (folder / FILE).read_text().splitlines() if (folder / FILE).is_file() else []
+    if not kept:
         _write(folder, _filled(example, process) + _own_secrets(services, _names(example)))
     else:
-        kept = (folder / FILE).read_text().splitlines()
         # one that is there and empty was emptied on purpose
         there = {*known, *_names(kept)}
         new = [line for line in example if (found := _LINE.match(line)) and found[1] not in there]

@@ -66,8 +66,10 @@ class Program:
 class Process:
     """One run after another of a program."""
 
-    def __init__(self, program: Program, state_dir: Path) -> None:
+    def __init__(self, program: Program, state_dir: Path, *, renew: Callable[[], Program] | None = None) -> None:
+        """Take a program; `renew` gives it anew for each run, where its ports may have to be others by then."""
         self.program = program
+        self._renew = renew
         self.name = program.name
         self.log = state_dir / "logs" / f"{program.name}.log"
         self.started_at: float | None = None
@@ -96,6 +98,8 @@ class Process:
         if self.running:
             return
         self._signal_group(signal.SIGKILL)
+        if self._renew is not None:
+            self.program = self._renew()
         ports.require_free(self.name, self.program.ports)
         self.program.prepare()
         private.make_folder(self.log.parent)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from deploy.native import ports, ready, servers, services
 from deploy.native.install import Tools
-from deploy.native.process import Process, clear_orphans
+from deploy.native.process import Process, Program, clear_orphans
 from shared.environment import KAFKA_PASSWORD, by_service
 from shared.errors import PenstockError
 from shared.provision.kafka_users import ensure_kafka_users
@@ -77,8 +77,13 @@ class Stack:
         name = services.process_name(service, instance)
         if name in self.processes:
             self.stop(name)
-        program = services.service(self.env, service, instance, self._health_port(name))
-        process = Process(replace(program, env={**program.env, **(env or {})}), self.state_dir)
+
+        def program() -> Program:
+            # at every start, for another stack may have taken the port since
+            made = services.service(self.env, service, instance, self._health_port(name))
+            return replace(made, env={**made.env, **(env or {})})
+
+        process = Process(program(), self.state_dir, renew=program)
         self.processes[name] = process
         process.start()
         if wait:

@@ -3,12 +3,13 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError
 
-from shared.environment import FILE, KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, by_service, read_file, resolve
-from shared.errors import Rejected
+from shared.environment import KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, by_service, read_file, resolve
+from shared.errors import PenstockError, Rejected
 from shared.settings import Folders, Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,19 @@ def _state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
 
 
+def _file_of(folder: Path | None) -> tuple[Path, Mapping[str, str]]:
+    """Return the folder whose `.env` counts, and its variables.
+
+    That of the current folder counts where it has any of ours; else it is another program's, whatever is in it.
+    """
+    if folder is not None:
+        return folder, read_file(folder)
+    with suppress(PenstockError, OSError):
+        if found := read_file(Path.cwd()):
+            return Path.cwd(), found
+    return CHECKOUT, read_file(CHECKOUT)
+
+
 def load(variables: Mapping[str, str] | None = None, folder: Path | None = None) -> CliSettings:
     """Return the settings from `variables` (the process's own), filled up from `.env`.
 
@@ -77,9 +91,8 @@ def load(variables: Mapping[str, str] | None = None, folder: Path | None = None)
         Rejected: a variable has a value that cannot be.
 
     """
-    near = folder or Path.cwd()
-    home = near if (near / FILE).is_file() or folder else CHECKOUT
-    env = resolve(os.environ if variables is None else variables, read_file(home), folder=home)
+    home, file = _file_of(folder)
+    env = resolve(os.environ if variables is None else variables, file, folder=home)
     secrets = {
         "user_secrets": by_service(env, USER_SECRET),
         "role_passwords": by_service(env, ROLE_PASSWORD),

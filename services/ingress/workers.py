@@ -104,9 +104,19 @@ class Deliverer:
         for one in await self.hooks.wanted_again(claim):
             outcome = await self.sender.send(client, claim.hook.id, claim.hook.url, one.fact)
             count(outcome)
+            if outcome.retry_after is not None:
+                await self.wait(claim, claim.hook.failures, outcome)
+                return False
             if not await self.hooks.settle(claim, one.seq, outcome.error):
                 return False
         return True
+
+    async def wait(self, claim: Claim, failures: int, outcome: Outcome) -> None:
+        """Wait as the other side asks: that is no failure, and what waits comes first then."""
+        seconds = outcome.retry_after or 0.0
+        log.info("webhook.waits", webhook=claim.hook.id, seconds=seconds, reason=outcome.error)
+        reason = f"{outcome.error} and asks to wait {seconds:g} s"
+        await self.hooks.postpone(claim, failures, reason, timedelta(seconds=seconds))
 
 
 @dataclass
@@ -137,6 +147,9 @@ class _Round:
         if outcome.error is None:
             self.failures = 0
             return await hooks.advance(self.claim, fact.seq, delivered=True)
+        if outcome.retry_after is not None:
+            await self.by.wait(self.claim, self.failures, outcome)
+            return False
         self.failures += 1
         log.warning("webhook.failed", webhook=hook.id, seq=fact.seq, attempt=self.failures, reason=outcome.error)
         if outcome.gone:
@@ -157,7 +170,8 @@ class _Round:
 
 def count(outcome: Outcome) -> None:
     """Count a delivery."""
-    DELIVERIES.labels("failed" if outcome.error else "taken").inc()
+    failed = "failed" if outcome.retry_after is None else "postponed"
+    DELIVERIES.labels(failed if outcome.error else "taken").inc()
 
 
 async def _unless_away(action: Callable[[], Awaitable[None]]) -> None:

@@ -28,7 +28,10 @@ _KEY_CODES: Final = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResource
 def require_credentials(settings: Settings) -> None:
     """Refuse to begin without an S3 user: the libraries would look for one on the host, or fail obscurely."""
     if not (settings.s3_access_key and settings.s3_secret_key.get_secret_value()):
-        raise Rejected("SETTINGS", "no S3 user: set PENSTOCK_S3_ACCESS_KEY and PENSTOCK_S3_SECRET_KEY")
+        raise Rejected(
+            "SETTINGS",
+            "no S3 user: set PENSTOCK_S3_ACCESS_KEY and PENSTOCK_S3_SECRET_KEY, or begin where .env has both",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,16 @@ def test_what_nobody_takes_is_put_aside_and_can_be_sent_once_more(world, through
     assert keys(world, receiver) == ["b", "a"]
 
 
+def test_who_is_busy_is_asked_again_when_it_says_and_that_is_no_failure(world, through, hook, receiver):
+    receiver.answers, receiver.retry_after = [429, 503, 429, 503], "1"
+    drop(world, "a", "b")
+    until(lambda: keys(world, receiver) == ["a", "b"], 60, lambda: [one.status for one in receiver.deliveries])
+    assert [one.status for one in receiver.deliveries] == [429, 503, 429, 503, 204, 204]
+    assert through.get(f"/webhooks/{hook['id']}/failures").json() == []
+    until(lambda: state(through, hook)["last_error"] is None, 30, lambda: state(through, hook))
+    assert state(through, hook)["failures"] == 0
+
+
 def test_who_is_gone_is_told_nothing_more_until_asked_for(world, through, hook, receiver):
     receiver.answers = [410]
     drop(world, "a")

@@ -3,11 +3,13 @@
 import errno
 import os
 import socket
+import sys
 
 import psutil
 import pytest
 
-from deploy.native import ports
+from deploy.native import ports, stack
+from deploy.native.process import Process, Program
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -82,6 +84,39 @@ def test_a_port_that_is_bound_but_not_listened_on_is_named_as_such():
     with socket.socket() as bound:
         bound.bind((ports.HOST, 0))
         assert "a program holds that does not listen yet" in refusal(bound.getsockname()[1])
+
+
+SERVER = "import os, socket; s = socket.create_server(('127.0.0.1', int(os.environ['PORT']))); s.accept()"
+
+
+def test_stacks_that_chose_one_health_port_at_once_both_come_up(tmp_path, monkeypatch):
+    def service(_env, name, _number, port):
+        command = (sys.executable, "-c", SERVER)
+        return Program(name, command, {"PORT": str(port)}, ports={"PENSTOCK_HEALTH_PORT_BASE": port}, grace=1)
+
+    monkeypatch.setattr(stack.services, "service", service)
+    base = str(ports.pick(1)[0])
+    monkeypatch.setattr(Process, "start", lambda _: None)
+    stacks = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made = stack.Stack({"PENSTOCK_STATE_DIR": str(tmp_path / name), "PENSTOCK_HEALTH_PORT_BASE": base}, [])
+        made.start_service("svc", wait=False)
+        stacks.append(made.processes["svc"])
+    monkeypatch.undo()
+    monkeypatch.setattr(stack.services, "service", service)
+    chosen = [one.program.ports["PENSTOCK_HEALTH_PORT_BASE"] for one in stacks]
+    assert chosen[0] == chosen[1]
+    try:
+        for process in stacks:
+            process.start()
+            port = process.program.ports["PENSTOCK_HEALTH_PORT_BASE"]
+            until(lambda port=port: not ports.is_free(port), 10, f"port {port}")
+        assert all(process.running for process in stacks)
+        assert len({process.program.ports["PENSTOCK_HEALTH_PORT_BASE"] for process in stacks}) == 2
+    finally:
+        for process in stacks:
+            process.kill()
 
 
 def test_a_listener_that_this_user_may_not_look_at_is_another_users(monkeypatch):

@@ -36,6 +36,8 @@ class Receiver:
     url: str
     answers: list[int] = field(default_factory=list)
     otherwise: int = 204
+    retry_after: str = ""
+    """What answers with 429 and 503 ask for."""
     deliveries: list[Delivery] = field(default_factory=list)
 
     def taken(self, prefix: str = "") -> list[dict[str, Any]]:
@@ -65,6 +67,8 @@ def receiving() -> Iterator[Receiver]:
             self.send_response(status)
             if status // 100 == 3:
                 self.send_header("location", "/elsewhere")
+            if status in {429, 503} and receiver.retry_after:
+                self.send_header("retry-after", receiver.retry_after)
             self.send_header("content-length", "0")
             self.end_headers()
 

@@ -69,6 +69,15 @@ def test_later_uses_keep_it_and_add_what_the_example_has_gained(folder):
     assert read_file(folder) == {**before, "PENSTOCK_NEW_SECRET": new}
 
 
+def test_a_file_of_another_program_is_filled_up_and_loses_nothing(folder):
+    (folder / ".env").write_text("# theirs\nDATABASE_URL=postgres://x\n")
+    dotenv.ensure(folder, {}, ["etl"])
+    assert (folder / ".env").read_text().startswith("# theirs\nDATABASE_URL=postgres://x\n")
+    made = read_file(folder)
+    assert {"PENSTOCK_TOKEN", "PENSTOCK_POSTGRES_PASSWORD_ETL"} <= set(made)
+    assert "DATABASE_URL" not in made
+
+
 def test_a_secret_that_was_emptied_stays_empty(folder):
     dotenv.ensure(folder, {}, ["etl"])
     text = (folder / ".env").read_text()

@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.ingress.adapters.deliveries import parsed
+from services.ingress.adapters.deliveries import in_turn, parsed
 from services.ingress.core.facts import Fact
 from services.ingress.core.targets import is_public
 from services.ingress.core.telling import told
 from services.ingress.core.wanted import Wanted
 from services.ingress.core.webhooks import (
     Webhook,
+    asked_to_wait,
     body_of,
     described,
     headers_of,
@@ -68,6 +69,43 @@ def test_a_strange_name_makes_no_header_unsendable():
 def test_waits_grow_up_to_an_hour():
     waits = [wait_after(failures, 1.0).total_seconds() for failures in (1, 2, 3, 4, 7, 8, 1000)]
     assert waits == [1, 4, 16, 64, 3600, 3600, 3600]
+
+
+BUSY_UNTIL = {
+    "120": 120,
+    " 7 ": 7,
+    "0": 1,
+    "999999": 3600,
+    "9" * 5000: 3600,
+    "Fri, 02 Jan 2026 00:01:00 GMT": 60,
+    "Fri, 02 Jan 2026 00:01:00 -0000": 60,
+    "Friday, 02-Jan-26 00:01:00 GMT": 60,
+    "Thu, 01 Jan 2026 00:00:00 GMT": 1,
+    "Fri, 02 Jan 2099 00:00:00 GMT": 3600,
+    "": None,
+    "soon": None,
+    "-5": None,
+    "1.5": None,
+    "\N{ARABIC-INDIC DIGIT FIVE}": None,
+    "Fri, 99 Jan 2026 00:00:00 GMT": None,
+}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("header", "seconds"), BUSY_UNTIL.items())
+def test_who_is_busy_says_how_long_to_wait(status, header, seconds):
+    wait = asked_to_wait(status, header, NOW)
+    assert (wait and wait.total_seconds()) == seconds
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 404, 500, 502])
+def test_who_is_not_busy_is_asked_again_by_our_own_clock(status):
+    assert asked_to_wait(status, "120", NOW) is None
+
+
+def test_addresses_of_both_families_take_turns():
+    assert in_turn(["::1", "::2", "::3", "1.1.1.1"]) == ["::1", "1.1.1.1", "::2", "::3"]
+    assert in_turn(["1.1.1.1", "::1"]) == ["1.1.1.1", "::1"]
 
 
 def test_a_webhook_hears_of_no_more_than_who_made_it():

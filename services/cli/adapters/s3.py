@@ -4,10 +4,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 
 from services.cli.adapters.trouble import within
 from services.cli.settings import CliSettings
+from shared.storage.failures import require_credentials
+from shared.storage.rich import NO_PROXIES, own_session
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
@@ -21,8 +22,10 @@ def name_of(settings: CliSettings) -> str:
 def open_s3(settings: CliSettings, *, connections: int = 10, attempts: int = 3) -> AbstractAsyncContextManager[Any]:
     """Open a client with this many connections at most, each call tried `attempts` times.
 
-    Every body is signed by its SHA-256, over TLS too, so that the server refuses damaged bytes.
+    Every body is signed by its SHA-256, over TLS too, so that the server refuses damaged bytes. Raises Rejected
+    (SETTINGS) without an S3 user.
     """
+    require_credentials(settings)
     config = AioConfig(
         max_pool_connections=connections,
         connect_timeout=CONNECT_SECONDS,
@@ -31,8 +34,9 @@ def open_s3(settings: CliSettings, *, connections: int = 10, attempts: int = 3) 
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": "path", "payload_signing_enabled": True},
+        proxies=NO_PROXIES,
     )
-    client: AbstractAsyncContextManager[Any] = get_session().create_client(
+    client: AbstractAsyncContextManager[Any] = own_session().create_client(
         "s3",
         endpoint_url=settings.s3_endpoint,
         region_name=settings.s3_region,

@@ -1,25 +1,30 @@
-"""Webhooks over HTTP: to public addresses only, and to the very address that was checked."""
+"""Webhooks over HTTP: to public addresses only, and to the very addresses that were checked."""
 
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
+from itertools import zip_longest
 from ssl import SSLContext
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import httpx
 
 from services.ingress.core.targets import PORTS, is_public, is_web_port
-from services.ingress.core.webhooks import body_of, headers_of, secret_of
+from services.ingress.core.webhooks import asked_to_wait, body_of, headers_of, secret_of
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected, one_line
 
 SECONDS: Final = 10.0
 """For one delivery, with all that belongs to it."""
+LEAST_SECONDS: Final = 0.1
+"""To connect to one of many addresses."""
 MAX_URL: Final = 2000
 TAKEN: Final = 2
 """The first digit of a status that says yes."""
@@ -32,6 +37,8 @@ class Outcome:
     status: int | None
     seconds: float
     error: str | None = None
+    retry_after: float | None = None
+    """Seconds to wait as the other side asks; it is busy then, and this is no failure."""
 
     @property
     def gone(self) -> bool:
@@ -45,6 +52,8 @@ class Sender:
     def __init__(self, settings: IngressSettings) -> None:
         self._key = settings.key_bytes
         self._allow_private = settings.webhook_allow_private
+        self._reached: WeakKeyDictionary[httpx.AsyncClient, str] = WeakKeyDictionary()
+        """The address that took the connection of a client: its next delivery begins there."""
 
     def secret(self, number: str) -> str:
         """Return what the deliveries of a webhook are signed with.
@@ -60,7 +69,7 @@ class Sender:
 
         Raises Rejected: TARGET_NOT_ALLOWED, TARGET_UNKNOWN.
         """
-        await self._address(parsed(url))
+        await self._addresses(parsed(url))
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -72,45 +81,77 @@ class Sender:
 
     async def send(self, client: httpx.AsyncClient, number: str, url: str, told: Mapping[str, Any]) -> Outcome:
         """Deliver one fact; whatever goes wrong is the outcome."""
-        began, status, error = time.monotonic(), None, None
+        began, status, error, wait = time.monotonic(), None, None, None
         try:
             async with asyncio.timeout(SECONDS):
-                status = await self._post(client, number, parsed(url), told)
+                status, retry_after = await self._post(client, number, parsed(url), told)
             error = None if status // 100 == TAKEN else f"it answered {status}"
+            wait = asked_to_wait(status, retry_after, datetime.now(UTC))
         except TimeoutError:
             error = f"no answer within {SECONDS:g} s"
         except Exception as failure:  # noqa: BLE001 - one webhook may hold up no other, nor itself for ever
             error = one_line(failure)
-        return Outcome(status, round(time.monotonic() - began, 3), error)
+        return Outcome(status, round(time.monotonic() - began, 3), error, wait.total_seconds() if wait else None)
 
-    async def _post(self, client: httpx.AsyncClient, number: str, url: httpx.URL, told: Mapping[str, Any]) -> int:
-        address = await self._address(url)
+    async def _post(
+        self, client: httpx.AsyncClient, number: str, url: httpx.URL, told: Mapping[str, Any]
+    ) -> tuple[int, str]:
+        """Send a fact to the first address that can be reached; return status and `Retry-After` of the answer."""
+        addresses, ends = await self._addresses(url), time.monotonic() + SECONDS
+        reached = self._reached.get(client)
+        if reached is not None and reached in addresses:
+            addresses = [reached, *(one for one in addresses if one != reached)]
         body = body_of(told)
         headers = headers_of(told, body, self.secret(number), int(time.time()))
-        host = url.netloc.decode("ascii")
-        request = client.build_request(
-            "POST",
-            url.copy_with(host=address),
-            content=body,
-            headers={**headers, "host": host},
-            extensions={"sni_hostname": url.host},
-        )
-        answer = await client.send(request, stream=True)
-        await answer.aclose()  # what it says beside its status, nobody reads
-        return answer.status_code
+        headers["host"] = url.netloc.decode("ascii")
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            # an address that does not answer at all leaves time for the others, and for the answer
+            share = max((ends - time.monotonic()) / (left + 1), LEAST_SECONDS) if left > 1 else SECONDS
+            request = client.build_request(
+                "POST",
+                url.copy_with(host=address),
+                content=body,
+                headers=headers,
+                timeout=httpx.Timeout(SECONDS, connect=share),
+                extensions={"sni_hostname": url.host},
+            )
+            try:
+                answer = await client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
+                if left == 1:
+                    raise _unreachable(url, len(addresses), failure) from failure
+                continue
+            self._reached[client] = address
+            await answer.aclose()  # what it says beside these, nobody reads
+            return answer.status_code, answer.headers.get("retry-after", "")
+        raise AssertionError  # unreachable: the last address returns or raises
 
-    async def _address(self, url: httpx.URL) -> str:
-        """Return the address to connect to: all that the name stands for must be allowed."""
+    async def _addresses(self, url: httpx.URL) -> list[str]:
+        """Return the addresses to connect to, families in turn: all that the name stands for must be allowed."""
         port = url.port or PORTS[url.scheme]
         try:
             found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise Rejected("TARGET_UNKNOWN", f"the name {url.host} has no address: check its spelling") from None
-        addresses = [str(entry[4][0]) for entry in found]
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not self._allow_private and not all(is_public(one) for one in addresses):
             reason = f"{url.host} leads into this machine or its network: a webhook goes to a public address"
             raise Rejected("TARGET_NOT_ALLOWED", reason)
-        return addresses[0]
+        return in_turn(addresses)
+
+
+def in_turn(addresses: Sequence[str]) -> list[str]:
+    """Order addresses so that families alternate, beginning with that of the first (RFC 8305, section 4)."""
+    first = [one for one in addresses if (":" in one) == (":" in addresses[0])]
+    other = [one for one in addresses if one not in first]
+    pairs = zip_longest(first, other)
+    return [one for pair in pairs for one in pair if one is not None]
+
+
+def _unreachable(url: httpx.URL, addresses: int, failure: Exception) -> Exception:
+    if addresses == 1:
+        return failure
+    return OSError(f"none of the {addresses} addresses of {url.host} can be reached: {one_line(failure)}")
 
 
 def parsed(text: str) -> httpx.URL:

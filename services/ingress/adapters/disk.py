@@ -11,7 +11,7 @@ from prometheus_client import Gauge
 from services.ingress.core.problems import Problem
 from services.ingress.settings import IngressSettings
 
-USED = Gauge("disk_used", "Percent of the object store's disk that is in use.")
+USED = Gauge("disk_used", "Percent of the object store's disk that is in use, as df counts.")
 
 
 class Incoming(Protocol):
@@ -53,8 +53,9 @@ class Disk:
         self.refuse_when_full(sum(one.left for one in self._incoming))
 
     def _percent(self, more: int) -> float:
+        """Count as `df` does: of what users may fill; blocks that are reserved for root are neither used nor free."""
         usage = shutil.disk_usage(self._path)
-        return round(100 * (usage.total - usage.free + more) / usage.total, 2)
+        return round(100 * (usage.used + more) / max(usage.used + usage.free, 1), 2)
 
     def refuse_when_full(self, more: int = 0) -> None:
         """Raise DISK_FULL past the threshold, or when `more` bytes would pass it."""

@@ -6,7 +6,9 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from services.ingress.core.access import Principal
@@ -15,6 +17,10 @@ from services.ingress.core.wanted import Wanted, shown_to
 
 GROWTH: Final = 4
 LONGEST_WAIT: Final = timedelta(hours=1)
+SHORTEST_WAIT: Final = timedelta(seconds=1)
+"""Of those that the other side asks for."""
+MAX_DIGITS: Final = 9
+_BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 SECRET_MARK: Final = "whsec_"  # noqa: S105 - how a secret begins
 
 
@@ -76,6 +82,25 @@ def wait_after(failures: int, first: float) -> timedelta:
     return min(timedelta(seconds=min(seconds, LONGEST_WAIT.total_seconds())), LONGEST_WAIT)
 
 
+def asked_to_wait(status: int, retry_after: str, now: datetime) -> timedelta | None:
+    """Return how long a receiver that is busy (429, 503) asks to wait, a second to an hour; None: it does not say.
+
+    `retry_after` is its header of that name, seconds or an HTTP date: RFC 9110, section 10.2.3.
+    """
+    text = retry_after.strip()
+    if status not in _BUSY or not text:
+        return None
+    if text.isascii() and text.isdigit():
+        wait = LONGEST_WAIT if len(text) > MAX_DIGITS else timedelta(seconds=int(text))
+    else:
+        try:
+            until = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        wait = (until if until.tzinfo else until.replace(tzinfo=UTC)) - now
+    return min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
+
+
 def trial(hook: Webhook, now: datetime) -> Fact:
     """Return a fact that nobody has told, by which an owner tries a webhook."""
     body = {"webhook": hook.id, "text": "If you can read this, deliveries arrive."}
@@ -95,7 +120,7 @@ def described(hook: Webhook) -> dict[str, Any]:
         "failures": hook.failures,
         "last_error": hook.last_error,
         "last_delivered_at": hook.last_delivered_at,
-        "next_try_at": hook.next_try_at if hook.failures else None,
+        "next_try_at": hook.next_try_at if hook.failures or hook.last_error else None,
         "created_by": hook.created_by,
         "created_at": hook.created_at,
     }

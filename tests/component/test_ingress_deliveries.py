@@ -1,0 +1,100 @@
+"""Deliveries to names with several addresses: each is tried, none that is not allowed, all within the deadline."""
+
+import asyncio
+import socket
+
+import pytest
+
+from services.ingress.adapters import deliveries
+from services.ingress.adapters.deliveries import Sender
+from services.ingress.settings import IngressSettings
+from tests.support.receiver import receiving
+
+FACT = {"seq": 1, "event_id": "e", "type": "t", "at": "x"}
+SETTINGS = IngressSettings(secret_key="Owp7ToPzGVXCllnBvYiMnN9Wu85qdRuUAelxwnrIAAA=", webhook_allow_private=True)
+FAMILIES = {True: socket.AF_INET6, False: socket.AF_INET}
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """Let every name have these addresses."""
+
+    def stands_for(*addresses):
+        async def getaddrinfo(_host, port, **_):
+            return [(FAMILIES[":" in one], socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+    return stands_for
+
+
+async def send(receiver, times=1, settings=SETTINGS):
+    port, sender = receiver.url.rpartition(":")[2].partition("/")[0], Sender(settings)
+    async with sender.client() as client:
+        outcomes = [await sender.send(client, "1", f"http://hooks.example:{port}/x", FACT) for _ in range(times)]
+    return outcomes[-1]
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["::1", "127.0.0.1"], ["127.0.0.9", "127.0.0.1"], ["::1", "127.0.0.8", "127.0.0.9", "127.0.0.1"]],
+    ids=["AAAA and A", "two A", "the last of four"],
+)
+async def test_of_several_addresses_the_first_that_can_be_reached_is_delivered_to(names, addresses):
+    names(*addresses)
+    with receiving() as receiver:
+        outcome = await send(receiver, times=2)
+        assert (outcome.status, outcome.error) == (204, None)
+        assert [one.headers["host"].partition(":")[0] for one in receiver.deliveries] == ["hooks.example"] * 2
+
+
+async def test_an_address_that_never_answers_leaves_time_for_the_next(names, monkeypatch):
+    monkeypatch.setattr(deliveries, "SECONDS", 3.0)
+    names("127.0.0.7", "127.0.0.1")
+    with receiving() as receiver, socket.create_server(("127.0.0.7", port_of(receiver)), backlog=0) as deaf:
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.settimeout(0)
+            one.connect_ex(deaf.getsockname())
+        outcome = await send(receiver)
+        for one in waiting:
+            one.close()
+    assert (outcome.status, outcome.error) == (204, None)
+    assert outcome.seconds < 3
+
+
+def port_of(receiver):
+    return int(receiver.url.rpartition(":")[2].partition("/")[0])
+
+
+async def test_no_address_that_can_be_reached_is_an_error_that_says_so(names):
+    names("127.0.0.8", "127.0.0.9")
+    with receiving() as receiver:
+        outcome = await send(receiver)
+        assert "none of the 2 addresses of hooks.example can be reached" in outcome.error
+        assert receiver.deliveries == []
+
+
+@pytest.mark.parametrize("private", ["10.0.0.1", "::1", "169.254.169.254", "::ffff:127.0.0.1"])
+async def test_each_address_is_checked(names, private):
+    for addresses in (("8.8.8.8", private), (private, "8.8.8.8")):
+        names(*addresses)
+        with receiving() as receiver:
+            outcome = await send(receiver, settings=SETTINGS.model_copy(update={"webhook_allow_private": False}))
+        assert "public address" in outcome.error
+
+
+async def test_what_was_sent_is_not_sent_to_another_address(names):
+    names("127.0.0.1", "127.0.0.2")
+    with receiving() as receiver:
+        receiver.answers = [500]
+        outcome = await send(receiver)
+        assert (outcome.status, len(receiver.deliveries)) == (500, 1)
+
+
+async def test_who_is_busy_says_when_to_come_again(names):
+    names("127.0.0.1")
+    with receiving() as receiver:
+        receiver.answers, receiver.retry_after = [429], "17"
+        outcome = await send(receiver)
+    assert (outcome.status, outcome.retry_after) == (429, 17)
