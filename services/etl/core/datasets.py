@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from services.etl.core.cleaning import key_of
 from shared.errors import PenstockError
 
 Kind = Literal["rows", "image"]
@@ -28,9 +29,9 @@ _RESERVED: Final = frozenset(
     | {"objects", "digests", "sweeps", "timeline", "work"}
 )
 """Tables of etl's own, and views that other services show beside the datasets'."""
-_OURS: Final = frozenset(
-    {"source_id", "line", "img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
-)
+PUBLISHED: Final = frozenset({"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"})
+"""Columns that views and published files have beside a dataset's own; in a file that is read they are passed over."""
+_ADDED: Final = PUBLISHED | {"source_id", "line"}
 """Columns that every table or its view has anyway."""
 
 
@@ -93,7 +94,7 @@ class Dataset(BaseModel):
         if self.name in _RESERVED:
             msg = f"{self.name} is the name of a table or view of Penstock's own; call the dataset something else"
             raise ValueError(msg)
-        if taken := _OURS.intersection((self.key, *self.columns)) | {self.key}.intersection(self.columns):
+        if taken := _ADDED.intersection((self.key, *self.columns)) | {self.key}.intersection(self.columns):
             msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
             raise ValueError(msg)
         if self.born and (self.born not in self.columns or self.columns[self.born].type != "milliseconds"):
@@ -121,10 +122,10 @@ class Dataset(BaseModel):
 
 
 def item_of(key: str) -> str:
-    """Return whose file or image this is: its name, all before the last dot, and before `.csv` in `.csv.gz`."""
+    """Return the key of whose file or image this is: all of its name before the last dot, or before `.csv.gz`."""
     name = key.rpartition("/")[2]
     stem = name.rpartition(".")[0]
-    return stem.rpartition(".")[0] if _ending(name) == "gz" else stem
+    return key_of(stem.rpartition(".")[0] if _ending(name) == "gz" else stem)
 
 
 def format_of(key: str) -> str:

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
+from services.etl.core.cleaning import is_blank, is_nan, key_of, number_key, trimmed
 from services.etl.core.datasets import Dataset, item_of
-from services.etl.core.layouts import Layout, Row, extra_column, too_many_rows
+from services.etl.core.layouts import Layout, Row, extra_column, is_extra, too_many_rows
 from services.etl.core.refusing import Refused
 from services.etl.core.text import TextReader, is_broken
 from services.etl.core.values import Rows
+
+_NAMES: Final = 4096
+"""Names of members that are held; a file of other ones in each line has them read anew."""
 
 
 class JsonLines(TextReader):
@@ -20,15 +25,16 @@ class JsonLines(TextReader):
         self._is_keyless = False
         self._item = item_of(key)
         self._fields = dataset.fields
+        self._names = lru_cache(maxsize=_NAMES)(key_of)
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and nothing: each is one line; raises Refused."""
         if not last and self._skips_blank(block):
             return Rows(), b""
         numbers, values = [], []
-        lines = self._lines(block)
+        lines = self._without_returns(self._lines(block))
         for index, line in enumerate(lines):
-            if line and not line.isspace() and (row := self._row(index, line)):
+            if line and not is_blank(line) and (row := self._row(index, line)):
                 numbers.append(self._line + index)
                 values.append(row)
                 self._count.good += 1
@@ -52,7 +58,7 @@ class JsonLines(TextReader):
         return None
 
     def _fitted(self, index: int, line: str, members: tuple[tuple[str, Any], ...]) -> Row | None:
-        row = dict(members)
+        row = {self._names(name): value for name, value in members}
         if wrong := self._misfit(row, members, line):
             self._reject(index, *wrong, line)
             return None
@@ -61,12 +67,16 @@ class JsonLines(TextReader):
             row[self._dataset.key] = self._item
         elif self._is_keyless:
             raise too_many_rows(self._dataset)
+        elif isinstance(key := row.get(self._dataset.key), _Number):
+            row[self._dataset.key] = number_key(key)
         return tuple(row.get(name) for name in self._fields)
 
     def _misfit(self, row: dict[str, Any], members: Sequence[object], line: str) -> tuple[str, str] | None:
         if len(row) < len(members):
             return "DUPLICATE_COLUMN", "a member is there twice; keep one of them"
-        if self._dataset.extra_columns == "reject" and (extra := [name for name in row if name not in self._fields]):
+        if self._dataset.extra_columns == "reject" and (
+            extra := [name for name in row if is_extra(name, self._dataset)]
+        ):
             return "EXTRA_COLUMN", extra_column(extra[0], self._dataset)
         for name in self._fields:
             value = row.get(name)
@@ -81,15 +91,23 @@ class JsonLines(TextReader):
 
 def _members(line: str) -> tuple[tuple[str, Any], ...] | None:
     try:
-        found = _DECODER.decode(line)
+        found = _DECODER.decode(trimmed(line))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, tuple) else None
 
 
-def _constant(text: str) -> str:
-    msg = f"{text} is no JSON"
-    raise ValueError(msg)
+class _Number(str):
+    """Figures that are no text."""
+
+    __slots__ = ()
 
 
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_constant, object_pairs_hook=tuple)
+def _constant(text: str) -> str | None:
+    """Read what is no JSON and yet what many programs write for a float: NaN is no value."""
+    return None if is_nan(text) else text
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_int=_Number, parse_float=_Number, parse_constant=_constant, object_pairs_hook=tuple
+)
