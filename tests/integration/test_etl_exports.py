@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import sys
 import uuid
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from shared.errors import PenstockError
 from shared.postgres import open_pool
 from shared.storage import ObjectGone, ObjectRef, open_store
 from shared.work import Lease, LeaseLost, RetryPolicy, Worker, WorkQueue
+from tests.support.etl_reading import understood
 
 pytestmark = pytest.mark.integration
 
@@ -221,13 +223,31 @@ async def test_both_files_say_what_the_table_says(place):
 
 
 async def test_what_a_spreadsheet_would_run_is_text_in_csv_and_itself_in_parquet(place):
-    names = ["=1+1", "+1", "-1", "@x", "\tx", "a=1", "'=1"]
+    names = ["=1+1", "+1", "-1", "@x", "\tx", "a=1", "'=1", "''a"]
     await place.insert(await place.source("many.csv"), *((f"={n}", name) for n, name in enumerate(names)))
     await place.write()
     cells = await place.cells()
-    assert [row[1] for row in cells[1:]] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=1", "'=1"]
+    assert [row[1] for row in cells[1:]] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=1", "''=1", "''a"]
     assert [row[0] for row in cells[1:]] == [f"'={n}" for n in range(len(names))]
     assert (await place.frame())["name"].to_list() == names
+
+
+async def test_files_that_are_published_are_read_again_as_they_were(place):
+    first, last = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    rows = [  # the first and the last day of Python's calendar are infinite to asyncpg
+        ("'=1", "'=1", date(9999, 12, 30), last, sys.float_info.max, True, 253_402_214_400_000),
+        ("-", 'a\r\nb\rc\n"\\.', date(1, 1, 2), first, 5e-324, False, -62_135_596_800_000),
+        ("=1", "'", None, None, -0.0, None, None),
+        ("José", "''-", None, STORED, None, None, 0),
+        ("\\N", "\\N", None, None, None, None, None),
+        ("z", "x" * 100_000 + "\n'@", None, None, 0.1, None, None),
+    ]
+    await place.insert(await place.source("many.csv"), *rows)
+    await place.write()
+    for ending in ("csv", "parquet"):
+        _, body = await place.store.read(ObjectRef(place.bucket, f"{place.dataset.name}.{ending}"))
+        found, rejects = understood(body, f"x.{ending}", place.dataset, block_bytes=1 << 20)
+        assert (sorted(found), rejects) == (sorted(rows), []), ending
 
 
 async def test_an_empty_table_is_a_file_once_it_was_loaded_and_not_before(place):

@@ -3,9 +3,11 @@
 import asyncio
 import gzip
 import sys
+import unicodedata
 import uuid
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
+from importlib import resources
 from itertools import permutations
 
 import pytest
@@ -50,6 +52,24 @@ async def test_file_and_image_meet_in_whatever_order_they_come(etl, order):
     for ending in order:
         await etl.deliver(await etl.put(f"1000.{ending}", bodies[ending]))
     assert await etl.rows() == {"1000": (*ADA, f"src-data/{etl.name}/1000.png")}
+
+
+@pytest.mark.parametrize("forms", list(permutations(("NFC", "NFD"))))
+async def test_file_and_image_meet_however_their_names_are_spelled(etl, forms):
+    one, other = (unicodedata.normalize(form, "José") for form in forms)
+    await etl.deliver(await etl.put(f"{one}.csv", csv(ADA)), await etl.put(f"{other} .png", PNG))
+    assert await etl.rows() == {"José": (*ADA, f"src-data/{etl.key(f'{other} .png')}")}
+    await etl.deliver(await etl.put("all.csv", many({f"\u200b{other}": BOB, one: ADA})))
+    assert await etl.rejects() == [("all.csv", 3, "DUPLICATE_KEY")]
+
+
+async def test_after_the_upgrade_a_load_reads_once_more_what_may_mean_another_thing(etl):
+    names = ("1.csv", "1.png", "José.png")
+    await etl.deliver(*[await etl.put(name, PNG if name.endswith("png") else csv(ADA)) for name in names])
+    statement = resources.files("services.etl.migrations").joinpath("0003.values.sql").read_text("utf-8")
+    await etl.pool.execute(statement[statement.index("UPDATE") :].replace("WHERE", f"WHERE dataset = '{etl.name}' AND"))
+    assert (await etl.load()).changed == 2
+    assert (await etl.load()).changed == 0
 
 
 async def test_an_image_alone_is_no_row_and_a_file_alone_has_no_image(etl):

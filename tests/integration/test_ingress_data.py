@@ -15,8 +15,10 @@ import polars as pl
 import pytest
 from playwright.sync_api import expect
 
+from services.etl.core.datasets import Datasets
 from tests.support import ingress
 from tests.support.browser import chromium, visiting
+from tests.support.etl_reading import understood
 from tests.support.memory import peak, reset_peak, resident
 from tests.support.tables import Table, age_on, milliseconds
 from tests.support.topics import Kafka
@@ -238,6 +240,25 @@ def test_another_dataset_has_columns_of_its_own(root, made):
     assert stored["found"].to_list() == [date(2020, 2, 29)]
     assert get(root, stones, "/stats")["average_age"] is None
     assert ask(root, stones, min_age=1).json()["code"] == "NO_AGES"
+
+
+@pytest.mark.parametrize("told", ["csv", "parquet"])
+def test_what_is_asked_for_as_a_file_is_read_again_as_it_was(root, made, told):
+    stones = made(text=STONES)
+    first, last = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    rows = [  # the first and the last day of Python's calendar are infinite to asyncpg
+        ("'=1", 5e-324, True, date(1, 1, 2), first, 2**63 - 1),
+        ("-", -0.0, False, date(9999, 12, 30), last, -(2**63)),
+        ("=1", *[None] * 5),
+        ('José, "x"', 0.1, None, None, datetime(2020, 1, 1, 1, 2, 3, 4, UTC), 0),
+        ("\\N", *[None] * 5),
+    ]
+    for row in rows:
+        stones.sql("insert into {} values ($1, $2, $3, $4, $5, $6, $7, 1)", *row, stones.file)
+    dataset = Datasets.parse(STONES.format(name="stones", prefix="")).by_name["stones"]
+    body = ask(root, stones, format=told).content
+    found, rejects = understood(body, f"x.{told}", dataset, block_bytes=1 << 20)
+    assert (sorted(found), rejects) == (sorted(rows), [])
 
 
 def follow(root, answer):

@@ -149,4 +149,4 @@ def rejected(stored: Iterable[Stored]) -> dict[str, list[int]]:
 
 def guarded(cell: str) -> str:
     """Return a cell as a file shows it: what a spreadsheet would run as a formula, as text."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"'{cell}" if cell.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -178,7 +178,8 @@ def test_a_stray_quote_costs_its_row_alone_however_far_away_the_next_one_is():
         (b'"a,b"', "a,b"),
         (b'"a ""b"""', 'a "b"'),
         (b'"a\n\nb"', "a\n\nb"),
-        (b'"a\r\nb"', "a\nb"),
+        (b'"a\r\nb"', "a\r\nb"),
+        (b'"a\rb"', "a\rb"),
         (b'a "b" c', 'a "b" c'),
         (b"O'Brien", "O'Brien"),
         (b'""', ""),
@@ -188,7 +189,7 @@ def test_a_stray_quote_costs_its_row_alone_however_far_away_the_next_one_is():
 def test_a_cell_holds_what_a_spreadsheet_would_show(cell, value):
     rows = read(HEAD + b"1," + cell + b",Smith,5\n" + BOB)
     assert list(rows.values) == [("1", value, "Smith", "5"), GOOD[1]]
-    assert list(rows.lines) == [2, 3 + value.count("\n")]
+    assert list(rows.lines) == [2, 3 + len(value.splitlines()[1:])]
 
 
 def test_a_row_longer_than_a_line_may_be_is_refused_when_it_spans_lines_too():
@@ -215,7 +216,6 @@ def test_a_column_that_is_not_required_may_be_absent(key, body):
         ("NOT_JSON", b'{"user_id": 2,}'),
         ("NOT_JSON", b"[1]"),
         ("NOT_JSON", b"2"),
-        ("NOT_JSON", b'{"birthts": NaN}'),
         ("NOT_JSON", b"[" * 100_000),
         ("NOT_JSON", b'{"first_name": "a\tb"}'),
         ("NESTED", b'{"user_id": 2, "first_name": {"a": 1}}'),

@@ -7,6 +7,7 @@ import polars as pl
 
 from services.etl.core.datasets import Dataset
 from services.etl.core.exporting import cells_types, values_types
+from services.etl.core.formulas import escaped
 from shared.parquet import scan_csv
 
 
@@ -16,14 +17,8 @@ def write_cells(values: Path, target: Path, dataset: Dataset) -> str:
     Blocks for as long as it takes, in bounded memory, as `csv_to_parquet` does.
     """
     rows = scan_csv(values, values_types(dataset))
-    cells = [_guarded(name) if kind == "text" else pl.col(name) for name, kind in cells_types(dataset).items()]
+    cells = [escaped(name) if kind == "text" else pl.col(name) for name, kind in cells_types(dataset).items()]
     image = pl.when(pl.col("img_path") != "").then(pl.col("img_path"))
     rows.select(*cells, image).sink_csv(target, engine="streaming")
     with target.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _guarded(name: str) -> pl.Expr:
-    """Do as api.cell does."""
-    column = pl.col(name)
-    return pl.when(column.str.contains(r"^[=+@\t\r-]")).then(pl.lit("'") + column).otherwise(column).alias(name)

@@ -14,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-from services.etl.core.columnar import MAX_ROW_BYTES, expands_too_far, frames_of, no_parquet
+from services.etl.core.columnar import MAX_ROW_BYTES, batches_of, expands_too_far, no_parquet
 from services.etl.core.datasets import Dataset
 from services.etl.core.frames import Batch, empty
 from services.etl.core.recognizing import HEAD_BYTES, refuse_no_parquet
@@ -43,8 +43,10 @@ class ReaderLost(PenstockError):  # noqa: N818 - what happened, as everywhere he
 
 def parquet_rows(body: bytes, key: str, dataset: Dataset) -> Rows:
     """Read a small Parquet file whole; raises Refused, also when few bytes turn out to be very many rows."""
-    frame = pl.concat([empty(dataset), *_few(_frames_apart(_Asked(body, key, dataset)))])
-    return Rows(frame[LINE].to_list(), frame.drop(LINE).rows())
+    batches = list(_few(_batches_apart(_Asked(body, key, dataset))))
+    frame = pl.concat([empty(dataset), *(batch.frame for batch in batches)])
+    rejects = [reject for batch in batches for reject in batch.rejects]
+    return Rows(frame[LINE].to_list(), frame.drop(LINE).rows(), rejects)
 
 
 def parquet_batches(
@@ -60,8 +62,7 @@ def parquet_batches(
     A file that needs more than `memory_bytes` to be read, or has a row of more than `row_bytes`, is refused.
     """
     try:
-        for frame in _frames_apart(_Asked(path, key or path.name, dataset, memory_bytes, row_bytes)):
-            yield Batch(frame, [])
+        yield from _batches_apart(_Asked(path, key or path.name, dataset, memory_bytes, row_bytes))
     except Refused as refused:
         yield Batch(empty(dataset), [refused.reject])
 
@@ -77,7 +78,7 @@ class _Asked:
     row_bytes: int = MAX_ROW_BYTES
 
 
-def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
+def _batches_apart(asked: _Asked) -> Iterator[Batch]:
     """Yield the rows of a Parquet file, read by a process of its own; raises Refused.
 
     That process is bounded in memory, and gone when the last row is read or nobody wants one.
@@ -86,7 +87,7 @@ def _frames_apart(asked: _Asked) -> Iterator[pl.DataFrame]:
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe(duplex=False)
     said, its_stderr = context.Pipe(duplex=False)
-    child = context.Process(target=_send_frames, args=(its, its_stderr, asked), daemon=True)
+    child = context.Process(target=_send_batches, args=(its, its_stderr, asked), daemon=True)
     child.start()
     its.close()
     its_stderr.close()
@@ -116,7 +117,7 @@ def _head_of(source: Path | bytes) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def _received(ours: Connection, said: Connection, asked: _Asked) -> pl.DataFrame | None:
+def _received(ours: Connection, said: Connection, asked: _Asked) -> Batch | None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not ours.poll(_LOOK_SECONDS):
         _refuse_memory(said, asked)  # one of its threads may be gone, and the others wait for it
@@ -125,7 +126,7 @@ def _received(ours: Connection, said: Connection, asked: _Asked) -> pl.DataFrame
     found = ours.recv()
     if isinstance(found, Reject):
         raise Refused(found.code, found.reason, column=found.column, value=found.value)
-    return None if found is None else pl.read_ipc_stream(found)
+    return None if found is None else Batch(pl.read_ipc_stream(found[0]), found[1])
 
 
 def _refuse_memory(said: Connection, asked: _Asked) -> None:
@@ -146,15 +147,15 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _send_frames(its: Connection, stderr: Connection, asked: _Asked) -> None:
+def _send_batches(its: Connection, stderr: Connection, asked: _Asked) -> None:
     _limit(resource.RLIMIT_AS, _ADDRESS_BYTES)
     _limit(resource.RLIMIT_DATA, asked.memory_bytes)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(stderr.fileno(), 2)  # its crash is told as a reject, not as pages of a log
     os.set_blocking(2, False)
     try:
-        for frame in frames_of(asked.source, asked.key, asked.dataset, asked.row_bytes):
-            its.send(frame.write_ipc_stream(None).getvalue())
+        for batch in batches_of(asked.source, asked.key, asked.dataset, asked.row_bytes):
+            its.send((batch.frame.write_ipc_stream(None).getvalue(), batch.rejects))
         its.send(None)
     except Refused as refused:
         its.send(refused.reject)
@@ -162,10 +163,10 @@ def _send_frames(its: Connection, stderr: Connection, asked: _Asked) -> None:
         its.send(_too_much_memory(asked.memory_bytes).reject)
 
 
-def _few(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _few(batches: Iterator[Batch]) -> Iterator[Batch]:
     total = 0
-    for frame in frames:
-        total += frame.height
+    for batch in batches:
+        total += batch.frame.height + len(batch.rejects)
         if total > _FEW:
             raise Refused("TOO_MANY_ROWS", f"more than {_FEW:,} rows in a small file; store it as CSV")
-        yield frame
+        yield batch

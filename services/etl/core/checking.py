@@ -7,12 +7,12 @@ from typing import Final
 
 import polars as pl
 
+from services.etl.core.by_value import completed, moment
+from services.etl.core.cleaning import BLANKS
 from services.etl.core.datasets import Column, Dataset
 from services.etl.core.explaining import (
-    BLANKS,
     FALSE,
     ISO_DAY,
-    ISO_MOMENT,
     KEY_BYTES,
     TRUE,
     bounds_of,
@@ -24,7 +24,6 @@ from services.etl.core.values import LINE, MAX_WRONG_CELLS, SOURCE, Checked, Rej
 from shared.text import UNSAFE
 
 _ISO_DAY: Final = f"^{ISO_DAY.pattern}$"
-_ISO_MOMENT: Final = f"^{ISO_MOMENT.pattern}$"
 
 
 def frame_of(files: Sequence[tuple[int, Rows]], dataset: Dataset) -> pl.DataFrame:
@@ -38,12 +37,13 @@ def frame_of(files: Sequence[tuple[int, Rows]], dataset: Dataset) -> pl.DataFram
 def check(frame: pl.DataFrame, dataset: Dataset, *, today: date) -> Checked:
     """Give each column its type; a row in which values do not fit is a reject, with each such column.
 
-    `frame` has LINE and the fields as text, and SOURCE or not (then it is 0). Blanks around values go, and a value of
-    blanks alone is none.
+    `frame` has LINE and the fields as text, and SOURCE or not (then it is 0). Blanks around values go; a value of
+    blanks alone is none, and keys have one spelling.
     """
     source = pl.col(SOURCE) if SOURCE in frame.columns else pl.lit(0, dtype=pl.Int64).alias(SOURCE)
-    texts = frame.select(source, LINE, *map(_trimmed, dataset.fields))
+    texts = _with_one_spelling(frame.select(source, LINE, *map(_trimmed, dataset.fields)), dataset.key)
     typed = texts.select(SOURCE, LINE, dataset.key, *(_typed(name, one) for name, one in dataset.columns.items()))
+    texts, typed = completed(texts, typed, dataset)
     beside = texts.hstack([typed[name].alias(_beside(name)) for name in dataset.columns])
     wrong = [_wrong_key(dataset.key), *(_wrong(name, one, today) for name, one in dataset.columns.items())]
     found = beside.select(
@@ -77,6 +77,13 @@ def _reject(  # noqa: PLR0913, PLR0917 - a row and what is wrong with it
     return replace(first, more=tuple(more))
 
 
+def _with_one_spelling(texts: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Do as `key_of` does with keys, whose blanks are gone."""
+    if texts[key].str.len_bytes().sum() == texts[key].str.len_chars().sum():
+        return texts
+    return texts.with_columns(pl.col(key).str.normalize("NFC"))
+
+
 def _trimmed(name: str) -> pl.Expr:
     text = pl.col(name).str.strip_chars(BLANKS)
     return pl.when(text != "").then(text).alias(name)
@@ -89,8 +96,7 @@ def _beside(name: str) -> str:
 def _typed(name: str, column: Column) -> pl.Expr:
     text = pl.col(name)
     if column.type in ("integer", "milliseconds"):
-        # a table that went through floats has 7.0 for 7
-        return text.str.strip_suffix(".0").cast(pl.Int64, strict=False)
+        return text.cast(pl.Int64, strict=False)
     if column.type == "number":
         return text.cast(pl.Float64, strict=False)
     if column.type == "boolean":
@@ -104,22 +110,7 @@ def _typed(name: str, column: Column) -> pl.Expr:
         )
     if column.type == "date":
         return pl.when(text.str.contains(_ISO_DAY)).then(text.str.to_date("%Y-%m-%d", strict=False)).alias(name)
-    return _moment(text).alias(name) if column.type == "timestamp" else text
-
-
-def _moment(text: pl.Expr) -> pl.Expr:
-    parts = text.str.extract_groups(_ISO_MOMENT).struct
-    day = parts.field("day").str.to_date("%Y-%m-%d", strict=False)
-
-    def number(name: str) -> pl.Expr:
-        return parts.field(name).cast(pl.Int64, strict=False).fill_null(0)
-
-    part = parts.field("part").fill_null("").str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64)
-    seconds = number("hour") * 3600 + number("minute") * 60 + number("second")
-    east = number("hours") * 3600 + number("minutes") * 60
-    offset = pl.when(parts.field("sign") == "-").then(-east).otherwise(east)
-    micros = (seconds - offset) * 1_000_000 + part
-    return (day.cast(pl.Datetime("us")) + pl.duration(microseconds=micros)).dt.replace_time_zone("UTC")
+    return moment(text).alias(name) if column.type == "timestamp" else text
 
 
 def _wrong_key(name: str) -> pl.Expr:

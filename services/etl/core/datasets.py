@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from services.etl.core.cleaning import key_of
 from shared.errors import PenstockError
 from shared.text import visible
 
@@ -54,9 +55,9 @@ _RESERVED: Final = frozenset(
     | {"objects", "digests", "sweeps", "timeline", "work"}
 )
 """Tables of etl's own, and views that other services show beside the datasets'."""
-_OURS: Final = frozenset(
-    {"source_id", "line", "img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
-)
+PUBLISHED: Final = frozenset({"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"})
+"""Columns that views and published files have beside a dataset's own; in a file that is read they are passed over."""
+_ADDED: Final = PUBLISHED | {"source_id", "line"}
 """Columns that every table or its view has anyway."""
 _POSTGRES: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 """System columns, which every table of Postgres has anyway: the only names that it takes for no other column."""
@@ -129,7 +130,7 @@ class Dataset(BaseModel):
 
     def _refuse_taken(self) -> None:
         names = {self.key, *self.columns}
-        if taken := _OURS & names:
+        if taken := _ADDED & names:
             msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
             raise ValueError(msg)
         if taken := _POSTGRES & names:
@@ -160,10 +161,10 @@ class Dataset(BaseModel):
 
 
 def item_of(key: str) -> str:
-    """Return whose file or image this is: its name, all before the last dot, and before `.csv` in `.csv.gz`."""
+    """Return the key of whose file or image this is: all of its name before the last dot, or before `.csv.gz`."""
     name = key.rpartition("/")[2]
     stem = name.rpartition(".")[0]
-    return stem.rpartition(".")[0] if _ending(name) == "gz" else stem
+    return key_of(stem.rpartition(".")[0] if _ending(name) == "gz" else stem)
 
 
 def format_of(key: str) -> str:

@@ -1,6 +1,11 @@
-r"""Bytes as they are stored -> UTF-8 text with `\n` at the end of each line, in bounded memory."""
+r"""Bytes as they are stored -> UTF-8 text with `\n` at the end of each line, in bounded memory.
+
+A line may end in `\n`, `\r\n` or `\r`; within quotes each stays what it is. So a lone `\r` becomes `\r\r\n` here, which
+`as_written` undoes.
+"""
 
 import codecs
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Final
@@ -16,6 +21,9 @@ _BOMB_RATIO: Final = 250
 _WINDOW: Final = 4 << 10
 """How much is looked at together: each of many tiny members copies what follows it there."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
+MARKS: Final = 2
+"""The most bytes of `\\r` that stand before the end of a line."""
+_LONE_RETURN: Final = re.compile(rb"\r(?!\n)")
 _UTF16: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
@@ -72,7 +80,7 @@ class Gunzip:
 
 
 class Decoder:
-    r"""Turns stored bytes into UTF-8 whose lines end in `\n`, whatever they were compressed, encoded and ended with.
+    r"""Turns stored bytes into UTF-8 whose lines end in `\n`, `\r\n` or `\r\r\n`, however they were stored.
 
     Bytes that are not UTF-8 stay as they are, for the row's sake; a lone half of a UTF-16 pair becomes such bytes.
     What is gzip is expanded, whatever its name says. Raises Refused for what is no text, such as a spreadsheet.
@@ -108,7 +116,7 @@ class Decoder:
             self._gunzip.end()
         text = b"" if self._head is None else self._begin(self._head, last=True)
         half = b"\xff" if self._wide and self._wide.getstate()[0] else b""
-        return text + (b"\n" if self._return else b"") + half
+        return text + (b"\r\r\n" if self._return else b"") + half
 
     def _sniffed(self, first: bytes) -> bytes:
         """Expand what follows when it begins as gzip does; what is only called so is refused."""
@@ -153,7 +161,19 @@ class Decoder:
             return text
         if text.endswith(b"\r"):
             self._return, text = True, text[:-1]
-        return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if text.count(b"\r") == text.count(b"\r\n"):
+            return text
+        return _LONE_RETURN.sub(b"\r\r\n", text)
+
+
+def without_returns(line: str) -> str:
+    r"""Take off what is left of a line's end besides `\n`."""
+    return line.rstrip("\r") if line.endswith("\r") else line
+
+
+def as_written(text: str) -> str:
+    r"""Give the line ends within a quoted cell back as they were: `\n`, `\r\n` or `\r`."""
+    return text.replace("\r\r\n", "\r") if "\r" in text else text
 
 
 def is_gzip(body: bytes) -> bool:
@@ -175,7 +195,7 @@ class Lines:
     """Gathers text into blocks of whole lines; of a line that is too long no more is kept than shows that it is."""
 
     def __init__(self, line_bytes: int) -> None:
-        self._most = line_bytes + 1
+        self._most = line_bytes + 1 + MARKS
         self._whole: list[bytes] = []
         self._part = bytearray()
         self.size = 0

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from services.etl.core.cleaning import BLANKS, is_blank
 from services.etl.core.datasets import Dataset
-from services.etl.core.explaining import BLANKS
-from services.etl.core.layouts import Layout, known_names, layout_of, too_many_rows
+from services.etl.core.decoding import as_written
+from services.etl.core.formulas import may_be_escaped, unescape
+from services.etl.core.layouts import Layout, Row, known_names, layout_of, too_many_rows
 from services.etl.core.quotes import Quotes, Spans
 from services.etl.core.recognizing import named_delimiter, refuse_markup
 from services.etl.core.refusing import Refused
@@ -22,6 +24,8 @@ DELIMITERS: Final = (",", ";", "\t", "|")
 """What may stand between the names of a header; of the rest of the file it is not guessed."""
 _FORMULA: Final = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
 """A text that a spreadsheet is kept from taking for a number: `="00123"`."""
+NO_VALUE: Final = r"\N"
+"""How COPY's text format, MySQL and Hive write no value between tabs."""
 
 # the module's own limit is for the whole process, and smaller than a line may be; lines are bounded before
 csv.field_size_limit((1 << 31) - 1)
@@ -43,34 +47,37 @@ class Delimited(TextReader):
         self._has_begun = False
         self._stop = 0
         self._again = _AGAIN_CHARACTERS
+        self._escapes = False
+        self._texts = [place for place, name in enumerate(dataset.fields) if is_text(name, dataset)]
 
     def _use(self, delimiter: str) -> None:
         self.delimiter = delimiter
         self._quotes = Quotes(delimiter)
-        self._blank = f"{delimiter} "
+        self._blank = f"{delimiter}{BLANKS}"
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and the lines from a quoted cell on that does not end in it; raises Refused."""
         if not last and self._skips_blank(block):
             return Rows(), b""
-        lines = self._lines(block)
+        raw = self._lines(block)
         if not self._has_begun:
-            self._begin(lines)
-        records = self._records(lines, last=last)
+            self._begin(raw)
+        self._escapes = may_be_escaped(block)
+        records = self._records(raw, last=last)
         if self.layout is None:
             self.layout = self._header(records, last=last)
         rows = self._rows(self.layout, list(records)) if self.layout else Rows()
         self._line += self._stop
-        rest = "".join(f"{line}\n" for line in lines[self._stop :])
+        rest = "".join(f"{line}\n" for line in raw[self._stop :])
         return rows, rest.encode(errors="surrogateescape")
 
     def _begin(self, lines: list[str]) -> None:
         """Look at the first line that is not blank: what it is, and what stands between its names."""
-        first = next((index for index, line in enumerate(lines) if line and not line.isspace()), None)
+        first = next((index for index, line in enumerate(lines) if not is_blank(line)), None)
         if first is None:
             return
         self._has_begun = True
-        line = lines[first][: self._line_bytes]
+        line = lines[first].rstrip("\r")[: self._line_bytes]
         if named := named_delimiter(line):
             self._use(named)
             lines[first] = ""  # counted as a line, and skipped like a blank one
@@ -104,7 +111,7 @@ class Delimited(TextReader):
         for (index, text), cells in zip(records, self._cells([text for _, text in records]), strict=True):
             if _fits(cells, layout.width):
                 lines.append(self._line + index)
-                values.append(layout.row(cells))
+                values.append(self._read(layout, layout.row(cells)))
                 self._count.good += 1
             else:
                 self._reject(index, "RAGGED", _ragged(len(cells), layout.width), text)
@@ -114,8 +121,16 @@ class Delimited(TextReader):
         self._rejects.sort(key=_line_of)
         return Rows(lines, values, self._rejects)
 
-    def _records(self, lines: Sequence[str], *, last: bool) -> Iterator[tuple[int, str]]:
+    def _read(self, layout: Layout, row: Row) -> Row:
+        """Undo what stands for something else: an escaped formula and, between tabs, no value as COPY writes it."""
+        if self._escapes:
+            texts = self._texts[1:] if layout.is_keyless else self._texts
+            row = tuple(unescape(one) if one and place in texts else one for place, one in enumerate(row))
+        return tuple(None if one == NO_VALUE else one for one in row) if self.delimiter == "\t" else row
+
+    def _records(self, raw: list[str], *, last: bool) -> Iterator[tuple[int, str]]:
         """Yield each row's text with the index of its first line; `_stop` is the line that was not read."""
+        lines = self._without_returns(raw)
         spans = Spans(lines, self._quotes)
         index, count = 0, len(lines)
         self._stop = 0
@@ -129,15 +144,16 @@ class Delimited(TextReader):
                 if self._stop == index:
                     return
                 if self._stop > index + 1:
-                    yield from self._whole(index, "\n".join(lines[index : self._stop]))
-            elif line.strip(self._blank) and (not line.isspace() or self.delimiter in line):
+                    text = "\n".join([*raw[index : self._stop - 1], lines[self._stop - 1]])
+                    yield from self._whole(index, as_written(text), spans_lines=True)
+            elif line.strip(self._blank):
                 yield from self._whole(index, line)
             index = self._stop
 
-    def _whole(self, index: int, text: str) -> Iterator[tuple[int, str]]:
+    def _whole(self, index: int, text: str, *, spans_lines: bool = False) -> Iterator[tuple[int, str]]:
         if self._is_broken(text):
             self._not_utf8(index, text)
-        elif "\n" in text and not self._quotes.are_good(text):
+        elif spans_lines and not self._quotes.are_good(text):
             self._reject(index, "UNCLOSED_QUOTE", "a quote opens here and closes oddly; close or remove it", text)
         else:
             yield index, text
@@ -170,9 +186,11 @@ class Delimited(TextReader):
         return self.layout is None or _fits(next(self._cells([text])), self.layout.width)
 
     def _cells(self, records: Sequence[str]) -> Iterator[list[Any]]:
-        rows = csv.reader(records, delimiter=self.delimiter, skipinitialspace=True)
-        for text, cells in zip(records, rows, strict=True):
-            yield [_unwrapped(cell) for cell in cells] if '="' in text else cells
+        tight = map(self._quotes.without_padding, records)
+        rows = csv.reader(tight, delimiter=self.delimiter, skipinitialspace=True)
+        if any('="' in text for text in records):
+            return ([_unwrapped(cell) for cell in cells] for cells in rows)
+        return rows
 
 
 def _unwrapped(cell: str) -> str:
@@ -185,6 +203,11 @@ def _fits(cells: list[Any], width: int) -> bool:
     while len(cells) > width and not cells[-1].strip(BLANKS):
         cells.pop()
     return len(cells) == width
+
+
+def is_text(name: str, dataset: Dataset) -> bool:
+    """Say whether a field is text, as the key is: only such cells are escaped when they are published."""
+    return name == dataset.key or dataset.columns[name].type == "text"
 
 
 @lru_cache(maxsize=64)

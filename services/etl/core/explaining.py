@@ -4,32 +4,30 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
+from services.etl.core.cleaning import is_number, whole_of
 from services.etl.core.datasets import Column
 from services.etl.core.refusing import shown
 
-BLANKS: Final = (
-    " \t\n\v\f\r\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
-)
-"""What is taken off both ends of a value: white space, and a byte order mark that strayed."""
-TRUE: Final = ("true", "yes", "1")
-FALSE: Final = ("false", "no", "0")
+TRUE: Final = ("true", "t", "yes", "y", "1")
+FALSE: Final = ("false", "f", "no", "n", "0")
 KEY_BYTES: Final = 1024
 """The longest key, in bytes: as long as an object's can be, and well below what an index takes."""
 DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
 
 Bound = int | float | date | datetime | None
-_WHOLE: Final = re.compile(r"[+-]?[0-9]+(?:\.0)?")
-_FIGURE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 ISO_DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 ISO_MOMENT: Final = re.compile(
     "(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
     "(?:[Tt ](?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9])(?:[.,](?P<part>[0-9]{1,9}))?)?"
-    " ?(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):?(?P<minutes>[0-5][0-9]))?)?"
+    " ?(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3])"
+    "(?::?(?P<minutes>[0-5][0-9])(?::?(?P<seconds>[0-5][0-9]))?)?)?)?"
 )
-_INT64: Final = 1 << 63
-_INT64_FIGURES: Final = 40
-"""What has more figures than this is too large, unless it begins with zeros for the joke of it."""
+"""As ISO 8601 and Postgres write it: `+00`, `+05:30`, `+0530`, and offsets of old times to the second."""
+_BEYOND: Final = re.compile(r"[+-]?[0-9]{4,}-[0-9]{2}-[0-9]{2}.*?(?P<bc> BC)?", re.DOTALL)
+_INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+_COPY_NULL: Final = r"\N"
+"""How the text format of COPY writes no value."""
 
 
 def bounds_of(column: Column, today: date) -> tuple[Bound, Bound]:
@@ -58,6 +56,8 @@ def trouble_of(column: Column | None, text: str | None, today: date) -> tuple[st
         return "NUL", "holds a NUL byte; take it out"
     if column is None:
         return _key(text)
+    if text == _COPY_NULL and column.type != "text":
+        return "COPY_NULL", "is how COPY writes no value as text; write the file with (FORMAT csv), or leave it empty"
     if column.type in {"integer", "milliseconds", "number"}:
         return _number(column, text, today)
     return _word(column, text) or _range(column, text, today)
@@ -67,10 +67,27 @@ def _word(column: Column, text: str) -> tuple[str, str] | None:
     if column.type == "boolean":
         return "NOT_A_BOOLEAN", "is neither true nor false; write true or false"
     if column.type == "date" and not _day(text):
-        return "NOT_A_DATE", "is no day of the calendar; write it as 2000-02-29"
+        return "NOT_A_DATE", _beyond(text) or _with_time(text) or "is no day of the calendar; write it as 2000-02-29"
     if column.type == "timestamp" and not (ISO_MOMENT.fullmatch(text) and _day(text[:10])):
-        return "NOT_A_TIMESTAMP", "is no moment; write it as 2000-02-29T12:30:00Z"
+        return "NOT_A_TIMESTAMP", _beyond(text) or "is no moment; write it as 2000-02-29T12:30:00Z"
     return None
+
+
+def _beyond(text: str) -> str:
+    """Say what is wrong with a day or a moment that Postgres or Parquet may hold and no calendar of ours."""
+    if _INFINITE.fullmatch(text):
+        return "is infinite; write a day of the years 1 to 9999, or leave it empty"
+    found = _BEYOND.fullmatch(text)
+    if found and found["bc"]:
+        return "is before Christ; a table holds the years 1 to 9999"
+    year = text.lstrip("+0").partition("-")[0]
+    is_beyond = found and (text[0] == "-" or len(year) > len("9999"))
+    return "is beyond the years 1 to 9999, which a table holds" if is_beyond else ""
+
+
+def _with_time(text: str) -> str:
+    is_moment = ISO_MOMENT.fullmatch(text) and _day(text[:10])
+    return f"has a time of day; write the day alone, such as {text[:10]}" if is_moment else ""
 
 
 def _key(text: str) -> tuple[str, str]:
@@ -83,14 +100,15 @@ def _number(column: Column, text: str, today: date) -> tuple[str, str]:
     is_time = column.type == "milliseconds"
     if is_time and (day := _day(text)):
         return "NOT_A_NUMBER", f"is a date; write it as UTC milliseconds, {_ms(day)}"
-    if not _FIGURE.fullmatch(text):
+    if not is_number(text):
         mend = "write UTC milliseconds, such as 951782400000" if is_time else "write figures alone, such as 42"
-        return "NOT_A_NUMBER", f"is no number; {mend}"
+        wrong = "is infinite; leave it empty, or write a finite number"
+        return "NOT_A_NUMBER", wrong if _INFINITE.fullmatch(text) else f"is no number; {mend}"
     if column.type == "number":
         return _range(column, text, today)
-    if not _WHOLE.fullmatch(text):
-        return "NOT_WHOLE", "is no whole number; write it without a fraction or an exponent"
-    value = int(text.removesuffix(".0")) if len(text) <= _INT64_FIGURES else _INT64
+    value = whole_of(text)
+    if value is None:
+        return "NOT_WHOLE", "is no whole number; write it without a fraction"
     return (_seconds(column, value, today) if is_time else None) or _range(column, text, today)
 
 
@@ -106,8 +124,7 @@ def _range(column: Column, text: str, today: date) -> tuple[str, str]:
     low, high = bounds_of(column, today)
     if column.type == "milliseconds":
         low, high = days_of(column, today)
-        milliseconds = int(text.removesuffix(".0")) if len(text) <= _INT64_FIGURES else _INT64
-        text = _day_of(milliseconds) or "beyond all calendars"
+        text = _day_of(whole_of(text) or 0) or "beyond all calendars"
     subject = f"is {shown(text)}" if column.type != "text" else f"has {len(text)} characters"
     span = " ".join(f"{word} {_said(bound)}" for word, bound in (("from", low), ("to", high)) if bound is not None)
     return "OUT_OF_RANGE", f"{subject}; it may be {span or 'no larger than a table holds'}"

@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
+from services.etl.core.cleaning import is_blank, is_nan, key_of, number_key, trimmed
 from services.etl.core.datasets import Dataset, item_of
-from services.etl.core.layouts import Layout, Row, extra_column, too_many_rows
+from services.etl.core.layouts import Layout, Row, extra_column, is_extra, too_many_rows
 from services.etl.core.recognizing import refuse_markup
 from services.etl.core.refusing import Refused, shown
 from services.etl.core.text import TextReader, is_broken
 from services.etl.core.values import MAX_WRONG_CELLS, Rows
+
+_NAMES: Final = 4096
+"""Names of members that are held; a file of other ones in each line has them read anew."""
 
 
 class JsonLines(TextReader):
@@ -22,17 +27,18 @@ class JsonLines(TextReader):
         self._is_keyless = False
         self._item = item_of(key)
         self._fields = dataset.fields
+        self._names = lru_cache(maxsize=_NAMES)(key_of)
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and nothing: each is one line; raises Refused."""
         if not last and self._skips_blank(block):
             return Rows(), b""
         numbers, values = [], []
-        lines = self._lines(block)
+        lines = self._without_returns(self._lines(block))
         if not self._seen:
             self._begin(lines)
         for index, line in enumerate(lines):
-            if line and not line.isspace() and (row := self._row(index, line)):
+            if line and not is_blank(line) and (row := self._row(index, line)):
                 numbers.append(self._line + index)
                 values.append(row)
                 self._count.good += 1
@@ -42,7 +48,7 @@ class JsonLines(TextReader):
         return Rows(numbers, values, self._rejects), b""
 
     def _begin(self, lines: Sequence[str]) -> None:
-        first = next((line for line in lines if line and not line.isspace()), "")
+        first = next((line for line in lines if not is_blank(line)), "")
         refuse_markup(first[: self._line_bytes], is_json=True)
 
     def _row(self, index: int, line: str) -> Row | None:
@@ -60,7 +66,7 @@ class JsonLines(TextReader):
         return None
 
     def _fitted(self, index: int, line: str, members: tuple[tuple[str, Any], ...]) -> Row | None:
-        row = dict(members)
+        row = {self._names(name): value for name, value in members}
         if wrong := list(islice(self._misfits(row, members, line), MAX_WRONG_CELLS)):
             self._reject_cells(index, wrong, line)
             return None
@@ -69,6 +75,8 @@ class JsonLines(TextReader):
             row[self._dataset.key] = self._item
         elif self._is_keyless:
             raise too_many_rows(self._dataset)
+        elif isinstance(key := row.get(self._dataset.key), _Number):
+            row[self._dataset.key] = number_key(key)
         return tuple(row.get(name) for name in self._fields)
 
     def _misfits(self, row: dict[str, Any], members: Sequence[object], line: str) -> Iterator[tuple[str, str, str]]:
@@ -76,7 +84,7 @@ class JsonLines(TextReader):
         if len(row) < len(members):
             yield "DUPLICATE_COLUMN", "a member is there twice; keep one of them", ""
         for name in row if self._dataset.extra_columns == "reject" else ():
-            if name not in self._fields:
+            if is_extra(name, self._dataset):
                 yield "EXTRA_COLUMN", extra_column(name, self._dataset), shown(name)
         for name in self._fields:
             value = row.get(name)
@@ -90,15 +98,23 @@ class JsonLines(TextReader):
 
 def _members(line: str) -> tuple[tuple[str, Any], ...] | None:
     try:
-        found = _DECODER.decode(line)
+        found = _DECODER.decode(trimmed(line))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, tuple) else None
 
 
-def _constant(text: str) -> str:
-    msg = f"{text} is no JSON"
-    raise ValueError(msg)
+class _Number(str):
+    """Figures that are no text."""
+
+    __slots__ = ()
 
 
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_constant, object_pairs_hook=tuple)
+def _constant(text: str) -> str | None:
+    """Read what is no JSON and yet what many programs write for a float: NaN is no value."""
+    return None if is_nan(text) else text
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_int=_Number, parse_float=_Number, parse_constant=_constant, object_pairs_hook=tuple
+)

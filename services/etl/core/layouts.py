@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
-from services.etl.core.datasets import Dataset, item_of
+from services.etl.core.cleaning import key_of
+from services.etl.core.datasets import PUBLISHED, Dataset, item_of
 from services.etl.core.refusing import Refused, shown
 
 Row = tuple[str | None, ...]
@@ -61,7 +62,7 @@ def known_names(header: Sequence[str], dataset: Dataset) -> int:
 
 def _named(header: Sequence[str]) -> tuple[list[str], int]:
     """Return the names of columns, and how many separators follow the last one."""
-    names = [name.strip() for name in header]
+    names = [key_of(name) for name in header]
     named = list(names)
     while len(named) > 1 and not named[-1]:
         named.pop()
@@ -87,6 +88,11 @@ def extra_column(name: str, dataset: Dataset) -> str:
     return f"column {shown(name)} is unknown; take it out, or declare it in the dataset {dataset.name}"
 
 
+def is_extra(name: str, dataset: Dataset) -> bool:
+    """Say whether a column is neither the dataset's nor one that its published files have beside them."""
+    return name not in dataset.fields and name not in PUBLISHED
+
+
 def too_many_rows(dataset: Dataset) -> Refused:
     """Refuse a file of several rows that does not say whose they are."""
     mend = f"add a column {dataset.key}, or put each row into a file named after its {dataset.key}"
@@ -94,7 +100,7 @@ def too_many_rows(dataset: Dataset) -> Refused:
 
 
 def _refuse_extra(names: Sequence[str], dataset: Dataset) -> None:
-    extra = [name for name in names if name not in dataset.fields]
+    extra = [name for name in names if is_extra(name, dataset)]
     if extra and dataset.extra_columns == "reject":
         raise Refused("EXTRA_COLUMN", extra_column(extra[0], dataset), column=shown(extra[0]), value=extra[0])
 

@@ -4,25 +4,38 @@ import re
 from collections.abc import Sequence
 from itertools import accumulate
 
+from services.etl.core.cleaning import BLANKS
 from services.etl.core.text import bytes_of
 
 
 class Quotes:
-    """What quotes mean in a line, as the csv module has it; the patterns never look back."""
+    """What quotes mean in a line, as the csv module has it; blanks around them mean nothing.
+
+    The patterns never look back.
+    """
 
     def __init__(self, delimiter: str) -> None:
         delimiter = re.escape(delimiter)
         inside = '[^"]*+(?:""[^"]*+)*+"'
         rest = f"[^{delimiter}]*+"
-        cell = f' *+(?:"{inside}{rest}|(?!"){rest})'
-        good = f' *+(?:"{inside} *+|[^"{delimiter}][^{delimiter}]*+|)'
+        odd = "".join(sorted(set(BLANKS) - {" ", "\r", "\n", delimiter}))
+        blanks = f"[ {odd}]*+"
+        cell = f'{blanks}(?:"{inside}{rest}|(?!"){rest})'
+        content = f'(?:"{inside}{blanks}|[^"{delimiter}][^{delimiter}]*+|)'
+        good = f"{blanks}{content}"
         self._good = re.compile(f"{good}(?:{delimiter}{good})*+")
         self._whole = re.compile(f"{cell}(?:{delimiter}{cell})*+")
         self._tail = re.compile(f"{inside}{rest}(?:{delimiter}{cell})*+")
+        self._cell = re.compile(f"(^|{delimiter}){blanks}({content})")
+        self._padded = re.compile(f'[{odd}] *"')
 
     def are_good(self, text: str) -> bool:
         """Say whether every quoted cell of a row closes, with nothing but blanks behind it."""
         return self._good.fullmatch(text) is not None
+
+    def without_padding(self, text: str) -> str:
+        """Take off the blanks before cells of a good row: the csv module knows none but spaces."""
+        return self._cell.sub(r"\1\2", text) if '"' in text and self._padded.search(text) else text
 
     def opens(self, line: str) -> bool:
         """Say whether a quoted cell goes on after a line that begins a row."""

@@ -10,7 +10,8 @@ import polars as pl
 from services.etl.core.apart import parquet_batches
 from services.etl.core.datasets import Dataset, is_compressed
 from services.etl.core.decoding import Decoder, Lines
-from services.etl.core.delimited import Delimited
+from services.etl.core.delimited import NO_VALUE, Delimited, is_text
+from services.etl.core.formulas import may_be_escaped, unescaped
 from services.etl.core.frames import Batch, empty, text_frame
 from services.etl.core.layouts import Layout
 from services.etl.core.records import reader_of
@@ -82,6 +83,8 @@ class Stream:
         reader = self._reader
         if not isinstance(reader, Delimited) or not (layout := reader.layout) or layout.is_keyless:
             return None
+        # in regular lines no cell is quoted around a line's end, so these are nothing but ends of lines
+        block = block.replace(b"\r", b"")
         count = block.count(b"\n")
         if not count or not self._is_regular(block, count, layout, reader.delimiter):
             return None
@@ -89,13 +92,17 @@ class Stream:
         if found is None or found.height != count:
             return None
         first = reader.skip(count)
-        return found.select(
-            pl.int_range(first, first + count, dtype=pl.Int64).alias(LINE),
-            *(
-                _cell(place, layout.width, name)
-                for place, name in zip(layout.places, self._dataset.fields, strict=True)
-            ),
-        )
+        number = pl.int_range(first, first + count, dtype=pl.Int64).alias(LINE)
+        return found.select(number, *self._cells_of(layout, block, reader.delimiter))
+
+    def _cells_of(self, layout: Layout, block: bytes, delimiter: str) -> Iterator[pl.Expr]:
+        """Read cells as Delimited does."""
+        has_escaped = may_be_escaped(block)
+        has_no_value = delimiter == "\t" and NO_VALUE.encode() in block
+        for place, name in zip(layout.places, self._dataset.fields, strict=True):
+            cell = pl.col(f"{place}") if place < layout.width else pl.lit(None, dtype=pl.String)
+            cell = unescaped(cell) if has_escaped and is_text(name, self._dataset) else cell
+            yield (pl.when(cell != NO_VALUE).then(cell) if has_no_value else cell).alias(name)
 
     def _is_regular(self, block: bytes, count: int, layout: Layout, delimiter: str) -> bool:
         # a lone cell could be a blank line, one without a name a value; a byte order mark would be taken off
@@ -108,10 +115,6 @@ class Stream:
             return bool(_shape(layout.width, delimiter).fullmatch(block))
         # as many separators as the lines need; polars refuses a line with too many, so none has too few
         return block.count(delimiter.encode()) == count * (layout.width - 1)
-
-
-def _cell(place: int, width: int, name: str) -> pl.Expr:
-    return (pl.col(f"{place}") if place < width else pl.lit(None, dtype=pl.String)).alias(name)
 
 
 def _cells(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.etl.core.datasets import Dataset
+from services.etl.core.decoding import without_returns
 from services.etl.core.limits import RowCount
 from services.etl.core.refusing import shown
 from services.etl.core.values import Reject
@@ -24,7 +25,7 @@ class TextReader:
         self._seen = 0
         self._count = RowCount()
         self._rejects: list[Reject] = []
-        self._broken = self._long = False
+        self._broken = self._long = self._has_returns = False
 
     def skip(self, lines: int) -> int:
         """Count lines that somebody else read; return the number of the first."""
@@ -35,8 +36,10 @@ class TextReader:
         return first
 
     def _lines(self, block: bytes) -> list[str]:
+        r"""Return the block's lines, each with what stands of `\r` before its end."""
         self._rejects = []
         self._long = len(block) > self._line_bytes
+        self._has_returns = b"\r" in block
         try:
             text, self._broken = block.decode(), False
         except UnicodeDecodeError:
@@ -44,6 +47,9 @@ class TextReader:
         lines = text.split("\n")
         lines.pop()
         return lines
+
+    def _without_returns(self, lines: list[str]) -> list[str]:
+        return [without_returns(line) for line in lines] if self._has_returns else lines
 
     def _skips_blank(self, block: bytes) -> bool:
         """Count the lines of a block that holds nothing but blanks, and say whether it does.
