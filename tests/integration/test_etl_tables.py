@@ -66,7 +66,7 @@ async def test_file_and_image_meet_however_their_names_are_spelled(etl, forms):
 async def test_after_the_upgrade_a_load_reads_once_more_what_may_mean_another_thing(etl):
     names = ("1.csv", "1.png", "José.png")
     await etl.deliver(*[await etl.put(name, PNG if name.endswith("png") else csv(ADA)) for name in names])
-    statement = resources.files("services.etl.migrations").joinpath("0003.values.sql").read_text("utf-8")
+    statement = resources.files("services.etl.migrations").joinpath("0004.values.sql").read_text("utf-8")
     await etl.pool.execute(statement[statement.index("UPDATE") :].replace("WHERE", f"WHERE dataset = '{etl.name}' AND"))
     assert (await etl.load()).changed == 2
     assert (await etl.load()).changed == 0
