@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 
-import awscrt.checksums
+from awscrt.checksums import crc64nvme
 from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
@@ -260,7 +260,7 @@ async def _chunks(body: bytes, size: int) -> AsyncIterator[Buffer]:
 
 def _checksum(name: str, body: bytes) -> str:
     if name == "crc64nvme":
-        return f"{awscrt.checksums.crc64nvme(body):016x}"
+        return f"{crc64nvme(body):016x}"
     return hashlib.new(name, body, usedforsecurity=False).hexdigest()
 
 

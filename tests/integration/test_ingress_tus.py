@@ -145,7 +145,7 @@ def test_whoever_was_cut_off_goes_on_where_it_was(world, sent):
 @pytest.mark.parametrize("length", ["Content-Length: 20971527", "Transfer-Encoding: chunked"])
 def test_a_line_that_went_dead_holds_no_upload(world, length):
     """A client that comes back over another network must not wait for the old line: it gives up after 9 s."""
-    url, chunk = begun(world, "dead", len(BODY)), BODY[: PART + 3]
+    url, chunk = begun(world, "dead", len(BODY)), BODY[: PART + MIB]
     place = urlsplit(url)
     token = world.stack.env["PENSTOCK_TOKEN"]
     head = f"PATCH {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {token}\r\n{length}\r\n"

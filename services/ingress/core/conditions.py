@@ -123,7 +123,8 @@ def _etags(headers: Mapping[str, str], name: str) -> tuple[tuple[bool, str], ...
         return None
     if text.strip() == _ANY:
         return ((False, _ANY),)
-    found, at = [], 0
+    found: list[tuple[bool, str]] = []
+    at = 0
     while at < len(text.rstrip()):
         if (one := _LISTED.match(text, at)) is None:
             break
