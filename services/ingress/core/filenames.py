@@ -52,7 +52,9 @@ def disposition_of(header: str) -> Disposition:
 
     Raises Rejected: BAD_FILENAME with what came, where it cannot be understood; NO_UTF8 for the name of a field.
     """
-    field, plain, extended = "", None, {}
+    field = ""
+    plain: str | None = None
+    extended: dict[int, tuple[str, bool]] = {}
     for name, value in _parameters(header):
         if name == "name":
             field = text_of(_unquoted(value).encode("latin-1"), "the name of a field")
