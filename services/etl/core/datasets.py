@@ -52,7 +52,7 @@ FORMATS: Final[Mapping[str, str]] = {
 
 _RESERVED: Final = frozenset(
     {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations", "refused"}
-    | {"objects", "digests", "sweeps", "timeline", "work"}
+    | {"objects", "digests", "digest_history", "sweeps", "timeline", "work"}
 )
 """Tables of etl's own, and views that other services show beside the datasets'."""
 PUBLISHED: Final = frozenset({"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"})

@@ -24,6 +24,8 @@ DELIMITERS: Final = (",", ";", "\t", "|")
 """What may stand between the names of a header; of the rest of the file it is not guessed."""
 _FORMULA: Final = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
 """A text that a spreadsheet is kept from taking for a number: `="00123"`."""
+BETWEEN: Final = " \t\v\f"
+"""What a line may hold between delimiters and yet be an empty line, like one of delimiters alone."""
 NO_VALUE: Final = r"\N"
 """How COPY's text format, MySQL and Hive write no value between tabs."""
 
@@ -53,7 +55,7 @@ class Delimited(TextReader):
     def _use(self, delimiter: str) -> None:
         self.delimiter = delimiter
         self._quotes = Quotes(delimiter)
-        self._blank = f"{delimiter}{BLANKS}"
+        self._blank = f"{delimiter}{BETWEEN}"
 
     def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
         """Return the block's rows, and the lines from a quoted cell on that does not end in it; raises Refused."""
@@ -146,7 +148,7 @@ class Delimited(TextReader):
                 if self._stop > index + 1:
                     text = "\n".join([*raw[index : self._stop - 1], lines[self._stop - 1]])
                     yield from self._whole(index, as_written(text), spans_lines=True)
-            elif line.strip(self._blank):
+            elif line.strip(self._blank) and (self.delimiter in line or not is_blank(line)):
                 yield from self._whole(index, line)
             index = self._stop
 

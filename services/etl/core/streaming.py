@@ -10,7 +10,7 @@ import polars as pl
 from services.etl.core.apart import parquet_batches
 from services.etl.core.datasets import Dataset, is_compressed
 from services.etl.core.decoding import Decoder, Lines
-from services.etl.core.delimited import NO_VALUE, Delimited, is_text
+from services.etl.core.delimited import BETWEEN, NO_VALUE, Delimited, is_text
 from services.etl.core.formulas import may_be_escaped, unescaped
 from services.etl.core.frames import Batch, empty, text_frame
 from services.etl.core.layouts import Layout
@@ -134,7 +134,7 @@ def _has_blank_row(block: bytes, delimiter: str) -> bool:
 @lru_cache(maxsize=64)
 def _blank_rows(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Match a line that has nothing but delimiters and blanks: the first one, and one behind another line's end."""
-    blank = f"[{re.escape(delimiter)} ]*+\n".encode()
+    blank = f"[{re.escape(delimiter)}{BETWEEN}]*+\n".encode()
     return re.compile(blank), re.compile(b"\n" + blank)
 
 
