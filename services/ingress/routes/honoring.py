@@ -25,5 +25,5 @@ def honors(headers: frozenset[str]) -> Callable[[_Route], _Route]:
 async def refuse_unhonored_headers(request: Request) -> None:
     """Refuse, for every route that may change something, the headers that it does not honor."""
     if request.method not in SAFE_METHODS:
-        honored = getattr(request.scope.get("endpoint"), _HONORED, frozenset())
+        honored: frozenset[str] = getattr(request.scope.get("endpoint"), _HONORED, frozenset())
         refuse_unhonored(named(request.headers.raw), honored)
