@@ -120,7 +120,7 @@ def drop_all(env: Mapping[str, str], drops: Mapping[str, Drop]) -> None:
     """Put every file as any S3 program would."""
     session = Session()
     isolate(session)
-    s3: Any = boto3.Session(botocore_session=session).client(  # type: ignore[no-untyped-call]
+    s3: Any = boto3.session.Session(botocore_session=session).client(  # type: ignore[no-untyped-call]
         "s3",
         endpoint_url=env["PENSTOCK_S3_ENDPOINT"],
         verify=env.get("PENSTOCK_TLS_CA"),

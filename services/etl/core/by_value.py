@@ -10,6 +10,7 @@ from services.etl.core.datasets import ColumnType, Dataset
 from services.etl.core.explaining import ISO_MOMENT
 
 _INT64: Final = 1 << 63
+_BOOLEANS: Final[dict[int | None, bool]] = {0: False, 1: True}
 _WHOLE: Final = r"^([+-]?[0-9]+)\.0*$"
 _NAN: Final = "(?i)^[+-]?nan$"
 _ISO_MOMENT: Final = f"^{ISO_MOMENT.pattern}$"
@@ -66,7 +67,7 @@ def _found(words: pl.Series, kind: ColumnType) -> pl.Series | None:
         wholes = [_int64(word) if known is None else known for word, known in zip(words, quick, strict=True)]
         return pl.Series(wholes, dtype=pl.Int64)
     if kind == "boolean":
-        return pl.Series([{0: False, 1: True}.get(whole_of(word)) for word in words], dtype=pl.Boolean)
+        return pl.Series([_BOOLEANS.get(whole_of(word)) for word in words], dtype=pl.Boolean)
     if kind == "date":
         at = words.to_frame("text").select(moment(pl.col("text")).alias("at"))
         return at.select(pl.when(pl.col("at").dt.time() == time.min).then(pl.col("at").dt.date()))["at"]
