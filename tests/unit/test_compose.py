@@ -68,6 +68,12 @@ def test_pgadmin_knows_the_database_and_comes_when_it_is_asked_for():
     assert (server["Host"], server["Username"], server["MaintenanceDB"]) == ("postgres", READER, "penstock")
 
 
+@pytest.mark.parametrize("word", ["down", "clean"])
+def test_what_a_profile_started_ends_with_the_stack(word):
+    options = compose.COMMANDS[word]
+    assert options[: options.index("down")] == ("--profile", "*")
+
+
 KAFKA_USERS = yaml.safe_load((CHECKOUT / compose.KAFKA_USERS).read_text())
 
 
@@ -94,6 +100,12 @@ def test_each_listener_knows_the_operator_and_clients_log_in_by_scram_too():
         "outside",
         "controller",
     ]
+
+
+def test_a_file_for_a_container_has_no_owner_which_docker_would_look_up_on_the_host():
+    (logins,) = KAFKA_USERS["services"]["kafka"]["configs"]
+    assert {"uid", "gid"} & set(logins) == set()
+    assert logins["mode"] == 0o444
 
 
 @pytest.mark.parametrize("name", services.found())
