@@ -79,6 +79,12 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Compose]:
             one.run(*compose.COMMANDS["clean"])
 
 
+def faults(stack: Compose) -> list[dict[str, object]]:
+    """Return what `penstock doctor` finds wrong; a busy machine may not answer all at once in their time."""
+    out, _ = stack.console.start("doctor", "--json").communicate(timeout=120)
+    return [one for one in json.loads(out)["findings"] if not one["ok"]]
+
+
 def store(stack: Compose, *words: str) -> None:
     """Store a file by the console, and see that its digest comes and is right."""
     path = stack.folder / f"{uuid.uuid4().hex}.bin"
@@ -91,8 +97,7 @@ def store(stack: Compose, *words: str) -> None:
 def test_every_container_is_well_and_so_says_the_doctor(stack: Compose) -> None:
     states = {one["name"]: one["state"] for one in stack.console.json("status")["processes"]}
     assert states == {**dict.fromkeys([*found(), "kafka", "minio", "postgres"], "healthy"), "setup": "done"}
-    out, _ = stack.console.run("doctor")
-    assert "all is well" in out
+    until(lambda: not (wrong := faults(stack)) or print(wrong), 240, stack.logs)
 
 
 @EITHER

@@ -51,6 +51,12 @@ def test_no_server_shares_its_files_with_another_container():
     assert len({volume for volume, _ in named}) == len(named), "each volume has one container"
 
 
+def test_kafka_s_image_leaves_no_volumes_without_a_name_behind():
+    (data,) = COMPOSE["kafka"]["volumes"]
+    declared_by_the_image = {"/etc/kafka/secrets", "/mnt/shared/config", "/var/lib/kafka/data"}
+    assert {*COMPOSE["kafka"]["tmpfs"], data.split(":")[1]} == declared_by_the_image
+
+
 def test_the_ingress_watches_a_disk_that_holds_no_files_of_others():
     watched = COMPOSE["ingress"]["environment"]["PENSTOCK_DISK_PATH"]
     assert f"ingress:{watched}" in COMPOSE["ingress"]["volumes"]
