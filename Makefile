@@ -8,10 +8,10 @@ DOCKER = $(shell [ -z "$$PENSTOCK_NATIVE" ] && docker compose version >/dev/null
 STACK = $(PYTHON) -m deploy.$(if $(DOCKER),compose,native)
 # faults and integration have a worker and a stack each, 1.5 GB; most of a test on real servers is waiting
 SIDE_BY_SIDE = --numprocesses 2 --dist loadscope
-.PHONY: help demo up down status logs test check bench heavy asyncapi openapi clean install audit sbom
+.PHONY: help demo up down status logs pgadmin test containers check bench heavy asyncapi openapi clean install audit sbom
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: up ## start everything, drop a few files into a bucket, and watch their digests come
 	@$(PYTHON) -m deploy.demo
@@ -28,11 +28,17 @@ status: .venv/synced ## what runs
 logs: .venv/synced ## the ends of all logs, and what follows (Ctrl-C ends)
 	@$(STACK) logs -f || true
 
+pgadmin: .venv/synced ## the tables in a browser, beside the stack with Docker
+	@$(PYTHON) -m deploy.compose pgadmin
+
 install: .venv/synced
 	@$(STACK) install
 
 test: install ## every test but the benchmarks, on real servers
 	@.venv/bin/pytest $(SIDE_BY_SIDE) tests/faults tests/integration tests/security tests/unit tests/component tests/flows tests/architecture
+
+containers: .venv/synced ## what only the stack with Docker can show, without and with Kafka users; needs an engine
+	@.venv/bin/pytest tests/containers
 
 check: .venv/synced ## the gate: style, types, contracts, repeated code, generated documents, quick tests
 	@PYTHON=$(PYTHON) bash deploy/check.sh

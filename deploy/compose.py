@@ -1,4 +1,4 @@
-"""The stack with Docker: `python -m deploy.compose up|down|status|logs|install|clean`, as without."""
+"""The stack with Docker: `python -m deploy.compose up|down|status|logs|install|clean`, as without, and `pgadmin`."""
 
 import os
 import subprocess
@@ -18,11 +18,13 @@ KAFKA_USERS: Final = "deploy/compose.kafka-users.yml"
 
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "up": ("up", "--build", "--detach", "--wait"),
-    "down": ("down",),
+    # what a profile started is part of the stack too
+    "down": ("--profile", "*", "down"),
     "status": ("ps", "--all"),
     "logs": ("logs", "--tail", "40"),
     "install": ("build",),
-    "clean": ("down", "--volumes", "--remove-orphans"),
+    "clean": ("--profile", "*", "down", "--volumes", "--remove-orphans"),
+    "pgadmin": ("--profile", "tools", "up", "--detach", "--wait", "pgadmin"),
 }
 
 
@@ -43,7 +45,11 @@ def main() -> int:
     except PenstockError as error:
         say(str(error))
         return 1
-    code = subprocess.call(command, cwd=CHECKOUT, env={**os.environ, **env})
+    try:
+        code = subprocess.call(command, cwd=CHECKOUT, env={**os.environ, **env})
+    except FileNotFoundError:
+        say("there is no program docker: install Docker Engine and its compose plugin")
+        return 1
     if word == "up" and code == 0:
         for name, url in urls(env).items():
             say(f"  {name:<9}{url}")

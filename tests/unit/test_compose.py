@@ -51,6 +51,12 @@ def test_no_server_shares_its_files_with_another_container():
     assert len({volume for volume, _ in named}) == len(named), "each volume has one container"
 
 
+def test_kafka_s_image_leaves_no_volumes_without_a_name_behind():
+    (data,) = COMPOSE["kafka"]["volumes"]
+    declared_by_the_image = {"/etc/kafka/secrets", "/mnt/shared/config", "/var/lib/kafka/data"}
+    assert {*COMPOSE["kafka"]["tmpfs"], data.split(":")[1]} == declared_by_the_image
+
+
 def test_the_ingress_watches_a_disk_that_holds_no_files_of_others():
     watched = COMPOSE["ingress"]["environment"]["PENSTOCK_DISK_PATH"]
     assert f"ingress:{watched}" in COMPOSE["ingress"]["volumes"]
@@ -66,6 +72,12 @@ def test_pgadmin_knows_the_database_and_comes_when_it_is_asked_for():
     assert COMPOSE["pgadmin"]["profiles"] == ["tools"]
     (server,) = json.loads((CHECKOUT / "deploy/pgadmin/servers.json").read_text())["Servers"].values()
     assert (server["Host"], server["Username"], server["MaintenanceDB"]) == ("postgres", READER, "penstock")
+
+
+@pytest.mark.parametrize("word", ["down", "clean"])
+def test_what_a_profile_started_ends_with_the_stack(word):
+    options = compose.COMMANDS[word]
+    assert options[: options.index("down")] == ("--profile", "*")
 
 
 KAFKA_USERS = yaml.safe_load((CHECKOUT / compose.KAFKA_USERS).read_text())
@@ -94,6 +106,12 @@ def test_each_listener_knows_the_operator_and_clients_log_in_by_scram_too():
         "outside",
         "controller",
     ]
+
+
+def test_a_file_for_a_container_has_no_owner_which_docker_would_look_up_on_the_host():
+    (logins,) = KAFKA_USERS["services"]["kafka"]["configs"]
+    assert {"uid", "gid"} & set(logins) == set()
+    assert logins["mode"] == 0o444
 
 
 @pytest.mark.parametrize("name", services.found())

@@ -14,7 +14,9 @@ from shared.errors import Outage, one_line
 
 FILE = "stack.json"
 COMPOSE_SECONDS = 15.0
-WELL = frozenset({"running", "ready", "healthy"})
+WELL = frozenset({"running", "ready", "healthy", "done"})
+MADE_TO_END = frozenset({"setup"})
+"""Containers that do their work once; every other one that ended is missing."""
 NOTHING_RUNS = "nothing runs here: start the stack with `make up`"
 
 
@@ -85,11 +87,12 @@ async def _compose() -> list[dict[str, Any]]:
 
 
 def _container(found: Mapping[str, Any]) -> dict[str, Any]:
-    state = found.get("Health") or found.get("State")
+    ended_well = found.get("State") == "exited" and found.get("ExitCode") == 0
+    done = ended_well and found.get("Service") in MADE_TO_END
     return {
         "name": found.get("Service"),
         "pid": None,
-        "state": state,
+        "state": "done" if done else found.get("Health") or found.get("State"),
         "restarts": None,
         "container": found.get("Name"),
     }

@@ -13,7 +13,7 @@ from services.cli.terminal import Json, console, emit, note, say, table
 from shared.errors import PenstockError, one_line
 from shared.text import visible
 
-STYLES = {"running": "green", "ready": "green", "healthy": "green", "starting": "yellow", "waiting": "yellow"}
+STYLES = dict.fromkeys(stack.WELL, "green") | {"starting": "yellow", "waiting": "yellow"}
 
 
 async def status(*, json: Json = False) -> int:
