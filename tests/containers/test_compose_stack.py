@@ -117,19 +117,6 @@ def test_a_file_becomes_rows(stack: Compose) -> None:
 
 
 @EITHER
-def test_what_was_stored_is_there_after_a_restart(stack: Compose) -> None:
-    key = uuid.uuid4().hex
-    path = stack.folder / key
-    path.write_text(key)
-    stack.console.run("put", str(path), f"s3://inbox/{key}", "--wait", "--timeout", "90")
-    stack.run(*compose.COMMANDS["down"])
-    stack.run(*compose.COMMANDS["up"])
-    found = stack.console.json("digest", f"s3://inbox/{key}")
-    assert found["digests"]["sha256"] == hashlib.sha256(key.encode()).hexdigest()
-    store(stack)
-
-
-@EITHER
 def test_no_service_runs_as_root_or_writes_to_its_image(stack: Compose) -> None:
     for name in [*found(), "minio"]:
         assert stack.run("exec", "--no-TTY", name, "id", "-u").strip() == "10001", name
