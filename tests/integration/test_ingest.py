@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from shared.topics import MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED
+from shared.topics import MINIO_LIVE, MINIO_SAFE, OBJECTS_CHANGED, OBJECTS_HASHED
 from tests.support.oracle import Oracle
 from tests.support.waiting import until
 from tests.support.world import rules_removed
@@ -286,3 +286,22 @@ def force(world, folder):
         world.delete(folder)
     finally:
         events.unregister("before-sign.s3.DeleteObject", add_header)
+
+
+def copies(world, lane, name):
+    """Count what one lane has brought of an object."""
+    key = f"{world.prefix}{name}".encode()
+    return sum(key in (one.key or b"") for one in world.kafka.read(lane.name))
+
+
+def test_a_sweep_compares_versions(world, versions):
+    first = world.put("one", b"same", bucket=versions)["VersionId"]
+    second = world.put("one", b"same", bucket=versions)["VersionId"]
+    until(lambda: copies(world, MINIO_SAFE, "one") == copies(world, MINIO_LIVE, "one") == 2, 30, "every notification")
+    until(lambda: is_version(world, versions, "one", second), 30, "the second version")
+    drained(world)
+    with world.without("ingest"), rules_removed(world, versions):
+        world.delete("one", bucket=versions, VersionId=second)
+    assert world.sweep()["missed"] == 1
+    until(lambda: is_version(world, versions, "one", first), 30, lambda: world.told("one", bucket=versions))
+    assert world.sweep()["missed"] == 0
