@@ -136,6 +136,7 @@ async def go_on(  # noqa: PLR0913, PLR0917 - the headers of the protocol
 
 
 @router.delete("/{upload_id}", status_code=204)
+@honors(OF_TUS)  # clients may send the same headers with all of their requests: of what goes they say nothing
 async def end_upload(upload_id: str, who: WriterOf, through: Through) -> Response:
     """Give up an upload and remove what was sent."""
     async with through.listings.hold():
