@@ -74,6 +74,10 @@ class Kafka:
         """Return how many records each group has not committed on its topics; those of others are left out."""
         return run(self._lag(groups))
 
+    def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+        """Return where each partition of topics ends now, by topic and partition."""
+        return run(self._ends_of(set(topics)))
+
     def skip(self, group: str, *topics: str) -> None:
         """Let `group`, none of whose members may run, begin after everything that stands on `topics` now."""
         run(self._skip(group, topics))
@@ -142,6 +146,13 @@ class Kafka:
                 at = {place: done[place].offset if place in done else begins[place] for place in ends}
                 lags[group] = sum(end - at[place] for place, end in ends.items())
             return lags
+        finally:
+            await consumer.stop()
+
+    async def _ends_of(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+        consumer = await self._consumer()
+        try:
+            return {(place.topic, place.partition): end for place, end in (await self._ends(consumer, topics)).items()}
         finally:
             await consumer.stop()
 
