@@ -33,6 +33,13 @@ from deploy.native.stack import Stack
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each worker pick ports from a share of its own: another's port is free while its server does not listen."""
+    if worker := getattr(config, "workerinput", None):
+        number = int(worker["workerid"].removeprefix("gw"))
+        ports.PICK_FROM = ports.PICK_FROM[number :: worker["workercount"]]
+
+
 def moved(state_dir: Path) -> dict[str, str]:
     """Return the variables that put a stack beside every other."""
     names = ("S3", "S3_CONSOLE", "KAFKA", "KAFKA_CONTROLLER", "POSTGRES", "HTTP")
