@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from prometheus_client import Counter
@@ -213,31 +214,28 @@ def fact_of(written: Written) -> EtlLoaded:
 
 def fact_of_failure(wanted: Wanted, error: Exception) -> EtlLoaded:
     """Return what is told of an object that could not be loaded; its rows are those of the version before."""
-    return EtlLoaded(
-        bucket=wanted.bucket,
-        key=wanted.key,
-        etag=wanted.etag,
-        size=wanted.size,
-        dataset=wanted.dataset.name,
-        kind=wanted.kind,
-        change="stored",
-        error=failure_of(error),
-        correlation_id=wanted.correlation_id,
-    )
+    return _loaded(wanted, etag=wanted.etag, size=wanted.size, change="stored", error=failure_of(error))
 
 
 def fact_again(wanted: Wanted, known: Known) -> EtlLoaded:
     """Return what was told of an object that was written before, or was to be told."""
-    return EtlLoaded(
-        bucket=wanted.bucket,
-        key=wanted.key,
+    return _loaded(
+        wanted,
         etag=known.etag,
         size=known.size,
-        dataset=wanted.dataset.name,
-        kind=wanted.kind,
         change="removed" if known.etag is None else "stored",
         rows=known.rows,
         rejected=known.rejected,
         reason=known.reason,
+    )
+
+
+def _loaded(wanted: Wanted, **found: Any) -> EtlLoaded:
+    return EtlLoaded(
+        bucket=wanted.bucket,
+        key=wanted.key,
+        dataset=wanted.dataset.name,
+        kind=wanted.kind,
         correlation_id=wanted.correlation_id,
+        **found,
     )

@@ -140,19 +140,21 @@ class Hashing:
     async def conclude(self, rows: Sequence[Row]) -> list[ObjectHashed]:
         """Keep rows and return the facts to publish: those of versions nobody has replaced meanwhile."""
         rows = _newest(rows)
-        rows = [replace(row, kept=row.status == "succeeded" and self._goes(row.change)) for row in rows]
+        rows = [replace(row, kept=True) if self._goes(row) else row for row in rows]
         standing = await self.ledger.record(rows)
         done = [row for row in rows if verdicts.place_of(row.change) in standing]
         for row in done:
             _count(row)
         succeeded = [row for row in done if row.status == "succeeded"]
-        await asyncio.gather(*(self.objects.delete(row.change) for row in succeeded if self._goes(row.change)))
+        await asyncio.gather(*(self.objects.delete(row.change) for row in succeeded if row.kept))
         return [verdicts.fact_of(row) for row in succeeded]
 
-    def _goes(self, change: ObjectChanged) -> bool:
-        """Whether an object is removed once it is hashed: an upload of the digest API, and nobody else's."""
-        is_upload = change.key.startswith(self.settings.hasher_delete_prefixes)
-        return self.settings.hasher_delete_after and change.bucket == self.settings.upload_bucket and is_upload
+    def _goes(self, row: Row) -> bool:
+        """Whether an object is removed now that it is hashed: only an upload of the digest API is."""
+        if not self.settings.hasher_delete_after or row.status != "succeeded":
+            return False
+        is_upload = row.change.key.startswith(self.settings.hasher_delete_prefixes)
+        return row.change.bucket == self.settings.upload_bucket and is_upload
 
     async def postpone(self, large: Sequence[Large]) -> None:
         """Turn large objects into leased work, seen as pending until a worker takes them."""

@@ -151,22 +151,9 @@ class S3:
         self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List in key order, in pages of up to `page_size`."""
-        ref = ObjectRef(bucket, "")
         asked = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": start_after}
         asked |= {"metadata": "true"} if described else {}
-        asked["max-keys"] = str(page_size)
-        token: str | None = ""
-        while token is not None:
-            with self._sorted("list", ref):
-                more = {"continuation-token": token} if token else {}
-                async with self._request("list", "GET", ref, query={**asked, **more}) as response:
-                    body = await response.read()
-            try:
-                page, token = _page(bucket, body)
-            except ET.ParseError:
-                if asked.pop("metadata", None) is None:
-                    raise
-                continue  # MinIO makes tags of metadata names, also of those that no XML takes
+        async for page in self._pages(bucket, {**asked, "max-keys": str(page_size)}, _page):
             yield page
 
     async def list_versions(
@@ -177,16 +164,22 @@ class S3:
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
         """
         asked = {"versions": "", "encoding-type": "url", "prefix": prefix, "max-keys": str(page_size)}
-        asked["metadata"] = "true"
-        marker: Mapping[str, str] | None = {}
-        while marker is not None:
-            _, body = await self.ask("list", "GET", ObjectRef(bucket, ""), query={**asked, **marker})
+        async for page in self._pages(bucket, {**asked, "metadata": "true"}, _version_page):
+            yield page
+
+    async def _pages(
+        self, bucket: str, asked: dict[str, str], read: Callable[[str, bytes], "_Page"]
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """Ask for page after page; `read` gives each with what to ask for the next one, None after the last."""
+        more: Mapping[str, str] | None = {}
+        while more is not None:
+            _, body = await self.ask("list", "GET", ObjectRef(bucket, ""), query={**asked, **more})
             try:
-                page, marker = _version_page(bucket, body)
+                page, more = read(bucket, body)
             except ET.ParseError:
                 if asked.pop("metadata", None) is None:
                     raise
-                continue  # as in `list`
+                continue  # MinIO makes tags of metadata names, also of those that no XML takes
             yield page
 
     async def has_versions(self, bucket: str) -> bool:
@@ -459,14 +452,18 @@ def _whole_checksums(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: base64.b64decode(value).hex() for name, value in told if value and "-" not in value}
 
 
-def _page(bucket: str, body: bytes) -> tuple[list[ObjectInfo], str | None]:
-    """Read one page of a listing and the token of the next."""
+_Page = tuple[list[ObjectInfo], Mapping[str, str] | None]
+
+
+def _page(bucket: str, body: bytes) -> _Page:
+    """Read one page of a listing, and where the next page begins."""
     root = ET.fromstring(body)  # noqa: S314 - our own object store wrote it
     page = [_listed(bucket, entry) for entry in root.iterfind(f"{_XML}Contents")]
-    return page, root.findtext(f"{_XML}NextContinuationToken")
+    token = root.findtext(f"{_XML}NextContinuationToken")
+    return page, None if token is None else {"continuation-token": token}
 
 
-def _version_page(bucket: str, body: bytes) -> tuple[list[ObjectInfo], dict[str, str] | None]:
+def _version_page(bucket: str, body: bytes) -> _Page:
     """Read one page of a listing of versions: what is current, and where the next page begins."""
     root = ET.fromstring(body)  # noqa: S314 - our own object store wrote it
     current = (one for one in root.iterfind(f"{_XML}Version") if one.findtext(f"{_XML}IsLatest") == "true")

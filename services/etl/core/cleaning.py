@@ -14,6 +14,8 @@ BLANKS: Final = (
 
 Joiners (U+200C, U+200D) and direction marks stay: at the end of a word they are spelling.
 """
+NO_VALUE: Final = r"\N"
+"""How the text format of COPY, MySQL and Hive write no value between tabs."""
 _FIGURE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,18})?")
 _LONGEST_WHOLE: Final = 40
 """Figures of a whole number that may fit a table of 64 bits, by far."""

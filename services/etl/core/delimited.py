@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from services.etl.core.cleaning import BLANKS, is_blank
+from services.etl.core.cleaning import BLANKS, NO_VALUE, is_blank
 from services.etl.core.datasets import Dataset
 from services.etl.core.decoding import as_written
 from services.etl.core.formulas import may_be_escaped, unescape
@@ -26,8 +26,6 @@ _FORMULA: Final = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
 """A text that a spreadsheet is kept from taking for a number: `="00123"`."""
 BETWEEN: Final = " \t\v\f"
 """What a line may hold between delimiters and yet be an empty line, like one of delimiters alone."""
-NO_VALUE: Final = r"\N"
-"""How COPY's text format, MySQL and Hive write no value between tabs."""
 
 # the module's own limit is for the whole process, and smaller than a line may be; lines are bounded before
 csv.field_size_limit((1 << 31) - 1)

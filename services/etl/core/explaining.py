@@ -4,7 +4,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
-from services.etl.core.cleaning import is_number, whole_of
+from services.etl.core.cleaning import NO_VALUE, is_number, whole_of
 from services.etl.core.datasets import Column
 from services.etl.core.refusing import shown
 
@@ -26,8 +26,6 @@ ISO_MOMENT: Final = re.compile(
 """As ISO 8601 and Postgres write it: `+00`, `+05:30`, `+0530`, and offsets of old times to the second."""
 _BEYOND: Final = re.compile(r"[+-]?[0-9]{4,}-[0-9]{2}-[0-9]{2}.*?(?P<bc> BC)?", re.DOTALL)
 _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
-_COPY_NULL: Final = r"\N"
-"""How the text format of COPY writes no value."""
 
 
 def bounds_of(column: Column, today: date) -> tuple[Bound, Bound]:
@@ -56,7 +54,7 @@ def trouble_of(column: Column | None, text: str | None, today: date) -> tuple[st
         return "NUL", "holds a NUL byte; take it out"
     if column is None:
         return _key(text)
-    if text == _COPY_NULL and column.type != "text":
+    if text == NO_VALUE and column.type != "text":
         return "COPY_NULL", "is how COPY writes no value as text; write the file with (FORMAT csv), or leave it empty"
     if column.type in {"integer", "milliseconds", "number"}:
         return _number(column, text, today)

@@ -8,9 +8,10 @@ from typing import Final
 import polars as pl
 
 from services.etl.core.apart import parquet_batches
+from services.etl.core.cleaning import NO_VALUE
 from services.etl.core.datasets import Dataset, is_compressed
 from services.etl.core.decoding import Decoder, Lines
-from services.etl.core.delimited import BETWEEN, NO_VALUE, Delimited, is_text
+from services.etl.core.delimited import BETWEEN, Delimited, is_text
 from services.etl.core.formulas import may_be_escaped, unescaped
 from services.etl.core.frames import Batch, empty, text_frame
 from services.etl.core.layouts import Layout

@@ -113,13 +113,16 @@ class ObjectHeaders:
         """
         raw = list(raw)
         headers = named(raw)
-        return replace(cls.of_form(raw), content_type=headers.get("content-type"), kept=_kept(headers))
+        return replace(cls._of(raw, headers), content_type=headers.get("content-type"), kept=_kept(headers))
 
     @classmethod
     def of_form(cls, raw: Iterable[tuple[bytes, bytes]]) -> Self:
         """Read the headers of a request whose body is a form with the object; raises what `of_body` does."""
         raw = list(raw)
-        headers = named(raw)
+        return cls._of(raw, named(raw))
+
+    @classmethod
+    def _of(cls, raw: Iterable[tuple[bytes, bytes]], headers: Mapping[str, str]) -> Self:
         return cls(
             metadata=_metadata(_texts(raw)),
             checksums=checksums.of_object(headers),
