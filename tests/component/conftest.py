@@ -9,6 +9,7 @@ from services.hasher.settings import HasherSettings
 from shared.testing.bus import connected
 from tests.fakes.hasher import Hasher
 from tests.fakes.ingest import Ingest
+from tests.fakes.ingress import Front
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +60,14 @@ async def late_hasher():
 async def deleting_hasher():
     async with hashing(hasher_delete_after=True) as service:
         yield service
+
+
+@pytest.fixture
+def front():
+    return Front()
+
+
+@pytest.fixture
+async def client(front):
+    async with front.client() as client:
+        yield client

@@ -20,11 +20,6 @@ COOKIE = "penstock_session"
 
 
 @pytest.fixture
-def front():
-    return Front()
-
-
-@pytest.fixture
 async def root(front):
     await front.doors.tokens.refresh()
     async with front.client() as client:

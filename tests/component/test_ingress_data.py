@@ -46,17 +46,6 @@ LOAD = {
 
 
 @pytest.fixture
-def front():
-    return Front()
-
-
-@pytest.fixture
-async def client(front):
-    async with front.client() as client:
-        yield client
-
-
-@pytest.fixture
 async def browser(front):
     async with front.client(None) as client:
         client.headers.update(HTML)

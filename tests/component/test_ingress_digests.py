@@ -26,11 +26,6 @@ SPELLINGS = [
 ]
 
 
-@pytest.fixture
-def front():
-    return Front()
-
-
 async def upload(client, name="a.txt", body=b"hello", path="/uploadfile/", **options):
     return await client.post(path, files={"file": (name, body, "text/plain")}, **options)
 

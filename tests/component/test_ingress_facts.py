@@ -22,11 +22,6 @@ from tests.fakes.ingress import TOKEN, Front, settings
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-@pytest.fixture
-def front():
-    return Front()
-
-
 def fact(number, key="a", bucket="inbox", kind="objects.changed.v1", **more):
     body = {"change": "stored", "size": number}
     return Fact("t", 0, number, f"e{number}", kind, AT, "ingest", bucket, key, body=body, **more)

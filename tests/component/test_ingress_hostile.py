@@ -9,17 +9,12 @@ from hypothesis import strategies as st
 from services.ingress.core.encoding import require_utf8
 from shared.errors import Rejected
 from shared.storage import ObjectRef
-from tests.fakes.ingress import TOKEN, Front
+from tests.fakes.ingress import TOKEN
 
 BOUNDARY = "a-boundary"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 ALTERED = ["x__XLDIR__", "x__XLDIR__/y", "__XLDIR__", "a/__XLDIR__", "a/x__XLDIR__/b"]
 NOT_UTF8 = ["%FF", "a%C3", "%ED%A0%80", "%C0%AF", "%F4%90%80%80", "%C3%28"]
-
-
-@pytest.fixture
-def front():
-    return Front()
 
 
 @pytest.fixture

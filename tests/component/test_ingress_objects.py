@@ -3,12 +3,6 @@
 import pytest
 
 from shared.storage import ObjectRef
-from tests.fakes.ingress import Front
-
-
-@pytest.fixture
-def front():
-    return Front()
 
 
 async def test_a_body_becomes_an_object_with_its_metadata(front):

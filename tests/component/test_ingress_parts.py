@@ -15,11 +15,6 @@ WANTED = {"key": "lab/a.bin", "size": len(BODY)}
 
 
 @pytest.fixture
-def front():
-    return Front()
-
-
-@pytest.fixture
 async def root(front):
     await front.doors.tokens.refresh()
     async with front.client() as client:

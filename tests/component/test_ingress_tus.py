@@ -20,11 +20,6 @@ BYTES = {**SPOKEN, "content-type": "application/offset+octet-stream"}
 BIG = random.Random(1).randbytes(2 * PART + 7)
 
 
-@pytest.fixture
-def front():
-    return Front()
-
-
 def metadata(**pairs):
     return ",".join(f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in pairs.items())
 

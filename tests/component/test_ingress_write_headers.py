@@ -18,17 +18,6 @@ KIND = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 DOORS = ["objects", "files", "uploadfile", "set"]
 
 
-@pytest.fixture
-def front():
-    return Front()
-
-
-@pytest.fixture
-async def client(front):
-    async with front.client() as client:
-        yield client
-
-
 def part(name, body, filename=None, **headers):
     told = "" if filename is None else f'; filename="{filename}"'
     said = "".join(f"{key.replace('_', '-')}: {value}\r\n" for key, value in headers.items())
