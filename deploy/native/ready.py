@@ -86,8 +86,8 @@ async def _postgres(dsn: str) -> None:
 
 
 def minio(port: int) -> None:
-    """The object store says that it is ready."""
-    web(port, "/minio/health/ready")
+    """The object store serves its buckets and users; its `health/ready` says 200 before it has read them."""
+    web(port, "/minio/health/cluster")
 
 
 def web(port: int, path: str) -> None:

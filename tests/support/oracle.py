@@ -152,8 +152,10 @@ class Oracle:
 
     def _is_of_before(self, letter: Fact) -> bool:
         """Tell whether a letter is about a record of an earlier test, which a service that starts now reads too."""
-        place = letter.header("dlq_topic"), int(letter.header("dlq_partition"))
-        return 0 <= int(letter.header("dlq_offset")) < self.ends_before.get(place, 0)
+        partition, offset = letter.header("dlq_partition"), letter.header("dlq_offset")
+        if not (partition.isdigit() and offset.isdigit()):
+            return False
+        return int(offset) < self.ends_before.get((letter.header("dlq_topic"), int(partition)), 0)
 
     def _open_uploads(self) -> Iterator[str]:
         """The listing of uploads shows those of one key at a time in MinIO, so its folder is looked at."""
