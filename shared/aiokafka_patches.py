@@ -1,8 +1,9 @@
-"""Records whose header names are no text: read like any other, so that they end as dead letters.
+"""Patch aiokafka to read records whose header names are not UTF-8, so that they become dead letters.
 
-Header names are UTF-8 by Kafka's protocol, but brokers take any bytes. aiokafka 0.14 refuses the whole fetch for one
-such name, forgets the good records read before it, and asks for the bad one for ever: one hostile record loses its
-neighbours and stops its partition. Here a batch that aiokafka cannot read is read again with such names escaped.
+Kafka's protocol says that header names are UTF-8, but brokers accept any bytes. aiokafka 0.14 fails the whole fetch for
+one such name, drops the records decoded before it, and fetches the same record forever: one hostile record loses its
+neighbors and stops its partition. The patch decodes a batch that aiokafka cannot decode again, with invalid names
+escaped. `test_aiokafka_still_fails_on_invalid_header_names` fails once aiokafka reads them; then remove this module.
 """
 
 from collections.abc import Iterator
@@ -14,29 +15,30 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-_MAGIC_AT = 16
-"""Where a batch says its format; those before 2 have no headers."""
+_MAGIC_OFFSET = 16
+_FIRST_MAGIC_WITH_HEADERS = 2
+"""The offset of the format version (magic) in a batch; versions before 2 have no headers."""
 
 
 class _Bytes(bytearray):
-    """Bytes whose slices become text whatever they hold."""
+    """Bytes whose slices decode to text with invalid bytes escaped."""
 
-    def __getitem__(self, at: Any) -> Any:
-        found = super().__getitem__(at)
-        return _Bytes(found) if isinstance(found, bytearray) else found
+    def __getitem__(self, index: Any) -> Any:
+        item = super().__getitem__(index)
+        return _Bytes(item) if isinstance(item, bytearray) else item
 
     def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
         return super().decode(encoding, errors)
 
 
-class _Escaping(_DefaultRecordBatchPy):  # type: ignore[misc]
+class _EscapingBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
         self._buffer = _Bytes(self._buffer)
 
 
 class _Batch:
-    """A batch of aiokafka's; read again by `_Escaping` from where it fails."""
+    """A batch of aiokafka; where decoding fails, `_EscapingBatch` continues."""
 
     def __init__(self, batch: Any, raw: memoryview) -> None:
         self._batch = batch
@@ -49,19 +51,19 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        read = 0
+        decoded = 0
         try:
             for record in self._batch:
                 yield record
-                read += 1
+                decoded += 1
         except (UnicodeDecodeError, CorruptRecordException):
-            if self._raw[_MAGIC_AT] < 2:  # noqa: PLR2004 - see above
+            if self._raw[_MAGIC_OFFSET] < _FIRST_MAGIC_WITH_HEADERS:
                 raise
-            yield from islice(_Escaping(self._raw), read, None)
+            yield from islice(_EscapingBatch(self._raw), decoded, None)
 
 
 class HeaderEscapingRecords:
-    """What a fetch brought of one partition."""
+    """The records that a fetch returned for one partition."""
 
     def __init__(self, raw: bytes) -> None:
         self._records: Any = MemoryRecords(raw)
@@ -71,12 +73,12 @@ class HeaderEscapingRecords:
         return getattr(self._records, name)
 
     def next_batch(self) -> _Batch | None:
-        """Return the next batch; None when there is no whole one left."""
-        raw, batch = self._slices._next_slice, self._records.next_batch()  # noqa: SLF001 - its only cursor
+        """Return the next batch; None if no complete one is left."""
+        raw, batch = self._slices._next_slice, self._records.next_batch()  # noqa: SLF001 - aiokafka offers no other cursor
         self._slices._cache_next()  # noqa: SLF001
         return None if batch is None else _Batch(batch, raw)
 
 
 def install() -> None:
-    """Let every consumer of this process read so."""
+    """Patch all consumers of this process."""
     fetcher.MemoryRecords = HeaderEscapingRecords  # type: ignore[assignment, attr-defined]

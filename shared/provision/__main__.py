@@ -1,4 +1,4 @@
-"""Apply the notification rules of the buckets named: `python -m shared.provision BUCKET...`; say what changed."""
+"""Set the notification rules of buckets and print the changes: `python -m shared.provision BUCKET...`."""
 
 import asyncio
 import sys

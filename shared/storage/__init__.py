@@ -1,6 +1,6 @@
-"""Objects in S3 behind one small protocol: bounded memory, ranges, If-Match, keys never altered.
+"""S3 objects behind one protocol: bounded memory, ranges, If-Match, unaltered keys.
 
-`open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
+`open_store(settings)` opens an `ObjectStore`. For the choice of clients see docs/adr/0001.
 """
 
 from shared.object_headers import ABSENT, PRESENT, STORED_HEADERS

@@ -1,7 +1,7 @@
-"""The rest of S3, through aiobotocore: buckets, notification rules, multipart uploads.
+"""S3 administration through aiobotocore: buckets and notification rules.
 
-Importing and opening it costs about 45 MiB and half a second, for it reads the models of its service; services read
-and write objects through `store` and never pay.
+It costs about 45 MiB and half a second, because botocore loads its service models; services read and write objects
+through `store` instead.
 """
 
 import os
@@ -22,13 +22,13 @@ from shared.storage.failures import Failure, require_credentials
 from shared.storage.objects import ObjectRef
 
 NO_PROXIES: Final[Mapping[str, str]] = {}
-"""Instead of those of the environment: the object store is reached as everything else of the stack is."""
+"""Ignore proxies of the environment: all servers of the stack are reached directly."""
 _CONFIG: Final = AioConfig(
-    # the default of 10 is a queue
+    # the default of 10 makes requests queue
     max_pool_connections=64,
     connect_timeout=5,
     read_timeout=60,
-    # waiting is the retry middleware's
+    # the retry middleware retries
     retries={"total_max_attempts": 1},
     s3={"addressing_style": "path"},
     request_checksum_calculation="when_required",
@@ -39,14 +39,14 @@ _NETWORK: Final = (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
 
 
 def isolated_session() -> AioSession:
-    """Return a session that knows nothing of the host."""
+    """Return a session that ignores AWS settings of the host."""
     session = AioSession()
     isolate(session)
     return session
 
 
 def isolate(session: Session) -> None:
-    """Keep `~/.aws` and AWS_* from changing what the clients of a session do."""
+    """Make the clients of a session ignore `~/.aws` and AWS_* variables."""
     store = session.get_component("config_store")
     for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
         store.set_config_provider(name, ConstantProvider(default))
@@ -56,7 +56,7 @@ def isolate(session: Session) -> None:
 
 @asynccontextmanager
 async def open_client(settings: Settings) -> AsyncIterator[Any]:
-    """Give a plain aiobotocore S3 client: path style, no retries and no checksums of its own."""
+    """Open an aiobotocore S3 client with path-style URLs and without retries or extra checksums."""
     require_credentials(settings)
     async with isolated_session().create_client(
         "s3",
@@ -72,7 +72,7 @@ async def open_client(settings: Settings) -> AsyncIterator[Any]:
 
 @contextmanager
 def translate_errors(settings: Settings, action: str, ref: ObjectRef) -> Iterator[None]:
-    """Raise what the client reports as what it means to us (`Failure.meaning`)."""
+    """Translate errors of the client to ours (`Failure.to_error`)."""
     try:
         yield
     except ParamValidationError:

@@ -1,4 +1,4 @@
-"""What becomes of an item whose handler failed: an error in, a decision out."""
+"""Decide whether and when to retry an item whose handler failed."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from shared.errors import Kind, kind_of
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often an item is tried, and how long the waits are, in seconds.
+    """Limits of attempts, and waits in seconds.
 
     An outage is retried without end and without counting as an attempt. A worker retries it in place for
     `outage_seconds`, with waits of up to `outage_wait_max`. If the item then still fails although the servers serve
@@ -24,15 +24,15 @@ class RetryPolicy:
     max_claims: int = 25
 
     def retry_in(self, error: BaseException, attempt: int) -> float | None:
-        """Return the wait after attempt `attempt` (from 1) ended with `error`; None: failed for good."""
+        """Return the wait after attempt `attempt` (from 1) failed with `error`; None if it must not be retried."""
         if kind_of(error) is Kind.REJECTED or attempt >= self.max_attempts:
             return None
         return min(self.wait_initial * 2.0 ** (attempt - 1), self.wait_max)
 
     def outage_wait(self, times: int) -> float:
-        """Return the wait of an item that was given back for an outage `times` times in a row."""
+        """Return the wait of an item that was postponed for an outage `times` times in a row."""
         return min(self.outage_wait_max * 2.0 ** min(times, 30), self.wait_max)
 
     def attempts_exhausted(self, attempt: int) -> bool:
-        """Tell whether an item has been claimed so often that its workers must have died of it."""
+        """Return whether an item was claimed so often that it presumably kills its workers."""
         return attempt > self.max_claims

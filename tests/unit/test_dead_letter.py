@@ -110,7 +110,7 @@ class Batch:
     async def run(self, count):
         records = tuple(record("t", b"%d" % nth) for nth in range(count))
         letters = DeadLetters(self.broker, "svc")
-        chain = DeadLetter(None, letters=letters, policy=RecordRetries(), context=None)
+        chain = DeadLetter(None, dead_letters=letters, policy=RecordRetries(), context=None)
         await chain.consume_scope(self._handle, SimpleNamespace(raw_message=records))
 
     async def _handle(self, msg):

@@ -62,7 +62,7 @@ def test_what_is_missing_is_granted_and_what_is_too_much_is_revoked():
     assert [grants.statement(right, grant=False) for right in grants.excess(found)] == [
         "REVOKE SELECT ON TABLE ingress.tokens FROM PUBLIC"
     ]
-    assert grants.summary(grants.excess(found), "revoked") == ["everybody: revoked 1 rights"]
+    assert grants.summary(grants.excess(found), "revoked") == ["PUBLIC: revoked 1 rights"]
 
 
 def test_views_made_later_are_read_at_once():

@@ -73,14 +73,14 @@ def test_a_user_without_a_password_is_refused():
     ("error", "told"),
     [
         (kafka_errors.SaslAuthenticationFailed("of-x"), "wrong user name or password: check PENSTOCK_KAFKA_USER"),
-        (kafka_errors.UnsupportedSaslMechanismError("x"), "it does not know SCRAM-SHA-512"),
+        (kafka_errors.UnsupportedSaslMechanismError("x"), "it does not support SCRAM-SHA-512"),
         (kafka_errors.IllegalSaslStateError("x"), "unset PENSTOCK_KAFKA_USER"),
         (kafka_errors.KafkaConnectionError("closed"), "PENSTOCK_KAFKA_TLS=on"),
         (ConnectionResetError(104, "reset"), "PENSTOCK_KAFKA_TLS=on"),
     ],
 )
 def test_a_refusal_is_an_outage_in_one_line_with_its_fix(error, told):
-    meaning = kafka._meaning(settings(**LOGIN), error)
+    outage = kafka._to_outage(settings(**LOGIN), error)
     assert isinstance(meaning, kafka.KafkaRefused)
     assert kind_of(meaning) is Kind.OUTAGE
     assert "refuses user penstock-x" in str(meaning)
