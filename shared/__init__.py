@@ -1,1 +1,1 @@
-"""What two or more services use: events, topics, the bus, storage, work, settings, logs, health, errors."""
+"""Code that two or more services use: events, topics, bus, storage, leased work, settings, logs, health, errors."""

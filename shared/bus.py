@@ -1,8 +1,8 @@
-"""Kafka, with delivery decided once: at least once on the wire, once in effect.
+"""Kafka consumers and producers with one delivery guarantee: at least once on the wire, once in effect.
 
-What FastStream and aiokafka do by default loses records (ack first), commits failures (ack always) or creates
-topics with one partition. Here a batch of records goes to a handler; each record has its own outcome; what the
-handler returns is published and acknowledged by all replicas; only then is the batch committed.
+The defaults of FastStream and aiokafka lose records (ack first), commit failed records (ack always) or create topics
+with one partition. Here a handler gets a batch; each record has its own outcome; the bus publishes the events that the
+handler returns, waits until all replicas have them, and only then commits the batch.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from prometheus_client import REGISTRY as METRICS
 from pydantic import ValidationError
 
-from shared import kafka, tolerant
-from shared.errors import Rejected, one_line, outages, outages_where
+from shared import aiokafka_patches, kafka
+from shared.errors import Rejected, one_line, register_outage_check, register_outages
 from shared.events import Event
 from shared.middleware.dead_letter import DeadLetter, DeadLetters
 from shared.middleware.envelope import Envelope
@@ -42,9 +42,9 @@ from shared.tracing import tracing
 log = structlog.get_logger()
 
 TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
-"""What no waiting mends."""
+"""Errors that retrying cannot fix: the record exceeds the broker's limit."""
 
-outages(
+register_outages(
     kafka_errors.KafkaConnectionError,
     kafka_errors.KafkaTimeoutError,
     kafka_errors.KafkaUnavailableError,
@@ -52,7 +52,9 @@ outages(
     kafka_errors.RequestTimedOutError,
     IncorrectState,  # a producer that has not connected yet
 )
-outages_where(lambda error: isinstance(error, kafka_errors.BrokerResponseError) and not isinstance(error, TOO_LARGE))
+register_outage_check(
+    lambda error: isinstance(error, kafka_errors.BrokerResponseError) and not isinstance(error, TOO_LARGE)
+)
 
 EventT = TypeVar("EventT")
 Decode = Callable[[Record], EventT]
@@ -61,91 +63,91 @@ HEARTBEAT_MS = 500
 METADATA_MS = 10_000
 BUSY_RECORDS = 16
 GATHER_SECONDS = 0.1
-"""A consumer that keeps up with a stream lets it gather: a batch costs the same few round trips whatever it holds. One
-that is idle answers at once, and one with a backlog, whose batches are full, never waits."""
+"""Wait before the next poll of a consumer that keeps up with a busy stream: a batch costs the same few round trips
+whatever its size. An idle consumer polls at once; one with a backlog, whose batches are full, never waits."""
 MAX_REQUEST_BYTES = 4 << 20
 MICROSECONDS = 1_000_000
 CLOCK_TOLERANCE_SECONDS = 65 * 60.0
-"""Revisions are of the database's clock, from which a reader's may differ by an hour. What a forged one may do within
-this is undone by readers: they take a revision that is ahead of the database for the present."""
+"""Revisions come from the database's clock; a reader's clock may differ from it by an hour. A forged revision within
+this tolerance does no lasting harm: readers treat a revision ahead of the database's clock as the present."""
 
 
 @dataclass(slots=True, eq=False)
 class Received(Generic[EventT]):
-    """One record of a batch: its event, where it came from, and whether the handler refused it."""
+    """One record of a batch: its event, the raw record, and the error with which the handler rejected it."""
 
     event: EventT
     record: Record
-    refusal: Exception | None = None
+    rejection: Exception | None = None
 
     def reject(self, error: Exception) -> None:
-        """Send this record, and no other, to the dead letters once the batch is done."""
-        self.refusal = error
+        """Send only this record to the dead letter topic once the batch is done."""
+        self.rejection = error
 
 
 Handler = Callable[..., Awaitable[Iterable[Event] | None]]
 
 
 class Consumer(AIOKafkaConsumer):
-    """A consumer that tells when it last asked for records, and waits for them on the broker, not in a sleep."""
+    """A consumer that notes when it last polled, and long-polls the broker instead of sleeping."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.polled_at: float | None = None
-        self._got = 0
+        self._fetched_count = 0
         self._user = kwargs.get("sasl_plain_username")
         self._denied: set[str] = set()
 
-    def partitions_held(self) -> list[str]:
-        """Return what this consumer reads, as topic/partition."""
-        return [f"{held.topic}/{held.partition}" for held in super().assignment()]  # type: ignore[no-untyped-call]
+    def assigned_partitions(self) -> list[str]:
+        """Return the assigned partitions as topic/partition."""
+        return [f"{tp.topic}/{tp.partition}" for tp in super().assignment()]  # type: ignore[no-untyped-call]
 
     async def getmany(self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:
-        """Wait up to `POLL_SECONDS`: the caller's short `timeout_ms` is only its pause after an empty answer."""
-        if BUSY_RECORDS <= self._got < (max_records or self._got) // 2:
+        """Poll for up to `POLL_SECONDS`: FastStream's short `timeout_ms` is only its pause after an empty answer."""
+        if BUSY_RECORDS <= self._fetched_count < (max_records or self._fetched_count) // 2:
             await asyncio.sleep(GATHER_SECONDS)
         self.polled_at = time.monotonic()
         timeout_ms = max(timeout_ms, int(POLL_SECONDS * 1000))
         try:
             records = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
-        except kafka.DENIED as error:
-            # FastStream tries again in a few seconds: rights may be granted while a service runs
-            log.warning("kafka.denied", user=self._user, reason=one_line(error), fix=kafka.GRANT)
+        except kafka.AUTHORIZATION_ERRORS as error:
+            # FastStream retries in a few seconds: an operator may grant the right while the service runs
+            log.warning("kafka.denied", user=self._user, reason=one_line(error), fix=kafka.GRANT_HINT)
             raise
         self._log_denied_topics()
-        self._got = sum(map(len, records.values()))
+        self._fetched_count = sum(map(len, records.values()))
         return records
 
     def _log_denied_topics(self) -> None:
-        """Log the topics that Kafka hides from this user, once: it answers about them as if they had no partitions."""
+        """Log once the topics that this user may not read: Kafka answers as if they had no partitions."""
         denied = self._client.cluster.unauthorized_topics & super().subscription()  # type: ignore[no-untyped-call]
         if denied - self._denied:
-            log.warning("kafka.denied", user=self._user, topics=sorted(denied), fix=kafka.GRANT)
+            log.warning("kafka.denied", user=self._user, topics=sorted(denied), fix=kafka.GRANT_HINT)
         self._denied = denied
 
 
 class Broker(KafkaBroker):
-    """FastStream's broker with our consumer; it remembers the consumers it made, for their health."""
+    """FastStream's broker with our consumer class; keeps the consumers that it created for health checks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.consumers: list[Consumer] = []
 
-    def _build_consumer(self, options: Mapping[str, Any], **more: Any) -> Consumer:
-        consumer = Consumer(**{**options, **more})
+    def _build_consumer(self, defaults: Mapping[str, Any], **options: Any) -> Consumer:
+        consumer = Consumer(**{**defaults, **options})
         self.consumers.append(consumer)
         return consumer
 
     async def _connect(self) -> Callable[..., AIOKafkaConsumer]:
-        made = await super()._connect()
-        options = made.keywords if isinstance(made, partial) else {}
-        self.config.broker_config.builder = partial(self._build_consumer, options)
+        builder = await super()._connect()
+        defaults = builder.keywords if isinstance(builder, partial) else {}
+        self.config.broker_config.builder = partial(self._build_consumer, defaults)
         return self.config.broker_config.builder
 
 
 def create_broker(settings: Settings, service: str, *, policy: RecordRetries | None = None) -> Broker:
-    """Return the broker of `service`: acks from all, idempotent, no topic made by accident."""
-    tolerant.install()
+    """Return the broker of `service`: acks from all replicas, idempotent producer, no automatic topic creation."""
+    aiokafka_patches.install()
     broker = Broker(
         settings.kafka_bootstrap.split(","),
         security=kafka.security(settings),
@@ -153,21 +155,21 @@ def create_broker(settings: Settings, service: str, *, policy: RecordRetries | N
         acks="all",
         enable_idempotence=True,
         allow_auto_create_topics=False,
-        # whoever rejoined while a topic was missing, as after Kafka lost its data, learns of it with the next look
+        # a member that joined while a topic was missing, as after Kafka lost its data, finds it at the next refresh
         metadata_max_age_ms=METADATA_MS,
         max_batch_size=1 << 17,
         max_request_size=MAX_REQUEST_BYTES,
         graceful_timeout=settings.shutdown_grace / 2,
         apply_types=False,
-        # its own lines, such as a consumer's errors; what level is worth one is decided in shared.logs
+        # FastStream's own lines, such as consumer errors; shared.logs decides their level
         logger=logging.getLogger("faststream"),
     )
-    letters, policy = DeadLetters(broker, service), policy or RecordRetries()
+    dead_letters, policy = DeadLetters(broker, service), policy or RecordRetries()
     for middleware in (
         KafkaPrometheusMiddleware(registry=METRICS, app_name=f"penstock-{service}"),
         *tracing(settings, service),
         LogContext,
-        partial(DeadLetter, letters=letters, policy=policy),
+        partial(DeadLetter, dead_letters=dead_letters, policy=policy),
         partial(Retry, policy=policy),
         partial(Envelope, source=service),
     ):
@@ -176,9 +178,11 @@ def create_broker(settings: Settings, service: str, *, policy: RecordRetries | N
 
 
 async def wait_for_kafka(settings: Settings, group: str = "") -> None:
-    """Return once Kafka answers and lets us join `group`; raises an outage while it does not.
+    """Return if Kafka answers and this client may join `group`; log every refusal for the operator.
 
-    A refusal is logged at every try: whoever corrects a password, a certificate or an ACL sees when it is right.
+    Raises:
+        Outage: Kafka does not answer, refuses this client (KafkaRefused), or the user lacks a right (KafkaDenied).
+
     """
     try:
         await kafka.check_access(settings, group)
@@ -192,45 +196,47 @@ async def wait_for_kafka(settings: Settings, group: str = "") -> None:
 
 @contextlib.contextmanager
 def _denials_logged() -> Iterator[None]:
-    """Log a missing right to publish: it is retried like an outage, and would look like one."""
+    """Log a missing right to publish: the retries of an outage would hide it."""
     try:
         yield
     except Exception as error:
-        if isinstance(denied := error.__cause__ or error, kafka.DENIED):
-            log.warning("kafka.denied", reason=one_line(denied), fix=kafka.GRANT)
+        if isinstance(denied := error.__cause__ or error, kafka.AUTHORIZATION_ERRORS):
+            log.warning("kafka.denied", reason=one_line(denied), fix=kafka.GRANT_HINT)
         raise
 
 
 class Bus:
-    """What a service does on the bus beside consuming: tell facts, and put aside records it cannot use."""
+    """Publishes events of a service, and sends records that it cannot use to the dead letter topic."""
 
     def __init__(self, broker: KafkaBroker, service: str) -> None:
         self._broker = broker
-        self._letters = DeadLetters(broker, service)
+        self._dead_letters = DeadLetters(broker, service)
 
     async def publish(self, events: Iterable[Event]) -> None:
-        """Publish all `events`, many in flight, and return once all replicas have them; each key keeps its order."""
+        """Publish `events`, many in flight, and wait until all replicas have them; the order per key is kept."""
         with _denials_logged():
             acks = [await self._broker.publish(event, type(event).topic.name, no_confirm=True) for event in events]
             await asyncio.gather(*(ack for ack in acks if inspect.isawaitable(ack)))
 
-    async def bury(self, record: Record, error: BaseException) -> None:
-        """Put `record` among the dead letters."""
+    async def dead_letter(self, record: Record, error: BaseException) -> None:
+        """Send `record` to the dead letter topic of its topic and this service."""
         with _denials_logged():
-            await self._letters.bury(record, error)
+            await self._dead_letters.dead_letter(record, error)
 
-    async def bury_event(self, event: Event, error: BaseException) -> None:
-        """Put among the dead letters an event whose own record was committed when it became leased work."""
+    async def dead_letter_event(self, event: Event, error: BaseException) -> None:
+        """Dead-letter an event whose own record was committed when it became leased work."""
         topic, body = type(event).topic.name, event.model_dump_json().encode()
-        await self.bury(stored_record(topic, -1, -1, event.record_key.encode("utf-8", "surrogateescape"), body), error)
+        await self.dead_letter(
+            stored_record(topic, -1, -1, event.record_key.encode("utf-8", "surrogateescape"), body), error
+        )
 
 
 def decode_event(kind: type[Event], *, now: Callable[[], float] = time.time) -> Decode[Event]:
-    """Return the decoder of records of `kind`; what does not fit is rejected with the first reason."""
+    """Return a decoder of records of `kind`; it raises Rejected with the first validation error."""
 
     def decode(record: Record) -> Event:
         if record.value is None:
-            raise Rejected("EMPTY_RECORD", f"a record without a body is not an event of {kind.topic.name}")
+            raise Rejected("EMPTY_RECORD", f"not an event of {kind.topic.name}: the record has no body")
         try:
             event = kind.decode(record.value)
         except ValidationError as error:
@@ -238,26 +244,26 @@ def decode_event(kind: type[Event], *, now: Callable[[], float] = time.time) -> 
             where = ".".join(str(part) for part in first["loc"]) or "body"
             code = first["type"] if first["type"].isupper() else "BAD_EVENT"
             raise Rejected(code, f"not an event of {kind.topic.name}: {where}: {first['msg']}") from None
-        refuse_ahead(event, now())
+        reject_future_revision(event, now())
         return event
 
     return decode
 
 
-def refuse_ahead(event: Event, now: float) -> None:
-    """Raise Rejected (REVISION_AHEAD) for a revision beyond the clock, which would outdate every later change."""
+def reject_future_revision(event: Event, now: float) -> None:
+    """Raise Rejected (REVISION_AHEAD) for a revision in the future: it would outdate every later change."""
     revision = getattr(event, "revision", 0)
     if revision > (now + CLOCK_TOLERANCE_SECONDS) * MICROSECONDS:
         raise Rejected(
             "REVISION_AHEAD",
             f"revision {revision} lies more than {CLOCK_TOLERANCE_SECONDS / 60:g} minutes ahead of the clock: "
-            "a forged event, or a host whose clock is wrong",
+            "the event is forged, or a host's clock is wrong",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A handler, the topics it reads as one stream, and what it publishes."""
+    """A handler, the topics it reads as one stream, and the events it publishes."""
 
     handler: Handler
     topics: tuple[Topic, ...]
@@ -269,7 +275,7 @@ class Subscription:
 
 @dataclass(slots=True)
 class Router:
-    """The handlers of one service; parameters after the first are given by name when the service starts."""
+    """The handlers of one service; `provided` holds their arguments after the first, by name, once it has started."""
 
     service: str
     subscriptions: list[Subscription] = field(default_factory=list)
@@ -279,35 +285,37 @@ class Router:
     def consumes(
         self, *topics: Topic, decode: Decode[Any], payload: Any, max_records: int = 500, publishes: Any = ()
     ) -> Callable[[Handler], Handler]:
-        """Hand batches of raw `topics`, decoded by `decode`, to a handler."""
+        """Return a decorator that subscribes a handler to batches of raw `topics`, decoded by `decode`."""
 
         def register(handler: Handler) -> Handler:
-            made = Subscription(handler, topics, decode, payload, max_records, tuple(publishes))
-            self.subscriptions.append(made)
+            subscription = Subscription(handler, topics, decode, payload, max_records, tuple(publishes))
+            self.subscriptions.append(subscription)
             return handler
 
         return register
 
     def on(self, kind: type[Event], *, max_records: int = 500, publishes: Any = ()) -> Callable[[Handler], Handler]:
-        """Hand batches of one event to a handler, as `Sequence[Received[kind]]`."""
+        """Return a decorator that subscribes a handler to batches of one event, `Sequence[Received[kind]]`."""
         return self.consumes(
             kind.topic, decode=decode_event(kind), payload=kind, max_records=max_records, publishes=publishes
         )
 
     def attach(self, broker: Broker) -> None:
-        """Subscribe every handler of this service to `broker`, in the consumer group of its name."""
+        """Subscribe every handler to `broker`, in the consumer group named after the service."""
         bus = Bus(broker, self.service)
         for subscription in self.subscriptions:
             self._attach(broker, subscription, partial(self._deliver, subscription, bus))
 
-    async def _follow(self, subscription: Subscription, deliver: Callable[..., Awaitable[None]], records: Any) -> None:
-        """Deliver records; until that succeeds, however often it is tried, these topics make no progress."""
+    async def _deliver_tracked(
+        self, subscription: Subscription, deliver: Callable[..., Awaitable[None]], records: Any
+    ) -> None:
+        """Deliver records and report the outcome to `progress`; a failed batch comes again and keeps its start time."""
         name = "+".join(topic.name for topic in subscription.topics)
         self.progress.begin(name)
         try:
             await deliver(records)
         except Exception as error:
-            self.progress.gave_back(name, error)
+            self.progress.released(name, error)
             raise
         self.progress.done(name)
 
@@ -320,9 +328,9 @@ class Router:
             max_records=subscription.max_records,
             batch_timeout_ms=1,
             auto_offset_reset="earliest",
-            # a member hears of a rebalance with its next heartbeat, and everybody waits for the last one to hear
+            # a member learns of a rebalance at its next heartbeat, and the group waits for the last member
             heartbeat_interval_ms=HEARTBEAT_MS,
-            # topics that are read as one stream keep a key's records on one member
+            # range assignment keeps a key's records of all topics of one stream on one member
             partition_assignment_strategy=(RangePartitionAssignor,),
             ack_policy=AckPolicy.NACK_ON_ERROR,
             parser=_parse,
@@ -330,7 +338,7 @@ class Router:
             title=f"{self.service}:{'+'.join(names)}",
             description=inspect.getdoc(subscription.handler),
         )
-        subscriber(_endpoint(subscription, partial(self._follow, subscription, deliver)))
+        subscriber(_endpoint(subscription, partial(self._deliver_tracked, subscription, deliver)))
         for kind in subscription.publishes:
             broker.publisher(
                 kind.topic.name,
@@ -340,24 +348,24 @@ class Router:
             )
 
     async def _deliver(self, subscription: Subscription, bus: Bus, records: Sequence[Record]) -> None:
-        """Decode, handle, publish, and bury what was refused; the order makes a crash anywhere a mere repeat."""
-        good: list[Received[Any]] = []
-        bad: list[tuple[Record, BaseException]] = []
+        """Decode, handle, publish, dead-letter rejected records; in this order a crash only repeats work."""
+        decoded: list[Received[Any]] = []
+        rejected: list[tuple[Record, BaseException]] = []
         for record in records:
-            if not self._is_for_us(record):
+            if not self._is_addressed_to_service(record):
                 continue
             try:
-                good.append(Received(subscription.decode(record), record))
-            except Exception as error:  # noqa: BLE001 - any failure to read a record is the record's
-                bad.append((record, _as_rejection(error)))
-        if good:
-            published = await subscription.handler(good, **self._arguments(subscription.handler))
-            await bus.publish(published or ())
-        bad.extend((one.record, one.refusal) for one in good if one.refusal is not None)
-        for record, refusal in bad:
-            await bus.bury(record, refusal)
+                decoded.append(Received(subscription.decode(record), record))
+            except Exception as error:  # noqa: BLE001 - a record that cannot be decoded is rejected, whatever the error
+                rejected.append((record, _as_rejection(error)))
+        if decoded:
+            events = await subscription.handler(decoded, **self._arguments(subscription.handler))
+            await bus.publish(events or ())
+        rejected.extend((one.record, one.rejection) for one in decoded if one.rejection is not None)
+        for record, reason in rejected:
+            await bus.dead_letter(record, reason)
 
-    def _is_for_us(self, record: Record) -> bool:
+    def _is_addressed_to_service(self, record: Record) -> bool:
         only = dict(record.headers).get("dlq_only")
         return only is None or only.decode(errors="replace") == self.service
 
@@ -370,7 +378,7 @@ def _as_rejection(error: Exception) -> Rejected:
 
 
 def _endpoint(subscription: Subscription, deliver: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Return what FastStream calls; its annotation is what the AsyncAPI document shows."""
+    """Return the function that FastStream calls; the AsyncAPI document shows its annotation and docstring."""
 
     async def endpoint(records: Any) -> None:
         await deliver(records)
@@ -382,9 +390,9 @@ def _endpoint(subscription: Subscription, deliver: Callable[..., Awaitable[None]
 
 
 async def _parse(records: tuple[Record, ...], parse: Callable[..., Awaitable[Any]]) -> Any:
-    """Read no header here: FastStream's parser decodes them as UTF-8, and one hostile header would fail the batch."""
-    bare = tuple(replace(record, headers=()) for record in records)
-    msg = await parse(bare)
+    """Parse without headers: FastStream decodes them as UTF-8, and one invalid header would fail the batch."""
+    without_headers = tuple(replace(record, headers=()) for record in records)
+    msg = await parse(without_headers)
     msg.raw_message = records
     return msg
 

@@ -1,4 +1,4 @@
-"""Encoded words (RFC 2047), in which MinIO, AWS and mail libraries write text that is not ASCII into headers."""
+"""Decode encoded words (RFC 2047): MinIO, AWS and mail libraries write non-ASCII header text in them."""
 
 import base64
 import quopri
@@ -8,7 +8,7 @@ from typing import Final
 _WORD: Final = r"=\?([A-Za-z0-9_-]{1,40})(?:\*[A-Za-z0-9-]{1,40})?\?([BbQq])\?([!->@-~]*)\?="
 _ONE: Final = re.compile(_WORD)
 _RUN: Final = re.compile(rf"{_WORD}(?:[ \t]+{_WORD})*")
-"""Blanks between two words are not part of the text (RFC 2047, section 6.2)."""
+"""Blanks between two encoded words are not part of the text (RFC 2047, section 6.2)."""
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CHARSETS: Final = re.compile(
     r"utf-?8|us-ascii|iso-8859-\d{1,2}|windows-125\d|cp125\d|koi8-[ru]|gb2312|gbk|gb18030|big5|shift_jis|euc-(jp|kr)"
@@ -17,21 +17,21 @@ _CHARSETS: Final = re.compile(
 )
 
 
-def decoded_words(text: str) -> str:
-    """Return `text` with its encoded words decoded; a word that cannot be, or that hides control characters, stays."""
-    return _RUN.sub(_decoded, text) if "=?" in text else text
+def decode_words(text: str) -> str:
+    """Decode the encoded words in `text`; leave undecodable ones and those that hide control characters as they are."""
+    return _RUN.sub(_decode_run, text) if "=?" in text else text
 
 
-def _decoded(run: re.Match[str]) -> str:
+def _decode_run(run: re.Match[str]) -> str:
     try:
-        text = _joined(_ONE.findall(run[0]))
+        text = _join(_ONE.findall(run[0]))
     except (LookupError, ValueError):
         return run[0]
     return run[0] if _CONTROLS.search(text) else text
 
 
-def _joined(words: list[tuple[str, str, str]]) -> str:
-    """Decode words one behind the other; those of one charset may share the bytes of a character."""
+def _join(words: list[tuple[str, str, str]]) -> str:
+    """Decode consecutive words; adjacent words of one charset may split the bytes of a character."""
     pieces: list[tuple[str, bytes]] = []
     for charset, encoding, encoded in words:
         if not _CHARSETS.fullmatch(charset):

@@ -1,7 +1,7 @@
-"""The variables of a stack: the process's win over `.env`; ports and addresses follow from each other.
+"""Resolve the PENSTOCK_* variables of a stack from the process environment and `.env`.
 
-Every server is moved by one variable, whichever is handier: its address (`PENSTOCK_S3_ENDPOINT`) or its port alone
-(`PENSTOCK_S3_PORT`). The process wins over `.env`, and within each of them the port over the address.
+One variable moves a server: its address (`PENSTOCK_S3_ENDPOINT`) or its port alone (`PENSTOCK_S3_PORT`). The process
+environment overrides `.env`, and within each of them the port overrides the address.
 """
 
 import re
@@ -18,16 +18,15 @@ from shared.former_names import renamed
 PREFIX: Final = "PENSTOCK_"
 FILE: Final = ".env"
 USER_SECRET: Final = f"{PREFIX}S3_SECRET_KEY_"
-"""Followed by a service's name in capitals: the secret of its own S3 user."""
+"""Prefix of a variable, before a service's name in capitals: the secret of its S3 user."""
 ROLE_PASSWORD: Final = f"{PREFIX}POSTGRES_PASSWORD_"
-"""Followed by a service's name in capitals: the password of its own database role."""
-
+"""Prefix of a variable, before a service's name in capitals: the password of its database role."""
 KAFKA_PASSWORD: Final = f"{PREFIX}KAFKA_PASSWORD_"
-"""Followed by the same, or by MINIO: the password of its own Kafka user."""
+"""Prefix of a variable, before a service's name in capitals or MINIO: the password of its Kafka user."""
 SCRAM: Final = "scram"
-"""The value of PENSTOCK_KAFKA_AUTH that gives Kafka users."""
+"""The value of PENSTOCK_KAFKA_AUTH that enables Kafka users."""
 KAFKA_OPERATOR: Final = "penstock"
-"""The Kafka user that may do everything, where the stack's Kafka has users."""
+"""The administrator of the stack's own Kafka when it has users."""
 
 ADDRESSES: Final = {
     "S3": ("PENSTOCK_S3_ENDPOINT", "http://127.0.0.1:9000"),
@@ -39,7 +38,7 @@ _PORT = re.compile(r":(\d+)(?=[/?,]|$)")
 
 
 def read_file(folder: Path) -> dict[str, str]:
-    """Return PENSTOCK_* of `folder`'s `.env`; none when there is no such file, or it is another program's.
+    """Return the PENSTOCK_* variables of `folder`'s `.env`; an empty dict if there is no such file.
 
     Raises:
         PenstockError: the file cannot be read.
@@ -52,14 +51,14 @@ def read_file(folder: Path) -> dict[str, str]:
         found = DotEnv(path, verbose=False).dict()
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise PenstockError(f"{path} cannot be read: {reason}; mend or remove it") from None
+        raise PenstockError(f"{path} cannot be read: {reason}; fix or remove it") from None
     return {name: value for name, value in found.items() if value and name.startswith(PREFIX)}
 
 
 def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
-    """Merge PENSTOCK_* of `layers`, the first winning, into a set that fits together.
+    """Merge the PENSTOCK_* variables of `layers`, earlier layers first, and make ports and addresses agree.
 
-    Every port and every address is there, and the state folder is absolute (from `folder`, the current one).
+    The result has every port and address, and an absolute state folder (relative to `folder`, else to the current one).
     """
     layers = (*layers, renamed({name: value for layer in reversed(layers) for name, value in layer.items() if value}))
     merged = {
@@ -82,37 +81,37 @@ def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str,
     return merged
 
 
-def dsn_of(dsn: str, user: str, password: str) -> str:
-    """Return a database address with this user and password in place of its own; all else stays."""
+def with_login(dsn: str, user: str, password: str) -> str:
+    """Return `dsn` with its user and password replaced."""
     scheme, _, rest = dsn.partition("://")
-    place, mark, query = rest.partition("?")
-    host = place.partition("/")[0].rpartition("@")[2]
-    tail = place[place.find("/") :] if "/" in place else ""
-    kept = [one for one in query.split("&") if one.partition("=")[0] not in {"user", "password", "passfile"}]
+    address, question_mark, query = rest.partition("?")
+    host = address.partition("/")[0].rpartition("@")[2]
+    path = address[address.find("/") :] if "/" in address else ""
+    options = [one for one in query.split("&") if one.partition("=")[0] not in {"user", "password", "passfile"}]
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
-    return f"{scheme}://{login}@{host}{tail}{mark if any(kept) else ''}{'&'.join(kept)}"
+    return f"{scheme}://{login}@{host}{path}{question_mark if any(options) else ''}{'&'.join(options)}"
 
 
-def by_service(env: Mapping[str, str], beginning: str) -> dict[str, str]:
-    """Return the variables that begin so, by the service that their names end in."""
-    return {name.removeprefix(beginning).lower(): env[name] for name in env if name.startswith(beginning)}
+def by_service(env: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return the values of variables whose names start with `prefix`, by the service that the names end in."""
+    return {name.removeprefix(prefix).lower(): env[name] for name in env if name.startswith(prefix)}
 
 
 def has_kafka_users(env: Mapping[str, str]) -> bool:
-    """Whether the stack's own Kafka has users.
+    """Return whether the stack's own Kafka has users.
 
     Raises:
         PenstockError: PENSTOCK_KAFKA_AUTH is neither none nor scram.
 
     """
-    told = env.get(f"{PREFIX}KAFKA_AUTH", "none")
-    if told.lower() in {"none", SCRAM}:
-        return told.lower() == SCRAM
-    raise PenstockError(f"PENSTOCK_KAFKA_AUTH={told}: set it to none or scram")
+    value = env.get(f"{PREFIX}KAFKA_AUTH", "none")
+    if value.lower() in {"none", SCRAM}:
+        return value.lower() == SCRAM
+    raise PenstockError(f"PENSTOCK_KAFKA_AUTH={value}: set it to none or scram")
 
 
 def _port_of(layer: Mapping[str, str], kind: str) -> str | None:
-    """Return the port that one layer asks for, by number or by address."""
+    """Return the port that `layer` sets, as a port or within an address."""
     return layer.get(f"{PREFIX}{kind}_PORT") or _port_in(layer.get(ADDRESSES[kind][0], "")) or None
 
 
@@ -122,7 +121,7 @@ def _port_in(address: str) -> str:
 
 
 def _add_password(merged: dict[str, str]) -> None:
-    """Put the password into a database address that names a user alone."""
+    """Add PENSTOCK_POSTGRES_PASSWORD to a database address that has a user but no password."""
     if password := merged.get(f"{PREFIX}POSTGRES_PASSWORD"):
         dsn = ADDRESSES["POSTGRES"][0]
         merged[dsn] = re.sub(r"//([^:@/]+)@", rf"//\1:{password}@", merged[dsn], count=1)

@@ -1,8 +1,8 @@
 """The facts and requests on the bus, each declared once and bound to its topic.
 
-Events are frozen. Adding an optional field is free; anything else is a `v2` beside `v1`, so readers ignore what
-they do not know. `identity` names what makes two events the same event: from it comes the deterministic CloudEvents
-id, and publishing an event twice is publishing it once.
+Events are frozen. Adding an optional field is free, for readers ignore unknown fields; any other change needs a `v2`
+beside `v1`. Two events with the same `identity` are the same event: the CloudEvents id is a hash of it, so publishing
+an event twice has the effect of publishing it once.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from shared.topics import Topic
 MAX_BUCKETS: Final = 100
 """Buckets that one sweep may name."""
 MAX_SIZE: Final = 1 << 53
-"""Bytes; above what any object store takes, below what JSON readers round."""
+"""Bytes; more than any object store takes, and exact in JSON readers that use doubles."""
 
 BucketName = Annotated[str, on_decode(field_rules.bucket)]
 ObjectKey = Annotated[str, on_decode(field_rules.key)]
@@ -32,13 +32,13 @@ Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
 
 
 def stable_id(*parts: object) -> str:
-    """128 bits, in hex, that depend on nothing but `parts`."""
+    """Hash `parts` to 128 bits, in hex."""
     text = "\x1f".join("" if part is None else str(part) for part in parts)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class Event(BaseModel):
-    """A fact or a request; `topic` is where it travels, `correlation_id` is born with the object it is about."""
+    """A fact or a request on `topic`; `correlation_id` is created with the object that the event is about."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -55,22 +55,22 @@ class Event(BaseModel):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes two of these the same event."""
+        """The values that make two events the same event."""
         raise NotImplementedError
 
     @property
     def event_id(self) -> str:
-        """The CloudEvents id: the same for the same `identity`, whoever publishes it and however often."""
+        """The CloudEvents id, equal for equal `identity`."""
         return stable_id(type(self).topic.name, *self.identity)
 
     @classmethod
     def decode(cls, body: bytes | str) -> Self:
-        """Read a record's body by the rules of `shared.field_rules`; raises pydantic's ValidationError."""
+        """Parse a record's body by the rules of `shared.field_rules`; raises pydantic's ValidationError."""
         return cls.model_validate_json(body, context=DECODING)
 
     @classmethod
     def restore(cls, payload: object) -> Self:
-        """Read what an item of leased work holds, by the same rules: it may stem from an earlier release."""
+        """Parse the payload of a leased work item by the same rules: an earlier release may have written it."""
         return cls.model_validate(payload, context=DECODING)
 
     @classmethod
@@ -79,7 +79,7 @@ class Event(BaseModel):
         return f"penstock.{cls.topic.name}"
 
     def caused_by(self, cause: "Event") -> Self:
-        """Return the same event as part of what `cause` started."""
+        """Return a copy with the correlation id of `cause`."""
         return self.model_copy(update={"correlation_id": cause.correlation_id})
 
 
@@ -94,7 +94,7 @@ class ObjectEvent(Event):
 
     @property
     def record_key(self) -> str:
-        """Bucket and key, as MinIO keys its own records."""
+        """`bucket/key`, the key that MinIO gives its own records."""
         return f"{self.bucket}/{self.key}"
 
 
@@ -122,7 +122,7 @@ class ObjectChanged(ObjectEvent):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The stored version itself, or the removal; not who saw it."""
+        """The stored version or the removal, without `seen_by`."""
         return (
             self.bucket,
             self.key,
@@ -151,9 +151,9 @@ class ObjectHashed(ObjectEvent):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The version and which digests: asking for more of them is another fact.
+        """The version and its set of algorithms: further digests make another fact.
 
-        Not the revision: a change that is told again after a crash may get another one.
+        Without the revision: a change that is published again after a crash may get another one.
         """
         return (
             self.bucket,
@@ -173,17 +173,17 @@ class SweepEvent(Event):
 
     @property
     def record_key(self) -> str:
-        """The sweep."""
+        """The id of the sweep."""
         return self.sweep_id
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The sweep."""
+        """The id of the sweep."""
         return (self.sweep_id,)
 
 
 class SweepRequested(SweepEvent):
-    """Compare these buckets with what is known, now."""
+    """Compare these buckets with the recorded objects now."""
 
     topic = topics.SWEEPS_REQUESTED
 
@@ -192,61 +192,61 @@ class SweepRequested(SweepEvent):
     )
     prefix: Annotated[str, on_decode(field_rules.prefix)] = ""
     retell: bool = Field(
-        default=False, description="Tell also what is known, for a service that is new or has lost its rows."
+        default=False, description="Publish known objects again too, for a service that is new or has lost its rows."
     )
 
 
 class SweepCompleted(SweepEvent):
-    """What a sweep found: `missed` and `vanished` are notifications that were lost or are late."""
+    """The result of a sweep: `missed` and `vanished` count notifications that were lost or are late."""
 
     topic = topics.SWEEPS_COMPLETED
 
     buckets: tuple[str, ...]
     prefix: str = ""
     listed: int = Field(description="Objects in the listing.")
-    missed: int = Field(description="Stored, but never notified.")
-    vanished: int = Field(description="Known, but gone from the bucket.")
-    retold: int = Field(default=0, description="Known and told again because that was asked for.")
+    missed: int = Field(description="Stored objects without a notification.")
+    vanished: int = Field(description="Known objects that are gone from the bucket.")
+    retold: int = Field(default=0, description="Known objects published again on request.")
     seconds: float
 
 
 class EtlRequested(Event):
-    """Load a dataset, now: compare its bucket with its table and read what differs."""
+    """Load a dataset now: compare its bucket with its table and load the objects that differ."""
 
     topic = topics.ETL_REQUESTED
 
     load_id: Name
-    dataset: Name = Field(default="users", description="As the file of datasets names it.")
+    dataset: Name = Field(default="users", description="A name from the file of datasets.")
 
     @property
     def record_key(self) -> str:
-        """The dataset."""
+        """The name of the dataset."""
         return self.dataset
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The load of this dataset."""
+        """The id of the load, and the dataset."""
         return (self.load_id, self.dataset)
 
 
 class EtlCompleted(EtlRequested):
-    """What a load found and did, or why it failed: then the counts are of what it did until then."""
+    """The result of a load; the counts of a failed one cover the work until it failed."""
 
     topic = topics.ETL_COMPLETED
 
     listed: int = Field(description="Files and images in the listing.")
-    changed: int = Field(description="Of them, those that had to be read; the others were known by etag.")
-    removed: int = Field(description="Known, but gone from the bucket.")
+    changed: int = Field(description="Listed objects that were read; the others had a known etag.")
+    removed: int = Field(description="Known objects that are gone from the bucket.")
     rows: int = Field(description="Good rows in the files that were read.")
-    rejected: int = Field(description="Rows of these files that are no rows of the table.")
-    outputs: tuple[str, ...] = Field(description="Where the whole table is kept, as bucket/key.")
+    rejected: int = Field(description="Rejected rows in these files.")
+    outputs: tuple[str, ...] = Field(description="Objects with the exported table, as bucket/key.")
     seconds: float
     state: Literal["succeeded", "failed"] = "succeeded"
     error: str = Field(default="", description="Why the load failed.")
 
 
 class EtlLoaded(ObjectEvent):
-    """What one stored or removed object means for its dataset's table is there to be read."""
+    """The table of a dataset reflects one stored or removed object."""
 
     topic = topics.ETL_LOADED
 
@@ -255,14 +255,12 @@ class EtlLoaded(ObjectEvent):
     change: Literal["stored", "removed"]
     rows: int = 0
     rejected: int = 0
-    reason: str = Field(default="", description="Why the first rejected row was, or the whole file.")
-    error: str = Field(
-        default="", description="Why the object could not be loaded at all; the table has what it had of it before."
-    )
+    reason: str = Field(default="", description="Why the first rejected row, or the whole file, was rejected.")
+    error: str = Field(default="", description="Why the object could not be loaded; the table keeps its earlier rows.")
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The version as it was read, and what came of it."""
+        """The version that was read, and the result."""
         return (
             self.bucket,
             self.key,
@@ -278,24 +276,24 @@ class EtlLoaded(ObjectEvent):
 
 
 class DeadLetterSettled(Event):
-    """A dead letter needs nobody's attention any more: it was sent back, or given up."""
+    """A dead letter was replayed to its topic or discarded."""
 
     topic = topics.DEAD_LETTERS_SETTLED
 
-    dlq_topic: str = Field(description="The topic the dead letter stands on.")
+    dlq_topic: str = Field(description="The topic of the dead letter.")
     partition: int
     offset: int
     action: Literal["replayed", "discarded"]
-    at: datetime = Field(description="UTC, by the clock of whoever settled it.")
+    at: datetime = Field(description="UTC, by the clock of the program that replayed or discarded it.")
 
     @property
     def record_key(self) -> str:
-        """The dead letter's place, by which the topic is compacted."""
+        """The position of the dead letter; compaction keeps the newest record for it."""
         return f"{self.dlq_topic}/{self.partition}/{self.offset}"
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The dead letter: settling it again changes nothing."""
+        """The position of the dead letter: a repeated action is the same event."""
         return (self.dlq_topic, self.partition, self.offset)
 
 

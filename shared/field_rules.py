@@ -1,8 +1,8 @@
-"""What the fields of an event may hold: validators whose errors become dead letters.
+"""Validators of event fields; a record that breaks a rule becomes a dead letter.
 
-Any Kafka client may write a record, and its fields go into S3 requests, headers, rows and logs. What breaks a rule is
-rejected when the record is decoded, before anything is asked of a server with it. Everything that S3 takes passes:
-keys of 1,024 bytes, any content type and metadata.
+Any Kafka client may write a record, and its fields go into S3 requests, headers, rows and logs. So decoding rejects an
+invalid record before any request uses its fields. Everything that S3 accepts is valid: keys of 1,024 bytes, any
+content type and metadata.
 """
 
 import re
@@ -17,7 +17,7 @@ from shared.text import is_unsafe
 
 T = TypeVar("T")
 DECODING: Final = {"decoding": True}
-"""The validation context in which the rules hold: an event that a service makes itself is not checked again."""
+"""The validation context that enables the rules; events that a service creates itself are not checked."""
 MAX_KEY_BYTES: Final = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 MAX_TOKEN: Final = 1024
@@ -25,21 +25,21 @@ MAX_ETAG: Final = 256
 MAX_NAME: Final = 200
 MAX_CORRELATION: Final = 128
 MAX_TEXT: Final = 8 << 10
-"""The most that HTTP servers take as one header."""
+"""Characters; the limit of HTTP servers for one header."""
 MAX_METADATA: Final = 64 << 10
-"""Characters of all names and values; S3 takes 2 KiB."""
+"""Characters of all names and values together; S3 takes 2 KiB."""
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
-"""Also what S3 took before 2018; which buckets are ours is asked of the settings.
+"""Includes the names that S3 allowed before 2018; the settings say which buckets are inputs.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 """
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,64}")
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
-_SHOWN: Final = 80
+_MAX_SHOWN: Final = 80
 
 
 def on_decode(rule: Callable[[T], T]) -> Any:
-    """Return a validator that applies `rule` where a record is decoded."""
+    """Return a validator that applies `rule` only while a record is decoded."""
 
     def check(value: T, info: ValidationInfo) -> T:
         return rule(value) if info.context is DECODING else value
@@ -48,14 +48,14 @@ def on_decode(rule: Callable[[T], T]) -> Any:
 
 
 def is_bucket(name: str) -> bool:
-    """Whether this may be the name of a bucket: nothing in it has a meaning in a URL."""
+    """Return whether `name` is a valid bucket name; such a name needs no escaping in a URL."""
     return _BUCKET.fullmatch(name) is not None
 
 
 def bucket(name: str) -> str:
-    """Return a bucket's name."""
+    """Return a valid bucket name."""
     if not is_bucket(name):
-        raise _error("BAD_BUCKET", f"{_shown(name)} is no bucket name: use letters, digits, '.', '-' and '_'")
+        raise _error("BAD_BUCKET", f"{_shown(name)} is not a bucket name: use letters, digits, '.', '-' and '_'")
     return name
 
 
@@ -69,19 +69,19 @@ def key(name: str) -> str:
 
 
 def token(text: str) -> str:
-    """Return an opaque word of the store's, such as a version id: visible ASCII."""
+    """Return an opaque identifier from the store, such as a version id: visible ASCII."""
     return _visible(text, MAX_TOKEN)
 
 
 def etag(text: str) -> str:
-    """Return an etag without quotes: it is sent as a header."""
+    """Return an etag without quotes; requests send it in a header."""
     if '"' in text:
         raise ValueError(f"etag {_shown(text)} holds a quote: leave it out")
     return _visible(text, MAX_ETAG)
 
 
 def correlation(text: str) -> str:
-    """Return a correlation id, or the empty one: it is sent as a header and logged."""
+    """Return a correlation id, which may be empty; it goes into headers and logs."""
     return _visible(text, MAX_CORRELATION) if text else text
 
 
@@ -93,26 +93,26 @@ def sequencer(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """Return the name of a sweep, load, dataset or algorithm: one line."""
+    """Return the name of a sweep, load, dataset or algorithm: one line of text."""
     if not text or len(text) > MAX_NAME or is_unsafe(text):
         raise ValueError(f"{_shown(text)} is not 1 to {MAX_NAME} characters without control characters")
     return text
 
 
 def prefix(text: str) -> str:
-    """Return the beginning of keys: empty, or by the rules of a key."""
+    """Return a key prefix: empty, or valid as a key."""
     return key(text) if text else text
 
 
 def text(value: str) -> str:
-    """Return a header's value as a database can store it: no NUL, no lone surrogate."""
+    """Return a header's value without NUL and lone surrogates, which Postgres cannot store."""
     if len(value) > MAX_TEXT or _NO_TEXT.search(value):
         raise ValueError(f"{_shown(value)} is not up to {MAX_TEXT} characters without NUL")
     return value
 
 
 def metadata(entries: dict[str, str]) -> dict[str, str]:
-    """Return user metadata of a bounded size, as a database can store it."""
+    """Return user metadata of bounded size without NUL and lone surrogates, which Postgres cannot store."""
     if sum(map(len, entries)) + sum(map(len, entries.values())) > MAX_METADATA:
         raise ValueError(f"metadata of more than {MAX_METADATA} characters: S3 takes 2 KiB")
     if any(_NO_TEXT.search(part) for entry in entries.items() for part in entry):
@@ -121,16 +121,16 @@ def metadata(entries: dict[str, str]) -> dict[str, str]:
 
 
 def time(moment: datetime) -> datetime:
-    """Return a time in UTC; one without a zone counts as UTC."""
+    """Convert a time to UTC; a time without a zone is UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     try:
         return aware.astimezone(UTC)
     except OverflowError:
-        raise ValueError(f"{moment.isoformat()} is no time in UTC") from None
+        raise ValueError(f"{moment.isoformat()} is out of range in UTC") from None
 
 
 def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return each name once, in their order."""
+    """Return `names` without duplicates, in order."""
     return tuple(dict.fromkeys(names))
 
 
@@ -141,7 +141,7 @@ def _visible(word: str, limit: int) -> str:
 
 
 def _shown(value: str) -> str:
-    return ascii(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}...")
+    return ascii(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}...")
 
 
 def _error(code: str, reason: str) -> PydanticCustomError:

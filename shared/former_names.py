@@ -1,4 +1,4 @@
-"""Settings by the names they had in the systems that Penstock replaces: read, where the new name says nothing."""
+"""Names that settings had in the systems that Penstock replaces; they apply where the new name is unset."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -18,7 +18,7 @@ _UNSET: Final = frozenset({"", "off", "none", "default"})
 
 
 def used_in(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the former names that count in `env`, each with the name to use instead."""
+    """Return the former names that take effect in `env`, each with the name to use instead."""
     return {
         former: name
         for former, name in FORMER.items()
@@ -27,15 +27,15 @@ def used_in(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def renamed(env: Mapping[str, str]) -> dict[str, str]:
-    """Return what `env` says by former names, by the new ones."""
+    """Return the settings that `env` gives under former names, under their new names."""
     return {name: env[former] for former, name in used_in(env).items()}
 
 
 def warning_of(former: str, name: str) -> str:
-    """Say what to do about a former name."""
+    """Return the warning about a former name, with the fix."""
     return f"{former} is the former name of {name}, and is read as that: rename it"
 
 
 def _is_folder(value: str) -> bool:
-    """Tell whether this is where a former system kept its files: a bucket is named without a slash."""
+    """Return whether `value` is a file folder of a former system; a bucket name has no slash."""
     return value.startswith(("/", "./", "~"))

@@ -1,4 +1,4 @@
-"""Health is progress, not ping: a consumer that stopped asking for records is dead, however well it answers."""
+"""Health by progress: a consumer that stopped polling is dead, even if its HTTP server still answers."""
 
 import asyncio
 import json
@@ -17,23 +17,23 @@ from shared.progress import Progress
 log = structlog.get_logger()
 
 STALL_SECONDS = 240.0
-"""Longer than any handler may wait out an outage, shorter than the broker's own limit (`max_poll_interval_ms`)."""
+"""Longer than a handler retries an outage, shorter than the consumer's `max_poll_interval_ms`."""
 
-LOOP_LAG = Gauge("penstock_loop_lag_seconds", "How late the event loop wakes; seconds above 1 stop heartbeats.")
-LOOP_LAG_MAX = Gauge("penstock_loop_lag_max_seconds", "The longest the event loop was ever late.")
+LOOP_LAG = Gauge("penstock_loop_lag_seconds", "How late the event loop wakes, in seconds; above 1 heartbeats stop.")
+LOOP_LAG_MAX = Gauge("penstock_loop_lag_max_seconds", "The longest delay of the event loop since the start.")
 STALLED = Gauge(
-    "penstock_stalled_seconds", "Seconds since records or work in hand last made progress; 0: none waits.", ["service"]
+    "penstock_stalled_seconds", "Seconds since pending records or work last made progress; 0: none.", ["service"]
 )
-ASSIGNED = Gauge("penstock_assigned_partitions", "Partitions this process reads.", ["service"])
+ASSIGNED = Gauge("penstock_assigned_partitions", "Partitions assigned to this process.", ["service"])
 
 
-RENDERINGS = Counter("penstock_metrics_renderings_total", "Renderings of the metrics; those who ask share them.")
+RENDERINGS = Counter("penstock_metrics_renderings_total", "Renderings of the metrics; concurrent scrapes share one.")
 
 
 class RenderedMetrics:
-    """Prometheus text of a registry, rendered in a thread, and no more often than every `seconds`.
+    """Prometheus text of a registry, rendered in a thread at most once per `seconds`.
 
-    One rendering holds the interpreter for tens of milliseconds, and anybody may ask: all who ask meanwhile share it.
+    A rendering holds the GIL for tens of milliseconds and any client may request it, so concurrent requests share one.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RenderedMetrics:
         self._rendering: asyncio.Task[bytes] | None = None
 
     async def text(self) -> bytes:
-        """Return the metrics as they were within the last `seconds`."""
+        """Return the metrics, at most `seconds` old."""
         if self._rendered_at is not None and self._clock() - self._rendered_at < self._seconds:
             return self._text
         if self._rendering is None or self._rendering.done():
@@ -62,11 +62,11 @@ class RenderedMetrics:
 
 
 RENDERED_METRICS = RenderedMetrics(METRICS)
-"""Of this process, whichever port they are asked at."""
+"""The metrics of this process, shared by all its ports."""
 
 
 class Health:
-    """What the probes of one service answer."""
+    """State and answers of the health probes of one service."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Health:
         self._lag = 0.0
 
     async def watch_loop(self, every: float = 0.5) -> None:
-        """Measure for ever how late the loop wakes, and say so when it was blocked."""
+        """Measure how late the event loop wakes, until cancelled; log when it was blocked for over a second."""
         while True:
             before = time.monotonic()
             await asyncio.sleep(every)
@@ -97,16 +97,16 @@ class Health:
                 log.warning("loop.blocked", seconds=round(self._lag, 2))
 
     def assigned(self) -> list[str]:
-        """Return the partitions this process reads, as topic/partition."""
-        return sorted(held for one in self._consumers for held in one.partitions_held())
+        """Return the partitions assigned to this process, as topic/partition."""
+        return sorted(partition for one in self._consumers for partition in one.assigned_partitions())
 
     def seconds_since_poll(self) -> float | None:
-        """Return the age of the oldest consumer's last poll; None before the first."""
+        """Return the longest time since any consumer polled; None until all have polled."""
         polled = [one.polled_at for one in self._consumers]
         return None if None in polled or not polled else time.monotonic() - min(at for at in polled if at)
 
     def report(self) -> dict[str, Any]:
-        """Return everything the probes know."""
+        """Return the details that every probe answers with."""
         idle, stall = self.seconds_since_poll(), self._progress.stall()
         return {
             "service": self._service,
@@ -120,35 +120,35 @@ class Health:
         }
 
     def is_live(self) -> bool:
-        """Whether the service still makes progress; before the first poll it is starting, not dead."""
+        """Return whether all consumers still poll; a service before its first poll is starting, not dead."""
         idle = self.seconds_since_poll()
         return idle is None or idle < STALL_SECONDS
 
     def is_stalled(self) -> bool:
-        """Whether records or work have waited for too long: a restart would not help, a person may."""
+        """Return whether records or work have been pending for too long; a restart would not help."""
         return self._progress.stall().seconds > self._stalled_seconds
 
     def is_ready(self) -> bool:
-        """Whether the service is started, has joined its group and makes progress."""
+        """Return whether the service has started, has joined its group and makes progress."""
         has_joined = not self._consumers or self.seconds_since_poll() is not None
         return self.started and self.is_live() and has_joined and not self.is_stalled()
 
     def routes(self, registry: CollectorRegistry = METRICS) -> list[tuple[str, Any]]:
         """Return the probe and metric routes."""
         return [
-            ("/health/live", _answer(self.is_live, self.report)),
-            ("/health/ready", _answer(self.is_ready, self.report)),
-            ("/health", _answer(self.is_live, self.report)),
+            ("/health/live", _probe(self.is_live, self.report)),
+            ("/health/ready", _probe(self.is_ready, self.report)),
+            ("/health", _probe(self.is_live, self.report)),
             ("/metrics", _metrics(registry)),
         ]
 
 
-def _answer(check: Callable[[], bool], report: Callable[[], dict[str, Any]]) -> Any:
+def _probe(check: Callable[[], bool], report: Callable[[], dict[str, Any]]) -> Any:
     async def probe(scope: Any, receive: Any, send: Any) -> None:
-        fine = check()
-        body = json.dumps({"status": "alive" if fine else "stalled", **report()}).encode()
+        ok = check()
+        body = json.dumps({"status": "alive" if ok else "stalled", **report()}).encode()
         headers = {"content-type": "application/json"}
-        await AsgiResponse(body, 200 if fine else 503, headers)(scope, receive, send)
+        await AsgiResponse(body, 200 if ok else 503, headers)(scope, receive, send)
 
     return probe
 

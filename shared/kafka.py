@@ -1,6 +1,6 @@
-"""How every client reaches Kafka: address, TLS and user from the settings, and what it means to be refused.
+"""Connect clients to Kafka by the settings (address, TLS, user), and explain refused connections.
 
-aiokafka says why a connection failed only in its log. `check_access` asks again and says it in one line.
+aiokafka reports why a connection failed only in its log. `check_access` connects again and reports it in one line.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -18,26 +18,26 @@ from shared import tls
 from shared.errors import Outage
 from shared.settings import Settings
 
-DENIED: Final = (
+AUTHORIZATION_ERRORS: Final = (
     kafka_errors.TopicAuthorizationFailedError,
     kafka_errors.GroupAuthorizationFailedError,
     kafka_errors.ClusterAuthorizationFailedError,
 )
-"""The user is known, but an ACL for this topic, group or the cluster is missing."""
+"""Kafka knows the user, but an ACL for the topic, the group or the cluster is missing."""
 MECHANISMS: Final[Mapping[str, type[BaseSecurity]]] = MappingProxyType(
     {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 )
-REQUEST_MS: Final = 5_000
-GRANT: Final = "run `penstock setup`, or grant the ACL"
-OTHER_PROTOCOL: Final = {True: "plain text (PENSTOCK_KAFKA_TLS=off)", False: "TLS (PENSTOCK_KAFKA_TLS=on)"}
-FIX: Final = "check PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD, or run `penstock setup`"
+REQUEST_TIMEOUT_MS: Final = 5_000
+GRANT_HINT: Final = "run `penstock setup`, or grant the ACL"
+_OTHER_PROTOCOL: Final = {True: "plain text (PENSTOCK_KAFKA_TLS=off)", False: "TLS (PENSTOCK_KAFKA_TLS=on)"}
+LOGIN_HINT: Final = "check PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD, or run `penstock setup`"
 _GROUP: Final = 0
-"""FindCoordinator's type of a consumer group's coordinator."""
+"""FindCoordinator's key type for a consumer group."""
 _NETWORK: Final = (OSError, kafka_errors.KafkaError)
 
 
 class KafkaRefused(Outage):
-    """Kafka is there, but does not accept this client; it may once its users or our settings are corrected."""
+    """Kafka answers but refuses this client, until an operator corrects its users or our settings."""
 
     def __init__(self, settings: Settings, reason: str, fix: str) -> None:
         user = f"user {settings.kafka_user}" if settings.kafka_user else "a client without a user"
@@ -45,14 +45,14 @@ class KafkaRefused(Outage):
 
 
 class KafkaDenied(Outage):
-    """The user is known, but lacks a right; it may be granted while we wait."""
+    """Kafka knows the user, but an ACL is missing; an operator may grant it while we retry."""
 
     def __init__(self, settings: Settings, what: str) -> None:
-        super().__init__(f"Kafka user {settings.kafka_user or 'ANONYMOUS'} lacks an ACL ({what}): {GRANT}")
+        super().__init__(f"Kafka user {settings.kafka_user or 'ANONYMOUS'} lacks an ACL ({what}): {GRANT_HINT}")
 
 
-def connection(settings: Settings) -> dict[str, Any]:
-    """Return the arguments with which any client of aiokafka connects and logs in."""
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Return the arguments with which any aiokafka client connects and logs in."""
     return {
         "bootstrap_servers": settings.kafka_bootstrap,
         "security_protocol": f"{'SASL_' if settings.kafka_user else ''}{'SSL' if settings.kafka_tls else 'PLAINTEXT'}",
@@ -70,24 +70,24 @@ def _login(settings: Settings) -> dict[str, str]:
 
 
 def security(settings: Settings) -> BaseSecurity | None:
-    """Return the same for FastStream's broker; None for plain text without a user."""
+    """Return the same options for FastStream's broker; None for plain text without a user."""
     if not settings.kafka_user and not settings.kafka_tls:
         return None
-    over: dict[str, Any] = {
+    transport: dict[str, Any] = {
         "use_ssl": settings.kafka_tls,
         "ssl_context": tls.context(settings) if settings.kafka_tls else None,
     }
     if not settings.kafka_user:
-        return BaseSecurity(**over)
+        return BaseSecurity(**transport)
     login: dict[str, Any] = {"username": settings.kafka_user, "password": settings.kafka_password.get_secret_value()}
-    return MECHANISMS[settings.kafka_mechanism](**over, **login)
+    return MECHANISMS[settings.kafka_mechanism](**transport, **login)
 
 
 async def check_access(settings: Settings, group: str = "") -> None:
-    """Connect, log in, and ask for the brokers and for a group's coordinator, at the first server that answers.
+    """Connect to the first server that answers, log in, and request metadata and the coordinator of `group`.
 
     Raises:
-        KafkaRefused: a server answers, and does not accept this client.
+        KafkaRefused: a server answers but refuses this client.
         KafkaDenied: the user may not join `group`.
         Outage: no server answers.
 
@@ -95,15 +95,15 @@ async def check_access(settings: Settings, group: str = "") -> None:
     failures: list[Outage] = []
     for host, port, _ in collect_hosts(settings.kafka_bootstrap):
         try:
-            return await _greet(settings, host, port, group)
+            return await _log_in(settings, host, port, group)
         except _NETWORK as error:
-            failures.append(_meaning(settings, error))
+            failures.append(_to_outage(settings, error))
     raise next((one for one in failures if isinstance(one, KafkaRefused)), failures[0])
 
 
-async def _greet(settings: Settings, host: str, port: int, group: str) -> None:
-    options = {name: value for name, value in connection(settings).items() if name != "bootstrap_servers"}
-    conn = await create_conn(host, port, client_id="penstock-start", request_timeout_ms=REQUEST_MS, **options)
+async def _log_in(settings: Settings, host: str, port: int, group: str) -> None:
+    options = {name: value for name, value in client_options(settings).items() if name != "bootstrap_servers"}
+    conn = await create_conn(host, port, client_id="penstock-start", request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
     try:
         await conn.send(MetadataRequest([]))
         if group:
@@ -114,26 +114,26 @@ async def _greet(settings: Settings, host: str, port: int, group: str) -> None:
         conn.close()
 
 
-def _meaning(settings: Settings, error: BaseException) -> Outage:
-    """Say what a failed connection means; nothing of what a client sent is in it."""
-    if reason := tls.failure(error):
+def _to_outage(settings: Settings, error: BaseException) -> Outage:
+    """Explain a failed connection; the text contains nothing that the client sent."""
+    if reason := tls.describe_failure(error):
         return KafkaRefused(settings, *reason.split(": ", 1))
     if isinstance(error, kafka_errors.SaslAuthenticationFailed | kafka_errors.AuthenticationFailedError):
-        return KafkaRefused(settings, "wrong user name or password", FIX)
+        return KafkaRefused(settings, "wrong user name or password", LOGIN_HINT)
     if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
-        return KafkaRefused(settings, f"it does not know {settings.kafka_mechanism}", "set PENSTOCK_KAFKA_MECHANISM")
+        return KafkaRefused(settings, f"it does not support {settings.kafka_mechanism}", "set PENSTOCK_KAFKA_MECHANISM")
     if isinstance(error, kafka_errors.IllegalSaslStateError):
-        return KafkaRefused(settings, "nobody logs in there", "unset PENSTOCK_KAFKA_USER, or use another port")
+        return KafkaRefused(settings, "this port accepts no logins", "unset PENSTOCK_KAFKA_USER, or use another port")
     if isinstance(error, kafka_errors.KafkaConnectionError | ConnectionResetError):
-        fix = f"it may expect a user (PENSTOCK_KAFKA_USER), or {OTHER_PROTOCOL[settings.kafka_tls]}"
+        fix = f"it may expect a user (PENSTOCK_KAFKA_USER), or {_OTHER_PROTOCOL[settings.kafka_tls]}"
         return KafkaRefused(settings, "it closes the connection without an answer", fix)
     why = str(error) or "no answer in time"
     return Outage(f"Kafka at {settings.kafka_bootstrap} does not answer: {why}")
 
 
 @asynccontextmanager
-async def explained(settings: Settings) -> AsyncIterator[None]:
-    """Raise KafkaRefused in place of aiokafka's bare "unable to bootstrap" where Kafka refuses this client."""
+async def explain_refusals(settings: Settings) -> AsyncIterator[None]:
+    """Replace aiokafka's "unable to bootstrap" by KafkaRefused if Kafka refuses this client."""
     try:
         yield
     except kafka_errors.KafkaConnectionError as error:

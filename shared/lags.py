@@ -1,4 +1,4 @@
-"""How far consumer groups are behind, asked of the broker; whoever asks brings the clients and names their failures."""
+"""Query the broker for the lag of consumer groups; the caller provides the clients and handles their errors."""
 
 import asyncio
 from collections import defaultdict
@@ -12,16 +12,16 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from shared.topics import CONSUMERS
 
 Partition = tuple[str, int]
-"""A topic and a partition's number."""
+"""Topic and partition number."""
 Offsets = dict[Partition, int]
 
-COORDINATOR_PAUSES: Final = (0.1, 0.3, 0.6, 1.0)
+_COORDINATOR_PAUSES: Final = (0.1, 0.3, 0.6, 1.0)
 
 
-def behind(
+def lag_by_topic(
     committed: Mapping[Partition, int], starts: Mapping[Partition, int], ends: Mapping[Partition, int]
 ) -> dict[str, int]:
-    """Return records to read, by topic; without a commit, reading starts at the first record kept."""
+    """Return the lag in records by topic; without a committed offset it counts from the first retained record."""
     lag: dict[str, int] = defaultdict(int)
     for partition, end in ends.items():
         start = starts[partition]
@@ -30,31 +30,33 @@ def behind(
 
 
 async def lag_of_groups(admin: Any, reader: Any) -> tuple[dict[str, dict[str, int]], dict[str, Offsets]]:
-    """Return what each consumer group of ours has still to read, by topic, and what it has committed."""
+    """Return the lag of each of Penstock's consumer groups by topic, and the committed offsets of each group."""
     groups = {group: [topic.name for topic in read] for group, read in CONSUMERS.items()}
-    counts = await partitions_of(admin, (name for names in groups.values() for name in names))
-    starts, ends = await edges(reader, places_of(counts, counts))
-    lags, done = {}, {}
+    counts = await partition_counts(admin, (name for names in groups.values() for name in names))
+    starts, ends = await first_and_end_offsets(reader, topic_partitions(counts, counts))
+    lags, committed = {}, {}
     for group, topics in groups.items():
-        done[group] = await committed_by(admin, group)
-        lags[group] = behind(done[group], starts, {place: end for place, end in ends.items() if place[0] in topics})
-    return lags, done
+        committed[group] = await committed_offsets(admin, group)
+        lags[group] = lag_by_topic(
+            committed[group], starts, {partition: end for partition, end in ends.items() if partition[0] in topics}
+        )
+    return lags, committed
 
 
-async def partitions_of(admin: Any, topics: Iterable[str]) -> dict[str, int]:
-    """Return how many partitions each of `topics` has; a topic that is not there is left out."""
-    wanted = set(topics)
+async def partition_counts(admin: Any, topics: Iterable[str]) -> dict[str, int]:
+    """Return the number of partitions of each of `topics` that exists."""
+    names = set(topics)
     described = await admin.describe_topics()
-    return {one["topic"]: len(one["partitions"]) for one in described if one["topic"] in wanted}
+    return {one["topic"]: len(one["partitions"]) for one in described if one["topic"] in names}
 
 
-def places_of(names: Iterable[str], counts: Mapping[str, int]) -> list[TopicPartition]:
-    """Return every partition of the topics `names`, of which there are so many each."""
+def topic_partitions(names: Iterable[str], counts: Mapping[str, int]) -> list[TopicPartition]:
+    """Return all partitions of the topics `names`, given the number of partitions of each."""
     return [TopicPartition(name, number) for name in names for number in range(counts.get(name, 0))]
 
 
-async def edges(reader: Any, partitions: list[TopicPartition]) -> tuple[Offsets, Offsets]:
-    """Return the offset of the first record that is kept of each partition, and the one after the last."""
+async def first_and_end_offsets(reader: Any, partitions: list[TopicPartition]) -> tuple[Offsets, Offsets]:
+    """Return the offset of the first retained record of each partition, and the end offset."""
     if not partitions:
         return {}, {}
     starts, ends = await asyncio.gather(reader.beginning_offsets(partitions), reader.end_offsets(partitions))
@@ -63,9 +65,9 @@ async def edges(reader: Any, partitions: list[TopicPartition]) -> tuple[Offsets,
     }
 
 
-async def committed_by(admin: Any, group: str) -> Offsets:
-    """Return a group's offsets; a broker asked for the first time has to find its coordinator."""
-    for pause in COORDINATOR_PAUSES:
+async def committed_offsets(admin: Any, group: str) -> Offsets:
+    """Return a group's committed offsets; retry while the broker looks up the group's coordinator."""
+    for pause in _COORDINATOR_PAUSES:
         with suppress(GroupCoordinatorNotAvailableError):
             return await _committed(admin, group)
         await asyncio.sleep(pause)

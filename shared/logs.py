@@ -1,4 +1,4 @@
-"""Structured logs: dotted event names with fields, JSON or pretty; libraries keep to their warnings."""
+"""Structured logs: dotted event names with fields, as JSON or pretty; only warnings of libraries."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ _NOISY = (
     "uvicorn.error",
 )
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
-    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold DSNs and keys
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # local variables hold DSNs and keys
 )
 
 
@@ -33,7 +33,7 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 
 
 def configure(service: str, *, level: str = "INFO", fmt: Literal["auto", "json", "pretty"] = "auto") -> None:
-    """Send every log line, ours and the libraries', through one format to standard error."""
+    """Write all log lines, including those of libraries, to standard error in one format."""
     pretty = fmt == "pretty" or (fmt == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -67,8 +67,7 @@ def configure(service: str, *, level: str = "INFO", fmt: Literal["auto", "json",
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
-    stamina.instrumentation.set_on_retry_hooks(
-        [stamina.instrumentation.PrometheusOnRetryHook]
-    )  # whoever waits says so once
+    # retries are counted, not logged: the caller logs the first one
+    stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.PrometheusOnRetryHook])
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(service=service)

@@ -1,10 +1,10 @@
-"""What a write may say of its object, in S3's terms; without I/O, so that what decides about it can use it too."""
+"""Preconditions and headers of S3 writes, without I/O, so that cores may import them."""
 
 from typing import Final
 
 ABSENT: Final = ""
-"""The etag of what is not there: `write(..., if_match=ABSENT)` writes over nothing."""
+"""As `if_match`: write only if no object is there (If-None-Match: *)."""
 PRESENT: Final = "*"
-"""The etag of whatever is there: `write(..., if_match=PRESENT)` writes over an object and not over nothing."""
-KEPT: Final = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
-"""Headers of an upload that S3 keeps with the object and gives back as they came."""
+"""As `if_match`: write only over an existing object (If-Match: *)."""
+STORED_HEADERS: Final = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
+"""Upload headers that S3 stores with the object and returns unchanged."""

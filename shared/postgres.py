@@ -1,7 +1,7 @@
-"""PostgreSQL: a pool that waits outages out, and migrations that run once whoever comes first.
+"""PostgreSQL: a connection pool that retries outages, and migrations that concurrent processes run once.
 
-Which of asyncpg's errors are outages is said here: whatever waiting, reconnecting or trying again mends. A
-statement that was cancelled, a missing table or a broken constraint is not.
+This module registers the errors of asyncpg that retrying or reconnecting fixes as outages. A cancelled statement or a
+violated constraint is none.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from asyncpg import exceptions
 from pydantic import SecretStr
 
 from shared import tls
-from shared.errors import Outage, PenstockError, one_line, outages, outages_where, rejections
-from shared.patience import is_outage, wait_out
+from shared.errors import Outage, PenstockError, one_line, register_outage_check, register_outages, register_rejections
+from shared.outages import is_outage, retry_outages
 
 if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
@@ -36,13 +36,13 @@ CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 5.0
 LOCK_SECONDS: Final = 3.0
-"""How long a change of tables or views waits for a lock before it tries again: while it waits, every reader waits."""
+"""How long DDL waits for a lock before it retries; while it waits, it blocks all readers."""
 OWNER: Final = "penstock_owner"
-"""The role that owns schemas, tables and views where set-up has made it; it cannot log in."""
+"""The role, without login, that owns schemas, tables and views if set-up has created it."""
 MIGRATION_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('penstock.migrate', 0))"
-"""Held by whoever makes or changes what others share in a database."""
+"""Takes the lock that serializes changes of roles, schemas and rights in a database."""
 
-outages(
+register_outages(
     exceptions.PostgresConnectionError,
     exceptions.AdminShutdownError,
     exceptions.CrashShutdownError,
@@ -53,25 +53,25 @@ outages(
     exceptions.LockNotAvailableError,
     exceptions.ReadOnlySQLTransactionError,  # a standby, until the failover is over
     exceptions.PostgresIOError,
-    # a database that is being put back, or not set up for this version: no record is at fault, and set-up makes it
+    # the database is being restored or not yet set up for this version: no record is at fault, and set-up fixes it
     exceptions.UndefinedTableError,
     exceptions.InvalidSchemaNameError,
     exceptions.InvalidAuthorizationSpecificationError,
     exceptions.InsufficientPrivilegeError,
-    exceptions.UndefinedColumnError,  # one that is older than this version, until its migration
+    exceptions.UndefinedColumnError,  # the schema is older than this version, until it is migrated
 )
 
-# NUL or half of a surrogate pair in text, a number out of range: the same value fails each time
-rejections(exceptions.DataError)
+# NUL or a lone surrogate in text, a number out of range: the same value fails each time
+register_rejections(exceptions.DataError)
 
 
-def _lost_connection(error: BaseException) -> bool:
-    """Tell a connection that died under its user from wrong use; asyncpg has one type for both.
+def _is_lost_connection(error: BaseException) -> bool:
+    """Return whether a connection was lost rather than misused; asyncpg has one type for both.
 
-    The first statement after the loss, a rollback among them, meets these words (asyncpg 0.32: connection.py
-    `_check_open`, protocol.pyx `_check_state`, connresource.py, and pool.py, where the proxy loses its
-    connection). A statement that comes between the server's farewell and the end of the connection meets the
-    last ones (coreproto.pyx `_set_state`: 2 is PROTOCOL_ERROR_CONSUME).
+    The first statement or rollback after the loss raises one of the first two texts (asyncpg 0.32: connection.py
+    `_check_open`, protocol.pyx `_check_state`, connresource.py, and pool.py, where the proxy loses its connection). A
+    statement between the server's last message and the end of the connection raises the third (coreproto.pyx
+    `_set_state`: 2 is PROTOCOL_ERROR_CONSUME).
     """
     return isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)) and str(error).endswith(
         (
@@ -82,11 +82,11 @@ def _lost_connection(error: BaseException) -> bool:
     )
 
 
-outages_where(_lost_connection)
+register_outage_check(_is_lost_connection)
 
 
 class MigrationChanged(PenstockError):  # noqa: N818 - what happened, as everywhere here
-    """An applied migration no longer has the text it was applied with."""
+    """The file of an applied migration was changed afterwards."""
 
     def __init__(self, schema: str, name: str) -> None:
         super().__init__(
@@ -95,19 +95,19 @@ class MigrationChanged(PenstockError):  # noqa: N818 - what happened, as everywh
         )
 
 
-class _Door:
-    """Opens connections, and says once when Postgres goes away and once when it is back."""
+class _Connector:
+    """Opens connections, and logs once when Postgres becomes unreachable and once when it is back."""
 
     def __init__(self) -> None:
         self._away_since: float | None = None
 
     async def connect(self, *args: Any, **kwargs: Any) -> "asyncpg.Connection[asyncpg.Record]":
-        """Connect; whatever keeps the server from answering is an outage."""
+        """Connect; raise Outage if the server cannot be reached."""
         try:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*args, **kwargs)
-        except OSError as error:  # refused, timed out, no such name, no such socket, several of these at once
+        except OSError as error:  # refused, timed out, unknown host, no such socket, or several of these
             self._away(error)
-            raise Outage(f"Postgres does not answer: {tls.failure(error) or one_line(error)}") from error
+            raise Outage(f"Postgres does not answer: {tls.describe_failure(error) or one_line(error)}") from error
         except Exception as error:
             if is_outage(error):
                 self._away(error)
@@ -118,7 +118,7 @@ class _Door:
     def _away(self, error: BaseException) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-            log.warning("postgres.away", reason=tls.failure(error) or one_line(error))
+            log.warning("postgres.away", reason=tls.describe_failure(error) or one_line(error))
 
     def _back(self) -> None:
         if self._away_since is not None:
@@ -135,24 +135,24 @@ def _session(name: str) -> dict[str, str]:
     }
 
 
-async def speak_json(connection: Connection) -> None:
-    """Let jsonb be Python values on a connection."""
+async def register_json_codec(connection: Connection) -> None:
+    """Encode and decode jsonb as Python values on `connection`."""
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
 
 
 @asynccontextmanager
 async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8, wait: bool = True) -> AsyncIterator[Pool]:
-    """Give a pool of at most `max_size` connections, once Postgres answers or at once; jsonb is Python values.
+    """Open a pool of at most `max_size` connections; with `wait`, only once Postgres answers. jsonb is Python values.
 
-    A statement is given up after `COMMAND_SECONDS`, and a transaction left open and idle for a minute is
-    ended by the server, so that a stopped process holds no locks.
+    Statements time out after `COMMAND_SECONDS`. The server ends transactions that are idle for a minute, so that a
+    stopped process holds no locks.
     """
     pool = asyncpg.create_pool(
         dsn.get_secret_value(),
         min_size=0,
         max_size=max_size,
-        connect=_Door().connect,
-        init=speak_json,
+        connect=_Connector().connect,
+        init=register_json_codec,
         timeout=CONNECT_SECONDS,
         command_timeout=COMMAND_SECONDS,
         server_settings=_session(service),
@@ -160,7 +160,7 @@ async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8, wait: bo
     await pool
     try:
         if wait:
-            await wait_out(lambda: pool.execute("select 1"))
+            await retry_outages(lambda: pool.execute("select 1"))
         yield pool
     finally:
         await _close(pool)
@@ -174,25 +174,28 @@ async def _close(pool: Pool) -> None:
 
 
 class SchemaBehind(Outage):
-    """This user may not migrate, and a schema lacks what the program needs."""
+    """A schema lacks migrations, and this user may not apply them."""
 
-    def __init__(self, schema: str, lack: str) -> None:
-        super().__init__(f"schema {schema} {lack}: run `penstock setup`")
+    def __init__(self, schema: str, problem: str) -> None:
+        super().__init__(f"schema {schema} {problem}: run `penstock setup`")
 
 
 async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
-    """Bring `schema` to the state that the .sql files of `package` describe, in the order of their names.
+    """Apply the .sql files of `package` that `schema` lacks, in the order of their names; retry outages.
 
-    `package` is the folder's dotted name, such as `services.hasher.migrations`. All of it is one transaction
-    under one advisory lock of the database: of ten processes that start at once one does the work, and one
-    that is killed leaves nothing behind. A user who may not create schemas waits until set-up has migrated.
-    Waits while Postgres is away; raises MigrationChanged when an applied file differs.
+    `package` is the folder's dotted name, such as `services.hasher.migrations`. All files run in one transaction under
+    one advisory lock of the database: of several processes that start at once one migrates, and a killed one leaves
+    no partial state. A user who may not create schemas waits until set-up has migrated.
+
+    Raises:
+        MigrationChanged: an applied file was changed afterwards.
+
     """
-    door, behind = _Door(), False
+    connector, is_behind = _Connector(), False
 
     async def apply() -> None:
-        nonlocal behind
-        connection = await door.connect(
+        nonlocal is_behind
+        connection = await connector.connect(
             dsn.get_secret_value(),
             timeout=CONNECT_SECONDS,
             server_settings=_session(f"migrate-{schema}"),
@@ -204,14 +207,14 @@ async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
                 else:
                     await _require_migrations(connection, schema, _migrations(package))
         except SchemaBehind as error:
-            if not behind:
+            if not is_behind:
                 log.warning("postgres.schema_behind", reason=str(error))
-            behind = True
+            is_behind = True
             raise
         finally:
             await connection.close(timeout=CLOSE_SECONDS)
 
-    await wait_out(apply)
+    await retry_outages(apply)
 
 
 def _migrations(package: str) -> dict[str, str]:
@@ -223,9 +226,11 @@ def _migrations(package: str) -> dict[str, str]:
 
 
 async def apply_migrations(connection: Connection, schema: str, package: str) -> list[str]:
-    """Apply the missing migrations in the caller's transaction, as the owner where there is one; return their names.
+    """Apply the missing migrations in the caller's transaction, as OWNER if that role exists; return their names.
 
-    Raises LockNotAvailableError: a reader holds what a migration changes.
+    Raises:
+        LockNotAvailableError: a reader holds a lock on a table that a migration changes.
+
     """
     files = _migrations(package)
     await connection.execute(MIGRATION_LOCK)
@@ -244,7 +249,7 @@ async def apply_migrations(connection: Connection, schema: str, package: str) ->
     for name, text in missing.items():
         await _run(connection, schema, name, text)
         await connection.execute(
-            f"insert into {schema}.migrations (name, checksum) values ($1, $2)",  # noqa: S608 - a name of ours
+            f"insert into {schema}.migrations (name, checksum) values ($1, $2)",  # noqa: S608 - a fixed name
             name,
             _checksum(text),
         )
@@ -254,9 +259,9 @@ async def apply_migrations(connection: Connection, schema: str, package: str) ->
 
 
 async def act_as(connection: Connection, role: str, *, schemas: Sequence[str] = ()) -> None:
-    """Go on as `role` until the transaction ends, where set-up has made it in this database and the user may.
+    """Switch to `role` for the transaction if set-up has created it in this database and the user is a member.
 
-    It must own those of `schemas` that there are: a database that set-up has not seen is its user's.
+    Without effect unless `role` owns all existing `schemas`: before set-up they belong to the connecting user.
     """
     await connection.execute(_ACT_AS, role, schemas)
 
@@ -270,8 +275,8 @@ where rolname = $1 and rolname <> current_user and pg_has_role(oid, 'member') an
 
 
 async def _missing(connection: Connection, schema: str, files: dict[str, str]) -> dict[str, str]:
-    """Return the files that are not applied yet."""
-    rows = await connection.fetch(f"select name, checksum from {schema}.migrations")  # noqa: S608 - a name of ours
+    """Return the files that have not been applied."""
+    rows = await connection.fetch(f"select name, checksum from {schema}.migrations")  # noqa: S608 - a fixed name
     applied = {row["name"]: row["checksum"] for row in rows}
     for name, text in files.items():
         if applied.get(name, _checksum(text)) != _checksum(text):
@@ -297,7 +302,7 @@ async def _require_migrations(connection: Connection, schema: str, files: dict[s
 
 
 async def _run(connection: Connection, schema: str, name: str, text: str) -> None:
-    """Run one migration; what it lacks is its own fault and no outage, so nobody waits for it."""
+    """Run one migration; a missing table or column is its own fault and not an outage."""
     try:
         await connection.execute(text)
     except (

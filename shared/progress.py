@@ -1,6 +1,6 @@
-"""What a service is at, and since when it has not come forward: the difference between slow and stuck.
+"""Track since when a service has made no progress, to tell slow from stuck.
 
-A stage is a stream of topics or a queue of leased work. It begins with records or work in hand, and it comes forward
+A stage is a stream of topics or a queue of leased work. It begins when it gets records or work, and it makes progress
 when a batch is committed or an item completes.
 """
 
@@ -11,13 +11,13 @@ from typing import Final
 
 from shared.errors import one_line
 
-GIVEN_BACK_SECONDS: Final = 30.0
-"""After this what was given back, such as a partition after a rebalance, is in other hands."""
+RELEASED_SECONDS: Final = 30.0
+"""After this, another process has taken over released records or work, such as a partition after a rebalance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """The stage that has waited longest: for how many seconds, and the last error it met."""
+    """The stage that has waited longest, its seconds without progress, and its last error."""
 
     stage: str = ""
     seconds: float = 0.0
@@ -26,38 +26,38 @@ class Stall:
 
 @dataclass(slots=True)
 class Progress:
-    """Stages with something in hand, each since its last success."""
+    """Stages with pending records or work, each with the time since which it made no progress."""
 
     now: Callable[[], float] = time.monotonic
     _since: dict[str, float] = field(default_factory=dict)
     _reasons: dict[str, str] = field(default_factory=dict)
-    _given_back: dict[str, float] = field(default_factory=dict)
+    _released: dict[str, float] = field(default_factory=dict)
 
     def begin(self, stage: str) -> None:
-        """Note that a stage has something in hand; a repeat goes on from its first try."""
+        """Note that a stage got records or work; a retry keeps the time of the first attempt."""
         self._since.setdefault(stage, self.now())
-        self._given_back.pop(stage, None)
+        self._released.pop(stage, None)
 
-    def gave_back(self, stage: str, error: BaseException) -> None:
-        """Note that a stage failed and gave back what it had in hand; it comes again at once, or elsewhere."""
+    def released(self, stage: str, error: BaseException) -> None:
+        """Note that a stage failed and released its records or work, for a retry here or by another process."""
         self.failed(stage, error)
-        self._given_back[stage] = self.now()
+        self._released[stage] = self.now()
 
     def failed(self, stage: str, error: BaseException) -> None:
-        """Note that a stage met an error and will try again."""
+        """Note that a stage failed and will retry."""
         self.begin(stage)
         self._reasons[stage] = one_line(error)
 
     def done(self, stage: str) -> None:
-        """Note that a stage came forward."""
+        """Note that a stage made progress."""
         self._since.pop(stage, None)
         self._reasons.pop(stage, None)
-        self._given_back.pop(stage, None)
+        self._released.pop(stage, None)
 
     def stall(self) -> Stall:
-        """Return the stage that has waited longest; none: no seconds."""
-        for gone in [one for one, at in self._given_back.items() if self.now() - at > GIVEN_BACK_SECONDS]:
-            self.done(gone)
+        """Return the stage that has waited longest; 0 seconds if none is pending."""
+        for stage in [one for one, at in self._released.items() if self.now() - at > RELEASED_SECONDS]:
+            self.done(stage)
         if not self._since:
             return Stall()
         stage = min(self._since, key=self._since.__getitem__)

@@ -1,4 +1,4 @@
-"""One small process: a broker, its handlers, the resources they need, its probes, and a shutdown that drains."""
+"""A service process: a broker, its handlers and resources, health probes, and a graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from shared import former_names, logs
 from shared.bus import Broker, Bus, Router, create_broker, wait_for_kafka
 from shared.errors import PenstockError, one_line
 from shared.health import Health
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ VERSION = "0.1.0"
 STUCK_CHECK_SECONDS = 10.0
 EX_SOFTWARE = 70
 UMASK = 0o077
-"""What a service writes is its owner's alone, however it was started."""
+"""Files of a service are readable by its own user only."""
 GC_OBJECTS = 10_000
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -41,30 +41,34 @@ Loop = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a service opens at its start: arguments of its handlers by name, and loops that run beside them."""
+    """Resources opened at the start: arguments of handlers by name, and background loops."""
 
     arguments: Mapping[str, Any]
     loops: Sequence[Loop] = field(default=())
 
 
 OpenResources = Callable[[Bus], AbstractAsyncContextManager[Resources]]
-OpenFront = Callable[[Bus], AbstractAsyncContextManager[Sequence[Loop]]]
+OpenHttpService = Callable[[Bus], AbstractAsyncContextManager[Sequence[Loop]]]
 
 
 @contextlib.asynccontextmanager
-async def _no_front(_bus: Bus) -> AsyncIterator[Sequence[Loop]]:
+async def _no_http_service(_bus: Bus) -> AsyncIterator[Sequence[Loop]]:
     yield ()
 
 
 class Service:
-    """A service, wired but not connected; `run` connects it and returns when it was told to stop.
+    """A wired but unconnected service; `run` connects it and returns after a stop request.
 
-    `front` is what others reach it by beside the bus: it opens before Kafka and Postgres answer, closes last, and gives
-    loops that run as long as it is open.
+    `http_service` serves HTTP clients: it opens before Kafka and Postgres answer, closes last, and yields loops that
+    run as long as it is open.
     """
 
     def __init__(
-        self, settings: Settings, router: Router, resources: OpenResources, front: OpenFront = _no_front
+        self,
+        settings: Settings,
+        router: Router,
+        resources: OpenResources,
+        http_service: OpenHttpService = _no_http_service,
     ) -> None:
         self.name = router.service
         self.settings = settings
@@ -75,7 +79,7 @@ class Service:
         )
         self._router = router
         self._resources = resources
-        self._front = front
+        self._http_service = http_service
         self._running: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -84,7 +88,7 @@ class Service:
             asgi_routes=self.health.routes(),
             lifespan=self._lifespan,
             after_startup=[self._start_loops],
-            # before the broker goes: what they finish in their grace is still published
+            # before the broker closes: loops still publish what they finish within the grace time
             on_shutdown=[self._stop_loops],
             specification=AsyncAPI(title=f"Penstock {self.name}", version=VERSION),
             logger=None,
@@ -105,8 +109,8 @@ class Service:
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         bus = Bus(self.broker, self.name)
-        async with self._front(bus) as beside:
-            self._run_beside(beside)
+        async with self._http_service(bus) as loops:
+            self._start_tasks(loops)
             try:
                 async with self._connected(bus) as opened:
                     self._router.provided.update(opened.arguments)
@@ -115,26 +119,26 @@ class Service:
                         yield
                     finally:
                         if not self.server.should_exit:
-                            self._fail(PenstockError("the broker could not be started"))
+                            self._fail(PenstockError("the broker could not be started: see the errors above"))
                         await self._stop_loops()
             finally:
                 await self._stop_loops()
 
     @contextlib.asynccontextmanager
     async def _connected(self, bus: Bus) -> AsyncIterator[Resources]:
-        await wait_out(lambda: wait_for_kafka(self.settings, self.name))
+        await retry_outages(lambda: wait_for_kafka(self.settings, self.name))
         async with self._resources(bus) as opened:
             yield opened
 
     async def _start_loops(self) -> None:
-        self._run_beside((self.health.watch_loop, self._watch_progress, *self._loops))
+        self._start_tasks((self.health.watch_loop, self._watch_progress, *self._loops))
         self.health.started = True
         log.info("service.started", health=f"http://{self.settings.health_host}:{self.settings.health_port}/health")
 
-    def _run_beside(self, loops: Sequence[Loop]) -> None:
+    def _start_tasks(self, loops: Sequence[Loop]) -> None:
         for loop in loops:
             task: asyncio.Task[None] = asyncio.ensure_future(_run(loop))
-            task.add_done_callback(self._note_end)
+            task.add_done_callback(self._on_task_end)
             self._running.append(task)
 
     async def _stop_loops(self) -> None:
@@ -142,8 +146,8 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        """Stop the service when one of its loops fails: half a service is worse than a restart."""
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """Stop the service if one of its loops fails: a restart is better than half a service."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
@@ -153,20 +157,20 @@ class Service:
         self.stop()
 
     async def _watch_progress(self) -> None:
-        """Stop a service whose consumer no longer polls; its supervisor starts a fresh one."""
+        """Fail if a consumer no longer polls; the supervisor restarts the service."""
         while True:
             await asyncio.sleep(STUCK_CHECK_SECONDS)
             if not self.health.is_live():
                 raise PenstockError(f"no poll for {self.health.seconds_since_poll():.0f} s; the consumer is stuck")
 
     def stop(self) -> None:
-        """Ask for a shutdown that drains; one that still waits for its servers has nothing to drain."""
+        """Request a graceful shutdown; cancel a service that is still waiting for its servers."""
         self.server.should_exit = True
         if self._serving is not None and not self.server.started:
             self._serving.cancel()
 
     async def serve(self) -> int:
-        """Run until told to stop; return the exit code."""
+        """Run until `stop` is called; return the exit code."""
         started = time.monotonic()
         self._serving = asyncio.ensure_future(self.server.serve())
         await asyncio.wait((self._serving,))
@@ -180,7 +184,7 @@ class Service:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `run`, which may hold several services."""
+        """Leave signals to `run`, which may run several services."""
         yield
 
 
@@ -193,7 +197,7 @@ def run(*services: Service) -> int:
     first = services[0]
     os.umask(UMASK)
     _keep_freed_memory()
-    _collect_seldom()
+    _tune_garbage_collector()
     logs.configure(
         "+".join(one.name for one in services), level=first.settings.log_level, fmt=first.settings.log_format
     )
@@ -205,24 +209,24 @@ def run(*services: Service) -> int:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, _stop, services)
-        return max(await asyncio.gather(*(_serve_among(services, one) for one in services)))
+        return max(await asyncio.gather(*(_serve_one(services, one) for one in services)))
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve_all())
 
 
-async def _serve_among(services: Sequence[Service], one: Service) -> int:
-    """Run one of `services`; when it ends, for whatever reason, so do the others."""
+async def _serve_one(services: Sequence[Service], service: Service) -> int:
+    """Run one of `services`; when it ends for any reason, stop the others."""
     try:
-        return await one.serve()
+        return await service.serve()
     finally:
         _stop(services)
 
 
-def _collect_seldom() -> None:
-    """Look for cycles after every 10,000 new objects, not 700, and never among what was there at the start.
+def _tune_garbage_collector() -> None:
+    """Collect cycles after every 10,000 new objects instead of 700, and never scan objects that exist at the start.
 
-    A page of a listing alone makes 8,000 objects: looked through again and again they cost as much as they did to make.
+    One page of a listing creates 8,000 objects: repeated scans cost as much as creating them.
     https://docs.python.org/3/library/gc.html
     """
     gc.freeze()
@@ -230,7 +234,7 @@ def _collect_seldom() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep up to 32 MiB that was freed: given back after each chunk of a stream, its pages fault in anew.
+    """Let glibc keep up to 32 MiB of freed memory: returned after each chunk of a stream, every page faults in again.
 
     https://man7.org/linux/man-pages/man3/mallopt.3.html
     """

@@ -1,4 +1,4 @@
-"""Settings from the environment, the same names in every service; one line per field says what it is."""
+"""Settings from environment variables, with the same names in every service."""
 
 import os
 from collections.abc import Mapping
@@ -17,82 +17,82 @@ from pydantic_settings import (
 from shared.former_names import renamed
 
 
-def _words(value: object) -> object:
+def _split(value: object) -> object:
     return tuple(word for word in value.replace(",", " ").split() if word) if isinstance(value, str) else value
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-"""A list in one variable: words apart by commas or blanks."""
+WordList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""A list in one variable, separated by commas or blanks."""
 
 
-def _prefixes(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_prefixes(value: tuple[str, ...]) -> tuple[str, ...]:
     for prefix in value:
-        if not prefix.endswith("/") or prefix.startswith("/") or any(sign in prefix for sign in "*?$"):
-            msg = f"{prefix!r} is no folder: write it as uploads/, with / at its end alone and without *, ? and $"
+        if not prefix.endswith("/") or prefix.startswith("/") or any(char in prefix for char in "*?$"):
+            msg = f"{prefix!r} is not a prefix: write it as uploads/, with / only at the end and without *, ? and $"
             raise ValueError(msg)
     return value
 
 
-Folders = Annotated[Words, AfterValidator(_prefixes)]
-"""Prefixes of keys that end with `/`; in S3 policies they can be used as they are."""
+PrefixList = Annotated[WordList, AfterValidator(_check_prefixes)]
+"""Key prefixes that end with `/`; S3 policies can use them without escaping."""
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
-"""A path; an empty variable is none."""
+"""A path; None if the variable is empty."""
 
 
 class Settings(BaseSettings):
-    """What every service needs to reach the stack."""
+    """Settings that every service needs to reach the stack."""
 
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_", frozen=True, extra="ignore", populate_by_name=True)
 
-    s3_endpoint: str = Field("http://127.0.0.1:9000", description="Where the object store answers.")
-    s3_region: str = Field("us-east-1", description="The region that requests are signed for.")
-    s3_access_key: str = Field("", description="This service's own S3 user.")
-    s3_secret_key: SecretStr = Field(SecretStr(""), description="Its secret.")
-    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, apart by commas.")
-    kafka_user: str = Field("", description="Who logs in at Kafka; empty: nobody logs in.")
-    kafka_password: SecretStr = Field(SecretStr(""), description="The Kafka user's password.")
+    s3_endpoint: str = Field("http://127.0.0.1:9000", description="URL of the object store.")
+    s3_region: str = Field("us-east-1", description="Region in request signatures.")
+    s3_access_key: str = Field("", description="S3 user of this service.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret of this S3 user.")
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, separated by commas.")
+    kafka_user: str = Field("", description="Kafka user; empty: connect without a login.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="Password of the Kafka user.")
     kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="How the Kafka user logs in; PLAIN sends the password itself: over TLS only."
+        "SCRAM-SHA-512", description="SASL mechanism; PLAIN sends the password itself: use it with TLS only."
     )
-    kafka_tls: bool = Field(default=False, description="Whether Kafka is reached over TLS.")
+    kafka_tls: bool = Field(default=False, description="Connect to Kafka over TLS.")
     tls_ca: OptionalPath = Field(
         None,
-        description="PEM file of the authorities that Kafka, the object store and the ingress have their certificates "
-        "from; empty: those of the system. Postgres has its own in its DSN.",
+        description="PEM file of the certificate authorities of Kafka, the object store and the ingress; empty: the "
+        "system's. For Postgres, set sslrootcert in the DSN.",
     )
     postgres_dsn: SecretStr = Field(
-        SecretStr("postgresql://penstock@127.0.0.1:5432/penstock"), description="Where state is kept."
+        SecretStr("postgresql://penstock@127.0.0.1:5432/penstock"), description="Database of all services' state."
     )
-    input_buckets: Words = Field(
+    input_buckets: WordList = Field(
         ("inbox", "src-data", "jobs", "runs"),
-        description="Buckets whose objects are facts; all others are outputs.",
+        description="Buckets whose changes become facts.",
     )
-    output_buckets: Words = Field(
-        ("processed-data", "results"), description="Buckets that Penstock writes; they may not be inputs too."
+    output_buckets: WordList = Field(
+        ("processed-data", "results"), description="Buckets that Penstock writes results to; must not be inputs."
     )
     staging_bucket: str = Field(
-        "uploads", description="Bucket of what is not whole yet: uploads in pieces, sets that wait to replace another."
+        "uploads", description="Bucket for incomplete data: resumable uploads, and sets that will replace others."
     )
-    state_dir: Path = Field(Path(".state"), description="Where a service may keep files that it can make again.")
-    health_host: str = Field("127.0.0.1", description="Where probes and metrics answer.")
-    health_port: int = Field(0, description="Their port; 0 takes a free one.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth a line.")
+    state_dir: Path = Field(Path(".state"), description="Folder for local files that a service can rebuild.")
+    health_host: str = Field("127.0.0.1", description="Address that probes and metrics listen on.")
+    health_port: int = Field(0, description="Port of probes and metrics; 0: any free port.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, else JSON.")
     stalled_seconds: float = Field(
         60.0,
         gt=0,
-        description="Seconds without progress while records or work wait, past which a service is not ready.",
+        description="Seconds without progress on pending records or work after which a service is not ready.",
     )
-    otlp_endpoint: str = Field("", description="Where spans are sent, such as http://127.0.0.1:4318/v1/traces.")
+    otlp_endpoint: str = Field("", description="OTLP endpoint for traces, such as http://127.0.0.1:4318/v1/traces.")
     shutdown_grace: float = Field(
         15.0, gt=0, description="Seconds for a service to finish what it holds: half for work, half for records."
     )
 
     @classmethod
     def of(cls, env: Mapping[str, str], **more: Any) -> Self:
-        """Return the settings that `env` holds, whatever this process's own environment is; `more` is by field."""
+        """Create settings from `env` instead of this process's environment; `more` sets fields by name."""
         prefix, env = cls.model_config["env_prefix"], {**renamed(env), **env}
         given = {name: env[variable] for name in cls.model_fields if (variable := prefix + name.upper()) in env}
         return cls.model_validate(given | more)
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read former names too, where nothing else says anything."""
+        """Add former names as the source of lowest priority."""
         prefix = cls.model_config["env_prefix"]
         former = {name.removeprefix(prefix).lower(): value for name, value in renamed(os.environ).items()}
         known = {name: value for name, value in former.items() if name in cls.model_fields}
@@ -115,18 +115,18 @@ class Settings(BaseSettings):
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """Every bucket that has to exist."""
+        """All buckets that must exist."""
         return (*self.input_buckets, *self.output_buckets, self.staging_bucket)
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a Kafka user without a password, and a loop: an output that is an input would feed itself for ever."""
+        """Reject a Kafka user without a password, and a bucket that is input and output: its results would loop."""
         if self.kafka_user and not self.kafka_password.get_secret_value():
             msg = f"Kafka user {self.kafka_user} has no password: set PENSTOCK_KAFKA_PASSWORD"
             raise ValueError(msg)
         if both := set(self.input_buckets) & {*self.output_buckets, self.staging_bucket}:
             names = ", ".join(sorted(both))
             msg = (
-                f"bucket {names} is both input and output, so its results would come back as new objects for ever; "
-                "take it out of PENSTOCK_INPUT_BUCKETS or of PENSTOCK_OUTPUT_BUCKETS"
+                f"bucket {names} is both input and output, so its results would come back as new objects forever; "
+                "remove it from PENSTOCK_INPUT_BUCKETS or PENSTOCK_OUTPUT_BUCKETS"
             )
             raise ValueError(msg)

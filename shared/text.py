@@ -1,48 +1,48 @@
-"""Text from outside: what of it deceives, and how it is shown where nothing of it may be obeyed."""
+"""Detect and escape deceptive or control characters in untrusted text."""
 
 import re
 import unicodedata
 from typing import Final
 
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Controls, formats (bidirectional marks among them), lone surrogates, and the two separators that end a line."""
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories of controls, formats (including bidirectional marks), lone surrogates and line separators."""
 UNSAFE: Final = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
-"""A pattern, for Python and for polars, of what no key may hold, wherever it comes from: controls, the separators that
-end a line, and bidirectional embeddings, overrides and isolates (https://www.unicode.org/reports/tr36/). Joiners (ZWNJ,
-ZWJ) and marks (LRM, RLM, ALM) are letters' own: Persian, Hindi, Hebrew and emoji are not written without them."""
+"""A pattern, for Python and polars, of characters that no key may contain: controls, line separators, and bidirectional
+embeddings, overrides and isolates (https://www.unicode.org/reports/tr36/). Joiners (ZWNJ, ZWJ) and marks (LRM, RLM,
+ALM) are allowed: Persian, Hindi, Hebrew and emoji need them."""
 _UNSAFE: Final = re.compile(f"{UNSAFE}|[\ud800-\udfff]")
-"""Likewise, and halves of characters, which no text in UTF-8 has."""
+"""The same, and lone surrogates, which UTF-8 cannot encode."""
 
-_FOLDER_MARK: Final = "__XLDIR__"
+_FOLDER_SUFFIX: Final = "__XLDIR__"
 """https://github.com/minio/minio/blob/master/cmd/object-api-common.go"""
 
 
 def is_unsafe(key: str) -> bool:
-    """Whether a key holds characters that no page, log or terminal can show honestly, or that are no text at all."""
+    """Return whether `key` contains lone surrogates or characters that pages, logs and terminals show misleadingly."""
     return _UNSAFE.search(key) is not None
 
 
 def unsafe_character(key: str) -> str:
-    """Return the first character that makes a key unsafe, as `U+202E`; empty where none does."""
+    """Return the first unsafe character of `key` as `U+202E`; empty if there is none."""
     found = _UNSAFE.search(key)
     return f"U+{ord(found[0]):04X}" if found else ""
 
 
-def is_altered(key: str) -> bool:
-    """Whether MinIO stores an object under another key than this one, or where no listing shows it.
+def is_altered_by_minio(key: str) -> bool:
+    """Return whether MinIO would store the object under another key, or hide it from listings.
 
-    It drops a slash at the beginning, and takes `__XLDIR__` at the end of a step for its own mark of a folder.
+    MinIO drops a leading slash, and treats a path segment that ends in `__XLDIR__` as a folder.
     """
-    return key.startswith("/") or any(step.endswith(_FOLDER_MARK) for step in key.split("/"))
+    return key.startswith("/") or any(segment.endswith(_FOLDER_SUFFIX) for segment in key.split("/"))
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    r"""Return `text` on one line, what cannot be seen written as `\n`, `\x1b` or `\u202e`; cut at `limit`."""
+    r"""Return `text` on one line with invisible characters escaped (`\n`, `\x1b`, `\u202e`), cut at `limit`."""
     shown = text if limit is None else text[: limit + 1]
     if not shown.isprintable():
-        shown = "".join(_escaped(char) if unicodedata.category(char) in _UNSEEN else char for char in shown)
+        shown = "".join(_escape(char) if unicodedata.category(char) in _INVISIBLE else char for char in shown)
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")

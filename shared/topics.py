@@ -1,7 +1,7 @@
-"""Every topic, once: its name, partitions, retention and whether it is compacted.
+"""All topics: name, partitions, retention and cleanup policy.
 
-Partition counts are powers of the smallest useful parallelism; topics that are merged by key (the two
-notification lanes) have equal counts, so that one member of a group holds the same keys of both.
+Topics that are merged by key (the two notification lanes) have equal partition counts, so that one group member gets
+the same keys of both.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from typing import Final
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
-LETTER_BYTES: Final = 4 << 20
-DEAD_LETTERS: Final = ".dlq"
+MAX_DEAD_LETTER_BYTES: Final = 4 << 20
+DEAD_LETTER_SUFFIX: Final = ".dlq"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it must exist before anybody reads or writes it; `retention_ms` is how long records stay.
+    """The required configuration of a topic.
 
-    `max_bytes` bounds one record; None is the broker's own limit, 1 MiB.
+    `max_bytes` limits one record; None means the broker's limit, 1 MiB.
     """
 
     name: str
@@ -29,28 +29,28 @@ class Topic:
 
     @property
     def config(self) -> dict[str, str]:
-        """The broker's settings for this topic."""
+        """The topic's configuration at the broker."""
         policy = "compact,delete" if self.compacted else "delete"
         limit = {"max.message.bytes": str(self.max_bytes)} if self.max_bytes else {}
         return {"retention.ms": str(self.retention_ms), "cleanup.policy": policy} | limit
 
     @property
-    def is_dead_letters(self) -> bool:
-        """Whether this is where some service puts what it cannot use."""
-        return self.name.endswith(DEAD_LETTERS)
+    def is_dead_letter_topic(self) -> bool:
+        """Whether this is a dead letter topic."""
+        return self.name.endswith(DEAD_LETTER_SUFFIX)
 
     @property
     def is_fact(self) -> bool:
-        """Whether its records say what has happened: neither a request, nor a notification as MinIO sends it."""
+        """Whether its records are facts, not requests or MinIO's notifications."""
         return not self.name.startswith("minio.") and ".requested." not in self.name
 
-    def dead_letters(self, service: str) -> "Topic":
-        """Where `service` puts records of this topic that it cannot use; kept long enough for a holiday.
+    def dead_letter_topic(self, service: str) -> "Topic":
+        """Return the topic for records of this topic that `service` cannot use.
 
-        The largest record that fits its own topic fits here together with the reason.
+        It takes the largest record of this topic together with the headers that explain the error.
         """
-        name = f"{self.name}.{service}{DEAD_LETTERS}"
-        return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=LETTER_BYTES)
+        name = f"{self.name}.{service}{DEAD_LETTER_SUFFIX}"
+        return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=MAX_DEAD_LETTER_BYTES)
 
 
 MINIO_LIVE: Final = Topic("minio.live")
@@ -63,7 +63,7 @@ ETL_REQUESTED: Final = Topic("etl.requested.v1", partitions=1)
 ETL_LOADED: Final = Topic("etl.loaded.v1")
 ETL_COMPLETED: Final = Topic("etl.completed.v1", partitions=1)
 DEAD_LETTERS_SETTLED: Final = Topic("dead-letters.settled.v1", partitions=1, retention_ms=60 * DAY_MS, compacted=True)
-"""Kept longer than any dead letter, so that a settled one never comes back."""
+"""Retained longer than dead letters, so that a settled one never reappears."""
 
 TOPICS: Final = (
     MINIO_LIVE,
@@ -78,35 +78,35 @@ TOPICS: Final = (
     DEAD_LETTERS_SETTLED,
 )
 
-_DOING: Final[Mapping[str, tuple[Topic, ...]]] = {
+_WORKERS: Final[Mapping[str, tuple[Topic, ...]]] = {
     "ingest": (MINIO_LIVE, MINIO_SAFE, SWEEPS_REQUESTED),
     "hasher": (OBJECTS_CHANGED,),
     "etl": (OBJECTS_CHANGED, OBJECTS_HASHED, ETL_REQUESTED),
 }
-"""Who reads what, to do something about it."""
+"""The topics that each service reads in order to act on them."""
 
 
-def letters_of(consumers: Mapping[str, tuple[Topic, ...]]) -> tuple[Topic, ...]:
-    """Return where `consumers` put what they cannot use; a dead letter that cannot be used is put nowhere again."""
+def dead_letter_topics_of(consumers: Mapping[str, tuple[Topic, ...]]) -> tuple[Topic, ...]:
+    """Return the dead letter topics of `consumers`; a dead letter topic has none of its own."""
     return tuple(
-        topic.dead_letters(service)
+        topic.dead_letter_topic(service)
         for service, read in consumers.items()
         for topic in read
-        if not topic.is_dead_letters
+        if not topic.is_dead_letter_topic
     )
 
 
 CONSUMERS: Final[Mapping[str, tuple[Topic, ...]]] = {
-    **_DOING,
-    "ingress": (*(topic for topic in TOPICS if topic.is_fact), *letters_of(_DOING)),
+    **_WORKERS,
+    "ingress": (*(topic for topic in TOPICS if topic.is_fact), *dead_letter_topics_of(_WORKERS)),
 }
-"""Who reads what: from this come the consumer groups and the dead letter topics. The ingress shows every fact and every
-dead letter, those of a service that is new too."""
+"""The topics that each service reads; consumer groups and dead letter topics follow from it. The ingress reads all
+facts and dead letters, including those of new services."""
 
 
 def all_topics() -> tuple[Topic, ...]:
-    """Every topic that has to exist, dead letters included."""
-    return TOPICS + letters_of(CONSUMERS)
+    """Return all topics that must exist, including dead letter topics."""
+    return TOPICS + dead_letter_topics_of(CONSUMERS)
 
 
 PRODUCERS: Final[Mapping[str, tuple[Topic, ...]]] = {
@@ -116,7 +116,7 @@ PRODUCERS: Final[Mapping[str, tuple[Topic, ...]]] = {
     "ingress": (SWEEPS_REQUESTED, ETL_REQUESTED),
     "minio": (MINIO_LIVE, MINIO_SAFE),
 }
-"""Who publishes what, the object store among them; dead letters follow from CONSUMERS."""
+"""The topics that each service and the object store publish; dead letter topics follow from CONSUMERS."""
 
 OBSERVERS: Final = ("ingress",)
-"""Who asks how far every consumer group is behind."""
+"""Services that query the lag of all consumer groups."""

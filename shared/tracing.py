@@ -1,6 +1,6 @@
-"""Spans by FastStream's own middleware, sent where `PENSTOCK_OTLP_ENDPOINT` says; without it nothing is even imported.
+"""Trace with FastStream's middleware and send spans to `PENSTOCK_OTLP_ENDPOINT`; without it, import nothing.
 
-A batch has one span. The trace of a single object needs none: its id is the correlation id, in `traceparent` and logs.
+A batch has one span. An object's trace id is its correlation id, in `traceparent` headers and logs.
 """
 
 from typing import Any
@@ -9,10 +9,10 @@ from shared.settings import Settings
 
 
 def tracing(settings: Settings, service: str) -> list[Any]:
-    """Return the middleware that traces `service`, if tracing is wanted."""
+    """Return the tracing middleware of `service`; empty if tracing is off."""
     if not settings.otlp_endpoint:
         return []
-    from faststream.kafka.opentelemetry import KafkaTelemetryMiddleware  # noqa: PLC0415 - only who traces pays
+    from faststream.kafka.opentelemetry import KafkaTelemetryMiddleware  # noqa: PLC0415 - loaded only if tracing is on
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415

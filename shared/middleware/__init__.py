@@ -1,4 +1,4 @@
-"""What stands between the broker and a handler.
+"""Middleware between broker and handlers.
 
-Outermost first: log context, dead letter, retry; and on the way out the envelope.
+Order from the outside: log context, dead letter, retry; the envelope for published events.
 """

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 in Kafka's binary mode: attributes in headers, the event alone in the body.
+"""CloudEvents 1.0 in Kafka's binary mode: attributes in headers, the event in the body.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
 """
@@ -15,9 +15,9 @@ CONTENT_TYPE = "application/json"
 
 
 def headers_for(event: Event, *, source: str) -> dict[str, str]:
-    """Return the headers that `event` travels with; the trace is the object's own, so one id finds logs and spans."""
-    born = event.correlation_id or event.event_id
-    trace = born if _is_trace_id(born) else stable_id(born)
+    """Return the record headers of `event`; its trace id is the correlation id, so one id finds logs and spans."""
+    correlation_id = event.correlation_id or event.event_id
+    trace_id = correlation_id if _is_trace_id(correlation_id) else stable_id(correlation_id)
     return {
         "content-type": CONTENT_TYPE,
         "ce_specversion": "1.0",
@@ -27,7 +27,7 @@ def headers_for(event: Event, *, source: str) -> dict[str, str]:
         "ce_subject": event.record_key.encode("ascii", "backslashreplace").decode(),
         "ce_time": datetime.now(UTC).isoformat(),
         "correlation_id": event.correlation_id,
-        "traceparent": f"00-{trace}-{event.event_id[:16]}-01",
+        "traceparent": f"00-{trace_id}-{event.event_id[:16]}-01",
     }
 
 
@@ -36,14 +36,14 @@ def _is_trace_id(text: str) -> bool:
 
 
 class Envelope(BaseMiddleware[KafkaPublishCommand, Any]):
-    """Puts an event into its envelope: key, headers and JSON body; raw records pass untouched."""
+    """Serializes published events to key, headers and JSON body; raw records pass unchanged."""
 
     def __init__(self, msg: Any, /, *, source: str, **kwargs: Any) -> None:
         super().__init__(msg, **kwargs)
         self._source = source
 
     async def publish_scope(self, call_next: Any, cmd: KafkaPublishCommand) -> Any:
-        """Wrap `cmd.body` when it is an event."""
+        """Serialize `cmd.body` if it is an event."""
         if isinstance(cmd.body, Event):
             event = cmd.body
             cmd.correlation_id = event.correlation_id

@@ -1,4 +1,4 @@
-"""Every line that is logged while records are handled says where they came from."""
+"""Add topic and batch size to log lines of handlers."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from shared.middleware.records import records_of
 
 
 class LogContext(BaseMiddleware[Any, Any]):
-    """Binds topic and batch size to the log lines of a handler."""
+    """Binds topic and batch size to log lines while a handler runs."""
 
     async def consume_scope(self, call_next: Any, msg: Any) -> Any:
-        """Bind, call on, unbind."""
+        """Call the handler with the bound fields."""
         records = records_of(msg)
         with structlog.contextvars.bound_contextvars(topic=records[0].topic, records=len(records)):
             return await call_next(msg)

@@ -1,4 +1,4 @@
-"""The records behind a message, however many."""
+"""Raw Kafka records of FastStream messages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Record = ConsumerRecord[bytes | None, bytes | None]
 
 
 def records_of(msg: Any) -> Sequence[Record]:
-    """Return the raw records of a FastStream message; a single one counts as a batch of one."""
+    """Return the raw records of a FastStream message, single or batch."""
     raw = msg.raw_message
     return raw if isinstance(raw, Sequence) else (raw,)
 
@@ -22,7 +22,7 @@ def stored_record(  # noqa: PLR0913, PLR0917 - these are the parts of a record
     value: bytes | None,
     headers: Sequence[tuple[str, bytes]] = (),
 ) -> Record:
-    """Return a record that was kept elsewhere as a consumer would hand it out."""
+    """Rebuild a record from stored values, as a consumer would return it."""
     return ConsumerRecord(
         topic=topic,
         partition=partition,

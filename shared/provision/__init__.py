@@ -1,7 +1,7 @@
-"""What must exist before anything works: topics, users, buckets, notification rules, database roles, tables.
+"""Create what services require: topics, users, buckets, notification rules, database roles, tables.
 
-Every step compares first, changes only what differs and says in a line what: it may run at any time.
-Set-up runs all, `ingest` keeps the rules alive, `penstock doctor --fix` repairs.
+Every step compares first, changes only differences and returns a line for each: it is safe at any time. Set-up runs all
+steps, `ingest` restores notification rules, `penstock doctor --fix` repairs.
 """
 
 from collections.abc import Mapping
@@ -39,12 +39,11 @@ async def provision(
     *,
     kafka_passwords: Mapping[str, SecretStr] = MappingProxyType({}),
 ) -> list[str]:
-    """Make everything, in the order that works: a rule needs its bucket, and its target's topic.
+    """Run all steps in order of their dependencies (a rule needs its bucket and topic); return the changes.
 
-    `secrets` are those of the services' own S3 users, by service; `reader` is the password of the database role that
-    reads, None leaves that role alone; `passwords` are those of the services' own database roles, by service, None
-    leaves the database alone; `kafka_passwords` are those of Kafka's users, used where Kafka has users. Needs the
-    administrator of the object store and of Kafka.
+    `secrets` are the secrets of the S3 users by service; `reader` is the password of the reading database role, None
+    skips it; `passwords` are those of the database roles by service, None skips the database; `kafka_passwords` are
+    those of the Kafka users, if Kafka has users. Requires administrators of the object store and of Kafka.
     """
     return [
         *await ensure_topics(settings, all_topics()),

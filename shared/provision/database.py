@@ -1,4 +1,4 @@
-"""The database as set-up leaves it: an owner apart, a role per service, migrations, and no more rights than needed."""
+"""Set up the database: an owner role, a role per service, migrations, and the least rights."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -17,21 +17,21 @@ from shared.provision.rights import READER, RIGHTS, Rights, role_name, schemas
 from shared.provision.roles import Role, connect, ensure_password, ensure_role, lock_role
 from shared.work import MIGRATIONS
 
-TRIES: Final = 10
-"""Each waits `LOCK_SECONDS` for what changes; readers that hold it longer are ended before the next one."""
+MAX_ATTEMPTS: Final = 10
+"""Each waits `LOCK_SECONDS` for locks; before the next one, set-up ends readers that hold locks longer."""
 
 
 async def ensure_database(dsn: SecretStr, passwords: Mapping[str, SecretStr]) -> list[str]:
-    """Make the role of each service that has a password, migrate as the owner, and set every right; say what changed.
+    """Create the role of each service with a password, migrate as the owner, and set all rights; return the changes.
 
-    A database that a single user made is taken over in place. A service without a password has no role and uses the
-    DSN's own user. A user who may not make roles gets one line that says so, and nothing fails.
+    A database created by a single user is converted in place. A service without a password has no role and uses the
+    user of the DSN. If the user may not create roles, return one line that says so.
     """
     known = {name: one for name in RIGHTS if (one := passwords.get(name, SecretStr(""))).get_secret_value()}
     busy = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
     connection = await connect(dsn)
     try:
-        async for attempt in stamina.retry_context(on=busy, attempts=TRIES, timeout=None, wait_max=1):
+        async for attempt in stamina.retry_context(on=busy, attempts=MAX_ATTEMPTS, timeout=None, wait_max=1):
             with attempt:
                 if attempt.num > 1:
                     await connection.execute(_END_READERS, READER, timedelta(seconds=LOCK_SECONDS))
@@ -43,7 +43,7 @@ async def ensure_database(dsn: SecretStr, passwords: Mapping[str, SecretStr]) ->
         await connection.close(timeout=CONNECT_SECONDS)
 
 
-# Ingest, which ends overdue readers, may not run yet.
+# Ingest, which otherwise ends overdue readers, may not be running yet.
 _END_READERS: Final = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where usename = $1 and xact_start < clock_timestamp() - $2::interval
@@ -80,7 +80,7 @@ async def _ensure_owned(connection: Connection, services: Iterable[str]) -> list
 
 
 async def ensure_rights(connection: Connection) -> list[str]:
-    """Grant what is missing and revoke what is too much."""
+    """Grant missing rights and revoke excess ones; return the changes."""
     catalog = await grants.read(connection)
     missing, excess = grants.missing(catalog), grants.excess(catalog)
     statements = [grants.statement(right, grant=True) for right in missing]
@@ -91,11 +91,11 @@ async def ensure_rights(connection: Connection) -> list[str]:
 
 
 async def _ensure_owner(connection: Connection) -> list[str]:
-    """Make the owner; as a member of the reading role it sees and ends that one's sessions, and no others."""
+    """Create the owner role; its membership in the reading role lets it end sessions of that role only."""
     changed = []
     if not await _exists(connection, OWNER):
         await connection.execute(f"create role {OWNER} nologin")
-        changed = [f"role {OWNER}: made"]
+        changed = [f"role {OWNER}: created"]
     for name in await connection.fetch(_MEMBERSHIPS, READER, OWNER, [OWNER, *map(role_name, RIGHTS)]):
         await connection.execute(f"grant {name['role']} to {name['member']}")
     if not await connection.fetchval("select has_database_privilege($1, current_database(), 'create')", OWNER):
@@ -112,31 +112,31 @@ where not pg_has_role(member.oid, role.oid, 'member')
 
 
 async def _ensure_ownership(connection: Connection) -> list[str]:
-    """Give everything in Penstock's schemas to the owner, and to a service what it has made at run time."""
-    made = {}
+    """Make OWNER own all objects in Penstock's schemas, except those that a service created at run time."""
+    created = {}
     for service, rights in RIGHTS.items():
         if rights.makes_tables and await _exists(connection, role_name(service)):
-            made[service] = await _names(connection, rights)
+            created[service] = await _names(connection, rights)
     rows = await connection.fetch(_OWNERS, [*schemas()], OWNER)
-    wanted = [(row, _owner_of(row, made)) for row in rows]
-    statements = [f"alter {row['kind']} {row['name']} owner to {to}" for row, to in wanted if row["owner"] != to]
+    owners = [(row, _owner_of(row, created)) for row in rows]
+    statements = [f"alter {row['kind']} {row['name']} owner to {to}" for row, to in owners if row["owner"] != to]
     if statements:
         await connection.execute("; ".join(statements))
-    return [f"role {OWNER}: owns {len(statements)} schemas, tables and views more"] if statements else []
+    return [f"role {OWNER}: owns {len(statements)} more schemas, tables and views"] if statements else []
 
 
-def _owner_of(thing: asyncpg.Record, made: Mapping[str, set[str]]) -> str:
-    """Return the role that should own a schema, relation or routine; `made` has names of relations by service."""
-    makers = {role_name(service) for service in made}
-    listed = (one for one, names in made.items() if thing["schema"] in {"api", one} and thing["bare"] in names)
-    owner: str = thing["owner"]
-    return next(map(role_name, listed), owner if owner in makers else OWNER)
+def _owner_of(row: asyncpg.Record, created: Mapping[str, set[str]]) -> str:
+    """Return the role that should own a schema, relation or routine; `created` has relation names by service."""
+    makers = {role_name(service) for service in created}
+    creators = (one for one, names in created.items() if row["schema"] in {"api", one} and row["bare"] in names)
+    owner: str = row["owner"]
+    return next(map(role_name, creators), owner if owner in makers else OWNER)
 
 
 async def _names(connection: Connection, rights: Rights) -> set[str]:
     if await connection.fetchval("select to_regclass($1)", rights.makes_tables) is None:
         return set()
-    rows = await connection.fetch(f"select name from {rights.makes_tables}")  # noqa: S608 - a name of ours
+    rows = await connection.fetch(f"select name from {rights.makes_tables}")  # noqa: S608 - a fixed name
     return {row["name"] for row in rows}
 
 
@@ -161,7 +161,7 @@ order by position, name
 
 
 async def _ensure_policies(connection: Connection, services: Iterable[str]) -> list[str]:
-    """Hide from each service the items of leased work that are not its own."""
+    """Restrict each service to leased work items of its own queues."""
     wanted = {_policy(name): name for name in services if RIGHTS[name].queues}
     found = {row["polname"] for row in await connection.fetch(_POLICIES)}
     for name in found - wanted.keys():
@@ -179,7 +179,7 @@ _POLICIES: Final = "select polname from pg_policy where polrelid = 'work.items':
 
 
 def _policy(service: str) -> str:
-    """Name a service's policy so that another set of queues has another name."""
+    """Return the name of a service's policy, which contains a hash of its queues."""
     text = " ".join(RIGHTS[service].queues)
     return f"{service} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -1,4 +1,4 @@
-"""Rights in the database as sets: those that are, those that should be, and the statements between them."""
+"""Database rights as sets: current and desired ones, and the statements that make them equal."""
 
 import re
 from collections import Counter
@@ -11,12 +11,12 @@ from shared.provision.rights import LANGUAGES, READER, RESTRICTED, RIGHTS, Restr
 
 PUBLIC: Final = "PUBLIC"
 OTHER_DATABASES: Final = ("postgres", "template1")
-"""Those of every server; only its superuser has business there."""
+"""Databases of every server that only its superuser needs."""
 _ROWS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 class Right(NamedTuple):
-    """`grantee` has `privilege` on an object; both names are quoted as SQL wants them."""
+    """`grantee` has `privilege` on an object; both names are quoted for SQL."""
 
     kind: str
     name: str
@@ -25,8 +25,8 @@ class Right(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """An object of the database: its quoted name, and bare names of its schema, of itself and of its owner."""
+class DatabaseObject:
+    """A database object: its quoted name, and the unquoted names of its schema, itself and its owner."""
 
     kind: str
     name: str
@@ -37,41 +37,46 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What the database holds, which of Penstock's roles there are, and what they and PUBLIC have been granted."""
+    """The objects of the database, the existing roles of Penstock, and the rights of these roles and PUBLIC."""
 
     database: str
     user: str
     database_owner: str
-    """Empty where it is a superuser, who needs no grant."""
+    """Empty for a superuser, who needs no grants."""
     is_superuser: bool
-    """Of the session: only a superuser changes what PUBLIC may do with what came with the server."""
+    """Whether the session is a superuser's, who alone may change PUBLIC's rights on the server's own objects."""
     roles: frozenset[str]
-    things: tuple[Thing, ...]
-    """Those whose rights the session may change."""
+    objects: tuple[DatabaseObject, ...]
+    """Objects whose rights the session may change."""
     rights: frozenset[Right]
 
-    def services(self, wanted: Callable[[Rights], object] = bool) -> list[str]:
-        """Return the roles of the services whose rights are `wanted`."""
-        return [role for name, rights in RIGHTS.items() if (role := role_name(name)) in self.roles and wanted(rights)]
+    def services(self, condition: Callable[[Rights], object] = bool) -> list[str]:
+        """Return the existing roles of services whose rights meet `condition`."""
+        granted = [role_name(name) for name, rights in RIGHTS.items() if condition(rights)]
+        return [role for role in granted if role in self.roles]
 
 
 async def read(connection: Connection) -> Catalog:
-    """Read what Penstock's rights are about."""
+    """Read the catalog of the database."""
     ours = [READER, OWNER, *map(role_name, RIGHTS)]
     session = await connection.fetchrow(_SESSION, ours)
-    assert session is not None, "a statement without a table has one row"  # noqa: S101
+    assert session is not None, "a SELECT without FROM returns one row"  # noqa: S101
     with_server = [[one.names for one in RESTRICTED], [*OTHER_DATABASES], [*LANGUAGES]]
     names = with_server if session["is_superuser"] else [[], [], []]
     rows = await connection.fetch(_RIGHTS, [*schemas()], *names, ours)
-    defaults = [Thing("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["own"])}]
-    things = {Thing(*(row[name] for name in Thing.__slots__)) for row in rows if row["kind"] != "DEFAULTS"}
+    defaults = [
+        DatabaseObject("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["own"])}
+    ]
+    things = {
+        DatabaseObject(*(row[name] for name in DatabaseObject.__slots__)) for row in rows if row["kind"] != "DEFAULTS"
+    }
     return Catalog(
         database=session["database"],
         user=session["user"],
         database_owner=session["database_owner"],
         is_superuser=session["is_superuser"],
         roles=frozenset(session["roles"]),
-        things=(*things, *defaults),
+        objects=(*things, *defaults),
         rights=frozenset(Right(*(row[name] for name in Right._fields)) for row in rows if row["privilege"]),
     )
 
@@ -82,30 +87,30 @@ def _makers(roles: Iterable[str]) -> set[str]:
 
 
 def desired(catalog: Catalog) -> frozenset[Right]:
-    """Return the rights that should be, on what there is, of the roles that there are."""
-    there = {*catalog.roles, PUBLIC, catalog.database_owner} - {""}
+    """Return the desired rights of existing roles on existing objects."""
+    existing = {*catalog.roles, PUBLIC, catalog.database_owner} - {""}
     return frozenset(
         Right(thing.kind, thing.name, grantee, privilege)
-        for thing in catalog.things
+        for thing in catalog.objects
         for grantees, privileges in _GRANTS[thing.kind](thing, catalog)
         for grantee in grantees
         for privilege in privileges
-        if grantee in there and (grantee != thing.owner or thing.kind == "DEFAULTS")
+        if grantee in existing and (grantee != thing.owner or thing.kind == "DEFAULTS")
     )
 
 
 def missing(catalog: Catalog) -> list[Right]:
-    """Return the rights to be granted."""
+    """Return the rights to grant."""
     return sorted(desired(catalog) - catalog.rights)
 
 
 def excess(catalog: Catalog) -> list[Right]:
-    """Return the rights to be revoked."""
+    """Return the rights to revoke."""
     return sorted(catalog.rights - desired(catalog))
 
 
 def statement(right: Right, *, grant: bool) -> str:
-    """Write the statement that grants or revokes one right."""
+    """Return the SQL statement that grants or revokes one right."""
     verb, preposition = ("GRANT", "TO") if grant else ("REVOKE", "FROM")
     if right.kind == "DEFAULTS":
         what = f"ALTER DEFAULT PRIVILEGES FOR ROLE {right.name} IN SCHEMA api {verb} {right.privilege} ON TABLES"
@@ -114,31 +119,31 @@ def statement(right: Right, *, grant: bool) -> str:
     return f"{what} {preposition} {right.grantee}"
 
 
-def summary(rights: Iterable[Right], what: str) -> list[str]:
-    """Count rights by grantee, a line for each."""
+def summary(rights: Iterable[Right], action: str) -> list[str]:
+    """Return a line with the number of rights for each grantee."""
     counts = sorted(Counter(right.grantee for right in rights).items())
-    return [f"{'everybody' if who == PUBLIC else f'role {who}'}: {what} {count} rights" for who, count in counts]
+    return [f"{'PUBLIC' if role == PUBLIC else f'role {role}'}: {action} {count} rights" for role, count in counts]
 
 
 Grants = Iterator[tuple[list[str], tuple[str, ...]]]
 
 
-def _on_database(thing: Thing, catalog: Catalog) -> Grants:
+def _on_database(thing: DatabaseObject, catalog: Catalog) -> Grants:
     if thing.bare == catalog.database:
         yield [READER, *catalog.services()], ("CONNECT",)
         yield [OWNER], ("CREATE",)
-        # rows to be loaded are compared in a temporary table
+        # loads compare rows in a temporary table
         yield catalog.services(lambda rights: rights.makes_tables), ("TEMPORARY",)
 
 
-def _on_schema(thing: Thing, catalog: Catalog) -> Grants:
+def _on_schema(thing: DatabaseObject, catalog: Catalog) -> Grants:
     makers = catalog.services(lambda rights: rights.makes_tables)
     match thing.schema:
         case "public":
             yield [PUBLIC], ("USAGE",)
         case "api":
             yield [READER, *catalog.services()], ("USAGE",)
-            # for views of its own: it can neither replace nor drop another's, whose name is taken
+            # to create its own views; it can neither replace nor drop those of others
             yield makers, ("CREATE",)
         case "work":
             yield catalog.services(lambda rights: rights.queues), ("USAGE",)
@@ -149,7 +154,7 @@ def _on_schema(thing: Thing, catalog: Catalog) -> Grants:
             yield [own], ("USAGE", "CREATE") if own in makers else ("USAGE",)
 
 
-def _on_table(thing: Thing, catalog: Catalog) -> Grants:
+def _on_table(thing: DatabaseObject, catalog: Catalog) -> Grants:
     privileges = ("SELECT",) if thing.bare == "migrations" else _ROWS
     match thing.schema:
         case "api":
@@ -163,14 +168,14 @@ def _on_table(thing: Thing, catalog: Catalog) -> Grants:
             yield [role_name(schema)], privileges
 
 
-def _on_sequence(thing: Thing, catalog: Catalog) -> Grants:
+def _on_sequence(thing: DatabaseObject, catalog: Catalog) -> Grants:
     if thing.schema == "work":
         yield catalog.services(lambda rights: rights.queues), ("USAGE",)
     else:
         yield [role_name(thing.schema)], ("USAGE", "SELECT")
 
 
-def _on_routine(thing: Thing, catalog: Catalog) -> Grants:
+def _on_routine(thing: DatabaseObject, catalog: Catalog) -> Grants:
     match thing.schema:
         case "api":
             yield [PUBLIC], ("EXECUTE",)
@@ -185,19 +190,19 @@ def _family(name: str) -> Restricted:
     return next(one for one in RESTRICTED if re.search(one.names, name))
 
 
-def _on_language(_thing: Thing, catalog: Catalog) -> Grants:
+def _on_language(_thing: DatabaseObject, catalog: Catalog) -> Grants:
     yield [OWNER, catalog.database_owner], ("USAGE",)
 
 
-def _on_defaults(thing: Thing, catalog: Catalog) -> Grants:
-    """Let the views that a role makes later be read at once, those of an operator who runs a service by hand too."""
+def _on_defaults(thing: DatabaseObject, catalog: Catalog) -> Grants:
+    """Make views that a role creates later readable at once, including an operator's who runs a service by hand."""
     yield [READER], ("SELECT",)
     by_hand = thing.owner == catalog.user
     of = {role_name(name): name for name in RIGHTS}.get(thing.owner)
     yield catalog.services(lambda has: has.reads_tables_of and (by_hand or of in has.reads_tables_of)), ("SELECT",)
 
 
-_GRANTS: Final[Mapping[str, Callable[[Thing, Catalog], Grants]]] = {
+_GRANTS: Final[Mapping[str, Callable[[DatabaseObject, Catalog], Grants]]] = {
     "DATABASE": _on_database,
     "SCHEMA": _on_schema,
     "TABLE": _on_table,

@@ -1,4 +1,4 @@
-"""Requests of Kafka's that aiokafka 0.14 does not have: listing and changing SCRAM credentials (KIP-554)."""
+"""Kafka requests that aiokafka 0.14 lacks: describe and alter SCRAM credentials (KIP-554)."""
 
 import hashlib
 import os
@@ -20,12 +20,12 @@ from aiokafka.protocol.types import (
 
 MECHANISMS: Final[Mapping[str, int]] = {"SCRAM-SHA-256": 1, "SCRAM-SHA-512": 2}
 ITERATIONS: Final = 8192
-"""Of PBKDF2; Kafka takes 4,096 to 16,384."""
+"""PBKDF2 iterations; Kafka accepts 4,096 to 16,384."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user's password under one mechanism, as Kafka stores it: salted, never the password."""
+    """A user's salted password for one mechanism, as Kafka stores it."""
 
     user: str
     mechanism: str
@@ -34,14 +34,14 @@ class Credential:
 
     @classmethod
     def of(cls, user: str, password: str, mechanism: str) -> "Credential":
-        """Salt a password (RFC 5802)."""
+        """Create a credential from a password, with a random salt (RFC 5802)."""
         salt = os.urandom(16)
         name = mechanism.removeprefix("SCRAM-").replace("-", "").lower()
         return cls(user, mechanism, salt, hashlib.pbkdf2_hmac(name, password.encode(), salt, ITERATIONS))
 
 
 class DescribeCredentialsResponse(Response):
-    """Who has a credential; nothing of the credentials themselves."""
+    """Users with their mechanisms and iterations, without salts and passwords."""
 
     API_KEY = 50
     API_VERSION = 0
@@ -64,7 +64,7 @@ class DescribeCredentialsResponse(Response):
 
 
 class DescribeCredentialsV0(RequestStruct):
-    """Asks for users, null for all."""
+    """Lists credentials of the given users; null lists all."""
 
     API_KEY = 50
     API_VERSION = 0
@@ -76,7 +76,7 @@ class DescribeCredentialsV0(RequestStruct):
 
 
 class AlterCredentialsResponse(Response):
-    """How it went, by user."""
+    """The result for each user."""
 
     API_KEY = 51
     API_VERSION = 0
@@ -96,7 +96,7 @@ class AlterCredentialsResponse(Response):
 
 
 class AlterCredentialsV0(RequestStruct):
-    """Removes and sets credentials."""
+    """Deletes and upserts credentials."""
 
     API_KEY = 51
     API_VERSION = 0
@@ -127,9 +127,9 @@ _Alter: TypeAlias = AlterCredentialsV0
 
 
 class DescribeCredentials(Request[_Describe]):
-    """List which of `users` have a SCRAM credential, or everyone who has.
+    """List the SCRAM credentials of `users`, or of all users.
 
-    To somebody who may not ask for everyone, Kafka 4.1 never answers.
+    Kafka 4.1 never answers a client that may not list all users.
     """
 
     API_KEY = 50
@@ -138,12 +138,12 @@ class DescribeCredentials(Request[_Describe]):
         self._users: list[Any] | None = None if users is None else [(user, {}) for user in users]
 
     def build(self, request_struct_class: type[_Describe]) -> _Describe:
-        """Fill the request in."""
+        """Return the request struct."""
         return request_struct_class(self._users, {})
 
 
 class AlterCredentials(Request[_Alter]):
-    """Set `credentials`, and remove those of (user, mechanism) in `removed`."""
+    """Set `credentials`, and delete the credentials of (user, mechanism) in `removed`."""
 
     API_KEY = 51
 
@@ -154,5 +154,5 @@ class AlterCredentials(Request[_Alter]):
         self._removed: list[Any] = [(user, MECHANISMS[mechanism], {}) for user, mechanism in removed]
 
     def build(self, request_struct_class: type[_Alter]) -> _Alter:
-        """Fill the request in."""
+        """Return the request struct."""
         return request_struct_class(self._removed, self._set, {})

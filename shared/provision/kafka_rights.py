@@ -1,4 +1,4 @@
-"""What each user may do in Kafka: the least that it needs, computed from who reads and who publishes what.
+"""The least rights of each Kafka user, computed from the topics that services read and publish.
 
 READ and WRITE imply DESCRIBE, and WRITE on any topic the idempotent producer (KIP-679), so neither is listed.
 """
@@ -8,21 +8,21 @@ from enum import IntEnum
 from typing import Final
 
 from shared.provision.users import user_name
-from shared.topics import CONSUMERS, OBSERVERS, PRODUCERS, letters_of
+from shared.topics import CONSUMERS, OBSERVERS, PRODUCERS, dead_letter_topics_of
 
 USERS: Final = tuple(sorted({*CONSUMERS, *PRODUCERS}))
 """The services, and the object store; each logs in as `penstock-<name>`."""
 
 
 class Resource(IntEnum):
-    """Kinds of things an ACL is about, by their numbers on the wire (KIP-140)."""
+    """Resource types of ACLs, by their protocol codes (KIP-140)."""
 
     TOPIC = 2
     GROUP = 3
 
 
 class Operation(IntEnum):
-    """What an ACL allows, by its number on the wire (KIP-140)."""
+    """Operations of ACLs, by their protocol codes (KIP-140)."""
 
     READ = 3
     WRITE = 4
@@ -31,7 +31,7 @@ class Operation(IntEnum):
 
 @dataclass(frozen=True, order=True, slots=True)
 class Right:
-    """Leave for `user` to do one operation on one thing, by its full name."""
+    """The right of `user` to one operation on one resource with a literal name."""
 
     user: str
     resource: Resource
@@ -40,9 +40,9 @@ class Right:
 
 
 def rights_of(name: str) -> frozenset[Right]:
-    """Return all that the service `name` may do: read its topics in its group, publish, and put records aside."""
+    """Return the rights of service `name`: read its topics in its group, publish, and dead-letter records."""
     user, reads = user_name(name), CONSUMERS.get(name, ())
-    writes = (*PRODUCERS.get(name, ()), *letters_of({name: reads}))
+    writes = (*PRODUCERS.get(name, ()), *dead_letter_topics_of({name: reads}))
     groups = {name} if reads else set()
     return frozenset(
         {
@@ -55,7 +55,7 @@ def rights_of(name: str) -> frozenset[Right]:
 
 
 def _rights_of_observer(user: str) -> set[Right]:
-    """Return what asking for every group's lag needs: to see topics and groups, not their records."""
+    """Return the rights to query the lag of all groups: DESCRIBE topics and groups, without READ."""
     topics = {topic.name for read in CONSUMERS.values() for topic in read}
     return {
         *(Right(user, Resource.TOPIC, topic, Operation.DESCRIBE) for topic in topics),
@@ -64,5 +64,5 @@ def _rights_of_observer(user: str) -> set[Right]:
 
 
 def all_rights() -> frozenset[Right]:
-    """Return what all users may do."""
+    """Return the rights of all users."""
     return frozenset(right for name in USERS for right in rights_of(name))

@@ -1,4 +1,4 @@
-"""What a session of the reading role may take, enforced from outside: it can change every setting of its own."""
+"""Resource limits of the reading role, enforced from outside its sessions, which could change their own settings."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,35 +10,35 @@ from shared.provision.rights import READER
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one session, as Postgres writes intervals and sizes."""
+    """Limits of one session, in Postgres notation of intervals and sizes."""
 
     transaction: str = "5min"
-    """Of a transaction, that of a single statement too."""
+    """The longest transaction, including a single statement."""
     idle_in_transaction: str = "1min"
     idle: str = "10min"
     temporary_files: str = "1GB"
-    """On disk, for sorting and hashing; only a superuser may change this one, so it needs no enforcing."""
+    """Disk space for sorting and hashing; only a superuser can change it, so it needs no enforcement."""
 
 
 READER_LIMITS: Final = Limits()
 
 
 async def ensure_limits(connection: Connection, limits: Limits = READER_LIMITS) -> list[str]:
-    """Make `limits.end_overdue_readers()`, which ends the sessions of the reading role that exceed `limits`.
+    """Create `limits.end_overdue_readers()`, which ends sessions of the reading role that exceed `limits`.
 
-    It runs as the owner, who is a member of the reading role and of no other: that is what lets it see and end
-    those sessions, and no others. Needs both roles, and a session that may act as the owner.
+    The function runs as the owner, a member of the reading role only, so it can see and end only those sessions. Both
+    roles must exist, and the session must be allowed to act as the owner.
     """
     text = _function(limits)
-    mark = hashlib.sha256(text.encode()).hexdigest()
-    if await connection.fetchval(_MARK) == mark:
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    if await connection.fetchval(_CHECKSUM) == checksum:
         return []
     await connection.execute(f"create schema if not exists limits authorization {OWNER}; {text}")
-    await connection.execute(f"comment on function limits.end_overdue_readers() is '{mark}'")
-    return ["function limits.end_overdue_readers: made"]
+    await connection.execute(f"comment on function limits.end_overdue_readers() is '{checksum}'")
+    return ["function limits.end_overdue_readers: created"]
 
 
-_MARK: Final = "select obj_description(to_regprocedure('limits.end_overdue_readers()'), 'pg_proc')"
+_CHECKSUM: Final = "select obj_description(to_regprocedure('limits.end_overdue_readers()'), 'pg_proc')"
 
 
 def _function(limits: Limits) -> str:
@@ -55,4 +55,4 @@ def _function(limits: Limits) -> str:
         )
         $$;
         alter function limits.end_overdue_readers() owner to {OWNER};
-    """  # noqa: S608 - intervals and names of ours
+    """  # noqa: S608 - fixed intervals and names

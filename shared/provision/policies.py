@@ -1,4 +1,4 @@
-"""What each service may do in the object store: the least that it needs, as data."""
+"""The least rights of each service in the object store, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to do `actions` on the buckets, or on the objects in them, of one side."""
+    """Allows `actions` on the buckets of one side, or on the objects in them."""
 
     on: Literal["buckets", "objects"]
     side: Literal["input", "output", "staging", "tables", "seed", "deleted"]
-    """`tables`: the bucket that etl writes its tables to; `seed`: where it puts its seed data; `deleted`: the folders
-    whose objects the hasher removes.
+    """`tables`: the bucket of etl's exported tables; `seed`: the prefix of its seed data; `deleted`: the prefixes whose
+    objects the hasher deletes.
     """
     actions: tuple[str, ...]
     when: str = ""
-    """The setting that has to be on, such as `hasher_delete_after`; empty: always."""
+    """The setting that enables the grant, such as `hasher_delete_after`; empty: always."""
 
     def statement(self, settings: Settings) -> dict[str, Any]:
-        """Write it as a statement of an S3 policy."""
+        """Return the statement of an S3 policy."""
         buckets = {
             "input": settings.input_buckets,
             "output": settings.output_buckets,
@@ -44,7 +44,7 @@ def _deleted(settings: Settings) -> tuple[str, ...]:
 
 
 _READ: Final = (
-    # without leave to list, a missing object answers 403 instead of 404
+    # without ListBucket, a missing object answers 403 instead of 404
     Grant("buckets", "input", ("s3:ListBucket",)),
     Grant("objects", "input", ("s3:GetObject", "s3:GetObjectVersion")),
 )
@@ -80,16 +80,16 @@ POLICIES: Final[Mapping[str, tuple[Grant, ...]]] = {
         Grant("buckets", "staging", ("s3:ListBucket", "s3:ListBucketMultipartUploads")),
         Grant("objects", "staging", ("s3:GetObject", *_CHANGE)),
     ),
-    # signs the ingress's addresses for parts: their holders choose every header, so it reads, lists and deletes nothing
+    # signs the ingress's URLs for parts; their holders choose headers, so it may neither read, list nor delete
     "parts": (Grant("objects", "input", ("s3:PutObject",)),),
 }
-"""By service, and by purpose where a service needs a second user; the S3 user is `penstock-<name>`."""
+"""Grants by service, or by purpose for a second user of a service; the S3 user is `penstock-<name>`."""
 
 
 _DENIED: Final = (
-    # What MinIO lets every user do for itself: make access keys, set another secret.
+    # MinIO lets every user create access keys and change its own secret.
     {"Effect": "Deny", "Action": ["admin:*"]},
-    # It gives temporary credentials (STS AssumeRole) to every user; those, and access keys of before, may do nothing.
+    # It issues temporary credentials (STS AssumeRole) to every user; those and earlier access keys may do nothing.
     {
         "Effect": "Deny",
         "Action": ["s3:*"],
@@ -100,6 +100,6 @@ _DENIED: Final = (
 
 
 def policy(service: str, settings: Settings) -> dict[str, Any]:
-    """Write a service's policy document; `settings` that lack a switch have it off."""
+    """Return a service's policy document; a setting that `settings` lack counts as off."""
     grants = [grant for grant in POLICIES[service] if not grant.when or getattr(settings, grant.when, False)]
     return {"Version": "2012-10-17", "Statement": [*(grant.statement(settings) for grant in grants), *_DENIED]}

@@ -1,4 +1,4 @@
-"""One database role for tools that read: the views of schema `api`, those that are made later too, and nothing else."""
+"""The reading database role for external tools: all present and future views of schema `api`, and nothing else."""
 
 from typing import Final
 
@@ -10,12 +10,12 @@ from shared.provision.limits import READER_LIMITS
 from shared.provision.rights import READER
 from shared.provision.roles import Role, connect, ensure_password, ensure_role, lock_role
 
-CONNECTIONS: Final = 20
-"""At a time: a few dashboards, and never all that Postgres has."""
+MAX_CONNECTIONS: Final = 20
+"""Concurrent connections: enough for a few dashboards, far below the limit of Postgres."""
 
 ROLE: Final = Role(
     READER,
-    CONNECTIONS,
+    MAX_CONNECTIONS,
     session={
         "default_transaction_read_only": "on",
         "statement_timeout": READER_LIMITS.transaction,
@@ -28,27 +28,27 @@ ROLE: Final = Role(
 
 
 async def ensure_reader(dsn: SecretStr, password: SecretStr) -> list[str]:
-    """Make the reading role with this password; without one it cannot log in, and is not made.
+    """Create the reading role with this password; with an empty one, disable its login. Return the changes.
 
-    Needs a database user who may make roles; where it may not, one line says what to ask for, and nothing fails.
+    If the database user may not create roles, return one line with the fix.
     """
     connection = await connect(dsn)
     try:
         async with connection.transaction():
-            # migrations make and change schema api too
+            # migrations change schema api too
             await connection.execute(MIGRATION_LOCK)
             if not password.get_secret_value():
                 return await lock_role(connection, READER, "PENSTOCK_READER_PASSWORD")
             changed = await ensure_role(connection, ROLE) + await _ensure_rights(connection)
             return changed + await ensure_password(connection, dsn, READER, password)
     except asyncpg.InsufficientPrivilegeError as error:
-        return [f"role {READER}: {error}; have it made by a database user who may make roles, see docs/etl.md"]
+        return [f"role {READER}: {error}; run set-up as a database user who may create roles, see docs/etl.md"]
     finally:
         await connection.close(timeout=CONNECT_SECONDS)
 
 
 async def _ensure_rights(connection: Connection) -> list[str]:
-    """Give what is in schema api, now and later, and take from everybody what would let a reader write elsewhere."""
+    """Grant reading of schema api, now and later, and revoke from PUBLIC what lets a reader write elsewhere."""
     await connection.execute("create schema if not exists api")
     if await connection.fetchval(_HAS_RIGHTS, READER):
         return []
@@ -61,7 +61,7 @@ async def _ensure_rights(connection: Connection) -> list[str]:
         alter default privileges in schema api grant select on tables to {READER};
         revoke create on schema public from public;
         revoke temporary on database {database} from public;
-        """  # noqa: S608 - names of ours, and one that Postgres quoted
+        """  # noqa: S608 - fixed names, and one that Postgres quoted
     )
     return [f"role {READER}: may read schema api"]
 

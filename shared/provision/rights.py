@@ -1,31 +1,31 @@
-"""What each service may do in the database: the least that it needs, as data."""
+"""The least rights of each service in the database, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 READER: Final = "penstock_reader"
-"""For tools that read: the views of schema `api` and nothing else."""
+"""The role of external tools that read the views of schema `api`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What `penstock_<service>` may do, beside reading and writing the rows of the schema of its name."""
+    """Rights of `penstock_<service>` in addition to reading and writing rows of its own schema."""
 
     queues: tuple[str, ...] = ()
-    """Queues of leased work whose items it adds and claims; `work.items` hides all others from it."""
+    """Queues of leased work whose items it adds and claims; row security hides all others."""
     reads: tuple[str, ...] = ()
-    """Views of schema `api`."""
+    """Views of schema `api` that it reads."""
     reads_tables_of: tuple[str, ...] = ()
-    """Services whose `makes_tables` it reads, through their views."""
+    """Services whose run-time tables (`makes_tables`) it reads through their views."""
     makes_tables: str = ""
-    """The table that lists what it makes at run time and owns: tables in its schema, their views in schema `api`."""
+    """The table that lists the tables that it creates at run time in its schema, with views in schema `api`."""
     ends_readers: bool = False
-    """Calls `limits.end_overdue_readers`."""
+    """Whether it calls `limits.end_overdue_readers`."""
 
 
 RIGHTS: Final[Mapping[str, Rights]] = {
-    # It ends overdue readers: it meets no client and no content, and where it is down nothing else goes on either.
+    # It ends overdue readers because it handles neither clients nor content, and without it nothing else works either.
     "ingest": Rights(queues=("sweep",), ends_readers=True),
     "hasher": Rights(queues=("digest",)),
     "etl": Rights(
@@ -36,32 +36,32 @@ RIGHTS: Final[Mapping[str, Rights]] = {
         reads_tables_of=("etl",),
     ),
 }
-"""By service."""
+"""Rights by service."""
 
 
 def role_name(service: str) -> str:
-    """Name a service's database role."""
+    """Return the name of a service's database role."""
     return f"penstock_{service}"
 
 
 def schemas() -> tuple[str, ...]:
-    """Return every schema of Penstock: those that are shared, and one for each service."""
+    """Return all schemas of Penstock: the shared ones, and one per service."""
     return ("api", "work", "limits", *RIGHTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Restricted:
-    """A family of functions that everybody may execute by default; `names` matches their names in any schema."""
+    """A family of functions that PUBLIC may execute by default; the regex `names` matches them in any schema."""
 
     names: str
     why: str
-    """What they would let anybody do."""
+    """What they would let any role do."""
     services: bool = False
-    """Whether services, and the owners of schemas and database, need them."""
+    """Whether services and the owners of schemas and database need them."""
 
 
 RESTRICTED: Final = (
-    # Not those that unlock: they release the session's own locks alone, and asyncpg's pool calls one at each release.
+    # Not the unlock functions: they release only the session's own locks, and asyncpg's pool calls one at each release.
     Restricted("^pg_(try_)?advisory_(xact_)?lock", "hold the locks that order what services do", services=True),
     Restricted("^pg_notify$", "wake services, as the statement NOTIFY does, which cannot be revoked", services=True),
     Restricted("^(lo_.*|loread|lowrite)$", "store large objects, which no quota counts"),
@@ -74,7 +74,7 @@ RESTRICTED: Final = (
     ),
     Restricted("^(dblink.*|pg_file_.*|pg_prewarm|autoprewarm.*)$", "reach files and other servers, as extensions do"),
 )
-"""Taken from PUBLIC by set-up."""
+"""Functions that set-up revokes from PUBLIC."""
 
 LANGUAGES: Final = ("sql", "plpgsql")
-"""Only the owner makes functions: one in a view runs with the rights of whoever reads that view."""
+"""Languages reserved for the owner: a function in a view runs with the rights of the view's reader."""

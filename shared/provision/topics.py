@@ -1,4 +1,4 @@
-"""Topics as `shared.topics` lists them: made, grown and configured, never shrunk or removed."""
+"""Create, extend and configure the topics of `shared.topics`; never shrink or remove them."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -13,17 +13,17 @@ from shared.errors import Outage, Rejected, one_line
 from shared.settings import Settings
 from shared.topics import Topic
 
-_COPIES: Final = 3
-"""Of each partition, where there are as many brokers."""
+_REPLICAS: Final = 3
+"""Replicas of each partition, or one per broker if there are fewer brokers."""
 
 _SET_ON_TOPIC: Final = 1
-"""DescribeConfigs' source of a value that was set for this topic alone (KIP-226)."""
+"""DescribeConfigs' source of a value that is set on the topic itself (KIP-226)."""
 
 
 async def ensure_topics(settings: Settings, topics: Sequence[Topic]) -> list[str]:
-    """Create missing topics, add missing partitions, set what is set otherwise; settings of others stay.
+    """Create missing topics, add missing partitions, and set differing settings; return the changes.
 
-    More partitions move keys to other partitions, so a topic with more than it needs keeps them.
+    Topics with more partitions keep them, and settings that `shared.topics` does not define stay.
 
     Raises:
         Outage: Kafka does not answer.
@@ -44,9 +44,9 @@ async def ensure_topics(settings: Settings, topics: Sequence[Topic]) -> list[str
 async def _create(admin: Any, topics: Sequence[Topic]) -> list[str]:
     if not topics:
         return []
-    copies = min(_COPIES, len((await admin.describe_cluster())["brokers"]))
-    wanted = [NewTopic(t.name, t.partitions, copies, topic_configs=t.config) for t in topics]
-    answer = await admin.create_topics(wanted)
+    replicas = min(_REPLICAS, len((await admin.describe_cluster())["brokers"]))
+    new_topics = [NewTopic(t.name, t.partitions, replicas, topic_configs=t.config) for t in topics]
+    answer = await admin.create_topics(new_topics)
     for name, code, text in answer.topic_errors:
         # another process may be doing the same
         if code and for_code(code) is not TopicAlreadyExistsError:
@@ -56,7 +56,7 @@ async def _create(admin: Any, topics: Sequence[Topic]) -> list[str]:
 
 async def _grow(admin: Any, topics: Sequence[Topic], sizes: Mapping[str, int]) -> list[str]:
     for topic in topics:
-        # another process may be doing the same: then there are enough by now
+        # another process has added partitions meanwhile
         with suppress(InvalidPartitionsError):
             await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
     return [f"topic {t.name}: partitions raised from {sizes[t.name]} to {t.partitions}" for t in topics]
@@ -71,15 +71,15 @@ async def _configure(admin: Any, topics: Sequence[Topic]) -> list[str]:
         current, own = set_now[topic.name]
         differing = {name: value for name, value in topic.config.items() if current.get(name) != value}
         if differing:
-            # the request replaces a topic's whole configuration, so what others set goes with it
+            # the request replaces the whole configuration of a topic, so include settings of others
             await _alter(admin, topic.name, own | topic.config)
-            told = ", ".join(f"{name}={value}" for name, value in differing.items())
-            changed.append(f"topic {topic.name}: set {told}")
+            values = ", ".join(f"{name}={value}" for name, value in differing.items())
+            changed.append(f"topic {topic.name}: set {values}")
     return changed
 
 
 async def _configs(admin: Any, topics: Iterable[Topic]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """By topic: every value in force, and those set for this topic alone."""
+    """Return for each topic the effective settings, and those set on the topic itself."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
     found = {}
     for answer in await admin.describe_configs(resources):
@@ -103,19 +103,19 @@ def _raise_for(code: int, name: str, text: str | None) -> None:
 
 @asynccontextmanager
 async def open_admin(settings: Settings) -> AsyncIterator[Any]:
-    """Give an admin client of the operator.
+    """Open an admin client as the operator.
 
     Raises:
         Outage: Kafka does not answer.
-        Rejected: ACCESS_DENIED when the user is not the operator.
+        Rejected: ACCESS_DENIED if the user is not the operator.
 
     """
-    admin = AIOKafkaAdminClient(**kafka.connection(settings), client_id="penstock-set-up")
+    admin = AIOKafkaAdminClient(**kafka.client_options(settings), client_id="penstock-set-up")
     try:
-        async with kafka.explained(settings):
+        async with kafka.explain_refusals(settings):
             await admin.start()
         yield admin
-    except kafka.DENIED as error:
+    except kafka.AUTHORIZATION_ERRORS as error:
         raise Rejected("ACCESS_DENIED", str(kafka.KafkaDenied(settings, one_line(error)))) from error
     except KafkaError as error:
         if not error.retriable:

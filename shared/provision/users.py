@@ -1,4 +1,4 @@
-"""One S3 user per service, with the policy that `policies` says, through MinIO's own administration."""
+"""Create one S3 user per service with its policy through MinIO's admin API."""
 
 import asyncio
 import json
@@ -20,18 +20,18 @@ _SERVER_ERROR = 500
 
 
 def user_name(service: str) -> str:
-    """Name a service's S3 user; MinIO takes 3 to 20 characters."""
+    """Return the name of a service's S3 or Kafka user; MinIO allows 3 to 20 characters."""
     return f"penstock-{service.replace('_', '-')}"
 
 
 async def ensure_users(settings: Settings, secrets: Mapping[str, SecretStr]) -> list[str]:
-    """Make the users of all services that have a policy and a secret; a changed secret or policy is set anew.
+    """Create or update the users of all services with a policy and a secret; return the changes.
 
-    On another S3 server than MinIO there is no such administration: one line says so, and nothing fails.
+    An S3 server other than MinIO has no such admin API: return one line that says so.
 
     Raises:
         Outage: the object store does not answer.
-        Rejected: ACCESS_DENIED when `settings` are not the administrator's; S3_REFUSED: a secret is short.
+        Rejected: ACCESS_DENIED if `settings` are not the administrator's; S3_REFUSED if a secret is too short.
 
     """
     return await asyncio.to_thread(_ensure_users, settings, secrets)
@@ -42,28 +42,28 @@ def _ensure_users(settings: Settings, secrets: Mapping[str, SecretStr]) -> list[
     services = [service for service in POLICIES if service in secrets]
     try:
         return [line for service in services for line in _ensure_user(admin, settings, service, secrets[service])]
-    except _NoAdministrationError:
+    except _NoAdminApiError:
         users = ", ".join(user_name(service) for service in services)
-        return [f"users: {settings.s3_endpoint} is no MinIO; make the S3 users {users} by its own means"]
+        return [f"users: {settings.s3_endpoint} is not MinIO; create the S3 users {users} with its own tools"]
 
 
 def _ensure_user(admin: "_Admin", settings: Settings, service: str, secret: SecretStr) -> list[str]:
-    name, wanted = user_name(service), policy(service, settings)
+    name, document = user_name(service), policy(service, settings)
     changed = []
-    if _canonical(admin.ask("policy_info", name)) != _canonical(wanted):
-        admin.ask("policy_add", name, policy=wanted)
+    if _canonical(admin.ask("policy_info", name)) != _canonical(document):
+        admin.ask("policy_add", name, policy=document)
         changed.append(f"policy {name}: set")
-    if not _Admin(settings, name, secret).knows_itself():
+    if not _Admin(settings, name, secret).accepts_login():
         admin.ask("user_add", name, secret.get_secret_value())
         changed.append(f"user {name}: set")
     if (admin.ask("user_info", name) or {}).get("policyName") != name:
         admin.ask("policy_set", name, user=name)
-        changed.append(f"user {name}: given its policy")
+        changed.append(f"user {name}: policy attached")
     return changed
 
 
 def _canonical(document: Any) -> Any:
-    """Order what has no order, for MinIO gives actions and resources back in its own."""
+    """Sort a policy document: MinIO returns actions and resources in its own order."""
     if isinstance(document, list):
         return sorted((_canonical(part) for part in document), key=json.dumps)
     if isinstance(document, dict):
@@ -71,12 +71,12 @@ def _canonical(document: Any) -> Any:
     return document
 
 
-class _NoAdministrationError(Exception):
-    """The server does not speak MinIO's administration."""
+class _NoAdminApiError(Exception):
+    """The server has no MinIO admin API."""
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """The administration answered no; `code` says why."""
+    """The admin API refused a command with error `code`."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(code)
@@ -85,7 +85,7 @@ class _Refused(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class _Admin:
-    """MinIO's administration as one user."""
+    """MinIO's admin API as one user."""
 
     def __init__(self, settings: Settings, user: str, secret: SecretStr) -> None:
         self._endpoint = settings.s3_endpoint
@@ -93,7 +93,7 @@ class _Admin:
         self._client = _client(settings, user, secret)
 
     def ask(self, command: str, *args: Any, **kwargs: Any) -> Any:
-        """Run a command; its answer as JSON, None where there is nothing of that name."""
+        """Run a command; return its JSON answer, None if no user or policy has that name."""
         try:
             return self._run(command, *args, **kwargs)
         except _Refused as refused:
@@ -105,11 +105,11 @@ class _Admin:
                     f"S3 user {self._user} is not the administrator of {self._endpoint} ({refused.code}): "
                     "set PENSTOCK_S3_ACCESS_KEY and PENSTOCK_S3_SECRET_KEY to MinIO's root user",
                 ) from None
-            told = f"{self._endpoint} refuses {command} {args[0]}: {refused.code}"
-            raise Rejected("S3_REFUSED", told) from None
+            reason = f"{self._endpoint} refuses {command} {args[0]}: {refused.code}"
+            raise Rejected("S3_REFUSED", reason) from None
 
-    def knows_itself(self) -> bool:
-        """Tell whether the server takes this user with this secret."""
+    def accepts_login(self) -> bool:
+        """Return whether the server accepts this user and secret."""
         try:
             self._run("account_info")
         except _Refused:
@@ -123,7 +123,7 @@ class _Admin:
         try:
             answer = getattr(self._client, command)(*args, **kwargs)
         except HTTPError as error:
-            raise self._outage(tls.failure(error) or type(error).__name__) from error
+            raise self._outage(tls.describe_failure(error) or type(error).__name__) from error
         except MinioAdminException as error:
             refused = _refusal(str(error))
             if refused.status >= _SERVER_ERROR:
@@ -136,7 +136,7 @@ class _Admin:
 
 
 def _refusal(text: str) -> _Refused:
-    """Read `admin request failed; Status: 404, Body: {"Code": ...}`."""
+    """Parse `admin request failed; Status: 404, Body: {"Code": ...}`."""
     head, _, body = text.partition(", Body: ")
     status = int(head.rpartition(" ")[2])
     try:
@@ -144,11 +144,11 @@ def _refusal(text: str) -> _Refused:
     except (ValueError, KeyError, TypeError) as error:
         if status >= _SERVER_ERROR:
             return _Refused(status, f"HTTP {status}")
-        raise _NoAdministrationError(body) from error
+        raise _NoAdminApiError(body) from error
 
 
 def _client(settings: Settings, user: str, secret: SecretStr) -> "MinioAdmin":
-    # 9 MiB that only set-up needs
+    # imported late: only set-up needs these 9 MiB
     from minio import MinioAdmin  # noqa: PLC0415
     from minio.credentials.providers import StaticProvider  # noqa: PLC0415
     from urllib3 import PoolManager, Retry, Timeout  # noqa: PLC0415

@@ -1,7 +1,7 @@
-"""Whose fault a refused signature is: this service's credentials, or the request that a record led to.
+"""Find out whether a refused signature is due to wrong credentials or to the names in one request.
 
-A record with an odd name can make a store answer SignatureDoesNotMatch, which a wrong secret does too. Only the second
-is an outage: then a request whose parts all come from the settings is refused in the same way.
+A store may answer SignatureDoesNotMatch to an unusual key as well as to a wrong secret. Only a wrong secret is an
+outage; it makes the store refuse a control request too, all of whose parts come from the settings.
 """
 
 import asyncio
@@ -13,19 +13,19 @@ CREDENTIAL_CODES: Final = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatc
 
 
 class CredentialCheck:
-    """Asks whether the credentials work, one request at a time however many wait for the answer."""
+    """Checks the credentials with one request at a time; concurrent callers share the answer."""
 
-    def __init__(self, ask: Callable[[], Awaitable[bool]]) -> None:
-        self._ask = ask
+    def __init__(self, check: Callable[[], Awaitable[bool]]) -> None:
+        self._check = check
         self._lock = asyncio.Lock()
         self._works = False
-        self._asked_at = float("-inf")
+        self._checked_at = float("-inf")
 
     async def works(self, since: float) -> bool:
-        """Return whether a control request that began after `since` (monotonic seconds) was accepted."""
+        """Return whether the store accepted a control request that began after `since` (monotonic seconds)."""
         async with self._lock:
-            if self._asked_at < since:
-                asked_at = time.monotonic()
-                self._works = await self._ask()
-                self._asked_at = asked_at
+            if self._checked_at < since:
+                checked_at = time.monotonic()
+                self._works = await self._check()
+                self._checked_at = checked_at
             return self._works

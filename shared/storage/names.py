@@ -1,6 +1,6 @@
-"""Keys that a store may take for the key of another object.
+"""Detect keys that a store may resolve to another object.
 
-MinIO reads `/a` as `a` and `a__XLDIR__` as `a/`, so an object of another name answers. The listing shows its true name.
+MinIO reads `/a` as `a` and `a__XLDIR__` as `a/`, so a request returns another object; listings show true keys.
 """
 
 from contextlib import aclosing
@@ -9,12 +9,12 @@ from shared.storage.objects import ObjectGone, ObjectRef, ObjectStore
 
 
 def is_ambiguous(key: str) -> bool:
-    """Whether a store may answer with an object of another key."""
+    """Return whether a store may resolve `key` to an object with another key."""
     return key.startswith("/") or "__XLDIR__" in key
 
 
 async def refuse_alias(store: ObjectStore, ref: ObjectRef) -> None:
-    """Raise ObjectGone for a key that the listing does not show; costs a request only where a key is ambiguous."""
+    """Raise ObjectGone if the listing lacks this key; sends a request only for an ambiguous key."""
     if not is_ambiguous(ref.key):
         return
     pages = store.list(ref.bucket, prefix=ref.key, page_size=1)

@@ -1,4 +1,4 @@
-"""What an object is to us, and what a store can do with it."""
+"""The protocol of an object store, and its types."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,36 +10,36 @@ from typing_extensions import Buffer
 
 from shared.errors import PenstockError
 
-PAGE = 1000
-"""Objects in a page of a listing, the most that S3 gives."""
-CHUNK = 1 << 20
-"""Bytes: large enough that a digest thread is busy, small enough to hold many."""
+PAGE_SIZE = 1000
+"""Objects per page of a listing, S3's maximum."""
+CHUNK_BYTES = 1 << 20
+"""Large enough to keep a digest thread busy, small enough to hold many in memory."""
 
-LIMIT = 10_000 * (5 << 20)
-"""Bytes that are written in the smallest parts S3 takes; whoever allows more pays with larger ones, in memory."""
+DEFAULT_MAX_BYTES = 10_000 * (5 << 20)
+"""The largest object in parts of S3's minimum size; higher limits need larger parts, in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """One object, or with `version_id` one stored version. The key is opaque text: nothing normalises it."""
+    """One object, or with `version_id` one stored version. The key is opaque: nothing normalizes it."""
 
     bucket: str
     key: str
     version_id: str | None = None
 
     def __str__(self) -> str:
-        """Name the object for a person; what a terminal would obey is escaped."""
+        """Return an S3 URL for people, with unprintable characters escaped."""
         text = f"s3://{self.bucket}/{self.key}"
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the store says about an object.
+    """The description of an object.
 
-    `etag` is without quotes, `size` in bytes, `last_modified` in UTC by the store's clock. `metadata` holds
-    the uploader's own names, lower case, without `x-amz-meta-`. `checksums` is hex by algorithm (sha256,
-    sha1, crc32, crc32c, crc64nvme) over the whole object, where its upload brought one; listings know none.
+    `etag` is without quotes, `size` in bytes, `last_modified` in UTC by the store's clock. `metadata` holds the
+    uploader's entries, names in lower case without `x-amz-meta-`. `checksums` is hex by algorithm (sha256, sha1, crc32,
+    crc32c, crc64nvme) over the whole object if its upload had one; always empty in listings.
     """
 
     ref: ObjectRef
@@ -49,46 +49,48 @@ class ObjectInfo:
     content_type: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The `KEPT` headers that came with its upload, names in lower case; listings know none."""
+    """The `STORED_HEADERS` of its upload, names in lower case; always empty in listings."""
     checksums: Mapping[str, str] = field(default_factory=dict)
     is_described: bool = True
-    """Whether content type and metadata are known; in a listing they may not be."""
+    """Whether content type and metadata are known; listings may lack them."""
 
 
-class ObjectGone(PenstockError):  # noqa: N818 - a finding about the object, not a failure of ours
-    """The object or this version is not there (any more)."""
+class ObjectGone(PenstockError):  # noqa: N818 - a state of the object, not a fault of ours
+    """The object or this version does not exist (any more)."""
 
     code = "NOT_FOUND"
 
 
 class ObjectSuperseded(PenstockError):  # noqa: N818 - see ObjectGone
-    """The object was overwritten since its etag was noted: a newer event does the work."""
+    """The object was overwritten since its etag was recorded; a newer event describes it."""
 
     code = "SUPERSEDED"
 
 
 class ObjectWriter(Protocol):
-    """One object on its way."""
+    """Writes one object."""
 
     info: ObjectInfo
-    """What was stored; there once the block has ended."""
+    """The stored object; set once the `write` block has ended."""
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Bytes written so far."""
 
     async def write(self, chunk: Buffer) -> None:
-        """Take the next bytes; waits while the store is slower than their source.
+        """Write the next bytes; wait while the store is slower than the source.
 
-        Raises Rejected (TOO_LARGE) past the limit.
+        Raises:
+            Rejected: TOO_LARGE past the limit.
+
         """
 
 
 class ObjectStore(Protocol):
-    """Objects by reference.
+    """An object store.
 
-    Every method raises Outage when the store cannot serve, and Rejected when it refuses.
-    A missing object is ObjectGone, another etag than the one asked for is ObjectSuperseded.
+    All methods raise Outage if the store cannot serve the request, Rejected if it refuses it, ObjectGone for a missing
+    object, and ObjectSuperseded if the object has another etag than the given one.
     """
 
     async def head(self, ref: ObjectRef) -> ObjectInfo:
@@ -101,39 +103,48 @@ class ObjectStore(Protocol):
         etag: str | None = None,
         start: int = 0,
         end: int | None = None,
-        chunk_size: int = CHUNK,
+        chunk_size: int = CHUNK_BYTES,
     ) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
         """Read bytes `start` to `end` (exclusive) in chunks of about `chunk_size`, a few of them in memory.
 
-        A body that breaks off in the middle is an Outage: what was read so far is not the object.
+        A body that ends early is an Outage.
         """
 
     async def read(
         self, ref: ObjectRef, *, etag: str | None = None, limit: int | None = None, end: int | None = None
     ) -> tuple[ObjectInfo, bytes]:
-        """Read a whole object in one request; one of more than `limit` bytes is Rejected before its body is read.
+        """Read an object in one request, or its first `end` bytes.
 
-        With `end`, only the bytes before it; an object without any is then Rejected (RANGE_PAST_END).
+        Raises:
+            Rejected: SIZE_DIFFERS for an object of more than `limit` bytes, before reading its body; RANGE_PAST_END for
+                an empty object with `end`.
+
         """
 
     def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        start_after: str = "",
+        page_size: int = PAGE_SIZE,
+        described: bool = False,
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List current objects in key order, in pages of up to `page_size`, without content type and metadata.
 
-        With `described`, MinIO gives these too; `is_described` says for each object whether the store did.
+        With `described`, MinIO adds them; `is_described` says whether the store did for an object.
         """
 
     def list_versions(
-        self, bucket: str, *, prefix: str = "", page_size: int = PAGE
+        self, bucket: str, *, prefix: str = "", page_size: int = PAGE_SIZE
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
-        """List current objects in key order as `list` does, with their version ids, described where the store does."""
+        """List current objects in key order with their version ids, described if the store supports it."""
 
     async def has_versions(self, bucket: str) -> bool:
-        """Whether a bucket keeps, or has kept, several versions of an object; False where the store does not tell."""
+        """Return whether a bucket keeps, or has kept, several versions of an object; False if unknown."""
 
     async def check(self) -> None:
-        """Raise Outage while the store serves nobody, whatever becomes of a single object."""
+        """Raise Outage if the store serves no requests at all."""
 
     async def put(
         self,
@@ -143,35 +154,35 @@ class ObjectStore(Protocol):
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
     ) -> ObjectInfo:
-        """Store a small output in one request; `last_modified` of the answer is this machine's clock."""
+        """Store a small object in one request; `last_modified` of the result is this machine's clock."""
 
-    def write(  # noqa: PLR0913 - what may be said of an object
+    def write(  # noqa: PLR0913 - the properties of an object
         self,
         ref: ObjectRef,
         *,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
-        limit: int = LIMIT,
+        limit: int = DEFAULT_MAX_BYTES,
         if_match: str | None = None,
         keep_checksum: bool = True,
     ) -> AbstractAsyncContextManager["ObjectWriter"]:
-        """Write an object of unknown size up to `limit` bytes; it appears whole when the block ends well, else not.
+        """Write an object of unknown size up to `limit` bytes; it appears only if the block ends without an error.
 
-        `headers` are those of `KEPT`. With `if_match`, only in place of the version with that etag, of any where it is
-        PRESENT, or of none where it is ABSENT; anything else there is ObjectSuperseded. Without `keep_checksum` the
-        store checks the bytes and keeps no checksum with them: whoever reads one takes it for the uploader's word.
+        `headers` are some of `STORED_HEADERS`. `if_match` is the etag of the version to overwrite, PRESENT for any
+        version, or ABSENT for none; otherwise ObjectSuperseded is raised. Without `keep_checksum` the store verifies
+        the bytes but keeps no checksum: readers take a stored checksum for one that the uploader declared.
         """
 
     async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
-        """Copy an object of up to 5 GiB inside the store, with what is known of it."""
+        """Copy an object of up to 5 GiB inside the store, with metadata and headers."""
 
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> None:
-        """Remove an object, or one version; removing what is not there is no error.
+        """Remove an object or one version; a missing one is not an error.
 
-        `if_match` is sent along. MinIO does not look at it: a caller that must not remove another version looks itself
-        right before, and one that is stored between the two requests is removed nevertheless.
+        MinIO ignores `if_match`: a caller that must not remove another version checks right before, and a version that
+        is stored between the two requests is removed all the same.
         """
 
     async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
-        """Remove many objects of a bucket, likewise; those before one that fails are gone."""
+        """Remove several objects of a bucket; on an error, those before the failed one are removed."""

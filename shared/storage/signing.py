@@ -18,19 +18,19 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 def path_of(bucket: str, key: str) -> str:
-    """Return the path of an object as it is signed and sent: every byte that is not unreserved is escaped."""
+    """Return the escaped path of an object, as signed and sent."""
     base = f"/{quote(bucket.encode('utf-8', 'surrogateescape'), safe='-_.~')}"
     return f"{base}/{quote(key.encode('utf-8', 'surrogateescape'), safe='/-_.~')}" if key else base
 
 
 def query_of(parameters: Mapping[str, str]) -> str:
-    """Return a query string as it is signed and sent: sorted and escaped."""
+    """Return the sorted and escaped query string, as signed and sent."""
     pairs = ((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in parameters.items())
     return "&".join(f"{name}={value}" for name, value in sorted(pairs))
 
 
 def _canonical(method: str, path: str, query: str, headers: Mapping[str, str], hashed: str) -> tuple[str, str]:
-    """Return the names of the signed headers and the canonical request over them."""
+    """Return the names of the signed headers and the canonical request."""
     names = sorted(headers)
     listed = ";".join(names)
     lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in names)
@@ -39,7 +39,7 @@ def _canonical(method: str, path: str, query: str, headers: Mapping[str, str], h
 
 @dataclass(slots=True)
 class Signer:
-    """Signs requests of one user; the signing key is derived once a day."""
+    """Signs requests of one user; derives the signing key once a day."""
 
     access_key: str
     secret_key: SecretStr
@@ -47,12 +47,12 @@ class Signer:
     _day: str = ""
     _key: bytes = field(default=b"", repr=False)
 
-    def sign(  # noqa: PLR0913, PLR0917 - these are the parts of a request
+    def sign(  # noqa: PLR0913, PLR0917 - the parts of a request
         self, method: str, host: str, path: str, query: str, headers: Mapping[str, str], body: bytes | None = b""
     ) -> dict[str, str]:
-        """Return the headers to send: `headers` (names in lower case), the time, the body's hash and the signature.
+        """Return `headers` (names in lower case) with the time, the body's hash and the signature added.
 
-        None is a body that streams, whose hash nobody knows before it has left: its own checksum protects it.
+        `body` is None for a stream: its hash is unknown when the headers are sent, so its own checksum protects it.
         """
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         hashed = UNSIGNED if body is None else hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
@@ -62,7 +62,7 @@ class Signer:
         signature = self._signature(time, request)
         return {**signed, "authorization": f"{credential},SignedHeaders={listed},Signature={signature}"}
 
-    def presign(  # noqa: PLR0913 - these are the parts of a request
+    def presign(  # noqa: PLR0913 - the parts of a request
         self,
         method: str,
         endpoint: str,
@@ -72,16 +72,16 @@ class Signer:
         headers: Mapping[str, str],
         seconds: int,
     ) -> str:
-        """Return a URL that lets its holder send this one request with these `headers` (names in lower case).
+        """Return a URL that permits one request with `headers` (names in lower case) for `seconds`.
 
-        The signature covers method, host, path, query, `headers`. Other headers and
-        the body are the holder's choice: only the rights of the signing user bound what they can ask for.
+        The signature covers method, host, path, query and `headers`. Its holder may choose other headers and the body:
+        only the rights of the signing user limit them.
         https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
         """
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         base = endpoint.rstrip("/")
         signed = {**headers, "host": urlsplit(base).netloc}
-        asked = query_of(
+        query_string = query_of(
             {
                 **query,
                 "X-Amz-Algorithm": _ALGORITHM,
@@ -91,8 +91,8 @@ class Signer:
                 "X-Amz-SignedHeaders": ";".join(sorted(signed)),
             }
         )
-        _, request = _canonical(method, path, asked, signed, UNSIGNED)
-        return f"{base}{path}?{asked}&X-Amz-Signature={self._signature(time, request)}"
+        _, request = _canonical(method, path, query_string, signed, UNSIGNED)
+        return f"{base}{path}?{query_string}&X-Amz-Signature={self._signature(time, request)}"
 
     def _scope(self, time: str) -> str:
         return f"{time[:8]}/{self.region}/s3/aws4_request"

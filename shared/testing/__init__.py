@@ -1,1 +1,1 @@
-"""Real in-memory implementations and real servers for tests."""
+"""In-memory implementations of broker, object store and work queue for tests."""

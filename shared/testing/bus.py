@@ -1,6 +1,6 @@
-"""A broker in memory with what was published on it, for tests that need no server.
+"""An in-memory broker that records published records, for tests without a server.
 
-Delivery itself (offsets, redelivery, groups) is not imitated: that is tested on the real broker.
+It does not emulate delivery (offsets, redelivery, groups); tests on the real broker cover that.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _offsets = count()
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One record as it would stand on the wire."""
+    """One record as sent to the broker."""
 
     topic: str
     key: bytes | None
@@ -34,68 +34,68 @@ class Published:
 
 
 @dataclass(slots=True)
-class Tape:
-    """What was published, in order; `fails` refuses a topic as a broker would."""
+class Recorder:
+    """Published records in order; publishing to one of `failing_topics` raises its error."""
 
     published: list[Published] = field(default_factory=list)
-    fails: dict[str, Exception] = field(default_factory=dict)
+    failing_topics: dict[str, Exception] = field(default_factory=dict)
 
-    def take(self, cmd: KafkaPublishCommand) -> None:
-        """Note what is being published."""
-        if (error := self.fails.get(cmd.destination)) is not None:
+    def record(self, cmd: KafkaPublishCommand) -> None:
+        """Record a published record."""
+        if (error := self.failing_topics.get(cmd.destination)) is not None:
             raise error
         self.published.append(Published(cmd.destination, cmd.key, cmd.body, dict(cmd.headers)))
 
     def events(self, kind: type[EventT]) -> list[EventT]:
-        """Return the events of one kind."""
+        """Return the published events of one type."""
         return [kind.model_validate_json(one.body) for one in self.published if one.topic == kind.topic.name]
 
-    def letters(self) -> list[Published]:
-        """Return the dead letters."""
+    def dead_letters(self) -> list[Published]:
+        """Return the published dead letters."""
         return [one for one in self.published if one.topic.endswith(".dlq")]
 
-    def codes(self) -> list[str]:
-        """Return why there are dead letters, in order."""
-        return [one.headers["dlq_code"] for one in self.letters()]
+    def dead_letter_codes(self) -> list[str]:
+        """Return the error codes of the dead letters, in order."""
+        return [one.headers["dlq_code"] for one in self.dead_letters()]
 
 
 class _Recording(BaseMiddleware[KafkaPublishCommand, Any]):
-    def __init__(self, msg: Any, /, *, tape: Tape, **kwargs: Any) -> None:
+    def __init__(self, msg: Any, /, *, recorder: Recorder, **kwargs: Any) -> None:
         super().__init__(msg, **kwargs)
-        self._tape = tape
+        self._recorder = recorder
 
     async def publish_scope(self, call_next: Any, cmd: KafkaPublishCommand) -> Any:
-        self._tape.take(cmd)
+        self._recorder.record(cmd)
         return await call_next(cmd)
 
 
 @dataclass(frozen=True, slots=True)
 class Wired:
-    """One service on a broker in memory; `tape` has what it published."""
+    """One service on an in-memory broker; `recorder` has the records that it published."""
 
     broker: Broker
     bus: Bus
     router: Router
-    tape: Tape
+    recorder: Recorder
 
     async def deliver(self, *records: Record) -> None:
-        """Hand `records` over as one batch, as a consumer of their topic gets them."""
+        """Deliver `records` as one batch to the consumer of their topic."""
         subscribers: Iterable[Any] = self.broker.subscribers
         (subscriber,) = (one for one in subscribers if records[0].topic in one.topic_names_for_subscribe)
         await subscriber.process_message(records)
 
 
 def wire(settings: Settings, router: Router) -> Wired:
-    """Wire a service without a server; its handlers' arguments go to `router.provided`."""
-    broker, tape = create_broker(settings, router.service), Tape()
-    broker.add_middleware(partial(_Recording, tape=tape))
+    """Wire a service to an in-memory broker; set its handlers' arguments in `router.provided`."""
+    broker, recorder = create_broker(settings, router.service), Recorder()
+    broker.add_middleware(partial(_Recording, recorder=recorder))
     router.attach(broker)
-    return Wired(broker, Bus(broker, router.service), router, tape)
+    return Wired(broker, Bus(broker, router.service), router, recorder)
 
 
 @asynccontextmanager
 async def connected(*services: Wired) -> AsyncIterator[None]:
-    """Connect services in memory: what one publishes, the others consume."""
+    """Connect services in memory, so that they consume each other's records."""
     async with TestKafkaBroker(*(one.broker for one in services)):
         yield
 
@@ -103,7 +103,7 @@ async def connected(*services: Wired) -> AsyncIterator[None]:
 def record(
     topic: str, value: bytes | None, *, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
 ) -> Record:
-    """Return a record as a consumer would get it, each at an offset of its own."""
+    """Return a record as a consumer would, with a unique offset."""
     return stored_record(topic, 0, next(_offsets), key, value, headers)
 
 

@@ -1,4 +1,4 @@
-"""Multipart uploads of the store in memory: the same promises, the same errors."""
+"""Multipart uploads of the in-memory store, with the results and errors of the real one."""
 
 import hashlib
 from collections.abc import AsyncIterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from shared.errors import Rejected
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef
-from shared.storage.multipart import PART, Part
+from shared.storage.multipart import MIN_PART_BYTES, Part
 
 if TYPE_CHECKING:
     from shared.testing.objects import MemoryStore
 
 
 class MemoryUploads:
-    """The uploads of one store; `is_open` tells whether any is."""
+    """The multipart uploads of one store."""
 
     def __init__(self, store: "MemoryStore") -> None:
         self._store = store
@@ -23,7 +23,7 @@ class MemoryUploads:
 
     @property
     def is_open(self) -> bool:
-        """Whether any upload has neither become an object nor been aborted."""
+        """Whether any upload is neither completed nor aborted."""
         return bool(self._open)
 
     async def begin(self, ref: ObjectRef, headers: Mapping[str, str]) -> str:
@@ -43,7 +43,7 @@ class MemoryUploads:
         size: int,
         checksum: str = "",
     ) -> Part:
-        """Send one part; one of the same number is replaced."""
+        """Store one part, replacing an earlier one of this number."""
         _, parts = self._find(ref, upload_id)
         whole = body if isinstance(body, bytes) else b"".join([piece async for piece in body])
         part = Part(number, hashlib.md5(whole, usedforsecurity=False).hexdigest(), size, checksum)
@@ -61,19 +61,19 @@ class MemoryUploads:
         parts: Sequence[Part],
         *,
         headers: Mapping[str, str] | None = None,
-        begun_with: Mapping[str, str] | None = None,  # noqa: ARG002 - remembered here
+        begun_with: Mapping[str, str] | None = None,  # noqa: ARG002 - `begin` has stored them
     ) -> ObjectInfo:
-        """Make the object; all parts but the last have the least size."""
+        """Create the object; all parts but the last must have the minimum size."""
         begun, sent = self._find(ref, upload_id)
-        if any(one.size < PART for one in parts[:-1]):
+        if any(one.size < MIN_PART_BYTES for one in parts[:-1]):
             raise Rejected("S3_REFUSED", f"the object store refuses to write {ref}: EntityTooSmall")
         body = b"".join(sent[one.number][1] for one in parts)
-        info = await self._store.put_headed(ref, body, {**begun, **(headers or {})})
+        info = await self._store.put_with_headers(ref, body, {**begun, **(headers or {})})
         del self._open[ref.bucket, ref.key, upload_id]
         return info
 
     async def abort(self, ref: ObjectRef, upload_id: str) -> None:
-        """Remove an upload; one that is not there is no error."""
+        """Remove an upload; a missing one is not an error."""
         self._store.require(ref)
         self._open.pop((ref.bucket, ref.key, upload_id), None)
 

@@ -1,4 +1,4 @@
-"""A work queue in memory, for tests that need no server; it passes the real one's conformance tests."""
+"""An in-memory work queue for tests without a server; it passes the conformance tests of the real one."""
 
 import asyncio
 import time
@@ -26,9 +26,9 @@ class _Row:
 
 
 class MemoryQueue(WorkQueue):
-    """A queue that lives as long as its object; there are no transactions, `connection` is ignored.
+    """An in-memory queue without transactions: `connection` is ignored.
 
-    `clock` gives seconds, as `time.monotonic` does.
+    `clock` returns seconds, as `time.monotonic` does.
     """
 
     def __init__(self, queue: str, *, lease_seconds: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +47,7 @@ class MemoryQueue(WorkQueue):
         correlation_id: str = "",
         connection: Connection | None = None,  # noqa: ARG002
     ) -> bool:
-        """Open the item unless it waits, runs, or succeeded with this payload."""
+        """Open the item unless it is pending, running, or succeeded with this payload."""
         row = self.rows.get(key)
         if row and (row.state in {"pending", "running"} or (row.state == "succeeded" and row.payload == payload)):
             return False
@@ -56,7 +56,7 @@ class MemoryQueue(WorkQueue):
         return True
 
     async def claim(self, worker: str, limit: int = 1) -> list[Item]:
-        """Lease what is due, oldest first."""
+        """Lease due items, oldest first."""
         now = self.clock()
         due = [key for key, row in self.rows.items() if row.state in {"pending", "running"} and row.due_at <= now]
         due.sort(key=lambda key: self.rows[key].due_at)
@@ -70,65 +70,65 @@ class MemoryQueue(WorkQueue):
         return Item(self.name, key, row.payload, row.attempt, row.token, row.correlation_id)
 
     async def heartbeat(self, item: Item, progress: Mapping[str, Any] | None = None) -> None:
-        """Hold the item for longer."""
+        """Extend the lease."""
         row = self._fenced(item, "running", "succeeded")
         row.due_at, row.progress = self.clock() + self.lease_seconds, progress or row.progress
 
     async def complete(self, item: Item, *, connection: Connection | None = None) -> None:
-        """Finish the item."""
-        again = () if connection else ("succeeded",)
-        self._fenced(item, "running", *again).state = "succeeded"
+        """Mark the item as succeeded."""
+        repeatable = () if connection else ("succeeded",)
+        self._fenced(item, "running", *repeatable).state = "succeeded"
 
     async def fail(self, item: Item, error: str, *, retry_in: float | None) -> None:
-        """Give the item back, or up."""
+        """Return the item for a retry, or mark it as failed."""
         row = self._fenced(item, "running")
         row.state, row.error = "failed" if retry_in is None else "pending", error
         row.due_at = self.clock() + (retry_in or 0)
 
     async def postpone(self, item: Item, error: str, *, seconds: float) -> None:
-        """Give the item back for later; the attempt does not count."""
+        """Return the item for later without counting the attempt."""
         row = self._fenced(item, "running")
         row.state, row.error, row.attempt = "pending", error, row.attempt - 1
         row.due_at = self.clock() + seconds
 
     async def release(self, item: Item) -> None:
-        """Give the item back; the attempt does not count."""
+        """Return the item without counting the attempt."""
         row = self._fenced(item, "running")
         row.state, row.attempt, row.due_at = "pending", row.attempt - 1, self.clock()
         self._wake()
 
     async def release_all(self, worker: str) -> int:
-        """Release what `worker` holds."""
+        """Release all items of `worker`."""
         held = [(key, row) for key, row in self.rows.items() if row.state == "running" and row.worker == worker]
         for key, row in held:
             await self.release(Item(self.name, key, row.payload, row.attempt, row.token, row.correlation_id))
         return len(held)
 
     async def counts(self, prefix: str = "") -> dict[str, int]:
-        """Return the number of items by state, of those whose key begins with `prefix`."""
+        """Return the number of items by state, for keys that begin with `prefix`."""
         return dict(Counter(row.state for key, row in self.rows.items() if key.startswith(prefix)))
 
     async def reports(self, prefix: str = "") -> list[dict[str, Any]]:
-        """Return the last reports of running items whose key begins with `prefix`."""
+        """Return the last reported progress of running items whose keys begin with `prefix`."""
         running = [row for key, row in self.rows.items() if key.startswith(prefix) and row.state == "running"]
         return [dict(row.progress) for row in running if row.progress]
 
     async def purge(self) -> None:
-        """Remove nothing: a test does not take that long."""
+        """Do nothing: no test runs that long."""
 
     async def forget(self, prefix: str) -> None:
-        """Remove the items that succeeded and whose key begins with `prefix`."""
+        """Remove succeeded items whose keys begin with `prefix`."""
         done = [key for key, row in self.rows.items() if key.startswith(prefix) and row.state == "succeeded"]
         for key in done:
             del self.rows[key]
 
     async def seconds_until_due(self) -> float | None:
-        """Return how long until an item is due."""
+        """Return the seconds until an item is due."""
         due = [row.due_at for row in self.rows.values() if row.state in {"pending", "running"}]
         return min(due) - self.clock() if due else None
 
     async def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when an item is added or released, for ever."""
+        """Call `wake` when an item is added or released, until cancelled."""
         self._wakes.append(wake)
         wake()
         try:

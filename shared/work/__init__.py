@@ -1,8 +1,7 @@
 """Long work as leased rows in Postgres: a handler adds an item and acks, workers claim it with a lease.
 
-A lease is kept by heartbeats. When its worker dies the row is claimed by another, with a new fencing token,
-and whatever the first one still writes is refused with LeaseLost. Times are the database's; a worker's clock
-is never asked.
+Heartbeats extend a lease. If its worker dies, another claims the row with a new fencing token, and later writes of the
+first one raise LeaseLost. All times are the database's, never a worker's.
 """
 
 from shared.work.queue import Item, LeaseLost, WorkQueue
@@ -10,6 +9,6 @@ from shared.work.retries import RetryPolicy
 from shared.work.worker import Lease, Worker
 
 MIGRATIONS = "shared.migrations.work"
-"""What `migrate(dsn, "work", MIGRATIONS)` applies."""
+"""The package for `migrate(dsn, "work", MIGRATIONS)`."""
 
 __all__ = ["MIGRATIONS", "Item", "Lease", "LeaseLost", "RetryPolicy", "WorkQueue", "Worker"]

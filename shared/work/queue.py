@@ -13,18 +13,18 @@ from shared.postgres import Connection, Pool
 from shared.wakeups import Wakeups
 
 CHANNEL: Final = "penstock_work"
-"""Notified with the queue's name whenever an item may be claimed at once."""
+"""The Postgres notification channel; the payload is the name of a queue with a claimable item."""
 
-KEPT: Final = timedelta(days=30)
-"""Of finished items: long enough to be asked about, and for every record of a topic that would add one again."""
+RETENTION: Final = timedelta(days=30)
+"""Retention of finished items: longer than that of any record that could add one again."""
 
-TAKEOVERS = Counter("penstock_work_takeovers_total", "Items claimed after their worker's lease was over.", ["queue"])
+TAKEOVERS = Counter("penstock_work_takeovers_total", "Items claimed after another worker's lease expired.", ["queue"])
 FAILURES = Counter("penstock_work_failures_total", "Attempts that failed.", ["queue", "final"])
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A claimed item; `token` fences every write of whoever holds it, `attempt` counts from 1."""
+    """A claimed item; `token` is its fencing token, `attempt` counts from 1."""
 
     queue: str
     key: str
@@ -35,10 +35,10 @@ class Item:
 
 
 class LeaseLost(PenstockError):  # noqa: N818 - what happened, as everywhere here
-    """The item is somebody else's by now, or finished: what its former holder writes is refused."""
+    """Another worker has claimed or finished the item, so writes of its former holder are refused."""
 
     def __init__(self, item: Item) -> None:
-        super().__init__(f"lease {item.token} on {item.queue} {item.key} is over; the item went on without it")
+        super().__init__(f"lease {item.token} on {item.queue} {item.key} was lost: another worker has the item")
         self.item = item
 
 
@@ -107,10 +107,10 @@ where queue = $1 and state = 'running'
 
 
 class WorkQueue:
-    """The items of one queue, as producers and workers see them; every method may raise an outage.
+    """One queue of items; every method may raise an outage.
 
-    A claim holds for `lease_seconds` from the last heartbeat. What is done with a claimed item raises
-    LeaseLost once its token is no longer the newest.
+    A lease lasts `lease_seconds` from the last heartbeat. Methods on a claimed item raise LeaseLost once its token is
+    no longer the newest.
     """
 
     def __init__(self, pool: Pool, queue: str, *, lease_seconds: float = 30.0) -> None:
@@ -126,53 +126,53 @@ class WorkQueue:
         correlation_id: str = "",
         connection: Connection | None = None,
     ) -> bool:
-        """Ask for work once: say whether this call opened the item.
+        """Add an item unless it is pending or running; return whether this call opened it.
 
-        An item that waits or runs stays as it is. A finished one is opened again, unless it succeeded with an
-        equal payload. With `connection`, the item exists when that connection's transaction commits.
+        A finished item opens again, unless it succeeded with an equal payload. With `connection`, the item is added in
+        that connection's transaction.
         """
         rows = await (connection or self._pool).fetch(_ADD, self.name, key, payload, correlation_id, CHANNEL)
         return bool(rows)
 
     async def claim(self, worker: str, limit: int = 1) -> list[Item]:
-        """Lease up to `limit` items that are due, or whose worker let its lease run out, to `worker`."""
+        """Lease to `worker` up to `limit` items that are due or whose lease has expired."""
         rows = await self._pool.fetch(_CLAIM, self.name, worker, limit, self.lease_seconds)
         TAKEOVERS.labels(self.name).inc(sum(row["taken_over"] for row in rows))
         return [Item(**{name: row[name] for name in Item.__slots__}) for row in rows]
 
     async def heartbeat(self, item: Item, progress: Mapping[str, Any] | None = None) -> None:
-        """Hold `item` for another `lease_seconds`; None keeps the progress that is there."""
+        """Extend the lease by `lease_seconds` from now; without `progress`, the stored one remains."""
         await self._write(self._pool, _HEARTBEAT, item, self.lease_seconds, progress and dict(progress))
 
     async def complete(self, item: Item, *, connection: Connection | None = None) -> None:
-        """Finish `item`; with `connection`, in the same transaction as its effect.
+        """Mark `item` as succeeded; with `connection`, in the same transaction as its effect.
 
-        Who finished it may say so again, but not with another effect: with `connection` that is LeaseLost.
+        Completing it again is allowed without `connection`; with one it raises LeaseLost, to prevent a second effect.
         """
         await self._write(connection or self._pool, _COMPLETE, item, connection is None)
 
     async def fail(self, item: Item, error: str, *, retry_in: float | None) -> None:
-        """Give `item` back for a try in `retry_in` seconds; None: it failed for good."""
+        """Return `item` to the queue for another attempt in `retry_in` seconds; None marks it as failed."""
         await self._write(self._pool, _FAIL, item, error, retry_in)
         FAILURES.labels(self.name, str(retry_in is None).lower()).inc()
 
     async def postpone(self, item: Item, error: str, *, seconds: float) -> None:
-        """Give `item` back to be claimed after `seconds`; this attempt does not count."""
+        """Return `item` to the queue, claimable after `seconds`, without counting this attempt."""
         await self._write(self._pool, _POSTPONE, item, error, seconds)
 
     async def release(self, item: Item) -> None:
-        """Give `item` back to be claimed at once; this attempt does not count."""
+        """Return `item` to the queue, claimable at once, without counting this attempt."""
         await self._write(self._pool, f"{_RELEASE} and key = $2 and token = $3", item)
         await self._notify()
 
     async def release_all(self, worker: str) -> int:
-        """Release whatever `worker` holds, also what a cancelled claim left behind; say how many items."""
+        """Release all items of `worker`, including those of a cancelled claim; return their number."""
         status = await self._pool.execute(f"{_RELEASE} and worker = $2", self.name, worker)
         await self._notify()
         return _rows(status)
 
     async def counts(self, prefix: str = "") -> dict[str, int]:
-        """Return the number of items by state, of those whose key begins with `prefix`."""
+        """Return the number of items by state, for keys that begin with `prefix`."""
         rows = await self._pool.fetch(
             "select state, count(*) as items from work.items where queue = $1 and starts_with(key, $2) group by state",
             self.name,
@@ -181,7 +181,7 @@ class WorkQueue:
         return {row["state"]: row["items"] for row in rows}
 
     async def reports(self, prefix: str = "") -> list[dict[str, Any]]:
-        """Return what was last reported of the progress of running items whose key begins with `prefix`."""
+        """Return the last reported progress of running items whose keys begin with `prefix`."""
         rows = await self._pool.fetch(
             "select progress from work.items"
             " where queue = $1 and starts_with(key, $2) and state = 'running' and progress is not null",
@@ -191,7 +191,7 @@ class WorkQueue:
         return [row["progress"] for row in rows]
 
     async def forget(self, prefix: str) -> None:
-        """Remove the items that succeeded and whose key begins with `prefix`; added again they are new."""
+        """Remove succeeded items whose keys begin with `prefix`, so that they can be added again."""
         await self._pool.execute(
             "delete from work.items where queue = $1 and starts_with(key, $2) and state = 'succeeded'",
             self.name,
@@ -199,16 +199,16 @@ class WorkQueue:
         )
 
     async def purge(self) -> None:
-        """Remove the items that have ended well, or were cancelled, `KEPT` ago; one that failed waits for somebody."""
+        """Remove items that succeeded or were cancelled before `RETENTION`; failed ones stay for inspection."""
         await self._pool.execute(
             "delete from work.items"
             " where queue = $1 and state in ('succeeded', 'cancelled') and finished_at < now() - $2::interval",
             self.name,
-            KEPT,
+            RETENTION,
         )
 
     async def seconds_until_due(self) -> float | None:
-        """Return how long until some item may be claimed, at most 0 if now; None: nothing waits or runs."""
+        """Return the seconds until an item is claimable, 0 or less if one is; None if no item is pending or running."""
         seconds: float | None = await self._pool.fetchval(
             "select extract(epoch from min(due_at) - now())::float8 from work.items"
             " where queue = $1 and due_at is not null",
@@ -217,29 +217,29 @@ class WorkQueue:
         return seconds
 
     async def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` whenever an item may be claimed at once; return when the connection is lost."""
+        """Call `wake` whenever an item becomes claimable; return when the connection is lost."""
         lost, wakeups = asyncio.Event(), Wakeups(wake)
         async with self._pool.acquire() as connection:
             connection.add_termination_listener(lambda _: lost.set())
             try:
                 await connection.add_listener(
-                    CHANNEL, lambda *said: wakeups.notify() if said[-1] == self.name else None
+                    CHANNEL, lambda *args: wakeups.notify() if args[-1] == self.name else None
                 )
-                wake()  # for what came before we listened
+                wake()  # for items added before we listened
                 await lost.wait()
             finally:
                 if not lost.is_set():
-                    connection.terminate()  # with its listeners; the pool opens another
+                    connection.terminate()  # drops its listeners; the pool opens another connection
 
     async def _notify(self) -> None:
         await self._pool.execute("select pg_notify($1, $2)", CHANNEL, self.name)
 
-    async def _write(self, on: Pool | Connection, statement: str, item: Item, *values: object) -> None:
-        status = await on.execute(statement, item.queue, item.key, item.token, *values)
+    async def _write(self, executor: Pool | Connection, statement: str, item: Item, *values: object) -> None:
+        status = await executor.execute(statement, item.queue, item.key, item.token, *values)
         if not _rows(status):
             raise LeaseLost(item)
 
 
 def _rows(status: str) -> int:
-    """Count the rows of a command tag such as `UPDATE 3`."""
+    """Return the number of rows in a command tag such as `UPDATE 3`."""
     return int(status.rpartition(" ")[2])

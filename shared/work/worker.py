@@ -1,4 +1,4 @@
-"""Workers: claim what is due, keep its lease while the handler runs, and say how it ended."""
+"""Workers: claim due items, extend the lease while the handler runs, and record the outcome."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from shared.errors import Rejected, one_line
-from shared.patience import is_outage, wait_out
+from shared.outages import is_outage, retry_outages
 from shared.progress import Progress
 from shared.work.queue import Item, LeaseLost, WorkQueue
 from shared.work.retries import RetryPolicy
@@ -21,21 +21,21 @@ from shared.work.retries import RetryPolicy
 log = structlog.get_logger()
 T = TypeVar("T")
 
-LEASE_LOST = Counter("penstock_work_lease_lost_total", "Items whose worker found that its lease was lost.", ["queue"])
+LEASE_LOST = Counter("penstock_work_lease_lost_total", "Items whose worker lost its lease.", ["queue"])
 
 POLL_SECONDS: Final = 15.0
-"""The longest a worker sleeps without looking; notifications and due times wake it before."""
-BUSY_SECONDS: Final = 0.2
-"""The shortest: what is due but locked is looked at again after this."""
+"""The longest time between polls; notifications and due times wake a worker earlier."""
+MIN_POLL_SECONDS: Final = 0.2
+"""The shortest time between polls, for items that are due but locked."""
 PROGRESS_SECONDS: Final = 1.0
-"""How stale reported progress may be in the table."""
+"""The longest delay of reported progress in the table."""
 PURGE_SECONDS: Final = 3600.0
-"""Between two looks for what is old enough to be forgotten."""
+"""Time between two purges of old items."""
 RELEASE_SECONDS: Final = 5.0
 
 
 class Lease:
-    """A claimed item in its handler's hands."""
+    """A claimed item that a handler works on."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
@@ -43,43 +43,42 @@ class Lease:
         self.lost = False
 
     def report(self, progress: Mapping[str, Any]) -> None:
-        """Say how far the work is, as JSON; cheap, from any thread: a heartbeat takes the newest."""
+        """Report progress as JSON; the next heartbeat stores the newest. Cheap, from any thread."""
         self.progress = dict(progress)
 
     def check(self) -> None:
-        """Raise LeaseLost once the item is known to be somebody else's; cheap, from any thread."""
+        """Raise LeaseLost if a heartbeat has found the lease lost; cheap, from any thread."""
         if self.lost:
             raise LeaseLost(self.item)
 
 
 Handle = Callable[[Lease], Awaitable[None]]
-GaveUp = Callable[[Item, Exception], Awaitable[None]]
+OnFailure = Callable[[Item, Exception], Awaitable[None]]
 
 
-async def _unheard(_item: Item, _error: Exception) -> None:
-    """Tell nobody."""
+async def _noop_on_failure(_item: Item, _error: Exception) -> None:
+    """Do nothing."""
 
 
-async def _no_check() -> None:
-    """Find nothing wrong."""
+async def _noop_check() -> None:
+    """Report no outage."""
 
 
-class _Postponed(Exception):  # noqa: N818 - what becomes of the item
-    """An item met outages although the servers serve others; its cause is the last one."""
+class _Postponed(Exception):  # noqa: N818 - the outcome of an item
+    """An item kept failing with outages although the servers work; the argument is the last one."""
 
 
 class Worker:
-    """Runs `handle` on the items of `queue`, `concurrency` at a time, each under a lease kept by heartbeats.
+    """Runs `handle` on up to `concurrency` items of `queue` at a time, each under a lease that heartbeats extend.
 
-    A handler that returns has completed its item, one that raises has not: an outage is retried in place for a while,
-    and for longer only while `check` raises an outage too, for then the servers serve nobody; else the item is given
-    back and comes again later, so that it blocks no other. Rejected data fails for good, other errors are tried again
-    as `retries` says. A handler whose lease is lost is cancelled. Handlers are safe to repeat; one that completes the
-    item itself, in the transaction of its effect, is safe against any zombie. `gave_up` hears of an item that is
-    about to fail for good, and after a crash hears of it again.
+    An item is complete when its handler returns. The worker retries an outage in place for `retries.outage_seconds`,
+    and longer only while `check` raises an outage too: then the servers are down for all. Otherwise it postpones the
+    item, so that it blocks no other. Rejected data fails at once; `retries` limits other errors. A handler whose lease
+    is lost is cancelled. Handlers must be idempotent; one that completes its item in the transaction of its effect is
+    also safe against zombies. `on_failure` is called before an item is marked as failed, again after a crash.
     """
 
-    def __init__(  # noqa: PLR0913 - all but two by name
+    def __init__(  # noqa: PLR0913 - all but two are keyword arguments
         self,
         queue: WorkQueue,
         handle: Handle,
@@ -87,8 +86,8 @@ class Worker:
         concurrency: int,
         retries: RetryPolicy,
         grace: float = 15.0,
-        gave_up: GaveUp = _unheard,
-        check: Callable[[], Awaitable[None]] = _no_check,
+        on_failure: OnFailure = _noop_on_failure,
+        check: Callable[[], Awaitable[None]] = _noop_check,
         progress: Progress | None = None,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -97,67 +96,67 @@ class Worker:
         self._retries = retries
         self._concurrency = concurrency
         self._grace = grace
-        self._gave_up = gave_up
+        self._on_failure = on_failure
         self._check = check
         self._progress = progress or Progress()
         self._postponed: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._held: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """Claim no more; `run` returns when what is held has ended or was released."""
+        """Stop claiming; `run` returns once all claimed items have ended or were released."""
         self._stopping.set()
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop` or cancellation; then give handlers `grace` seconds and release what is left."""
-        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._purge())]
+        """Work until `stop` or cancellation; then give handlers `grace` seconds and release the remaining items."""
+        background = [asyncio.create_task(self._listen()), asyncio.create_task(self._purge())]
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
-                pause = await self._patiently(self._fill)
-                # not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the wake
+                pause = await self._retrying(self._claim)
+                # not `wait_for`: before Python 3.12 it loses a cancellation that coincides with the wake-up
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
             await self._drain()
 
-    async def _fill(self) -> float:
-        """Claim for every free hand; return how many seconds there is nothing to do."""
-        free = self._concurrency - len(self._held)
+    async def _claim(self) -> float:
+        """Claim items for all free slots; return the seconds until the next poll."""
+        free = self._concurrency - len(self._running)
         if not free:
             return POLL_SECONDS
         items = await self._queue.claim(self.name, free)
         for item in items:
-            task = asyncio.create_task(self._attend(item))
-            self._held.add(task)
-            task.add_done_callback(self._let_go)
+            task = asyncio.create_task(self._process(item))
+            self._running.add(task)
+            task.add_done_callback(self._on_done)
         if len(items) == free:
             return POLL_SECONDS
         due = await self._queue.seconds_until_due()
-        if due is None:  # what this process gave back has ended elsewhere
+        if due is None:  # other workers have finished the items that this one returned
             self._progress.done(self._queue.name)
-        return POLL_SECONDS if due is None else min(max(due, BUSY_SECONDS), POLL_SECONDS)
+        return POLL_SECONDS if due is None else min(max(due, MIN_POLL_SECONDS), POLL_SECONDS)
 
-    def _let_go(self, task: asyncio.Task[None]) -> None:
-        self._held.discard(task)
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
         self._wake.set()
 
     async def _listen(self) -> None:
         while True:
-            await self._patiently(lambda: self._queue.listen(self._wake.set))
+            await self._retrying(lambda: self._queue.listen(self._wake.set))
 
     async def _purge(self) -> None:
         while True:
-            await self._patiently(self._queue.purge)
+            await self._retrying(self._queue.purge)
             await asyncio.sleep(PURGE_SECONDS)
 
-    async def _attend(self, item: Item) -> None:
-        """See one item through, whatever happens; nothing is raised but cancellation."""
+    async def _process(self, item: Item) -> None:
+        """Process one item; raise nothing but cancellation."""
         with structlog.contextvars.bound_contextvars(
             queue=item.queue, key=item.key, attempt=item.attempt, correlation_id=item.correlation_id
         ):
@@ -177,32 +176,32 @@ class Worker:
             raise
         except _Postponed as postponed:
             await self._postpone(lease.item, postponed.args[0])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the row says it
+        except Exception as error:  # noqa: BLE001 - the row records any error
             await self._fail(lease.item, error)
-            self._came_forward(lease.item)
+            self._made_progress(lease.item)
         else:
-            await self._patiently(lambda: self._queue.complete(lease.item))
-            self._came_forward(lease.item)
+            await self._retrying(lambda: self._queue.complete(lease.item))
+            self._made_progress(lease.item)
             log.info("work.succeeded", seconds=round(time.monotonic() - started, 3))
 
-    def _came_forward(self, item: Item) -> None:
+    def _made_progress(self, item: Item) -> None:
         self._postponed.pop(item.key, None)
         self._progress.done(self._queue.name)
 
     async def _run_handler(self, lease: Lease) -> None:
-        """Run the handler while heartbeats hold the lease; the first error ends both."""
-        if self._retries.is_worn_out(lease.item.attempt):
-            raise Rejected("WORN_OUT", f"given up: claimed {lease.item.attempt} times, and its workers died")
+        """Run the handler while heartbeats extend the lease; the first error ends both."""
+        if self._retries.attempts_exhausted(lease.item.attempt):
+            raise Rejected("WORN_OUT", f"claimed {lease.item.attempt} times without a result: see the workers' logs")
         try:
             async with asyncio.TaskGroup() as group:
-                beating = group.create_task(self._beat(lease))
-                await self._handle_in_time(lease)
-                beating.cancel()
+                heartbeats = group.create_task(self._send_heartbeats(lease))
+                await self._handle_with_retries(lease)
+                heartbeats.cancel()
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
-    async def _handle_in_time(self, lease: Lease) -> None:
-        """Run the handler, retrying outages; raise _Postponed for one that only this item meets for too long."""
+    async def _handle_with_retries(self, lease: Lease) -> None:
+        """Run the handler, retrying outages; raise _Postponed past `outage_seconds` if only this item meets them."""
         deadline = time.monotonic() + self._retries.outage_seconds
 
         async def handle() -> None:
@@ -214,32 +213,32 @@ class Worker:
                     raise
                 self._progress.failed(self._queue.name, error)
                 if time.monotonic() > deadline:
-                    await self._check()  # while that is an outage too, everybody waits
+                    await self._check()  # raises while the servers are down for all items
                     raise _Postponed(error) from error
                 raise
 
-        await self._patiently(handle)
+        await self._retrying(handle)
 
     async def _postpone(self, item: Item, error: Exception) -> None:
         times = self._postponed.get(item.key, 0) + 1
         self._postponed[item.key] = times
         seconds, reason = self._retries.outage_wait(times), one_line(error)
-        await self._patiently(lambda: self._queue.postpone(item, reason, seconds=seconds))
+        await self._retrying(lambda: self._queue.postpone(item, reason, seconds=seconds))
         log.warning("work.postponed", reason=reason, seconds=seconds, times=times)
 
-    async def _beat(self, lease: Lease) -> None:
+    async def _send_heartbeats(self, lease: Lease) -> None:
         every = self._queue.lease_seconds / 3
-        sent, beaten_at = lease.progress, time.monotonic()
+        sent, sent_at = lease.progress, time.monotonic()
         while True:
             await asyncio.sleep(min(every, PROGRESS_SECONDS))
             progress = lease.progress
-            if progress is sent and time.monotonic() - beaten_at < every:
+            if progress is sent and time.monotonic() - sent_at < every:
                 continue
-            with _outages_passing():
-                await self._hold(lease, progress)
-                sent, beaten_at = progress, time.monotonic()
+            with _log_outages():
+                await self._heartbeat(lease, progress)
+                sent, sent_at = progress, time.monotonic()
 
-    async def _hold(self, lease: Lease, progress: Mapping[str, Any] | None) -> None:
+    async def _heartbeat(self, lease: Lease, progress: Mapping[str, Any] | None) -> None:
         try:
             await self._queue.heartbeat(lease.item, progress)
         except LeaseLost:
@@ -249,30 +248,30 @@ class Worker:
     async def _fail(self, item: Item, error: Exception) -> None:
         retry_in = self._retries.retry_in(error, item.attempt)
         if retry_in is None:
-            await self._patiently(lambda: self._gave_up(item, error))
-        await self._patiently(lambda: self._queue.fail(item, one_line(error), retry_in=retry_in))
+            await self._retrying(lambda: self._on_failure(item, error))
+        await self._retrying(lambda: self._queue.fail(item, one_line(error), retry_in=retry_in))
         log.warning("work.failed", reason=one_line(error), retry_in=retry_in)
 
-    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
-        return await wait_out(action, wait_max=self._retries.outage_wait_max, event="work.waiting")
+    async def _retrying(self, action: Callable[[], Awaitable[T]]) -> T:
+        return await retry_outages(action, wait_max=self._retries.outage_wait_max, event="work.waiting")
 
     async def _drain(self) -> None:
-        """Let what is held finish within `grace`, cancel the rest, and release it."""
+        """Let running items finish within `grace`; cancel and release the rest."""
         try:
-            if self._held:
-                await asyncio.wait(self._held, timeout=self._grace)
+            if self._running:
+                await asyncio.wait(self._running, timeout=self._grace)
         finally:
-            left = [task for task in self._held if task.cancel()]
+            left = [task for task in self._running if task.cancel()]
             await asyncio.gather(*left, return_exceptions=True)
-            with _outages_passing():
+            with _log_outages():
                 async with asyncio.timeout(RELEASE_SECONDS):
                     released = await self._queue.release_all(self.name)
                 log.info("work.drained", released=released)
 
 
 @contextmanager
-def _outages_passing() -> Iterator[None]:
-    """Go on after an outage: the lease is in the row, and whoever comes late is fenced."""
+def _log_outages() -> Iterator[None]:
+    """Log and ignore an outage: the lease is in the row, and fencing protects against late writes."""
     try:
         yield
     except Exception as error:

@@ -8,7 +8,7 @@ NOBODY = "127.0.0.1:1"
 """A port at which nothing listens."""
 
 
-async def test_a_service_that_still_waits_for_kafka_stops_at_once():
+async def test_stop_cancels_a_service_that_waits_for_kafka():
     service = catalogue.build("hasher", kafka_bootstrap=NOBODY, health_port=0)
     serving = asyncio.create_task(service.serve())
     await asyncio.sleep(0)  # it begins

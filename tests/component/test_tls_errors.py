@@ -27,7 +27,7 @@ CLIENTS = {
 }
 NOT_TRUSTED = r"certificate is not trusted \(unable to get local issuer certificate\): set PENSTOCK_TLS_CA"
 OTHER_HOST = r"certificate is for another host \(.*localhost.*\): use a name that the certificate has"
-NO_TLS = r"no TLS connection \(wrong version number\): the server may not speak TLS"
+NO_TLS = r"no TLS connection \(wrong version number\): use the server's TLS port"
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ async def test_a_reader_that_holds_a_table_does_not_hold_up_set_up(stack, databa
         await operator.execute("ALTER VIEW api.digests OWNER TO penstock")
         await reader.execute("BEGIN; SELECT * FROM api.digests")
         async with asyncio.timeout(40):
-            assert await set_up(stack, database) == ["role penstock_owner: owns 1 schemas, tables and views more"]
+            assert await set_up(stack, database) == ["role penstock_owner: owns 1 more schemas, tables and views"]
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
             await reader.execute("SELECT 1")
 
@@ -276,11 +276,11 @@ async def test_rights_that_somebody_changed_are_set_again(stack, database):
         catalog = await grants.read(operator)
     assert [right.name for right in grants.missing(catalog) if right.grantee == "penstock_ingest"] == ["ingest.objects"]
     assert sorted(await set_up(stack, database)) == [
-        "everybody: revoked 1 rights",
+        "PUBLIC: revoked 1 rights",
         "role penstock_etl: revoked 1 rights",
         "role penstock_hasher: set",
         "role penstock_ingest: granted 1 rights",
-        "role penstock_owner: owns 1 schemas, tables and views more",
+        "role penstock_owner: owns 1 more schemas, tables and views",
         "role penstock_reader: revoked 1 rights",
     ]
     assert await set_up(stack, database) == []

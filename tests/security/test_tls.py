@@ -149,7 +149,7 @@ def test_the_console_works_over_tls(world: World, tmp_path: Path) -> None:
 
 WRONG_AUTHORITY = r"its certificate is not trusted \(.*\): set PENSTOCK_TLS_CA to the PEM file of its authority"
 WRONG_HOST = r"its certificate is for another host \(.*\): use a name that the certificate has"
-NO_TLS = r"no TLS connection \(.*\): the server may not speak TLS"
+NO_TLS = r"no TLS connection \(.*\): use the server's TLS port"
 
 
 def changed(stack: Stack, **changes: object) -> Settings:

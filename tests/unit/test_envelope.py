@@ -12,7 +12,7 @@ def event(**changes):
     return ObjectChanged(**{"change": "stored", "bucket": "inbox", "key": "a", "correlation_id": TRACE} | changes)
 
 
-def test_headers_are_those_of_cloudevents():
+def test_event_has_cloudevents_headers():
     headers = headers_for(event(), source="ingest")
     assert {
         name: headers[name] for name in ("ce_specversion", "ce_type", "ce_source", "ce_subject", "content-type")
@@ -27,12 +27,12 @@ def test_headers_are_those_of_cloudevents():
     assert headers["ce_time"].endswith("+00:00")
 
 
-def test_the_trace_is_the_objects_own_id():
+def test_trace_id_equals_correlation_id():
     assert headers_for(event(), source="x")["traceparent"] == f"00-{TRACE}-{event().event_id[:16]}-01"
 
 
 @pytest.mark.parametrize("correlation_id", ["not hex", "0" * 32, "é" * 32, "A" * 32, ""])
-def test_an_id_that_is_no_trace_id_still_gives_a_valid_trace(correlation_id):
+def test_invalid_trace_id_is_replaced_by_a_valid_hash(correlation_id):
     version, trace, span, flags = headers_for(event(correlation_id=correlation_id), source="x")["traceparent"].split(
         "-"
     )
@@ -47,6 +47,6 @@ def test_events_without_an_id_do_not_share_a_trace():
 
 
 @pytest.mark.parametrize("key", ["é", "😀", "a\nb", "a\x00", "\udcff"], ids=ascii)
-def test_every_header_can_be_sent_whatever_the_key(key):
+def test_headers_are_encodable_for_any_key(key):
     for value in headers_for(event(key=key), source="x").values():
         assert value.encode("utf-8")

@@ -9,47 +9,47 @@ STORED = ObjectChanged(change="stored", bucket="inbox", key="a", etag="e", size=
 HASHED = ObjectHashed(bucket="inbox", key="a", etag="e", size=5, digests={"md5": "1", "sha256": "2"}, revision=7)
 
 
-def test_an_event_cannot_be_changed():
+def test_event_is_immutable():
     with pytest.raises(ValidationError):
         STORED.key = "b"
 
 
-def test_who_saw_a_change_and_when_it_became_known_is_not_what_it_is():
+def test_event_id_ignores_seen_by_and_revision():
     assert STORED.model_copy(update={"seen_by": "safe", "revision": 9}).event_id == STORED.event_id
 
 
 @pytest.mark.parametrize(
     "other", [{"key": "b"}, {"bucket": "jobs"}, {"change": "removed"}, {"etag": "f"}, {"sequencer": "2"}]
 )
-def test_another_change_is_another_event(other):
+def test_event_id_differs_for_another_change(other):
     assert STORED.model_copy(update=other).event_id != STORED.event_id
 
 
-def test_the_same_digests_are_the_same_fact_in_any_order_and_more_of_them_are_another():
+def test_event_id_of_digests_ignores_order_and_changes_with_more_algorithms():
     turned = HASHED.model_copy(update={"digests": {"sha256": "2", "md5": "1"}})
     assert turned.event_id == HASHED.event_id
     assert HASHED.model_copy(update={"digests": {"md5": "1"}}).event_id != HASHED.event_id
 
 
-def test_records_of_one_object_have_one_key_whatever_happened_to_it():
+def test_all_events_of_one_object_have_the_same_record_key():
     assert STORED.record_key == HASHED.record_key == "inbox/a"
 
 
-def test_parts_of_an_id_do_not_run_together():
+def test_stable_id_separates_its_parts():
     assert stable_id("a", "bc") != stable_id("ab", "c")
     assert stable_id(None, "a") == stable_id("", "a")
     assert len(stable_id()) == 32
 
 
-def test_an_id_is_the_same_tomorrow():
+def test_stable_id_has_a_known_value():
     assert SweepRequested(sweep_id="s").event_id == "6606be618cb6217f9ee8b1122660f93f"
 
 
-def test_a_reader_ignores_what_it_does_not_know():
+def test_decode_ignores_unknown_fields():
     assert ObjectChanged.model_validate_json('{"bucket": "b", "key": "k", "change": "stored", "new": 1}').key == "k"
 
 
-def test_an_event_follows_what_caused_it():
+def test_caused_by_copies_the_correlation_id():
     assert HASHED.caused_by(STORED).correlation_id == "c"
 
 

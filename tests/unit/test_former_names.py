@@ -44,7 +44,7 @@ def test_a_former_name_is_read_by_its_service(monkeypatch, former):
 
 
 @pytest.mark.parametrize("former", FORMER)
-def test_the_new_name_wins(monkeypatch, former):
+def test_new_name_overrides_former_name(monkeypatch, former):
     text, field, _ = SAID[former]
     kind = settings_with(field)
     default = kind.model_fields[field].default
@@ -55,7 +55,7 @@ def test_the_new_name_wins(monkeypatch, former):
 
 
 @pytest.mark.parametrize("said", [{"CHUNK_SIZE": "off"}, {"CHUNK_SIZE": ""}, {"STORAGE_ROOT": "/mnt/cephfs"}])
-def test_what_means_nothing_here_is_left_out(said):
+def test_former_names_with_unset_values_are_ignored(said):
     assert renamed(said) == {}
 
 

@@ -2,25 +2,25 @@
 
 from shared.postgres import OWNER
 from shared.provision import grants
-from shared.provision.grants import PUBLIC, Catalog, Right, Thing
+from shared.provision.grants import PUBLIC, Catalog, DatabaseObject, Right
 from shared.provision.rights import READER, RIGHTS, role_name
 
 ROLES = frozenset({OWNER, READER, *map(role_name, RIGHTS)})
 
 
-def catalog(*things: Thing, rights: frozenset[Right] = frozenset(), roles: frozenset[str] = ROLES) -> Catalog:
-    return Catalog("penstock", "penstock", "", is_superuser=True, roles=roles, things=things, rights=rights)
+def catalog(*things: DatabaseObject, rights: frozenset[Right] = frozenset(), roles: frozenset[str] = ROLES) -> Catalog:
+    return Catalog("penstock", "penstock", "", is_superuser=True, roles=roles, objects=things, rights=rights)
 
 
-def table(schema: str, bare: str, owner: str = OWNER) -> Thing:
-    return Thing("TABLE", f"{schema}.{bare}", schema, bare, owner)
+def table(schema: str, bare: str, owner: str = OWNER) -> DatabaseObject:
+    return DatabaseObject("TABLE", f"{schema}.{bare}", schema, bare, owner)
 
 
-def who(*things: Thing, privilege: str = "SELECT") -> set[str]:
+def who(*things: DatabaseObject, privilege: str = "SELECT") -> set[str]:
     return {right.grantee for right in grants.desired(catalog(*things)) if right.privilege == privilege}
 
 
-def test_tables_are_their_services_own_and_nobody_writes_what_migrations_note():
+def test_tables_are_granted_to_their_service_and_migrations_are_read_only():
     assert (
         who(table("ingress", "tokens")) == who(table("ingress", "tokens"), privilege="DELETE") == {"penstock_ingress"}
     )
@@ -28,30 +28,30 @@ def test_tables_are_their_services_own_and_nobody_writes_what_migrations_note():
     assert who(table("hasher", "migrations"), privilege="UPDATE") == set()
 
 
-def test_views_are_read_by_the_reader_and_by_whom_they_are_for():
+def test_views_are_granted_to_the_reader_and_to_services_that_read_them():
     assert who(table("api", "digests")) == {READER, "penstock_ingress"}
     assert who(table("api", "sources")) == {READER}
     assert who(table("api", "people", owner="penstock_etl")) == {READER, "penstock_ingress"}
     assert who(table("api", "digests"), privilege="INSERT") == set()
 
 
-def test_leased_work_is_shared_by_those_who_have_queues():
+def test_work_items_are_granted_to_services_with_queues():
     assert who(table("work", "items")) == {"penstock_ingest", "penstock_hasher", "penstock_etl"}
 
 
-def test_functions_that_lock_are_for_services_and_those_that_store_for_nobody():
-    lock = Thing("ROUTINE", "pg_advisory_lock(bigint)", "pg_catalog", "pg_advisory_lock", "postgres")
-    store = Thing("ROUTINE", "lo_create(oid)", "pg_catalog", "lo_create", "postgres")
+def test_lock_functions_are_granted_to_services_and_large_objects_to_no_role():
+    lock = DatabaseObject("ROUTINE", "pg_advisory_lock(bigint)", "pg_catalog", "pg_advisory_lock", "postgres")
+    store = DatabaseObject("ROUTINE", "lo_create(oid)", "pg_catalog", "lo_create", "postgres")
     assert who(lock, privilege="EXECUTE") == {OWNER, *map(role_name, RIGHTS)}
     assert who(store, privilege="EXECUTE") == set()
 
 
-def test_roles_that_do_not_exist_are_granted_nothing():
+def test_missing_roles_get_no_rights():
     found = grants.desired(catalog(table("api", "digests"), roles=frozenset({READER})))
     assert {right.grantee for right in found} == {READER}
 
 
-def test_what_is_missing_is_granted_and_what_is_too_much_is_revoked():
+def test_missing_rights_are_granted_and_excess_rights_revoked():
     tokens = table("ingress", "tokens")
     own = {Right("TABLE", "ingress.tokens", "penstock_ingress", word) for word in ("SELECT", "INSERT", "UPDATE")}
     stolen = Right("TABLE", "ingress.tokens", PUBLIC, "SELECT")
@@ -62,11 +62,11 @@ def test_what_is_missing_is_granted_and_what_is_too_much_is_revoked():
     assert [grants.statement(right, grant=False) for right in grants.excess(found)] == [
         "REVOKE SELECT ON TABLE ingress.tokens FROM PUBLIC"
     ]
-    assert grants.summary(grants.excess(found), "revoked") == ["everybody: revoked 1 rights"]
+    assert grants.summary(grants.excess(found), "revoked") == ["PUBLIC: revoked 1 rights"]
 
 
-def test_views_made_later_are_read_at_once():
-    later = Thing("DEFAULTS", "penstock_etl", "api", "penstock_etl", "penstock_etl")
+def test_default_privileges_cover_later_views():
+    later = DatabaseObject("DEFAULTS", "penstock_etl", "api", "penstock_etl", "penstock_etl")
     assert who(later) == {READER, "penstock_ingress"}
     (statement, _) = sorted(grants.statement(right, grant=True) for right in grants.desired(catalog(later)))
     assert statement == (

@@ -20,7 +20,7 @@ class Reader:
     def polled_at(self):
         return None if self.age is None else time.monotonic() - self.age
 
-    def partitions_held(self):
+    def assigned_partitions(self):
         return list(self.held)
 
 
@@ -51,22 +51,22 @@ async def ask(app):
     ],
     ids=["no consumer", "never polled", "polls", "one never polled", "one is stuck"],
 )
-def test_alive_is_who_polls_and_ready_who_has_joined(readers, live, ready):
+def test_live_if_polling_and_ready_if_joined(readers, live, ready):
     assert (health(*readers).is_live(), health(*readers).is_ready()) == (live, ready)
 
 
-def test_a_service_that_is_starting_is_not_ready():
+def test_starting_service_is_not_ready():
     assert not health(Reader(1.0), started=False).is_ready()
 
 
-def test_the_report_names_what_is_read():
+def test_report_lists_assigned_partitions():
     said = health(Reader(2.0, ["t/1"]), Reader(1.0, ["t/0"])).report()
     assert said["assigned"] == ["t/0", "t/1"]
     assert 2.0 <= said["seconds_since_poll"] < 3.0
 
 
 @pytest.mark.parametrize(("age", "status", "word"), [(1.0, 200, "alive"), (STALL_SECONDS + 1, 503, "stalled")])
-async def test_probes_answer_with_everything_they_know(age, status, word):
+async def test_probes_answer_with_status_and_report(age, status, word):
     for path, app in health(Reader(age)).routes()[:3]:
         got, body = await ask(app)
         assert (got, json.loads(body)["status"]) == (status, word), path
@@ -89,7 +89,7 @@ class Clock:
         return self.seconds
 
 
-async def test_a_service_that_makes_no_progress_with_records_in_hand_is_alive_but_not_ready():
+async def test_stalled_service_is_live_but_not_ready():
     clock = Clock()
     progress = Progress(clock)
     stalled = Health("svc", [Reader(1.0)], progress, stalled_seconds=60)
@@ -98,7 +98,7 @@ async def test_a_service_that_makes_no_progress_with_records_in_hand_is_alive_bu
     for _ in range(4):  # the same records, given back to the broker and delivered again
         progress.begin("objects.changed.v1")
         clock.seconds += 20
-        progress.gave_back("objects.changed.v1", ConnectionResetError("by the store"))
+        progress.released("objects.changed.v1", ConnectionResetError("by the store"))
     assert (stalled.is_live(), stalled.is_ready()) == (True, False)
     status, body = await ask(dict(stalled.routes())["/health/ready"])
     said = json.loads(body)
@@ -109,7 +109,7 @@ async def test_a_service_that_makes_no_progress_with_records_in_hand_is_alive_bu
     assert stalled.report()["stalled_seconds"] == 0
 
 
-def test_the_stage_that_has_waited_longest_is_named():
+def test_stall_names_the_stage_that_has_waited_longest():
     clock = Clock()
     progress = Progress(clock)
     progress.begin("first")
@@ -118,11 +118,11 @@ def test_the_stage_that_has_waited_longest_is_named():
     assert (progress.stall().stage, progress.stall().seconds) == ("first", 5)
 
 
-def test_records_that_went_to_another_process_are_no_stall_here():
+def test_released_records_do_not_stall_after_takeover():
     clock = Clock()
     progress = Progress(clock)
     progress.begin("topic")
-    progress.gave_back("topic", ConnectionResetError())
+    progress.released("topic", ConnectionResetError())
     clock.seconds = 31
     assert progress.stall().seconds == 0
 
@@ -138,7 +138,7 @@ class Counted(CollectorRegistry):
         return super().collect()
 
 
-async def test_metrics_are_rendered_once_for_all_who_ask_within_a_second():
+async def test_concurrent_scrapes_share_one_rendering():
     registry, now = Counted(), [100.0]
     rendered = RenderedMetrics(registry, clock=lambda: now[0])
     for moment in (100.0, 100.5, 100.99):
@@ -150,7 +150,7 @@ async def test_metrics_are_rendered_once_for_all_who_ask_within_a_second():
     assert registry.renderings == 2
 
 
-async def test_a_client_that_goes_takes_no_rendering_along():
+async def test_cancelled_scrape_does_not_cancel_the_rendering():
     registry = Counted()
     rendered = RenderedMetrics(registry)
     first, second = (asyncio.create_task(rendered.text()) for _ in range(2))
@@ -160,7 +160,7 @@ async def test_a_client_that_goes_takes_no_rendering_along():
     assert registry.renderings == 1
 
 
-async def test_a_rendering_that_fails_is_tried_again():
+async def test_failed_rendering_is_retried_at_the_next_scrape():
     registry = Counted()
     rendered = RenderedMetrics(registry)
     registry.collect = lambda: 1 / 0

@@ -37,22 +37,22 @@ def settings(**given: object) -> Settings:
         ({"kafka_password": "unused"}, "PLAINTEXT", None),
     ],
 )
-def test_settings_say_how_every_client_connects(given, protocol, mechanism):
+def test_client_options_follow_from_the_settings(given, protocol, mechanism):
     own = settings(**given)
-    options = kafka.connection(own)
+    options = kafka.client_options(own)
     assert (options["security_protocol"], options.get("sasl_mechanism")) == (protocol, mechanism)
     assert (options["ssl_context"] is not None) == protocol.endswith("SSL")
     theirs = {"security_protocol": "PLAINTEXT", "ssl_context": None, **parse_security(kafka.security(own))}
     assert {name: value for name, value in options.items() if name != "bootstrap_servers"} == theirs
 
 
-def test_a_context_verifies_certificates_and_names():
+def test_tls_context_verifies_certificates_and_host_names():
     context = tls.context(settings())
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 @pytest.mark.parametrize("text", ["", "no certificate"])
-def test_an_authority_that_cannot_be_read_is_said(tmp_path, text):
+def test_unreadable_ca_file_is_rejected(tmp_path, text):
     path = tmp_path / "ca.pem"
     if text:
         path.write_text(text)
@@ -60,11 +60,11 @@ def test_an_authority_that_cannot_be_read_is_said(tmp_path, text):
         tls.context(settings(tls_ca=str(path)))
 
 
-def test_an_empty_authority_is_that_of_the_system():
+def test_empty_tls_ca_uses_the_system_authorities():
     assert settings(tls_ca="").tls_ca is None
 
 
-def test_a_user_without_a_password_is_refused():
+def test_kafka_user_without_password_is_rejected():
     with pytest.raises(ValidationError, match="penstock-x has no password: set PENSTOCK_KAFKA_PASSWORD"):
         settings(kafka_user="penstock-x")
 
@@ -73,33 +73,33 @@ def test_a_user_without_a_password_is_refused():
     ("error", "told"),
     [
         (kafka_errors.SaslAuthenticationFailed("of-x"), "wrong user name or password: check PENSTOCK_KAFKA_USER"),
-        (kafka_errors.UnsupportedSaslMechanismError("x"), "it does not know SCRAM-SHA-512"),
+        (kafka_errors.UnsupportedSaslMechanismError("x"), "it does not support SCRAM-SHA-512"),
         (kafka_errors.IllegalSaslStateError("x"), "unset PENSTOCK_KAFKA_USER"),
         (kafka_errors.KafkaConnectionError("closed"), "PENSTOCK_KAFKA_TLS=on"),
         (ConnectionResetError(104, "reset"), "PENSTOCK_KAFKA_TLS=on"),
     ],
 )
-def test_a_refusal_is_an_outage_in_one_line_with_its_fix(error, told):
-    meaning = kafka._meaning(settings(**LOGIN), error)
-    assert isinstance(meaning, kafka.KafkaRefused)
-    assert kind_of(meaning) is Kind.OUTAGE
-    assert "refuses user penstock-x" in str(meaning)
-    assert told in str(meaning)
-    assert "of-x" not in str(meaning)
+def test_refused_login_is_an_outage_with_a_fix_in_one_line(error, told):
+    outage = kafka._to_outage(settings(**LOGIN), error)
+    assert isinstance(outage, kafka.KafkaRefused)
+    assert kind_of(outage) is Kind.OUTAGE
+    assert "refuses user penstock-x" in str(outage)
+    assert told in str(outage)
+    assert "of-x" not in str(outage)
 
 
-def test_tls_failures_are_found_in_whatever_wraps_them():
+def test_wrapped_tls_failures_are_described():
     inner = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] x")
     inner.verify_code, inner.verify_message = 20, "unable to get local issuer certificate"
     wrapped = RuntimeError("pool", OSError(inner))
     wrapped.__cause__ = ValueError("loop")
     wrapped.__cause__.__cause__ = wrapped
-    assert "not trusted (unable to get local issuer certificate): set PENSTOCK_TLS_CA" in tls.failure(wrapped)
-    assert tls.failure(ExceptionGroup("both", [OSError("x"), inner]))
-    assert tls.failure(ConnectionRefusedError(111, "refused")) == ""
+    assert "not trusted (unable to get local issuer certificate): set PENSTOCK_TLS_CA" in tls.describe_failure(wrapped)
+    assert tls.describe_failure(ExceptionGroup("both", [OSError("x"), inner]))
+    assert tls.describe_failure(ConnectionRefusedError(111, "refused")) == ""
 
 
-def test_a_password_travels_to_kafka_salted_and_never_as_it_is():
+def test_password_is_sent_to_kafka_only_salted():
     one = Credential.of("penstock-x", "of-x", "SCRAM-SHA-512")
     assert one.salted == hashlib.pbkdf2_hmac("sha512", b"of-x", one.salt, 8192)
     assert one.salt != Credential.of("penstock-x", "of-x", "SCRAM-SHA-512").salt

@@ -24,7 +24,7 @@ def fails():
 
 
 @pytest.mark.parametrize("fmt", ["json", "pretty"])
-def test_a_traceback_does_not_tell_what_variables_held(configured, capsys, fmt):
+def test_traceback_omits_values_of_local_variables(configured, capsys, fmt):
     configured("test", fmt=fmt)
     try:
         fails()

@@ -7,7 +7,7 @@ import pytest
 from services.cli.adapters.s3 import open_s3
 from services.cli.settings import CliSettings
 from shared.errors import Rejected
-from shared.storage.rich import open_client
+from shared.storage.admin_client import open_client
 
 ELSEWHERE = "http://127.0.0.1:9"
 HOST = {
@@ -36,7 +36,7 @@ CONFIGS = {"another profile": "[profile x]\nregion = eu-west-9\n", "broken": "no
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("client", [open_client, open_s3])
-async def test_the_hosts_variables_and_files_change_no_request(monkeypatch, tmp_path, client, config):
+async def test_clients_ignore_aws_settings_of_the_host(monkeypatch, tmp_path, client, config):
     for name in ("config", "credentials"):
         (tmp_path / name).write_text(config)
     files = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials"}
@@ -65,6 +65,6 @@ async def test_the_hosts_variables_and_files_change_no_request(monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("given", [{}, {"s3_access_key": "ours"}, {"s3_secret_key": "hush"}])
-def test_without_an_s3_user_the_console_says_which_variables_are_missing(given):
+def test_console_without_s3_user_names_the_missing_variables(given):
     with pytest.raises(Rejected, match="set PENSTOCK_S3_ACCESS_KEY and PENSTOCK_S3_SECRET_KEY"):
         open_s3(CliSettings(**given))

@@ -34,7 +34,7 @@ def converted(folder, text, types):
     return pl.read_parquet(target)
 
 
-def test_every_type_is_what_it_says(tmp_path):
+def test_every_column_type_is_converted(tmp_path):
     text = (
         "key,whole,ms,number,yes,day,at\n"
         '"",-5,951782400000,1.5,t,2020-02-29,2020-01-02 03:04:05+05:30\n'
@@ -75,6 +75,6 @@ def test_a_row_longer_than_what_is_read_at_a_time_is_one_row(tmp_path, body):
     assert frame["key"].to_list() == [str(number) for number in range(1000)]
 
 
-def test_text_that_is_not_of_its_type_is_an_error(tmp_path):
+def test_text_of_another_type_raises_an_error(tmp_path):
     with pytest.raises(pl.exceptions.PolarsError):
         converted(tmp_path, "n\nx\n", {"n": "integer"})

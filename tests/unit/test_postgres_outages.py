@@ -33,10 +33,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=lambda error: str(error)[:40])
-def test_what_waiting_mends_is_an_outage(error):
+def test_recoverable_error_is_an_outage(error):
     assert kind_of(error) is Kind.OUTAGE
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda error: str(error)[:40])
-def test_what_waiting_does_not_mend_is_not(error):
+def test_permanent_error_is_not_an_outage(error):
     assert kind_of(error) is Kind.UNKNOWN

@@ -1,7 +1,7 @@
 import pytest
 
 from services.cli.settings import CliSettings
-from shared.provision.buckets import EVENTS, LANES, lacking, merged
+from shared.provision.buckets import EVENTS, LANES, add_rules, missing_lanes
 from shared.provision.policies import POLICIES, policy
 from shared.provision.users import user_name
 from shared.settings import Settings
@@ -18,39 +18,39 @@ def rule(lane: str, **changes: object) -> dict[str, object]:
     return {"Id": f"penstock-{lane.lower()}", "QueueArn": LANES[lane], "Events": list(EVENTS), **changes}
 
 
-def test_a_bucket_without_rules_lacks_both_lanes():
-    assert lacking({}) == ["LIVE", "SAFE"]
+def test_bucket_without_rules_misses_both_lanes():
+    assert missing_lanes({}) == ["LIVE", "SAFE"]
 
 
-def test_merged_rules_lack_nothing_and_merging_again_changes_nothing():
-    once = merged({})
-    assert lacking(once) == []
-    assert merged(once) == once
+def test_add_rules_covers_both_lanes_and_is_idempotent():
+    once = add_rules({})
+    assert missing_lanes(once) == []
+    assert add_rules(once) == once
 
 
-def test_rules_of_others_stay_as_they_are():
+def test_add_rules_keeps_rules_of_others():
     before = {"QueueConfigurations": [FOREIGN], "TopicConfigurations": [{"Id": "t", "TopicArn": "arn:x"}]}
-    after = merged(before)
+    after = add_rules(before)
     assert FOREIGN in after["QueueConfigurations"]
     assert after["TopicConfigurations"] == before["TopicConfigurations"]
 
 
-def test_a_rule_that_tells_a_part_is_not_enough():
+def test_partial_rule_does_not_cover_a_lane():
     part = {"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "a/"}]}}}
-    assert lacking({"QueueConfigurations": [rule("LIVE", **part), rule("SAFE", Events=[EVENTS[0]])]}) == [
+    assert missing_lanes({"QueueConfigurations": [rule("LIVE", **part), rule("SAFE", Events=[EVENTS[0]])]}) == [
         "LIVE",
         "SAFE",
     ]
 
 
-def test_a_rule_of_ours_that_was_changed_is_replaced():
-    after = merged({"QueueConfigurations": [rule("LIVE", Events=[EVENTS[0]]), rule("SAFE")]})
+def test_add_rules_replaces_our_changed_rule():
+    after = add_rules({"QueueConfigurations": [rule("LIVE", Events=[EVENTS[0]]), rule("SAFE")]})
     assert sorted(r["Id"] for r in after["QueueConfigurations"]) == ["penstock-live", "penstock-safe"]
-    assert lacking(after) == []
+    assert missing_lanes(after) == []
 
 
-def test_an_equal_rule_under_another_name_will_do():
-    assert lacking({"QueueConfigurations": [rule("LIVE", Id="mc"), rule("SAFE", Id="mc-2")]}) == []
+def test_equal_rule_under_another_id_covers_the_lane():
+    assert missing_lanes({"QueueConfigurations": [rule("LIVE", Id="mc"), rule("SAFE", Id="mc-2")]}) == []
 
 
 def actions(service: str, **switches: object) -> dict[str, set[str]]:
@@ -63,7 +63,7 @@ def actions(service: str, **switches: object) -> dict[str, set[str]]:
     return allowed
 
 
-def test_ingest_reads_its_inputs_and_keeps_rules():
+def test_ingest_policy_allows_reading_inputs_and_setting_rules():
     assert actions("ingest") == {
         "arn:aws:s3:::in": {
             "s3:ListBucket",
@@ -76,7 +76,7 @@ def test_ingest_reads_its_inputs_and_keeps_rules():
     }
 
 
-def test_hasher_reads_its_inputs_and_removes_uploads_where_it_is_set_to():
+def test_hasher_policy_allows_deletes_only_if_enabled():
     read = {"s3:GetObject", "s3:GetObjectVersion"}
     assert actions("hasher") == {"arn:aws:s3:::in": {"s3:ListBucket"}, "arn:aws:s3:::in/*": read}
     always = {"arn:aws:s3:::in": {"s3:ListBucket"}, "arn:aws:s3:::in/*": read}
@@ -88,12 +88,12 @@ def test_hasher_reads_its_inputs_and_removes_uploads_where_it_is_set_to():
 
 
 @pytest.mark.parametrize("folder", ["", "uploads", "/uploads/", "*/", "up?/", "${aws:username}/"])
-def test_what_may_be_deleted_is_a_folder(folder):
+def test_delete_prefix_that_is_not_a_folder_is_rejected(folder):
     with pytest.raises(ValueError, match="is no folder"):
         CliSettings(hasher_delete_prefixes=(folder,))
 
 
-def test_etl_reads_its_inputs_and_writes_its_tables_and_its_seeds_where_it_is_set_to(tmp_path):
+def test_etl_policy_allows_tables_and_seeds_only_if_enabled(tmp_path):
     change = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
     always = {
         "arn:aws:s3:::in": {"s3:ListBucket"},
@@ -109,13 +109,13 @@ def test_etl_reads_its_inputs_and_writes_its_tables_and_its_seeds_where_it_is_se
     assert seeded == {**always, "arn:aws:s3:::people/in/*": {"s3:PutObject"}}
 
 
-def test_settings_without_switches_have_them_off():
+def test_missing_setting_disables_its_grant():
     assert policy("hasher", Settings()) == policy("hasher", CliSettings(hasher_delete_after=False))
 
 
-def test_the_user_that_signs_addresses_of_parts_writes_inputs_and_does_nothing_else():
+def test_policy_of_parts_allows_only_writing_inputs():
     assert actions("parts") == {"arn:aws:s3:::in/*": {"s3:PutObject"}}
 
 
-def test_user_names_fit_what_minio_takes():
+def test_user_names_have_a_length_that_minio_allows():
     assert all(3 <= len(user_name(service)) <= 20 for service in POLICIES)

@@ -8,12 +8,12 @@ from services.ingest.settings import IngestSettings
 from shared.settings import Settings
 
 
-def test_lists_are_words_apart_by_commas_or_blanks(monkeypatch):
+def test_word_list_splits_at_commas_and_blanks(monkeypatch):
     monkeypatch.setenv("PENSTOCK_INPUT_BUCKETS", "one, two three,")
     assert Settings().input_buckets == ("one", "two", "three")
 
 
-def test_a_bucket_that_is_both_input_and_output_is_refused_with_its_name(monkeypatch):
+def test_bucket_that_is_input_and_output_is_rejected_by_name(monkeypatch):
     monkeypatch.setenv("PENSTOCK_INPUT_BUCKETS", "inbox,results")
     with pytest.raises(ValidationError, match=r"bucket results is both input and output.*PENSTOCK_OUTPUT_BUCKETS"):
         Settings()
@@ -24,7 +24,7 @@ def test_settings_cannot_be_changed():
         Settings().s3_region = "elsewhere"
 
 
-def test_secrets_do_not_show(monkeypatch):
+def test_repr_of_settings_hides_secrets(monkeypatch):
     monkeypatch.setenv("PENSTOCK_S3_SECRET_KEY", "canary")
     monkeypatch.setenv("PENSTOCK_POSTGRES_DSN", "postgresql://u:canary@h/d")
     settings = Settings()
@@ -33,7 +33,7 @@ def test_secrets_do_not_show(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [Settings, IngestSettings, HasherSettings])
-def test_every_setting_says_in_a_line_what_it_is(kind):
+def test_every_setting_has_a_description(kind):
     for name, field in kind.model_fields.items():
         assert field.description, name
         assert "\n" not in field.description
@@ -43,7 +43,7 @@ def test_every_setting_says_in_a_line_what_it_is(kind):
     ("name", "value"),
     [("PENSTOCK_HASHER_LARGE_BYTES", "0"), ("PENSTOCK_HASHER_DELAY", "-1"), ("PENSTOCK_SHUTDOWN_GRACE", "0")],
 )
-def test_a_number_without_sense_is_refused(monkeypatch, name, value):
+def test_number_out_of_range_is_rejected(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         HasherSettings()

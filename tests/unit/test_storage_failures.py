@@ -18,7 +18,7 @@ REF = ObjectRef("inbox", "a/b")
 
 
 def meaning(status: int | None, code: str = "") -> Exception:
-    return Failure("read", REF, status, code).meaning(SETTINGS)
+    return Failure("read", REF, status, code).to_error(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def meaning(status: int | None, code: str = "") -> Exception:
         (409, "OperationAborted"),
     ],
 )
-def test_what_waiting_mends_is_an_outage_that_names_the_endpoint(status, code):
+def test_transient_failure_is_an_outage_with_the_endpoint(status, code):
     found = meaning(status, code)
     assert kind_of(found) is Kind.OUTAGE
     assert SETTINGS.s3_endpoint in str(found)
@@ -54,7 +54,7 @@ def test_what_waiting_mends_is_an_outage_that_names_the_endpoint(status, code):
         (412, "PreconditionFailed", ObjectSuperseded),
     ],
 )
-def test_gone_and_superseded_are_findings_of_their_own(status, code, kind):
+def test_missing_and_changed_objects_are_gone_or_superseded(status, code, kind):
     assert type(meaning(status, code)) is kind
 
 
@@ -70,21 +70,21 @@ def test_gone_and_superseded_are_findings_of_their_own(status, code, kind):
         (400, "InvalidArgument", "S3_REFUSED"),
     ],
 )
-def test_what_stays_wrong_is_rejected_with_a_stable_code(status, code, ours):
+def test_permanent_failure_is_rejected_with_a_stable_code(status, code, ours):
     found = meaning(status, code)
     assert isinstance(found, Rejected)
     assert found.code == ours
 
 
 @pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId"])
-def test_a_refused_signature_is_the_requests_fault_while_the_credentials_work(code):
+def test_refused_signature_is_rejected_if_the_credentials_work(code):
     failure = Failure("read", ObjectRef("inbox?x", "a"), 403, code)
-    assert kind_of(failure.meaning(SETTINGS)) is Kind.OUTAGE
-    found = failure.meaning(SETTINGS, credentials_work=True)
+    assert kind_of(failure.to_error(SETTINGS)) is Kind.OUTAGE
+    found = failure.to_error(SETTINGS, credentials_work=True)
     assert (kind_of(found), found.code) == (Kind.REJECTED, "S3_REFUSED")
 
 
-async def test_many_that_wait_for_the_credentials_ask_once():
+async def test_concurrent_credential_checks_share_one_request():
     asked = []
 
     async def ask():
@@ -99,27 +99,27 @@ async def test_many_that_wait_for_the_credentials_ask_once():
     assert len(asked) == 2
 
 
-def test_a_version_id_that_can_name_none_is_gone():
+def test_malformed_version_id_is_gone():
     failure = Failure("read", ObjectRef("inbox", "a", "no uuid"), 400, "InvalidArgument")
-    assert isinstance(failure.meaning(SETTINGS), ObjectGone)
+    assert isinstance(failure.to_error(SETTINGS), ObjectGone)
 
 
-def test_denial_names_user_and_action_and_no_secret():
+def test_access_denied_names_user_and_action_without_secret():
     text = str(meaning(403, "AccessDenied"))
     assert "penstock-hasher may not read s3://inbox/a/b" in text
     assert "canary-secret" not in text
 
 
-def test_without_a_user_the_store_is_not_opened():
+def test_store_without_credentials_is_rejected():
     with pytest.raises(Rejected, match="PENSTOCK_S3_ACCESS_KEY"):
         require_credentials(Settings(s3_access_key="", s3_secret_key=SecretStr("")))
 
 
-def test_a_reference_says_its_name_without_what_a_terminal_would_obey():
+def test_object_ref_as_text_escapes_control_characters():
     assert str(ObjectRef("inbox", "a\x1b[2J\n\u202eb é")) == "s3://inbox/a\\x1b[2J\\n\\u202eb é"
 
 
-def test_checksums_are_hex_and_cover_the_object():
+def test_whole_object_checksums_are_returned_in_hex():
     told = {
         "x-amz-checksum-sha256": "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
         "x-amz-checksum-type": "FULL_OBJECT",
@@ -131,5 +131,5 @@ def test_checksums_are_hex_and_cover_the_object():
     "told",
     [{"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc32": "AAAAAA=="}, {"x-amz-checksum-sha1": "eHg=-2"}],
 )
-def test_checksums_of_parts_are_left_out(told):
+def test_composite_checksums_are_skipped(told):
     assert _whole_checksums(told) == {}

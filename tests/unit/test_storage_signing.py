@@ -17,7 +17,7 @@ keys = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters=
 
 
 @given(key=keys, etag=st.text("0123456789abcdef", min_size=1, max_size=32))
-def test_a_signature_is_the_one_that_botocore_makes(key, etag):
+def test_signature_equals_that_of_botocore(key, etag):
     path, query = path_of("inbox", key), query_of({"versionId": key})
     ours = Signer("user", SecretStr("secret"), "us-east-1").sign("GET", HOST, path, query, {"if-match": f'"{etag}"'})
     request = AWSRequest("GET", f"http://{HOST}{path}?{query}", headers={"if-match": f'"{etag}"'})
@@ -30,7 +30,7 @@ def test_a_signature_is_the_one_that_botocore_makes(key, etag):
 
 
 @given(key=keys, size=st.integers(1, 5 << 30))
-def test_a_url_has_the_signature_that_botocore_makes_over_host_and_length(key, size):
+def test_presigned_url_equals_that_of_botocore_over_host_and_length(key, size):
     query, headers = {"partNumber": "1", "uploadId": key}, {"content-length": str(size)}
     ours = SIGNER.presign("PUT", f"http://{HOST}/", path_of("inbox", key), query, headers=headers, seconds=900)
     said = {name: values[0] for name, values in parse_qs(urlsplit(ours).query, keep_blank_values=True).items()}
@@ -58,5 +58,5 @@ def test_the_secret_is_not_in_the_headers():
 @pytest.mark.parametrize(
     ("key", "path"), [("a b", "/b/a%20b"), ("a+b", "/b/a%2Bb"), ("../x", "/b/../x"), ("é", "/b/%C3%A9"), ("", "/b")]
 )
-def test_a_path_escapes_every_reserved_byte_and_normalises_nothing(key, path):
+def test_path_escapes_reserved_bytes_without_normalizing(key, path):
     assert path_of("b", key) == path

@@ -71,7 +71,7 @@ def test_a_name_that_deceives_comes_in_nowhere(door, char):
     assert str(refused.value).isprintable()
 
 
-def test_half_a_character_is_none():
+def test_lone_surrogate_is_unsafe():
     assert is_unsafe("a\udc80")
     assert unsafe_character("a\u202eb") == "U+202E"
     assert unsafe_character("ab") == ""

@@ -5,7 +5,7 @@ import asyncio
 from shared.wakeups import Wakeups
 
 
-async def test_the_first_notification_wakes_at_once_and_the_last_is_not_lost():
+async def test_first_notification_wakes_at_once_and_last_one_later():
     woken: asyncio.Queue[float] = asyncio.Queue()
     wakeups = Wakeups(lambda: woken.put_nowait(asyncio.get_running_loop().time()), seconds=0.01)
     wakeups.notify()
@@ -18,7 +18,7 @@ async def test_the_first_notification_wakes_at_once_and_the_last_is_not_lost():
     assert woken.empty()
 
 
-async def test_a_storm_wakes_no_more_often_than_its_rate():
+async def test_many_notifications_wake_at_the_limited_rate():
     woken, loop = 0, asyncio.get_running_loop()
 
     def wake() -> None:

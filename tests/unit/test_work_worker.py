@@ -11,7 +11,7 @@ from shared.work import RetryPolicy, Worker
 SOON = RetryPolicy(outage_wait_max=0.01, outage_seconds=0.05, wait_max=0.05)
 
 
-async def test_a_cancellation_that_comes_with_the_wake_is_not_lost():
+async def test_cancellation_that_coincides_with_a_wakeup_stops_the_worker():
     worker = Worker(MemoryQueue("q"), None, concurrency=1, retries=RetryPolicy(), grace=0.1)
     running = asyncio.create_task(worker.run())
     for _ in range(20):  # turns of the loop, after which the worker sleeps until somebody wakes it
@@ -41,7 +41,7 @@ async def until(condition):
         await asyncio.sleep(0.005)
 
 
-async def test_an_item_that_alone_meets_outages_is_given_back_and_the_next_one_completes():
+async def test_item_with_outages_of_its_own_is_postponed_and_the_next_one_completes():
     queue, stuck = MemoryQueue("q"), True
 
     async def handle(lease):
@@ -59,7 +59,7 @@ async def test_an_item_that_alone_meets_outages_is_given_back_and_the_next_one_c
     assert row.attempt == 1
 
 
-async def test_while_the_servers_serve_nobody_an_item_waits_in_place():
+async def test_item_is_retried_in_place_while_the_servers_are_down():
     queue, progress, away = MemoryQueue("q"), Progress(), True
     tries = []
 
@@ -82,5 +82,5 @@ async def test_while_the_servers_serve_nobody_an_item_waits_in_place():
 
 
 @pytest.mark.parametrize(("times", "seconds"), [(0, 5), (1, 10), (3, 40), (1000, 300)])
-def test_the_waits_of_an_item_that_is_given_back_double_up_to_a_limit(times, seconds):
+def test_wait_of_postponed_item_doubles_up_to_a_limit(times, seconds):
     assert RetryPolicy().outage_wait(times) == seconds

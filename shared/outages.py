@@ -1,4 +1,4 @@
-"""Waiting outages out."""
+"""Retry an action for as long as an outage lasts."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -11,18 +11,18 @@ from shared.errors import Kind, kind_of, one_line
 log = structlog.get_logger()
 T = TypeVar("T")
 
-WAIT_MAX_SECONDS: Final = 5.0
+MAX_WAIT_SECONDS: Final = 5.0
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether waiting mends this."""
+    """Return whether `error` is an outage, so that retrying helps."""
     return kind_of(error) is Kind.OUTAGE
 
 
-async def wait_out(
-    action: Callable[[], Awaitable[T]], *, wait_max: float = WAIT_MAX_SECONDS, event: str | None = None
+async def retry_outages(
+    action: Callable[[], Awaitable[T]], *, wait_max: float = MAX_WAIT_SECONDS, event: str | None = None
 ) -> T:
-    """Do `action` as often as outages make necessary, with growing waits; the first one is logged as `event`."""
+    """Call `action`, retrying outages with exponential backoff up to `wait_max` seconds; log the first as `event`."""
     async for attempt in stamina.retry_context(on=is_outage, attempts=None, timeout=None, wait_max=wait_max):
         with attempt:
             try:
@@ -31,4 +31,4 @@ async def wait_out(
                 if event and attempt.num == 1 and is_outage(error):
                     log.warning(event, reason=one_line(error))
                 raise
-    raise AssertionError  # unreachable: there is always another try
+    raise AssertionError  # unreachable: retries have no limit

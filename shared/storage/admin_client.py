@@ -1,7 +1,7 @@
-"""The rest of S3, through aiobotocore: buckets, notification rules, multipart uploads.
+"""S3 administration through aiobotocore: buckets and notification rules.
 
-Importing and opening it costs about 45 MiB and half a second, for it reads the models of its service; services read
-and write objects through `store` and never pay.
+It costs about 45 MiB and half a second, because botocore loads its service models; services read and write objects
+through `store` instead.
 """
 
 import os
@@ -22,13 +22,13 @@ from shared.storage.failures import Failure, require_credentials
 from shared.storage.objects import ObjectRef
 
 NO_PROXIES: Final[Mapping[str, str]] = {}
-"""Instead of those of the environment: the object store is reached as everything else of the stack is."""
+"""Ignore proxies of the environment: all servers of the stack are reached directly."""
 _CONFIG: Final = AioConfig(
-    # the default of 10 is a queue
+    # the default of 10 makes requests queue
     max_pool_connections=64,
     connect_timeout=5,
     read_timeout=60,
-    # waiting is the retry middleware's
+    # the retry middleware retries
     retries={"total_max_attempts": 1},
     s3={"addressing_style": "path"},
     request_checksum_calculation="when_required",
@@ -38,15 +38,15 @@ _CONFIG: Final = AioConfig(
 _NETWORK: Final = (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
 
 
-def own_session() -> AioSession:
-    """Return a session that knows nothing of the host."""
+def isolated_session() -> AioSession:
+    """Return a session that ignores AWS settings of the host."""
     session = AioSession()
     isolate(session)
     return session
 
 
 def isolate(session: Session) -> None:
-    """Keep `~/.aws` and AWS_* from changing what the clients of a session do."""
+    """Make the clients of a session ignore `~/.aws` and AWS_* variables."""
     store = session.get_component("config_store")
     for name, (_, _, default, _) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
         store.set_config_provider(name, ConstantProvider(default))
@@ -56,9 +56,9 @@ def isolate(session: Session) -> None:
 
 @asynccontextmanager
 async def open_client(settings: Settings) -> AsyncIterator[Any]:
-    """Give a plain aiobotocore S3 client: path style, no retries and no checksums of its own."""
+    """Open an aiobotocore S3 client with path-style URLs and without retries or extra checksums."""
     require_credentials(settings)
-    async with own_session().create_client(
+    async with isolated_session().create_client(
         "s3",
         endpoint_url=settings.s3_endpoint,
         aws_access_key_id=settings.s3_access_key,
@@ -71,15 +71,15 @@ async def open_client(settings: Settings) -> AsyncIterator[Any]:
 
 
 @contextmanager
-def sorted_errors(settings: Settings, action: str, ref: ObjectRef) -> Iterator[None]:
-    """Raise what the client reports as what it means to us (`Failure.meaning`)."""
+def translate_errors(settings: Settings, action: str, ref: ObjectRef) -> Iterator[None]:
+    """Translate errors of the client to ours (`Failure.to_error`)."""
     try:
         yield
     except ParamValidationError:
         raise
     except ClientError as error:
         status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
-        raise Failure(action, ref, status, "" if code.isdigit() else code).meaning(settings) from error
+        raise Failure(action, ref, status, "" if code.isdigit() else code).to_error(settings) from error
     except _NETWORK as error:
-        reason = tls.failure(error) or f"connection failed ({type(error).__name__})"
-        raise Failure(action, ref, None, detail=reason).meaning(settings) from error
+        reason = tls.describe_failure(error) or f"connection failed ({type(error).__name__})"
+        raise Failure(action, ref, None, detail=reason).to_error(settings) from error

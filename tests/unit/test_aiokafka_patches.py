@@ -1,12 +1,14 @@
-"""A header name that is no text costs its own record at most, whichever parser meets it."""
+"""Consumers read records with invalid header names, and aiokafka alone does not."""
 
 import pytest
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.memory_records import MemoryRecords
 
+from shared.aiokafka_patches import HeaderEscapingRecords
 from shared.bus import create_broker
 from shared.settings import Settings
-from shared.tolerant import TolerantRecords
 
 
 class Name(str):
@@ -26,7 +28,7 @@ def batch(*names, compression=0, base=0):
 
 
 def read(raw):
-    records, found = TolerantRecords(raw), []
+    records, found = HeaderEscapingRecords(raw), []
     while records.has_next():
         one = records.next_batch()
         assert one.validate_crc()
@@ -35,22 +37,28 @@ def read(raw):
 
 
 @pytest.mark.parametrize("compression", [0, 1], ids=["plain", "gzip"])
-def test_a_name_that_is_no_text_is_escaped_and_its_neighbours_are_whole(compression):
+def test_invalid_header_name_is_escaped_and_its_neighbors_are_unchanged(compression):
     found = read(batch("trace", Name("?"), None, "é", compression=compression))
     assert [offset for offset, _, _ in found] == [0, 1, 2, 3]
     assert [value for _, value, _ in found] == [b"v0", b"v1", b"v2", b"v3"]
     assert [names for _, _, headers in found for names, _ in headers] == ["trace", "\\xff\\xfe", "é"]
 
 
-def test_batches_before_and_after_are_read_as_ever():
+def test_batches_around_an_invalid_one_are_read():
     found = read(batch("a", None) + batch(Name("?"), base=2) + batch(None, base=3))
     assert [offset for offset, _, _ in found] == [0, 1, 2, 3]
 
 
-def test_a_batch_cut_off_at_the_end_of_a_fetch_waits_for_the_next():
+def test_incomplete_batch_at_the_end_of_a_fetch_is_skipped():
     assert len(read(batch(None, None) + batch(None)[:-3])) == 2
 
 
-def test_consumers_of_our_brokers_read_so():
+def test_aiokafka_still_fails_on_invalid_header_names():
+    # once aiokafka reads such records, remove shared/aiokafka_patches.py
+    with pytest.raises((UnicodeDecodeError, CorruptRecordException)):
+        list(MemoryRecords(batch(Name("?"))).next_batch())
+
+
+def test_create_broker_installs_the_patch():
     create_broker(Settings(), "svc")
-    assert fetcher.MemoryRecords is TolerantRecords
+    assert fetcher.MemoryRecords is HeaderEscapingRecords
