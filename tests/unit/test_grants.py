@@ -1,4 +1,4 @@
-"""Which rights follow from what a database holds, and the statements that make them so."""
+"""Desired database rights, and the statements that grant or revoke the difference."""
 
 from shared.postgres import OWNER
 from shared.provision import grants
