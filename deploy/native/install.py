@@ -152,20 +152,25 @@ class Installer:
 
     def _kafka_jars(self) -> Path:
         def fetch(folder: Path) -> None:
-            if not shutil.which("mvn"):
-                raise Missing("Kafka's jars come through Maven: sudo apt-get install maven")
-            options = (
-                "-q",
-                "-B",
-                "-ntp",
-                "-f",
-                str(POM),
-                "-DincludeScope=runtime",
-                f"-DoutputDirectory={folder}",
-            )
-            self._run("kafka", "mvn", "dependency:copy-dependencies", *options)
+            self._maven("copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}")
 
         return self._cached(self._jars_folder, "fetching Kafka's jars by Maven (a few seconds)", fetch)
+
+    def jar(self, artifact: str) -> Path:
+        """Return a folder with one jar of Maven's, `group:name:version`, and nothing that it needs."""
+
+        def fetch(folder: Path) -> None:
+            self._maven("copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}")
+
+        folder = self.cache / "-".join(artifact.split(":")[1:])
+        return self._cached(folder, f"fetching {artifact} by Maven", fetch)
+
+    def _maven(self, goal: str, *options: str) -> None:
+        """Run one goal of the dependency plugin that the POM names; a jar with a wrong checksum fails it."""
+        if not shutil.which("mvn"):
+            raise Missing("jars come through Maven: sudo apt-get install maven")
+        quiet = ("-q", "-B", "-ntp", "--strict-checksums")
+        self._run("maven", "mvn", f"dependency:{goal}", *quiet, "-f", str(POM), *options)
 
     @property
     def _minio_folder(self) -> Path:

@@ -28,7 +28,9 @@ RIGHTS: Final[Mapping[str, Rights]] = {
     # It ends overdue readers because it handles neither clients nor content, and without it nothing else works either.
     "ingest": Rights(queues=("sweep",), ends_readers=True),
     "hasher": Rights(queues=("digest",)),
-    "etl": Rights(queues=("etl.files", "etl.loads", "etl.exports"), makes_tables="etl.datasets"),
+    "etl": Rights(
+        queues=("etl.files", "etl.loads", "etl.exports"), reads=("digest_history",), makes_tables="etl.datasets"
+    ),
     "ingress": Rights(
         reads=("datasets", "digest_history", "digests", "loads", "objects", "rejects", "sweeps", "timeline", "work"),
         reads_tables_of=("etl",),

@@ -337,6 +337,25 @@ async def test_a_piece_of_unknown_length_is_taken_and_counted(front, size):
     await assert_nothing_is_left(front)
 
 
+@pytest.mark.parametrize("size", [0, 5])
+@pytest.mark.parametrize(("extra", "status"), [(b"", 204), (b"x", 413)])
+async def test_a_piece_of_unknown_length_is_read_when_the_upload_is_whole(front, size, extra, status):
+    is_read = False
+
+    async def body():
+        nonlocal is_read
+        is_read = True  # a server sends 100 (Continue) when it begins to read
+        yield extra
+
+    async with front.client() as client:
+        place = await begin(client, size, key="a")
+        if size:
+            assert (await send(client, place, 0, b"x" * size)).status_code == 204
+        assert (await send(client, place, size, body())).status_code == status
+    assert is_read
+    assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"x" * size
+
+
 @pytest.mark.parametrize("step", [1, 5, 6])
 async def test_a_piece_of_unknown_length_with_too_much_is_refused_and_no_object(front, step):
     async with front.client() as client:

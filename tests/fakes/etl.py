@@ -17,7 +17,7 @@ from services.etl.settings import EtlSettings
 from services.etl.workers import Files, FullLoads
 from shared.errors import PenstockError
 from shared.events import EtlCompleted, EtlLoaded, EtlRequested, ObjectChanged, ObjectHashed
-from shared.postgres import Pool, open_pool
+from shared.postgres import Pool, migrate, open_pool
 from shared.storage import ObjectRef
 from shared.testing.bus import Wired, connected, record_of, wire
 from shared.testing.objects import MemoryStore
@@ -36,6 +36,14 @@ born = "birthts"
 first_name = {{ type = "text", required = true }}
 last_name = {{ type = "text", required = true }}
 birthts = {{ type = "milliseconds", required = true, min = 1900-01-01, max = "today" }}
+"""
+
+HASHED = """
+INSERT INTO hasher.digests AS mine (bucket, key, etag, digests, revision, correlation_id, status)
+VALUES ($1, $2, $3, $4, $5, $6, 'succeeded')
+ON CONFLICT (bucket, key, version_id) DO UPDATE SET
+    etag = excluded.etag, digests = excluded.digests, revision = excluded.revision
+WHERE mine.revision <= excluded.revision
 """
 
 
@@ -91,7 +99,9 @@ class Etl:
         await self.wired.deliver(*map(record_of, events))
 
     async def hashed(self, change: ObjectChanged, **digests: str) -> None:
-        """Tell that a version was hashed."""
+        """Store digests of a version as the hasher does, then deliver its fact."""
+        place = (change.bucket, change.key)
+        await self.pool.execute(HASHED, *place, change.etag, digests, change.revision, change.correlation_id)
         said = change.model_dump(include={"bucket", "key", "etag", "size", "revision", "correlation_id"})
         await self.deliver(ObjectHashed(**said, digests=digests))
 
@@ -149,6 +159,7 @@ class Etl:
 async def etl_on(env, store=None, name="", columns="", **settings):
     """Run etl on the database of `env`, over a bucket in memory."""
     told = EtlSettings(postgres_dsn=env["PENSTOCK_POSTGRES_DSN"], **settings)
+    await migrate(told.postgres_dsn, "hasher", "services.hasher.migrations")  # its view has the digests
     await ensure_schema(told.postgres_dsn)
     async with open_pool(told.postgres_dsn, service="test") as pool:
         made = Etl(pool, told, store or MemoryStore(BUCKET), name or f"u{uuid.uuid4().hex[:10]}", columns)

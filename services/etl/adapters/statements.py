@@ -79,13 +79,14 @@ INSERT INTO etl.rejects (source_id, line, "column", value, code, reason)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
 """
 
+# A fact only says where to look: anybody may write one where Kafka knows no users, and the view is the hasher's own.
 KEEP_DIGESTS: Final = """
 INSERT INTO etl.sources AS mine (bucket, key, dataset, kind, hashed_etag, hashed_revision, digests)
-SELECT bucket, key, dataset, kind, hashed_etag, hashed_revision, digests
-FROM jsonb_to_recordset($1) AS told (
-    bucket text, key text, dataset text, kind text, hashed_etag text, hashed_revision bigint, digests jsonb
-)
-ORDER BY bucket COLLATE "C", key COLLATE "C"
+SELECT fact.bucket, fact.key, fact.dataset, fact.kind, hashed.etag, hashed.revision, hashed.digests
+FROM jsonb_to_recordset($1) AS fact (bucket text, key text, dataset text, kind text)
+JOIN api.digest_history AS hashed USING (bucket, key)
+WHERE hashed.current AND hashed.status = 'succeeded'
+ORDER BY fact.bucket COLLATE "C", fact.key COLLATE "C"
 ON CONFLICT (bucket, key) DO UPDATE SET
     hashed_etag = excluded.hashed_etag, hashed_revision = excluded.hashed_revision, digests = excluded.digests
 WHERE mine.hashed_revision <= excluded.hashed_revision

@@ -94,21 +94,13 @@ class Tables:
             yield Filling(connection, dataset, self._rejects_kept)
 
     async def keep_digests(self, hashed: Sequence[tuple[ObjectHashed, Dataset, str]]) -> None:
-        """Keep what the hasher told; it may be told before the change that it is about."""
-        told = [
-            {
-                "bucket": fact.bucket,
-                "key": fact.key,
-                "dataset": dataset.name,
-                "kind": kind,
-                "hashed_etag": fact.etag,
-                "hashed_revision": fact.revision,
-                "digests": fact.digests,
-            }
+        """Store the digests that the hasher has of the objects of `hashed`, also before an object's change arrives."""
+        facts = [
+            {"bucket": fact.bucket, "key": fact.key, "dataset": dataset.name, "kind": kind}
             for fact, dataset, kind in hashed
         ]
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(sql.KEEP_DIGESTS, told)
+            rows = await connection.fetch(sql.KEEP_DIGESTS, facts)
             for name in sorted({row["dataset"] for row in rows if row["kind"] == "image"}):
                 await connection.execute(sql.BUMP_EXPORT, name)
 

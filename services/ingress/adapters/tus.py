@@ -108,10 +108,12 @@ class TusUploads:
         async with self._alone(upload_id, owner) as turn:
             upload = await self._find(upload_id, owner)
             parts = await self._parts(upload)
-            _require_room(upload, piece, parts.offset if parts else upload.length)
+            at = parts.offset if parts else upload.length
+            _require_room(upload, piece, at)
+            source = _until_wanted(_within(piece, upload.length - at), turn)
             if parts is None:
+                await _read_to_end(source)
                 return upload, upload.length
-            source = _until_wanted(_within(piece, upload.length - parts.offset), turn)
             if checksum is None and not piece.is_checked:
                 return upload, await self._fill(upload, parts, source)
             async with self._checking.hold():
@@ -336,6 +338,12 @@ async def _within(piece: Piece, room: int) -> AsyncIterator[bytes]:
         raise
     if held:
         yield held
+
+
+async def _read_to_end(source: AsyncIterable[bytes]) -> None:
+    """Read what may hold no bytes: a client that expects 100 (Continue) takes any other answer for a refusal."""
+    async for _ in source:
+        pass
 
 
 def _too_much(room: int) -> Rejected:
