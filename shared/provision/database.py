@@ -128,7 +128,7 @@ async def _ensure_ownership(connection: Connection) -> list[str]:
 def _owner_of(row: asyncpg.Record, created: Mapping[str, set[str]]) -> str:
     """Return the role that should own a schema, relation or routine; `created` has relation names by service."""
     makers = {role_name(service) for service in created}
-    creators = (one for one, names in created.items() if row["schema"] in {"api", one} and row["bare"] in names)
+    creators = (one for one, names in created.items() if row["schema"] in {"api", one} and row["unquoted"] in names)
     owner: str = row["owner"]
     return next(map(role_name, creators), owner if owner in makers else OWNER)
 
@@ -142,7 +142,7 @@ async def _names(connection: Connection, rights: Rights) -> set[str]:
 
 # A sequence that belongs to a column has its table's owner.
 _OWNERS: Final = """
-select kind, name, schema, bare, rolname as owner from (
+select kind, name, schema, unquoted, rolname as owner from (
     select 1, 'schema', quote_ident(nspname), nspname::text, '', nspowner from pg_namespace where nspname = any($1)
     union all
     select 2, 'table', format('%I.%I', nspname, relname), nspname, relname, relowner
@@ -154,7 +154,7 @@ select kind, name, schema, bare, rolname as owner from (
     union all
     select 3, 'routine', pg_proc.oid::regprocedure::text, nspname, '', proowner
     from pg_proc join pg_namespace on pg_namespace.oid = pronamespace where nspname = any($1)
-) as things (position, kind, name, schema, bare, owner) join pg_roles on pg_roles.oid = owner
+) as objects (position, kind, name, schema, unquoted, owner) join pg_roles on pg_roles.oid = owner
 where rolname <> $2
 order by position, name
 """
@@ -162,17 +162,17 @@ order by position, name
 
 async def _ensure_policies(connection: Connection, services: Iterable[str]) -> list[str]:
     """Restrict each service to leased work items of its own queues."""
-    wanted = {_policy(name): name for name in services if RIGHTS[name].queues}
+    desired = {_policy(name): name for name in services if RIGHTS[name].queues}
     found = {row["polname"] for row in await connection.fetch(_POLICIES)}
-    for name in found - wanted.keys():
+    for name in found - desired.keys():
         await connection.execute(f'drop policy "{name}" on work.items')
-    for name in wanted.keys() - found:
-        queues = ", ".join(f"'{queue}'" for queue in RIGHTS[wanted[name]].queues)
-        to = role_name(wanted[name])
+    for name in desired.keys() - found:
+        queues = ", ".join(f"'{queue}'" for queue in RIGHTS[desired[name]].queues)
+        to = role_name(desired[name])
         await connection.execute(f'create policy "{name}" on work.items to {to} using (queue in ({queues}))')
     if not await connection.fetchval("select relrowsecurity from pg_class where oid = 'work.items'::regclass"):
         await connection.execute("alter table work.items enable row level security")
-    return ["table work.items: each service sees its own queues"] if found != wanted.keys() else []
+    return ["table work.items: each service sees its own queues"] if found != desired.keys() else []
 
 
 _POLICIES: Final = "select polname from pg_policy where polrelid = 'work.items'::regclass"

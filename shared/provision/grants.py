@@ -31,7 +31,7 @@ class DatabaseObject:
     kind: str
     name: str
     schema: str
-    bare: str
+    unquoted: str
     owner: str
 
 
@@ -67,7 +67,7 @@ async def read(connection: Connection) -> Catalog:
     defaults = [
         DatabaseObject("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["own"])}
     ]
-    things = {
+    objects = {
         DatabaseObject(*(row[name] for name in DatabaseObject.__slots__)) for row in rows if row["kind"] != "DEFAULTS"
     }
     return Catalog(
@@ -76,7 +76,7 @@ async def read(connection: Connection) -> Catalog:
         database_owner=session["database_owner"],
         is_superuser=session["is_superuser"],
         roles=frozenset(session["roles"]),
-        objects=(*things, *defaults),
+        objects=(*objects, *defaults),
         rights=frozenset(Right(*(row[name] for name in Right._fields)) for row in rows if row["privilege"]),
     )
 
@@ -90,12 +90,12 @@ def desired(catalog: Catalog) -> frozenset[Right]:
     """Return the desired rights of existing roles on existing objects."""
     existing = {*catalog.roles, PUBLIC, catalog.database_owner} - {""}
     return frozenset(
-        Right(thing.kind, thing.name, grantee, privilege)
-        for thing in catalog.objects
-        for grantees, privileges in _GRANTS[thing.kind](thing, catalog)
+        Right(obj.kind, obj.name, grantee, privilege)
+        for obj in catalog.objects
+        for grantees, privileges in _GRANTS[obj.kind](obj, catalog)
         for grantee in grantees
         for privilege in privileges
-        if grantee in existing and (grantee != thing.owner or thing.kind == "DEFAULTS")
+        if grantee in existing and (grantee != obj.owner or obj.kind == "DEFAULTS")
     )
 
 
@@ -128,17 +128,17 @@ def summary(rights: Iterable[Right], action: str) -> list[str]:
 Grants = Iterator[tuple[list[str], tuple[str, ...]]]
 
 
-def _on_database(thing: DatabaseObject, catalog: Catalog) -> Grants:
-    if thing.bare == catalog.database:
+def _on_database(obj: DatabaseObject, catalog: Catalog) -> Grants:
+    if obj.unquoted == catalog.database:
         yield [READER, *catalog.services()], ("CONNECT",)
         yield [OWNER], ("CREATE",)
         # loads compare rows in a temporary table
         yield catalog.services(lambda rights: rights.makes_tables), ("TEMPORARY",)
 
 
-def _on_schema(thing: DatabaseObject, catalog: Catalog) -> Grants:
+def _on_schema(obj: DatabaseObject, catalog: Catalog) -> Grants:
     makers = catalog.services(lambda rights: rights.makes_tables)
-    match thing.schema:
+    match obj.schema:
         case "public":
             yield [PUBLIC], ("USAGE",)
         case "api":
@@ -154,51 +154,51 @@ def _on_schema(thing: DatabaseObject, catalog: Catalog) -> Grants:
             yield [own], ("USAGE", "CREATE") if own in makers else ("USAGE",)
 
 
-def _on_table(thing: DatabaseObject, catalog: Catalog) -> Grants:
-    privileges = ("SELECT",) if thing.bare == "migrations" else _ROWS
-    match thing.schema:
+def _on_table(obj: DatabaseObject, catalog: Catalog) -> Grants:
+    privileges = ("SELECT",) if obj.unquoted == "migrations" else _ROWS
+    match obj.schema:
         case "api":
             yield [READER], ("SELECT",)
             makers = {role_name(name): name for name in RIGHTS}
-            of = makers.get(thing.owner)
-            yield catalog.services(lambda has: thing.bare in has.reads or of in has.reads_tables_of), ("SELECT",)
+            of = makers.get(obj.owner)
+            yield catalog.services(lambda has: obj.unquoted in has.reads or of in has.reads_tables_of), ("SELECT",)
         case "work":
             yield catalog.services(lambda rights: rights.queues), privileges
         case schema:
             yield [role_name(schema)], privileges
 
 
-def _on_sequence(thing: DatabaseObject, catalog: Catalog) -> Grants:
-    if thing.schema == "work":
+def _on_sequence(obj: DatabaseObject, catalog: Catalog) -> Grants:
+    if obj.schema == "work":
         yield catalog.services(lambda rights: rights.queues), ("USAGE",)
     else:
-        yield [role_name(thing.schema)], ("USAGE", "SELECT")
+        yield [role_name(obj.schema)], ("USAGE", "SELECT")
 
 
-def _on_routine(thing: DatabaseObject, catalog: Catalog) -> Grants:
-    match thing.schema:
+def _on_routine(obj: DatabaseObject, catalog: Catalog) -> Grants:
+    match obj.schema:
         case "api":
             yield [PUBLIC], ("EXECUTE",)
         case "limits":
             yield catalog.services(lambda rights: rights.ends_readers), ("EXECUTE",)
         case schema if schema not in schemas():
             users = [OWNER, catalog.database_owner, *catalog.services()]
-            yield users if _family(thing.bare).services else [], ("EXECUTE",)
+            yield users if _family(obj.unquoted).services else [], ("EXECUTE",)
 
 
 def _family(name: str) -> Restricted:
     return next(one for one in RESTRICTED if re.search(one.names, name))
 
 
-def _on_language(_thing: DatabaseObject, catalog: Catalog) -> Grants:
+def _on_language(_obj: DatabaseObject, catalog: Catalog) -> Grants:
     yield [OWNER, catalog.database_owner], ("USAGE",)
 
 
-def _on_defaults(thing: DatabaseObject, catalog: Catalog) -> Grants:
+def _on_defaults(obj: DatabaseObject, catalog: Catalog) -> Grants:
     """Make views that a role creates later readable at once, including an operator's who runs a service by hand."""
     yield [READER], ("SELECT",)
-    by_hand = thing.owner == catalog.user
-    of = {role_name(name): name for name in RIGHTS}.get(thing.owner)
+    by_hand = obj.owner == catalog.user
+    of = {role_name(name): name for name in RIGHTS}.get(obj.owner)
     yield catalog.services(lambda has: has.reads_tables_of and (by_hand or of in has.reads_tables_of)), ("SELECT",)
 
 
@@ -223,7 +223,7 @@ SELECT current_database() AS database, quote_ident(current_user) AS user,
 
 # $1 schemas, $2 patterns of functions, $3 other databases, $4 languages, $5 roles
 _RIGHTS: Final = """
-WITH things (kind, name, schema, bare, owner, acl) AS (
+WITH objects (kind, name, schema, unquoted, owner, acl) AS (
     SELECT 'DATABASE', quote_ident(datname), '', datname::text, datdba, coalesce(datacl, acldefault('d', datdba))
     FROM pg_database WHERE datname = current_database() OR datname = ANY ($3)
     UNION ALL
@@ -246,10 +246,10 @@ WITH things (kind, name, schema, bare, owner, acl) AS (
     SELECT 'DEFAULTS', defaclrole::regrole::text, 'api', '', defaclrole, defaclacl
     FROM pg_default_acl WHERE defaclnamespace = to_regnamespace('api') AND defaclobjtype = 'r'
 )
-SELECT kind, name, schema, bare, owners.rolname AS owner,
+SELECT kind, name, schema, unquoted, owners.rolname AS owner,
        CASE WHEN granted.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(grantees.rolname) END AS grantee,
        granted.privilege_type AS privilege
-FROM things
+FROM objects
 JOIN pg_roles AS owners ON owners.oid = owner AND pg_has_role(owner, 'member')
 LEFT JOIN (LATERAL aclexplode(acl) AS granted LEFT JOIN pg_roles AS grantees ON grantees.oid = granted.grantee)
     ON granted.grantee <> owner AND (

@@ -70,7 +70,7 @@ RESTRICTED: Final = (
     Restricted("^pg_export_snapshot$", "keep snapshots as files"),
     Restricted(
         "^((query|cursor|table|schema|database)_to_xml.*|ts_stat|ts_rewrite)$",
-        "run a text as a statement of whoever reads a view that calls them",
+        "run text as a statement with the rights of a reader of a view that calls them",
     ),
     Restricted("^(dblink.*|pg_file_.*|pg_prewarm|autoprewarm.*)$", "reach files and other servers, as extensions do"),
 )

@@ -64,11 +64,11 @@ class MemoryUploads:
         begun_with: Mapping[str, str] | None = None,  # noqa: ARG002 - `begin` has stored them
     ) -> ObjectInfo:
         """Create the object; all parts but the last must have the minimum size."""
-        begun, sent = self._find(ref, upload_id)
+        headers_at_begin, sent = self._find(ref, upload_id)
         if any(one.size < MIN_PART_BYTES for one in parts[:-1]):
             raise Rejected("S3_REFUSED", f"the object store refuses to write {ref}: EntityTooSmall")
         body = b"".join(sent[one.number][1] for one in parts)
-        info = await self._store.put_with_headers(ref, body, {**begun, **(headers or {})})
+        info = await self._store.put_with_headers(ref, body, {**headers_at_begin, **(headers or {})})
         del self._open[ref.bucket, ref.key, upload_id]
         return info
 

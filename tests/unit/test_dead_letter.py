@@ -1,4 +1,4 @@
-"""Dead letters: body and key untouched, why in headers; whatever the headers hold, the letter can be sent."""
+"""Dead letters keep body and key, have the error in headers, and can be sent for any headers of the record."""
 
 import math
 from types import SimpleNamespace

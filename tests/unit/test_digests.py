@@ -1,4 +1,4 @@
-"""Digests by name, however they are spelled."""
+"""Digest names are normalized and checked."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""CloudEvents in headers, one trace for all that happens to an object."""
+"""CloudEvents attributes in headers, and one trace id per object."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Errors are sorted by what to do about them."""
+"""Errors are classified by how to handle them."""
 
 import pytest
 

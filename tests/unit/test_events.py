@@ -1,4 +1,4 @@
-"""Events: frozen, bound to a topic, with an id that depends on nothing but what they are about."""
+"""Events are frozen, bound to a topic, and have deterministic ids."""
 
 import pytest
 from pydantic import ValidationError

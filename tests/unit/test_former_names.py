@@ -1,4 +1,4 @@
-"""Settings by the names of the systems before: read, unless the new name says something."""
+"""Former names of settings apply where the new name is unset."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which rights follow from what a database holds, and the statements that make them so."""
+"""Desired database rights, and the statements that grant or revoke the difference."""
 
 from shared.postgres import OWNER
 from shared.provision import grants
@@ -8,16 +8,16 @@ from shared.provision.rights import READER, RIGHTS, role_name
 ROLES = frozenset({OWNER, READER, *map(role_name, RIGHTS)})
 
 
-def catalog(*things: DatabaseObject, rights: frozenset[Right] = frozenset(), roles: frozenset[str] = ROLES) -> Catalog:
-    return Catalog("penstock", "penstock", "", is_superuser=True, roles=roles, objects=things, rights=rights)
+def catalog(*objects: DatabaseObject, rights: frozenset[Right] = frozenset(), roles: frozenset[str] = ROLES) -> Catalog:
+    return Catalog("penstock", "penstock", "", is_superuser=True, roles=roles, objects=objects, rights=rights)
 
 
 def table(schema: str, bare: str, owner: str = OWNER) -> DatabaseObject:
     return DatabaseObject("TABLE", f"{schema}.{bare}", schema, bare, owner)
 
 
-def who(*things: DatabaseObject, privilege: str = "SELECT") -> set[str]:
-    return {right.grantee for right in grants.desired(catalog(*things)) if right.privilege == privilege}
+def who(*objects: DatabaseObject, privilege: str = "SELECT") -> set[str]:
+    return {right.grantee for right in grants.desired(catalog(*objects)) if right.privilege == privilege}
 
 
 def test_tables_are_granted_to_their_service_and_migrations_are_read_only():

@@ -1,4 +1,4 @@
-"""Health is progress: a consumer that no longer polls is dead, however well it answers."""
+"""Health by progress: a consumer that no longer polls is dead, even if its probes still answer."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""How clients reach Kafka follows from the settings, and a refusal is one line with its fix."""
+"""Clients connect to Kafka by the settings, and a refused login is one line with a fix."""
 
 import hashlib
 import os

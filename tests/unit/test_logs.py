@@ -1,4 +1,4 @@
-"""What may never be in a log."""
+"""Logs contain no secrets."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What the host has set for other programs, AWS_*, `~/.aws` and proxies, changes nothing of what our S3 clients do."""
+"""Our S3 clients ignore AWS_* variables, `~/.aws` and proxies of the host."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""CSV as Postgres writes it becomes Parquet that says the same, typed."""
+"""CSV from Postgres is converted to typed Parquet with the same values."""
 
 from datetime import UTC, date, datetime
 

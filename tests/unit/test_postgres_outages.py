@@ -1,4 +1,4 @@
-"""Which of Postgres' errors waiting mends."""
+"""Classification of Postgres errors as outages."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""Outages are waited out, the unknown is tried a few times, the rejected never again."""
+"""Outages are retried for a while, unknown errors a few times, rejected data never."""
 
 import pytest
 

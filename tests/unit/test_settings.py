@@ -1,4 +1,4 @@
-"""Settings: from the environment, frozen, and a loop is refused."""
+"""Settings come from the environment, are frozen, and reject a bucket that is input and output."""
 
 import pytest
 from pydantic import ValidationError

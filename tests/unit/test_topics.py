@@ -1,4 +1,4 @@
-"""Topics are listed once, and everything else about them follows."""
+"""Dead letter topics and configurations follow from the list of topics."""
 
 from itertools import groupby
 

@@ -1,4 +1,4 @@
-"""Notifications wake at once, and a storm of them at a bounded rate."""
+"""The first notification wakes at once, many wake at a limited rate."""
 
 import asyncio
 

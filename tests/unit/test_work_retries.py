@@ -1,4 +1,4 @@
-"""What becomes of an item whose handler failed."""
+"""Whether and when to retry an item whose handler failed."""
 
 import pytest
 
