@@ -10,7 +10,7 @@ from services.hasher.core import decisions
 from services.hasher.core.decisions import DigestRow, DigestTask, LedgerEntry
 from services.hasher.handlers import Hashing
 from shared.bus import Bus
-from shared.errors import Kind, Rejected, kind_of, one_line, refuse_foreign
+from shared.errors import Kind, Rejected, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged
 from shared.work import Item, Lease
 
@@ -36,7 +36,7 @@ class LargeObjectWorker:
         lease.check()
         await self.bus.publish(await self.hashing.save_results([row]))
         if row.failure is not None:
-            await self.bus.bury_event(change, row.failure)
+            await self.bus.dead_letter_event(change, row.failure)
         return None
 
     async def _apply_removal(self, change: ObjectChanged, clock: int) -> None:
@@ -60,7 +60,7 @@ class LargeObjectWorker:
             change = ObjectChanged.restore(item.payload)
         except ValidationError as error:
             raise Rejected("BAD_EVENT", f"not an ObjectChanged: {one_line(error)}") from None
-        refuse_foreign(change.bucket, self.hashing.settings.input_buckets)
+        require_input_bucket(change.bucket, self.hashing.settings.input_buckets)
         return change
 
     async def on_failure(self, item: Item, error: Exception) -> None:
@@ -68,7 +68,7 @@ class LargeObjectWorker:
         change = ObjectChanged.model_validate(item.payload)
         if kind_of(error) is not Kind.REJECTED:
             await self.hashing.save_results([DigestRow(change, "failed", failure=error)])
-        await self.bus.bury_event(change, error)
+        await self.bus.dead_letter_event(change, error)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from services.hasher.core.algorithms import ALGORITHMS
-from shared.digests import ASKED, known, normal, words
+from shared.digests import DIGESTS_METADATA, normalize_name, normalize_names, split_names
 from shared.events import ObjectChanged, ObjectHashed
 
 Status = Literal["pending", "running", "succeeded", "failed", "superseded", "gone"]
@@ -55,15 +55,17 @@ class DigestTask:
 
 def build_task(change: ObjectChanged, defaults: Sequence[str]) -> DigestTask:
     """Build the task from the object's metadata. Raises Rejected for an unknown digest."""
-    requested = change.metadata.get(ASKED, "")
-    algorithms = known(words(requested)) or known(defaults)
+    requested = change.metadata.get(DIGESTS_METADATA, "")
+    algorithms = normalize_names(split_names(requested)) or normalize_names(defaults)
     return DigestTask(change, algorithms, declared_digests(change.metadata))
 
 
 def declared_digests(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the digests in metadata (`md5`, `sha256` ...) as hex; ignore values that are neither hex nor base64."""
     found = {
-        normal(name): _as_hex(normal(name), value) for name, value in metadata.items() if normal(name) in ALGORITHMS
+        normalize_name(name): _as_hex(normalize_name(name), value)
+        for name, value in metadata.items()
+        if normalize_name(name) in ALGORITHMS
     }
     return {name: value for name, value in found.items() if value is not None}
 
