@@ -42,7 +42,7 @@ async def hash_objects(batch: Batch, hashing: "Hashing") -> list[ObjectHashed]:
     facts = await hashing.save_results([one.row for one in results if one.row is not None])
     await hashing.enqueue_large([one.large for one in results if one.large is not None])
     await hashing.enqueue([one.unreadable for one in results if one.unreadable is not None])
-    await hashing.remove([one for one in admitted if one.event.change == "removed"], clock)
+    await hashing.apply_removals([one for one in admitted if one.event.change == "removed"], clock)
     return facts
 
 
@@ -88,8 +88,8 @@ class Hashing:
         for received in batch:
             try:
                 require_input_bucket(received.event.bucket, self.settings.input_buckets)
-            except Rejected as refusal:
-                received.reject(refusal)
+            except Rejected as rejection:
+                received.reject(rejection)
             else:
                 admitted.append(received)
         return admitted
@@ -168,7 +168,7 @@ class Hashing:
             name = f"{change.bucket}/{change.key}@{change.version_id or ''}#{change.etag}"
             await self.queue.add(name, change.model_dump(mode="json"), correlation_id=change.correlation_id)
 
-    async def remove(self, removals: Batch, clock: int) -> None:
+    async def apply_removals(self, removals: Batch, clock: int) -> None:
         """Hide the digests of objects that the bucket no longer holds; read `clock` before calling."""
         semaphore = asyncio.Semaphore(self.settings.hasher_small_in_flight)
 
@@ -177,7 +177,7 @@ class Hashing:
                 return received.event if await self._is_gone(received) else None
 
         answers = await asyncio.gather(*map(confirm, removals))
-        await self.ledger.remove([one for one in answers if one is not None], clock=clock)
+        await self.ledger.mark_removed([one for one in answers if one is not None], clock=clock)
 
     async def _is_gone(self, received: Received[ObjectChanged]) -> bool:
         change = received.event

@@ -152,8 +152,8 @@ class ObjectDigester:
             async with self._budget.reserve(size):
                 try:
                     info, body = await self._store.read(ref, etag=etag, limit=size)
-                except Rejected as refusal:
-                    if refusal.code != "SIZE_DIFFERS":
+                except Rejected as rejection:
+                    if rejection.code != "SIZE_DIFFERS":
                         raise
                     continue
                 task = self._build_task(change, info, is_current=is_current)
@@ -177,8 +177,8 @@ class ObjectDigester:
         checksums = info.checksums if self._settings.hasher_verify_checksums else {}
         try:
             task = decisions.build_task(change, self._settings.hasher_digests)
-        except Rejected as refusal:
-            raise UnsupportedDigest(change, refusal, is_current=is_current) from refusal
+        except Rejected as rejection:
+            raise UnsupportedDigest(change, rejection, is_current=is_current) from rejection
         return replace(task, checksums=checksums, is_current=is_current)
 
     async def _wait_for_object(self, change: ObjectChanged, ask: Callable[[], Awaitable[T]]) -> T | DigestRow:
@@ -189,7 +189,7 @@ class ObjectDigester:
             try:
                 return await ask()
             except UnsupportedDigest as found:
-                return DigestRow(found.change, "failed", failure=found.refusal, is_current=found.is_current)
+                return DigestRow(found.change, "failed", failure=found.rejection, is_current=found.is_current)
             except ObjectSuperseded:
                 return DigestRow(change, "superseded")
             except ObjectGone:
@@ -201,10 +201,10 @@ class ObjectDigester:
 class UnsupportedDigest(Exception):  # noqa: N818 - a finding about the object
     """An object's metadata requests an unknown digest."""
 
-    def __init__(self, change: ObjectChanged, refusal: Rejected, *, is_current: bool) -> None:
-        super().__init__(str(refusal))
+    def __init__(self, change: ObjectChanged, rejection: Rejected, *, is_current: bool) -> None:
+        super().__init__(str(rejection))
         self.change = change
-        self.refusal = refusal
+        self.rejection = rejection
         self.is_current = is_current
 
 
