@@ -73,9 +73,9 @@ class ModelBucket:
 
     def purge(self, key: str, at: int) -> None:
         """Remove a version or a delete marker permanently."""
-        removal_of = self.versions[key].pop(at)
-        if isinstance(removal_of, Stored):
-            self._add_event("removed", key, removal_of.version, None)
+        removed = self.versions[key].pop(at)
+        if isinstance(removed, Stored):
+            self._add_event("removed", key, removed.version, None)
         else:
             self._add_event("removed", key, None, None, hint="inspect")
 
@@ -176,10 +176,10 @@ class Merging(RuleBasedStateMachine):
             for key, one in self.bucket.current.items()
         }
         known_by_key = {key: state for (_, key), state in self.known.items()}
-        find_missed = sweeps.find_missed(listed, known_by_key, settled_before=datetime.max.replace(tzinfo=UTC))
-        found = [self._found(key) for key in find_missed]
-        removal_of = [key for key, state in known_by_key.items() if state.state == "stored" and key not in listed]
-        outcome = self._decide(found + [sweeps.removal_of(BUCKET, key) for key in removal_of])
+        missed = sweeps.find_missed(listed, known_by_key, settled_before=datetime.max.replace(tzinfo=UTC))
+        found = [self._found(key) for key in missed]
+        vanished = [key for key, state in known_by_key.items() if state.state == "stored" and key not in listed]
+        outcome = self._decide(found + [sweeps.removal_of(BUCKET, key) for key in vanished])
         if not crash:
             self._save(outcome)
 
@@ -258,11 +258,9 @@ class Merging(RuleBasedStateMachine):
                 self.known[key] = state
         for late in outcome.adopted:
             key = decisions.object_key_of(late)
-            known_by_key = self.known[key]
-            if decisions.sequencer_order(known_by_key.sequencer or "") < decisions.sequencer_order(
-                late.sequencer or ""
-            ):
-                self.known[key] = replace(known_by_key, sequencer=late.sequencer)
+            known = self.known[key]
+            if decisions.sequencer_order(known.sequencer or "") < decisions.sequencer_order(late.sequencer or ""):
+                self.known[key] = replace(known, sequencer=late.sequencer)
 
 
 class MergingVersions(Merging):
