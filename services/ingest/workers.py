@@ -241,7 +241,7 @@ async def limit_readers(pool: Pool) -> None:
 
 
 async def apply_rules(settings: IngestSettings) -> None:
-    """Apply the notification rules once: somebody may have recreated a bucket without them.
+    """Apply the notification rules once: a bucket may have been recreated without them.
 
     Run it in a subprocess, because it loads aiobotocore (45 MiB), which this process does not need.
     """
