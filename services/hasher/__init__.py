@@ -1,4 +1,4 @@
-"""Digests every stored version once.
+"""Computes the digests of every stored version once.
 
-Consumes `objects.changed.v1`; produces `objects.hashed.v1`; keeps `hasher.digests`.
+Consumes `objects.changed.v1`; produces `objects.hashed.v1`; stores `hasher.digests`.
 """

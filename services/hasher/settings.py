@@ -7,7 +7,7 @@ from shared.settings import PrefixList, Settings, WordList
 
 
 class HasherSettings(Settings):
-    """What the hasher needs beyond the stack; the names in brackets are those of the digest API it replaces."""
+    """Settings of the hasher; names in parentheses are those of the digest API that it replaces."""
 
     health_port: int = Field(8082, description="Port of probes and metrics; 0 takes a free one.")
     hasher_digests: WordList = Field(
@@ -17,7 +17,7 @@ class HasherSettings(Settings):
     hasher_large_bytes: int = Field(
         4 << 20,
         gt=0,
-        description="Objects above this become leased work, so that they never hold up a partition.",
+        description="Objects above this size become leased work, so they never block a partition.",
     )
     hasher_large_in_flight: int = Field(1, gt=0, description="Large objects read at a time by one process.")
     hasher_small_in_flight: int = Field(64, gt=0, description="Small objects read at a time by one process.")
@@ -25,26 +25,28 @@ class HasherSettings(Settings):
         24 << 20, gt=0, description="Bytes of small objects held at a time by one process."
     )
     hasher_chunk_bytes: int = Field(1 << 20, gt=0, description="Bytes read at a time from a large object (CHUNK_SIZE).")
-    hasher_lease_seconds: float = Field(30.0, gt=0, description="How long a large object stays a dead worker's.")
+    hasher_lease_seconds: float = Field(
+        30.0, gt=0, description="Seconds until another worker takes over a dead worker's object."
+    )
     hasher_delete_after: bool = Field(
         default=False, description="Remove an upload of the digest API once it is hashed (DELETE_FILE); nothing else."
     )
     hasher_delete_prefixes: PrefixList = Field(
         ("uploads/",),
-        description="Folders of PENSTOCK_UPLOAD_BUCKET with these uploads; set-up grants deletes there alone.",
+        description="Folders of PENSTOCK_UPLOAD_BUCKET with these uploads; set-up grants deletes only there.",
     )
     upload_bucket: str = Field("inbox", description="As the ingress has it: where uploads of the digest API go.")
     hasher_delay: float = Field(
         0.0,
         ge=0,
-        description="Seconds to wait before hashing, to see what pending looks like (ARTIFITIAL_DELAY).",
+        description="Seconds to wait before hashing, to observe the pending status (ARTIFITIAL_DELAY).",
     )
     hasher_wait_for_object: float = Field(
         0.5,
         ge=0,
-        description="Seconds to wait for an object that is not there yet (CELERY_WORKER_FILESYSTEM_TIMEOUT).",
+        description="Seconds to wait for an object that is not stored yet (CELERY_WORKER_FILESYSTEM_TIMEOUT).",
     )
     hasher_verify_checksums: bool = Field(
         default=True,
-        description="Verify the checksums that the store keeps of an upload, beside those in its metadata.",
+        description="Verify the checksums that the store holds of an upload, besides those in its metadata.",
     )

@@ -1,4 +1,4 @@
-"""Large objects: leased work with progress, taken over when a worker dies."""
+"""Digest large objects as leased work with progress; another worker takes over when one dies."""
 
 import asyncio
 import time
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from services.hasher.core import verdicts
-from services.hasher.core.verdicts import Remembered, Row, Task
+from services.hasher.core import decisions
+from services.hasher.core.decisions import DigestRow, DigestTask, LedgerEntry
 from services.hasher.handlers import Hashing
 from shared.bus import Bus
 from shared.errors import Kind, Rejected, kind_of, one_line, require_input_bucket
@@ -16,46 +16,46 @@ from shared.work import Item, Lease
 
 
 @dataclass(frozen=True, slots=True)
-class LargeObjects:
-    """Digests one leased object at a time, from its first byte: digests have no middle to resume from."""
+class LargeObjectWorker:
+    """Digests leased objects, always from the first byte: a digest cannot be resumed."""
 
     hashing: Hashing
     bus: Bus
 
     async def digest(self, lease: Lease) -> None:
-        """Digest the object of `lease`; what was overwritten meanwhile is left to the newer event."""
+        """Digest the object of `lease`; skip it when a newer event is known."""
         change = self._change(lease.item)
-        known, clock = await self.hashing.ledger.recall([verdicts.place_of(change)])
-        mine = known.get(verdicts.place_of(change))
+        known, clock = await self.hashing.ledger.get([decisions.version_key_of(change)])
+        entry = known.get(decisions.version_key_of(change))
         if change.change == "removed":
-            return await self._remove(change, clock)
-        change = verdicts.ordered(change, mine, clock)
-        if verdicts.is_outdated(change, mine):
+            return await self._apply_removal(change, clock)
+        change = decisions.limit_revision(change, entry, clock)
+        if decisions.is_outdated(change, entry):
             return None
-        row = verdicts.repeated(change, mine) or await self._digest(change, mine, lease)
+        row = decisions.already_succeeded(change, entry) or await self._digest(change, entry, lease)
         lease.check()
-        await self.bus.publish(await self.hashing.conclude([row]))
+        await self.bus.publish(await self.hashing.save_results([row]))
         if row.failure is not None:
             await self.bus.dead_letter_event(change, row.failure)
         return None
 
-    async def _remove(self, change: ObjectChanged, clock: int) -> None:
+    async def _apply_removal(self, change: ObjectChanged, clock: int) -> None:
         if await self.hashing.objects.is_gone(change):
-            await self.hashing.ledger.remove([change], clock=clock)
+            await self.hashing.ledger.mark_removed([change], clock=clock)
 
-    async def _digest(self, change: ObjectChanged, mine: Remembered | None, lease: Lease) -> Row:
-        task = await self.hashing.objects.look(change)
-        if isinstance(task, Row):
+    async def _digest(self, change: ObjectChanged, entry: LedgerEntry | None, lease: Lease) -> DigestRow:
+        task = await self.hashing.objects.inspect(change)
+        if isinstance(task, DigestRow):
             return task
-        return verdicts.reusable(task, mine) or await self._read(task, lease)
+        return decisions.reuse_digests(task, entry) or await self._stream(task, lease)
 
-    async def _read(self, task: Task, lease: Lease) -> Row:
-        await self.hashing.ledger.record([Row(task.change, "running", is_current=task.is_current)])
+    async def _stream(self, task: DigestTask, lease: Lease) -> DigestRow:
+        await self.hashing.ledger.save([DigestRow(task.change, "running", is_current=task.is_current)])
         await asyncio.sleep(self.hashing.settings.hasher_delay)
         return await self.hashing.objects.digest_large(task, Progress(lease, task.size).report)
 
     def _change(self, item: Item) -> ObjectChanged:
-        """Return the change of an item; raises Rejected for one that no record could bring any more."""
+        """Return the change of an item. Raises Rejected for one that today's event rules refuse."""
         try:
             change = ObjectChanged.restore(item.payload)
         except ValidationError as error:
@@ -63,27 +63,27 @@ class LargeObjects:
         require_input_bucket(change.bucket, self.hashing.settings.input_buckets)
         return change
 
-    async def give_up(self, item: Item, error: Exception) -> None:
-        """Publish that an object could not be digested: in the ledger, and by a dead letter."""
+    async def on_failure(self, item: Item, error: Exception) -> None:
+        """Save the failure of an object in the ledger and dead-letter its change."""
         change = ObjectChanged.model_validate(item.payload)
         if kind_of(error) is not Kind.REJECTED:
-            await self.hashing.conclude([Row(change, "failed", failure=error)])
+            await self.hashing.save_results([DigestRow(change, "failed", failure=error)])
         await self.bus.dead_letter_event(change, error)
 
 
 @dataclass(slots=True)
 class Progress:
-    """Bytes, rate and time left of one object."""
+    """Progress of one object: bytes, rate and remaining time."""
 
     lease: Lease
     size: int
     started: float = 0.0
 
     def report(self, done: int) -> None:
-        """Tell how many bytes are done; stops the reader once the lease is somebody else's."""
+        """Report the bytes read so far. Raises when another worker holds the lease, which stops the reader."""
         self.lease.check()
         self.started = self.started or time.monotonic()
         seconds = time.monotonic() - self.started
         rate = done / seconds if seconds else 0.0
-        left = round((self.size - done) / rate, 1) if rate else None
-        self.lease.report({"bytes": done, "size": self.size, "bytes_per_second": round(rate), "eta_seconds": left})
+        remaining = round((self.size - done) / rate, 1) if rate else None
+        self.lease.report({"bytes": done, "size": self.size, "bytes_per_second": round(rate), "eta_seconds": remaining})

@@ -1,5 +1,5 @@
-"""Turns the two notification lanes into one fact per object change.
+"""Merges the two notification lanes into one fact per object change.
 
 Consumes `minio.live`, `minio.safe` and `sweeps.requested.v1`; produces `objects.changed.v1` and `sweeps.completed.v1`;
-keeps `ingest.objects`.
+stores `ingest.objects`.
 """

@@ -1,4 +1,4 @@
-"""Ingest, wired."""
+"""Wiring of ingest."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from functools import partial
 
 from services.ingest import handlers, workers
 from services.ingest.adapters.bucket import Bucket
-from services.ingest.adapters.memory import Memory
+from services.ingest.adapters.known_objects import KnownObjects
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus
 from shared.postgres import migrate, open_pool
@@ -16,7 +16,7 @@ from shared.work import MIGRATIONS, RetryPolicy, Worker, WorkQueue
 
 
 def build_app(settings: IngestSettings) -> Service:
-    """Wire ingest; nothing connects before it runs."""
+    """Wire ingest without connecting to anything."""
     return Service(settings, handlers.router, partial(_open, settings))
 
 
@@ -26,10 +26,13 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
     await migrate(settings.postgres_dsn, "ingest", "services.ingest.migrations")
     async with open_pool(settings.postgres_dsn, service="ingest") as pool, open_store(settings) as store:
         describe = not settings.ingest_trust_notifications
-        memory, bucket = Memory(pool), Bucket(store, in_flight=settings.lookups_in_flight, describe=describe)
+        known_objects, bucket = (
+            KnownObjects(pool),
+            Bucket(store, in_flight=settings.lookups_in_flight, describe=describe),
+        )
         queue = WorkQueue(pool, "sweep")
-        merger = handlers.Merger(memory, bucket, bus, queue, settings)
-        sweeper = workers.Sweeper(memory, bucket, bus, queue, settings)
+        merger = handlers.Merger(known_objects, bucket, bus, queue, settings)
+        sweeper = workers.Sweeper(known_objects, bucket, bus, queue, settings)
         worker = Worker(
             queue,
             sweeper.sweep,
@@ -45,7 +48,7 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
                 worker.run,
                 sweeper.schedule,
                 sweeper.sweep_after_outages,
-                workers.Doubts(memory, merger, bus).settle,
+                workers.PendingVerifications(known_objects, merger, bus).run,
                 partial(workers.limit_readers, pool),
                 partial(workers.apply_rules, settings),
             ),

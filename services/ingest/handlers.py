@@ -1,4 +1,4 @@
-"""Lanes in, facts out; and the sweep that finds what no lane brought."""
+"""Merge the notification lanes into facts, and enqueue requested sweeps."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import Counter
 
-from services.ingest.adapters.bucket import Bucket, Stuck
-from services.ingest.adapters.memory import Memory
-from services.ingest.core import decisions, notices
-from services.ingest.core.decisions import Truth, Version
-from services.ingest.core.notices import Notification
+from services.ingest.adapters.bucket import Bucket, Unreadable
+from services.ingest.adapters.known_objects import KnownObjects
+from services.ingest.core import decisions, notifications
+from services.ingest.core.decisions import CurrentState, VersionKey
+from services.ingest.core.notifications import Notification
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received, Router
 from shared.errors import Outage, Rejected
@@ -23,135 +23,150 @@ from shared.work import WorkQueue
 log = structlog.get_logger()
 router = Router("ingest")
 
-NOTICES = Counter("penstock_ingest_notices_total", "Notices by lane and what they came to.", ["lane", "verdict"])
+NOTIFICATIONS = Counter("penstock_ingest_notices_total", "Notifications by lane and decision.", ["lane", "verdict"])
 
 MAX_PENDING_SWEEPS = 100
 MAX_RECORDS = 8000
-"""All that one fetch brings of both topics. The keys of one partition are spread over a bucket, so one listing for all
-partitions reads a third of the entries that listings for one after another read (measured)."""
-SILENCE_SLOT = 60.0
-"""Seconds in which a folder is swept once for what was removed in it without a notification."""
-Notices = tuple[ObjectChanged, ...]
+"""The most records that one fetch returns of both topics. The keys of a partition are spread over the bucket, so one
+listing for all partitions reads a third of the entries that one listing per partition reads (measured)."""
+FOLDER_SWEEP_SECONDS = 60.0
+"""Seconds in which a folder is swept at most once for removals without a notification."""
+Notifications = tuple[ObjectChanged, ...]
 
 
-def read(record: Record) -> Notices:
-    """Read one record of a lane."""
-    return notices.decode(record.value, "safe" if record.topic == MINIO_SAFE.name else "live")
+def decode_record(record: Record) -> Notifications:
+    """Decode one record of a lane."""
+    return notifications.decode(record.value, "safe" if record.topic == MINIO_SAFE.name else "live")
 
 
 @router.consumes(
-    MINIO_LIVE, MINIO_SAFE, decode=read, payload=Notification, max_records=MAX_RECORDS, publishes=[ObjectChanged]
+    MINIO_LIVE,
+    MINIO_SAFE,
+    decode=decode_record,
+    payload=Notification,
+    max_records=MAX_RECORDS,
+    publishes=[ObjectChanged],
 )
-async def merge_lanes(batch: Sequence[Received[Notices]], merger: "Merger") -> None:
-    """Merge the two notification lanes into one fact per change; garbage, forgeries and strangers are dead letters."""
+async def merge_lanes(batch: Sequence[Received[Notifications]], merger: "Merger") -> None:
+    """Merge the two notification lanes into one fact per change; dead-letter malformed, forged and foreign records."""
     await merger.merge(batch)
 
 
 @router.on(SweepRequested)
 async def request_sweep(batch: Sequence[Received[SweepRequested]], sweeps: WorkQueue, settings: IngestSettings) -> None:
-    """Put requested sweeps among the work, once each; past so many that wait, no more."""
-    waiting = (await sweeps.counts()).get("pending", 0)
+    """Enqueue requested sweeps once each; reject them while `MAX_PENDING_SWEEPS` are pending."""
+    pending = (await sweeps.counts()).get("pending", 0)
     for received in batch:
-        wanted = received.event
-        if waiting >= MAX_PENDING_SWEEPS:
-            received.reject(Rejected("TOO_MANY_SWEEPS", f"{waiting} sweeps wait already: ask again when they are done"))
+        request = received.event
+        if pending >= MAX_PENDING_SWEEPS:
+            received.reject(Rejected("TOO_MANY_SWEEPS", f"{pending} sweeps are pending: retry when they are done"))
             continue
-        if strangers := set(wanted.buckets) - set(settings.input_buckets):
-            received.reject(Rejected("FOREIGN_BUCKET", f"no input bucket: {', '.join(sorted(strangers))!a}"))
+        if foreign := set(request.buckets) - set(settings.input_buckets):
+            received.reject(
+                Rejected(
+                    "FOREIGN_BUCKET",
+                    f"not an input bucket: {', '.join(sorted(foreign))!a}: name buckets of PENSTOCK_INPUT_BUCKETS",
+                )
+            )
             continue
-        payload = {"buckets": list(wanted.buckets), "prefix": wanted.prefix, "grace": 0.0, "retell": wanted.retell}
-        waiting += await sweeps.add(wanted.sweep_id, payload, correlation_id=wanted.correlation_id)
+        payload = {"buckets": list(request.buckets), "prefix": request.prefix, "grace": 0.0, "retell": request.retell}
+        pending += await sweeps.add(request.sweep_id, payload, correlation_id=request.correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Merger:
-    """Turns notices into facts: recall, ask the bucket, judge, tell, remember.
+    """Turns notifications into facts: get known objects, ask the bucket, decide, publish, save.
 
-    Facts are told before they are remembered: a crash between the two tells them again under the same ids, while the
-    other order would forget to tell them at all.
+    Publish facts before saving them: a crash between the two republishes them under the same ids; the other order would
+    lose them.
     """
 
-    memory: Memory
+    known_objects: KnownObjects
     bucket: Bucket
     bus: Bus
     sweeps: WorkQueue
     settings: IngestSettings
 
-    async def merge(self, batch: Sequence[Received[Notices]], *, last_word: bool = False) -> None:
-        """Merge a batch; with `last_word`, what is still in doubt is refused instead of kept."""
-        owners = {id(notice): received for received in batch for notice in self._admitted(received)}
-        admitted = [notice for received in batch for notice in received.event if id(notice) in owners]
-        async with self.memory.telling():
-            outcome, stuck = await self._judge(admitted, last_word=last_word)
+    async def merge(self, batch: Sequence[Received[Notifications]], *, final: bool = False) -> None:
+        """Merge a batch; with `final`, reject unconfirmed notifications instead of verifying them later."""
+        owners = {id(notification): received for received in batch for notification in self._admit(received)}
+        admitted = [notification for received in batch for notification in received.event if id(notification) in owners]
+        async with self.known_objects.publishing():
+            outcome, unreadable = await self._decide(admitted, final=final)
             await self.bus.publish(outcome.facts)
-            await self.memory.remember(outcome)
-        for notice in outcome.false:
-            owners[id(notice)].reject(_not_removed(notice))
-        await self._sweep_silent((*outcome.silent, *(outcome.doubtful if last_word else ())))
-        if last_word and stuck:
-            raise Outage(f"the object store cannot tell what became of {stuck[0].bucket}/{stuck[0].key}")
-        if last_word:
-            for notice in outcome.doubtful:
-                owners[id(notice)].reject(_no_such_object(notice))
-        elif outcome.doubtful or stuck:
-            doubted = [owners[id(notice)].record for notice in (*outcome.doubtful, *stuck)]
-            await self.memory.doubt(doubted, self.settings.doubt_seconds)
+            await self.known_objects.save(outcome)
+        for notification in outcome.rejected:
+            owners[id(notification)].reject(_not_removed(notification))
+        await self._sweep_folders((*outcome.unnotified, *(outcome.to_verify if final else ())))
+        if final and unreadable:
+            raise Outage(
+                f"{unreadable[0].bucket}/{unreadable[0].key} cannot be read while the object store serves others"
+            )
+        if final:
+            for notification in outcome.to_verify:
+                owners[id(notification)].reject(_no_such_object(notification))
+        elif outcome.to_verify or unreadable:
+            records = [owners[id(notification)].record for notification in (*outcome.to_verify, *unreadable)]
+            await self.known_objects.add_pending(records, self.settings.doubt_seconds)
 
-    async def _sweep_silent(self, silent: Iterable[ObjectChanged]) -> None:
-        """Sweep the folders of objects that went without a notification, as all that is in them may have.
+    async def _sweep_folders(self, unnotified: Iterable[ObjectChanged]) -> None:
+        """Sweep the folders of objects that were removed without a notification: their neighbors may be removed too.
 
-        MinIO sends none for a removal with `x-minio-force-delete`, nor for what replication writes or removes.
-        An object outside of any folder is looked at alone: a whole bucket is swept by the clock.
+        MinIO sends none for removals with `x-minio-force-delete`, nor for writes and removals by replication.
+        For an object outside any folder, sweep only its key; scheduled sweeps cover whole buckets.
         """
-        prefixes = {(one.bucket, one.key[: one.key.rfind("/") + 1] or one.key) for one in silent}
-        waiting = (await self.sweeps.counts()).get("pending", 0) if prefixes else 0
-        for bucket, prefix in sorted(prefixes)[: max(MAX_PENDING_SWEEPS - waiting, 0)]:
-            name = f"silence-{stable_id(bucket, prefix)}-{int(time.time() // SILENCE_SLOT)}"
+        prefixes = {(one.bucket, one.key[: one.key.rfind("/") + 1] or one.key) for one in unnotified}
+        pending = (await self.sweeps.counts()).get("pending", 0) if prefixes else 0
+        for bucket, prefix in sorted(prefixes)[: max(MAX_PENDING_SWEEPS - pending, 0)]:
+            name = f"silence-{stable_id(bucket, prefix)}-{int(time.time() // FOLDER_SWEEP_SECONDS)}"
             await self.sweeps.add(name, {"buckets": [bucket], "prefix": prefix, "grace": 0.0})
 
-    def _admitted(self, received: Received[Notices]) -> list[ObjectChanged]:
-        wanted = []
-        for notice in received.event:
+    def _admit(self, received: Received[Notifications]) -> list[ObjectChanged]:
+        safe = []
+        for notification in received.event:
             try:
-                notices.refuse_unsafe(notice, self.settings.input_buckets)
-            except Rejected as refusal:
-                received.reject(refusal)
+                notifications.reject_unsafe(notification, self.settings.input_buckets)
+            except Rejected as rejection:
+                received.reject(rejection)
             else:
-                wanted.append(notice)
-        return [one for one in wanted if not notices.is_folder_marker(one.key, one.size)]
+                safe.append(notification)
+        return [one for one in safe if not notifications.is_folder_marker(one.key, one.size)]
 
-    async def _judge(
-        self, admitted: list[ObjectChanged], *, last_word: bool
+    async def _decide(
+        self, admitted: list[ObjectChanged], *, final: bool
     ) -> tuple[decisions.Outcome, list[ObjectChanged]]:
-        """Return what the notices come to, and those about objects that cannot be looked at now."""
-        known, clock = await self.memory.recall(map(decisions.place_of, admitted))
-        untold = [one for one in admitted if decisions.is_told(known.get(decisions.place_of(one)), one) is None]
-        truths, stuck = sort_truths(await self.bucket.truths(untold))
-        judged = [one for one in admitted if decisions.place_of(one) not in stuck]
-        outcome = decisions.judge(judged, known, truths, clock=clock, last_word=last_word)
-        for (lane, verdict), count in outcome.verdicts.items():
-            NOTICES.labels(lane, verdict).inc(count)
-        return outcome, [one for one in admitted if decisions.place_of(one) in stuck]
+        """Return the outcome of the notifications, and those about objects that are unreadable now."""
+        known, clock = await self.known_objects.get(map(decisions.object_key_of, admitted))
+        undecided = [
+            one for one in admitted if decisions.decide_from_known(known.get(decisions.object_key_of(one)), one) is None
+        ]
+        current_states, unreadable = split_answers(await self.bucket.current_states(undecided))
+        readable = [one for one in admitted if decisions.object_key_of(one) not in unreadable]
+        outcome = decisions.decide_all(readable, known, current_states, clock=clock, final=final)
+        for (lane, decision), count in outcome.decisions.items():
+            NOTIFICATIONS.labels(lane, decision).inc(count)
+        return outcome, [one for one in admitted if decisions.object_key_of(one) in unreadable]
 
 
-def sort_truths(
-    answers: Mapping[Version, Truth | Stuck | None],
-) -> tuple[dict[Version, Truth | None], set[decisions.Place]]:
-    """Part what the bucket answered from the places it cannot tell about now."""
-    truths = {version: one for version, one in answers.items() if not isinstance(one, Stuck)}
-    return truths, {version[:2] for version, one in answers.items() if isinstance(one, Stuck)}
+def split_answers(
+    answers: Mapping[VersionKey, CurrentState | Unreadable | None],
+) -> tuple[dict[VersionKey, CurrentState | None], set[decisions.ObjectKey]]:
+    """Split the bucket's answers into current states and keys of unreadable objects."""
+    current_states = {version: one for version, one in answers.items() if not isinstance(one, Unreadable)}
+    return current_states, {version[:2] for version, one in answers.items() if isinstance(one, Unreadable)}
 
 
-def _no_such_object(notice: ObjectChanged) -> Rejected:
+def _no_such_object(notification: ObjectChanged) -> Rejected:
     return Rejected(
         "NO_SUCH_OBJECT",
-        f"{notice.bucket}/{notice.key} was announced as stored but is not there, and no removal was announced either: "
-        "a forged event, or an object removed without a notification",
+        f"{notification.bucket}/{notification.key} was announced as stored but does not exist, "
+        "and no removal was announced: discard the event; it is forged, or the removal was not notified",
     )
 
 
-def _not_removed(notice: ObjectChanged) -> Rejected:
+def _not_removed(notification: ObjectChanged) -> Rejected:
     return Rejected(
         "NOT_REMOVED",
-        f"{notice.bucket}/{notice.key} was announced as removed but is there, and older than that: a forged event",
+        f"{notification.bucket}/{notification.key} was announced as removed but exists and is older than the removal: "
+        "discard the event; it is forged",
     )

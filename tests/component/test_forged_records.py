@@ -109,10 +109,10 @@ async def _ingest(acts, *, versioned):
         for step in acts:
             notice = step if isinstance(step, dict) else await act(ingest, step)
             await ingest.wired.deliver(lane(notice))
-        await ingest.doubts._settle_due()
+        await ingest.verifications._verify_due()
         await ingest.sweep("inbox")
         there = await stored_in(ingest.store)
-    known = {key: one for (bucket, key), one in ingest.memory.known.items() if one.state == "stored"}
+    known = {key: one for (bucket, key), one in ingest.known_objects.known.items() if one.state == "stored"}
     assert {key: (one.etag, one.size, one.version_id, one.metadata) for key, one in known.items()} == {
         key: (one.etag, one.size, one.ref.version_id, dict(one.metadata)) for key, one in there.items()
     }
@@ -180,12 +180,12 @@ async def test_a_forged_sequencer_keeps_no_later_notification_out(ingest):
     await ingest.wired.deliver(lane(await ingest.put("a", b"other")))
     assert ingest.recorder.events(ObjectChanged)[-1].etag == digests_of(b"other", ["md5"])["md5"]
     await ingest.wired.deliver(lane(await ingest.delete("a")))
-    assert ingest.memory.known["inbox", "a"].state == "removed"
+    assert ingest.known_objects.known["inbox", "a"].state == "removed"
 
 
 async def test_a_sweep_finds_metadata_that_is_not_the_buckets(ingest):
     await ingest.wired.deliver(lane(await ingest.put("a", metadata={"owner": "me"})))
-    known = ingest.memory.known["inbox", "a"]
+    known = ingest.known_objects.known["inbox", "a"]
     object.__setattr__(known, "metadata", {"owner": "somebody else"})
     await ingest.sweep("inbox")
     assert ingest.recorder.events(ObjectChanged)[-1].metadata == {"owner": "me"}

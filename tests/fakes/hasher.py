@@ -1,12 +1,12 @@
-"""The hasher's outside in memory, and the hasher wired to it."""
+"""The hasher wired to in-memory adapters."""
 
 from dataclasses import dataclass, field, replace
 
 from services.hasher import handlers
-from services.hasher.adapters.objects import Objects
-from services.hasher.core.verdicts import Remembered, Row, place_of
+from services.hasher.adapters.objects import ObjectDigester
+from services.hasher.core.decisions import DigestRow, LedgerEntry, version_key_of
 from services.hasher.settings import HasherSettings
-from services.hasher.workers import LargeObjects
+from services.hasher.workers import LargeObjectWorker
 from shared.events import ObjectChanged
 from shared.storage import ObjectRef
 from shared.testing.bus import Wired, wire
@@ -16,17 +16,17 @@ from shared.work import Lease
 
 
 @dataclass
-class Kept:
+class StoredRow:
     """A row of `hasher.digests`."""
 
-    row: Row
+    row: DigestRow
     revision: int
     current: bool = True
     history: list[str] = field(default_factory=list)
 
 
 class FakeLedger:
-    """`hasher.digests`: newer revisions win, nothing undoes a success, removals hide."""
+    """`hasher.digests` in memory: newer revisions win, nothing replaces a success, removals hide rows."""
 
     def __init__(self):
         self.rows = {}
@@ -34,70 +34,71 @@ class FakeLedger:
 
     def __getitem__(self, key):
         """Return the row of a key of the inbox."""
-        (found,) = (kept for (_, mine, _), kept in self.rows.items() if mine == key and kept.current)
+        (found,) = (stored for (_, name, _), stored in self.rows.items() if name == key and stored.current)
         return found.row
 
-    async def recall(self, places):
-        return {place: _remembered(self.rows[place]) for place in places if place in self.rows}, self.clock()
+    async def get(self, keys):
+        return {key: _entry(self.rows[key]) for key in keys if key in self.rows}, self.clock()
 
-    async def record(self, rows, *, connection=None):  # noqa: ARG002
-        return {place_of(row.change) for row in rows if self._keep(row)}
+    async def save(self, rows, *, connection=None):  # noqa: ARG002
+        return {version_key_of(row.change) for row in rows if self._save(row)}
 
-    def _keep(self, row):
-        place, revision = place_of(row.change), row.change.revision
-        mine = self.rows.get(place)
-        if mine is not None and not self._yields(mine, row, revision):
+    def _save(self, row):
+        key, revision = version_key_of(row.change), row.change.revision
+        known = self.rows.get(key)
+        if known is not None and not self._is_replaced_by(known, row, revision):
             return False
-        history = [*mine.history, row.status] if mine else [row.status]
+        history = [*known.history, row.status] if known else [row.status]
         is_hint = row.status in ("superseded", "gone")
-        beside = [kept for other, kept in self.rows.items() if other[:2] == place[:2] and other != place]
+        others = [stored for other, stored in self.rows.items() if other[:2] == key[:2] and other != key]
         current = row.is_current and not (
-            is_hint and any(one.current and one.row.status == "succeeded" for one in beside)
+            is_hint and any(one.current and one.row.status == "succeeded" for one in others)
         )
-        self.rows[place] = Kept(row, revision, current, history)
-        for other in beside:
+        self.rows[key] = StoredRow(row, revision, current, history)
+        for other in others:
             if current and not is_hint and other.revision < revision:
                 other.current = False
         return True
 
     @staticmethod
-    def _yields(mine, row, revision):
-        if mine.row.status == "succeeded" and row.status in ("superseded", "gone"):
+    def _is_replaced_by(known, row, revision):
+        if known.row.status == "succeeded" and row.status in ("superseded", "gone"):
             return False
-        if mine.revision == revision:
-            return mine.row.status != "succeeded" or row.status == "succeeded"
-        return mine.revision < revision
+        if known.revision == revision:
+            return known.row.status != "succeeded" or row.status == "succeeded"
+        return known.revision < revision
 
-    async def remove(self, changes, *, clock):
+    async def mark_removed(self, changes, *, clock):
         for one in changes:
-            for (bucket, key, version), kept in self.rows.items():
+            for (bucket, key, version), stored in self.rows.items():
                 if (bucket, key) == (one.bucket, one.key) and one.version_id in (None, version):
-                    self._hide(kept, one.revision, clock)
+                    self._hide(stored, one.revision, clock)
 
-    def _hide(self, kept, revision, clock):
-        if kept.revision < revision:
-            ended = kept.row.status in ("succeeded", "failed")
-            kept.current, kept.revision = kept.row.kept or not ended, max(kept.revision + 1, min(revision, clock))
-            kept.row = kept.row if ended else replace(kept.row, status="gone")
+    def _hide(self, stored, revision, clock):
+        if stored.revision < revision:
+            ended = stored.row.status in ("succeeded", "failed")
+            stored.current = stored.row.outlives_object or not ended
+            stored.revision = max(stored.revision + 1, min(revision, clock))
+            stored.row = stored.row if ended else replace(stored.row, status="gone")
 
 
-def _remembered(kept):
-    row, change = kept.row, kept.row.change
-    return Remembered(
+def _entry(stored):
+    row, change = stored.row, stored.row.change
+    return LedgerEntry(
         change.etag,
         change.size,
         row.status,
         dict(row.digests),
         row.verification,
         row.mismatched,
-        kept.revision,
-        kept.current,
+        stored.revision,
+        stored.current,
     )
 
 
 @dataclass
 class Hasher:
-    """The hasher without a server."""
+    """The hasher without servers."""
 
     settings: HasherSettings = field(default_factory=lambda: HasherSettings(hasher_wait_for_object=0.0))
     store: MemoryStore = field(default_factory=lambda: MemoryStore("inbox"))
@@ -107,8 +108,8 @@ class Hasher:
     def __post_init__(self):
         self.wired: Wired = wire(self.settings, handlers.router)
         self.queue = MemoryQueue("digest")
-        hashing = handlers.Hashing(self.ledger, Objects(self.store, self.settings), self.queue, self.settings)
-        self.large = LargeObjects(hashing, self.wired.bus)
+        hashing = handlers.Hashing(self.ledger, ObjectDigester(self.store, self.settings), self.queue, self.settings)
+        self.large = LargeObjectWorker(hashing, self.wired.bus)
         handlers.router.provided.update(hashing=hashing)
 
     @property
@@ -116,7 +117,7 @@ class Hasher:
         return self.wired.recorder
 
     async def put(self, key, body=b"hello", **upload):
-        """Store an object; return the fact that ingest would tell."""
+        """Store an object; return the fact that ingest would publish."""
         info = await self.store.put(ObjectRef("inbox", key), body, **upload)
         described = {"version_id": info.ref.version_id, "etag": info.etag, "size": len(body)}
         return self.change("stored", key, metadata=dict(info.metadata), **described)
@@ -137,7 +138,7 @@ class Hasher:
         )
 
     async def work(self):
-        """Do all leased work that is due; return the leases."""
+        """Process all leased work that is due; return the leases."""
         leases = [Lease(item) for item in await self.queue.claim("worker", 100)]
         for lease in leases:
             await self.large.digest(lease)

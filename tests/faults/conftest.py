@@ -1,4 +1,4 @@
-"""One stack for all faults, its services kept running; each test has a prefix, a world and an oracle of its own."""
+"""One running stack for all faults; each test has its own prefix, world and oracle."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.oracle import Oracle
 from tests.support.world import World, opened
 
 SETTINGS = {"ingest": {"doubt_seconds": 3, "sweep_interval": 0, "sweep_at_start": False}}
-"""No sweep but those that a test asks for, or nobody knew what the lanes are worth."""
+"""Sweep only when a test requests it, so that the lanes themselves are tested."""
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def oracle(world, request) -> Oracle:
 
 @pytest.fixture
 def users(world, tmp_path) -> Iterator[Users]:
-    """Give a dataset of its own; a test says how many processes of etl work on it."""
+    """Yield a new dataset; a test starts the etl processes that load it."""
     users = Users(world, Path(tmp_path))
     yield users
     users.stop()

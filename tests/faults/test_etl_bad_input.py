@@ -1,4 +1,4 @@
-"""Files that are wrong in every way, dropped at once: each is told with its reason, and no neighbour notices."""
+"""Many malformed files at once: each is rejected with its reason, and no other file is affected."""
 
 import csv
 import gzip
@@ -51,7 +51,7 @@ BAD = [
     (lines("same.csv", HEADER + b"same,Ada,Lovelace,0\nsame,Eve,Lovelace,0\n", 3, same=1), "DUPLICATE_KEY"),
     (lines("some.csv", HEADER + b"s1,Ada,Lovelace,0\ns2,Ada\n,Ada,Lovelace,0\n", 3, 4, s1=1), "RAGGED"),
 ]
-"""Each with the code of its first reject, where one is sure."""
+"""Files with the code of their first reject, or '' if it is not fixed."""
 
 
 def frame_of(rows):
@@ -60,7 +60,7 @@ def frame_of(rows):
 
 
 def odd_but_good():
-    """Return what is unusual, and right."""
+    """Return unusual but valid files."""
     rows = {name: person(name) for name in ("bom", "utf16", "tabs", "zipped", "objects", "columns", "windows")}
     of = {name: {name: row} for name, row in rows.items()}
     parquet = io.BytesIO()
@@ -86,22 +86,22 @@ def odd_but_good():
     ]
 
 
-def test_a_zoo_of_files_at_once_and_then_mended(users, tables):
+def test_malformed_files_are_rejected_and_accepted_once_fixed(users, tables):
     users.serve(2)
-    zoo = [*(drop for drop, _ in BAD), *odd_but_good(), *(drop for user in GOOD for drop in pair(user))]
-    assert len(users.put_all(zoo)) == len(zoo)
+    files = [*(drop for drop, _ in BAD), *odd_but_good(), *(drop for user in GOOD for drop in pair(user))]
+    assert len(users.put_all(files)) == len(files)
     tables.over()
     wanted = tables.judge()
     assert set(GOOD) < set(wanted)
-    sure = {drop.name: code for drop, code in BAD if code}
-    assert {name: code for name, code in first_codes(users).items() if name in sure} == sure
+    expected_codes = {drop.name: code for drop, code in BAD if code}
+    assert {name: code for name, code in first_codes(users).items() if name in expected_codes} == expected_codes
     for row in users.rejects():
         assert len(row["reason"].splitlines()) == 1, dict(row)
         assert row["value"].isprintable(), dict(row)
         assert len(row["value"]) <= 200, dict(row)
 
-    mended = [mend(drop) for drop, _ in BAD]
-    assert len(users.put_all(mended)) == len(mended)
+    fixed = [fix(drop) for drop, _ in BAD]
+    assert len(users.put_all(fixed)) == len(fixed)
     tables.over()
     assert set(tables.judge()) >= set(wanted) - {"same", "s1"}
     assert not users.rejects()
@@ -114,8 +114,8 @@ def first_codes(users):
     return codes
 
 
-def mend(drop):
-    """Return a right file under a wrong one's name."""
+def fix(drop):
+    """Return a valid file under the name of a malformed one."""
     stem, _, ending = drop.name.partition(".")
     body = one_row(stem).body
     rows = {stem: person(stem)}
@@ -130,7 +130,7 @@ def mend(drop):
     return Drop(drop.name, gzip.compress(body) if ending.endswith("gz") else body, rows)
 
 
-def test_cells_that_a_spreadsheet_would_run_are_text_in_the_file(users, tables):
+def test_formula_cells_are_escaped_in_the_csv_file(users, tables):
     users.serve()
     cells = ["=1+1", "+1", "-1", "@A1", "'", '=HYPERLINK("x")']
     rows = {f"u{number}": (cell, "x", 0) for number, cell in enumerate(cells)}
@@ -141,7 +141,7 @@ def test_cells_that_a_spreadsheet_would_run_are_text_in_the_file(users, tables):
     assert [row["first_name"] for row in shown] == list(map(guarded, cells))
 
 
-def test_a_line_of_a_gigabyte_costs_a_reject_and_no_memory(users, tables):
+def test_gigabyte_line_is_one_reject_in_bounded_memory(users, tables):
     (name,) = users.serve()
     users.put(*pair("1000"))
     until(lambda: not tables.unsettled(), 30, tables.unsettled)
@@ -156,7 +156,7 @@ def test_a_line_of_a_gigabyte_costs_a_reject_and_no_memory(users, tables):
     tables.judge_facts()
 
 
-def test_a_bomb_of_gzip_is_stopped(users, tables):
+def test_gzip_bomb_is_rejected_in_bounded_memory(users, tables):
     (name,) = users.serve()
     pid = users.world.stack.pid(name)
     zeros = gzip.compress(b"\0" * (1 << 30), 1)
@@ -167,7 +167,7 @@ def test_a_bomb_of_gzip_is_stopped(users, tables):
     assert peak(pid) < 400 * MIB
 
 
-def test_many_bad_rows_are_counted_and_some_are_kept(users):
+def test_all_bad_rows_are_counted_and_some_are_stored(users):
     users.serve(etl_rejects_kept=50)
     users.put(many_rows("many", {"good": ROW}, bad=[f"b{number},Ada,Lovelace,never" for number in range(5000)]))
     question = "SELECT rows, rejected FROM api.sources WHERE dataset = $1"
@@ -176,7 +176,7 @@ def test_many_bad_rows_are_counted_and_some_are_kept(users):
     assert len(users.rejects()) == 50
 
 
-def test_poison_on_its_topics_stops_nobody(users, tables):
+def test_malformed_records_become_dead_letters_and_files_are_loaded(users, tables):
     users.serve()
     kafka, mine = users.world.kafka, users.world.prefix.encode()
     topics = (ETL_REQUESTED.name, OBJECTS_HASHED.name)
@@ -186,21 +186,21 @@ def test_poison_on_its_topics_stops_nobody(users, tables):
     until(lambda: not tables.differing(), 60, tables.differing)
     for topic in topics:
         until(
-            lambda topic=topic: len(letters(users, topic, mine)) == len(bodies),
+            lambda topic=topic: len(dead_letters(users, topic, mine)) == len(bodies),
             30,
             lambda topic=topic: [
-                (one.header("dlq_code"), (one.value or b"")[:9]) for one in letters(users, topic, mine)
+                (one.header("dlq_code"), (one.value or b"")[:9]) for one in dead_letters(users, topic, mine)
             ],
         )
 
 
-def test_a_load_of_a_dataset_that_nobody_knows_is_a_dead_letter(users):
+def test_load_of_an_unknown_dataset_is_a_dead_letter(users):
     users.serve()
     wanted = json.dumps({"load_id": users.world.prefix, "dataset": "nobodys"}).encode()
     users.world.kafka.send(ETL_REQUESTED.name, wanted, mine := users.world.prefix.encode())
-    (letter,) = until(lambda: letters(users, ETL_REQUESTED.name, mine), 30, "no letter")
-    assert users.dataset in letter.header("dlq_reason")
+    (dead_letter,) = until(lambda: dead_letters(users, ETL_REQUESTED.name, mine), 30, "no letter")
+    assert users.dataset in dead_letter.header("dlq_reason")
 
 
-def letters(users, topic, key):
+def dead_letters(users, topic, key):
     return [one for one in users.world.kafka.read(f"{topic}.etl.dlq") if one.key == key]

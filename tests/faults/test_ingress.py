@@ -1,4 +1,4 @@
-"""The door broken while bytes come through: what was acknowledged is whole, and of the rest nothing is left."""
+"""Faults during uploads through the ingress: acknowledged objects are complete, others leave nothing behind."""
 
 import contextlib
 import random
@@ -47,13 +47,13 @@ def held(oracle, world):
 
 def judge_uploads(world, oracle, acknowledged):
     oracle.over()
-    until(lambda: not list(oracle._open_uploads()), 60, "the parts of what broke are removed")
+    until(lambda: not list(oracle._open_uploads()), 60, "open multipart uploads are aborted")
     oracle.judge()
     assert acknowledged <= held(oracle, world)
 
 
 @pytest.mark.parametrize("victim", ["ingress", "minio"])
-def test_killed_during_uploads(world, oracle, door, victim):
+def test_acknowledged_uploads_survive_a_killed_server(world, oracle, door, victim):
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -69,7 +69,7 @@ def test_killed_during_uploads(world, oracle, door, victim):
     judge_uploads(world, oracle, acknowledged)
 
 
-def test_clients_that_vanish(world, oracle, door):
+def test_disconnected_clients_leave_no_object_and_no_open_upload(world, oracle, door):
     address = httpx.URL(world.stack.env["PENSTOCK_HTTP_URL"])
     head = (
         "PUT /objects/inbox/{} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
@@ -100,7 +100,7 @@ def test_with_postgres_stopped_uploads_work_and_are_hashed_later(world, oracle, 
 
 
 @pytest.mark.usefixtures("door")
-def test_with_the_ingress_stopped_everything_else_goes_on(world, oracle):
+def test_pipeline_works_with_the_ingress_stopped(world, oracle):
     world.stack.stop("ingress")
     names = {f"{number:02}" for number in range(20)}
     assert world.put_all(names) == names

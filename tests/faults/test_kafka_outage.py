@@ -1,4 +1,4 @@
-"""Kafka away: objects are taken all the same, and every one of them is told once it is back."""
+"""Kafka unavailable: uploads still succeed, and every object is published once Kafka is back."""
 
 import time
 
@@ -12,8 +12,8 @@ FROZEN_SECONDS = 30
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_objects_arrive_while_kafka_is_away(world, oracle, end):
-    """All at a time: while Kafka is away, the store answers a PUT late, and one after the other."""
+def test_objects_uploaded_while_kafka_is_away_are_hashed_afterwards(world, oracle, end):
+    """Upload all at once: while Kafka is away, the store answers PUTs late and one after another."""
     names = [f"{number:03}" for number in range(300)]
     with world.without("kafka", end=end), world.dropping(names, threads=300) as acknowledged:
         until(lambda: len(oracle.listed()) == len(names), 60, lambda: f"{len(oracle.listed())} stored")
@@ -23,7 +23,7 @@ def test_objects_arrive_while_kafka_is_away(world, oracle, end):
     oracle.judge()
 
 
-def test_kafka_frozen_for_half_a_minute(world, oracle):
+def test_objects_uploaded_while_kafka_is_frozen_are_hashed_afterwards(world, oracle):
     names = [f"{number:03}" for number in range(100)]
     world.stack.pause("kafka")
     with world.dropping(names, threads=100) as acknowledged:

@@ -1,4 +1,4 @@
-"""Services killed without a warning lose nothing and do nothing twice."""
+"""Services killed at random moments lose no object and publish nothing twice."""
 
 import random
 import secrets
@@ -15,7 +15,7 @@ ROUNDS = 6
 OBJECTS_A_ROUND = 167
 
 
-def test_services_killed_at_random_moments(world, oracle):
+def test_services_killed_at_random_moments_lose_no_object(world, oracle):
     seed = secrets.randbits(32)
     print(f"\nseed {seed}")
     chance = random.Random(seed)
@@ -28,7 +28,7 @@ def test_services_killed_at_random_moments(world, oracle):
             world.stack.kill(victim)
             world.stack.start(victim)
         acknowledged += len(dropped)
-        if each % 2:  # else the next kill comes before the group has let the newcomer in
+        if each % 2:  # let the consumer group admit the restarted service before the next kill
             until(lambda: not lags_of(world), 60, lambda: lags_of(world))
     oracle.over()
     assert acknowledged == ROUNDS * OBJECTS_A_ROUND

@@ -1,4 +1,4 @@
-"""The object store away for a while with work waiting: everybody waits, and nothing becomes a dead letter."""
+"""Object store unavailable with work queued: services wait, and nothing becomes a dead letter."""
 
 import time
 
@@ -9,14 +9,14 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.faults
 
 AWAY_SECONDS = 45
-"""Longer than the tries that an unknown error has."""
+"""Longer than all attempts after an unknown error."""
 
 
-def test_the_object_store_is_away_with_work_waiting(world, oracle):
+def test_store_unavailable_with_queued_work_causes_no_dead_letter(world, oracle):
     names = {f"{number:03}" for number in range(100)}
     with world.without("hasher"):
         assert world.put_all(names) == names
-        until(lambda: all(world.told(name) for name in names), 60, "ingest has told all")
+        until(lambda: all(world.told(name) for name in names), 60, "ingest has published all")
         world.stack.stop("minio")
     time.sleep(AWAY_SECONDS)  # the length of the fault, not a wait
     assert not [name for name in names if (world.digest(name) or {"status": ""})["status"] == "failed"]

@@ -1,4 +1,4 @@
-"""MinIO killed during uploads: whatever it acknowledged is hashed, after one sweep at the latest."""
+"""MinIO killed during uploads: every acknowledged object is hashed after one sweep."""
 
 import random
 import secrets
@@ -12,7 +12,7 @@ ROUNDS = 5
 OBJECTS = 200
 
 
-def test_minio_killed_during_uploads(world, oracle):
+def test_acknowledged_uploads_survive_a_killed_minio(world, oracle):
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Nobody tells of new objects: a sweep finds them, those that went too, and the rules come back by themselves."""
+"""Without notification rules a sweep finds changes, and ingest restores the rules at start."""
 
 import pytest
 
@@ -9,11 +9,11 @@ from tests.support.world import rules_removed
 pytestmark = pytest.mark.faults
 
 
-def test_what_was_never_notified_is_found_by_a_sweep(world, oracle):
+def test_sweep_finds_changes_without_notifications(world, oracle):
     names = [f"{number:03}" for number in range(200)]
     world.put_all(names[:20])
     oracle.judge()
-    with world.without("ingest"), rules_removed(world, "inbox"):  # for ingest puts them back
+    with world.without("ingest"), rules_removed(world, "inbox"):  # ingest would restore the rules
         world.put_all(names[20:])
         for name in names[:10]:
             world.delete(name)
@@ -24,7 +24,7 @@ def test_what_was_never_notified_is_found_by_a_sweep(world, oracle):
     assert (oracle.sweeps[0]["missed"], oracle.sweeps[0]["vanished"]) == (181, 10)
 
 
-def test_ingest_puts_the_rules_back_when_it_starts(world):
+def test_ingest_restores_the_rules_at_start(world):
     world.s3.put_bucket_notification_configuration(Bucket="inbox", NotificationConfiguration={})
     world.stack.restart("ingest")
     until(lambda: lanes_of(world, "inbox") == set(LANES.values()), 60, lambda: lanes_of(world, "inbox"))

@@ -1,4 +1,4 @@
-"""The oracle itself: it is content with a healthy stack, and sees what is lost, wrong, twice, open or told in clear."""
+"""The oracle accepts a healthy stack and reports lost, wrong, duplicate, open or leaked data."""
 
 import json
 import uuid
@@ -13,33 +13,33 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def canary(world):
-    """A secret of this stack that no later test takes for one."""
+    """Yield a secret that is part of the stack's environment only during this test."""
     world.stack.env["PENSTOCK_CANARY_TOKEN"] = secret = uuid.uuid4().hex
     yield secret
     del world.stack.env["PENSTOCK_CANARY_TOKEN"]
 
 
 def change_row(world, canary):  # noqa: ARG001
-    question = 'UPDATE hasher.digests SET digests = digests || \'{"md5": "0"}\' WHERE key = $1'
-    world.database.rows(question, world.prefix + "one")
+    statement = 'UPDATE hasher.digests SET digests = digests || \'{"md5": "0"}\' WHERE key = $1'
+    world.database.rows(statement, world.prefix + "one")
 
 
-def tell_again(world, canary):  # noqa: ARG001
+def republish_under_another_id(world, canary):  # noqa: ARG001
     fact = world.facts(OBJECTS_HASHED.name, "one")[0]
     another = ObjectHashed.model_validate(fact.body | {"correlation_id": "another"})
     headers = [("ce_id", another.event_id.encode())]
     world.kafka.send(fact.topic, another.model_dump_json().encode(), fact.key, headers)
 
 
-def tell_secret(world, canary):
+def publish_secret(world, canary):
     world.kafka.send("sweeps.completed.v1", json.dumps({"sweep_id": canary}).encode())
 
 
-def tell_secret_in_header(world, canary):
+def publish_secret_in_header(world, canary):
     world.kafka.send("sweeps.completed.v1", b"{}", headers=[("x", canary.encode())])
 
 
-def keep_secret(world, canary):
+def store_secret(world, canary):
     world.database.rows("UPDATE hasher.digests SET error = $1 WHERE key = $2", canary, world.prefix + "one")
 
 
@@ -47,7 +47,7 @@ def log_secret(world, canary):
     (world.stack.state_dir / "logs" / "oracle.log").write_text(canary)
 
 
-def bury(world, canary):  # noqa: ARG001
+def dead_letter(world, canary):  # noqa: ARG001
     world.kafka.send("objects.changed.v1.hasher.dlq", b"{}")
 
 
@@ -61,30 +61,30 @@ def abort_uploads(world):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("violate", "message"),
     [
         (change_row, "has digests"),
-        (tell_again, "told under more ids"),
-        (tell_secret, "a secret on sweeps.completed.v1"),
-        (tell_secret_in_header, "a secret on sweeps.completed.v1"),
-        (keep_secret, "a secret in hasher.digests"),
+        (republish_under_another_id, "told under more ids"),
+        (publish_secret, "a secret on sweeps.completed.v1"),
+        (publish_secret_in_header, "a secret on sweeps.completed.v1"),
+        (store_secret, "a secret in hasher.digests"),
         (log_secret, "a secret in oracle.log"),
-        (bury, "dead letters"),
+        (dead_letter, "dead letters"),
         (leave_upload_open, "open upload"),
     ],
 )
-def test_what_is_not_as_it_must_be_is_seen(world, oracle, canary, harm, said):
+def test_oracle_reports_each_violation(world, oracle, canary, violate, message):
     world.put("one")
     oracle.judge()
-    harm(world, canary)
+    violate(world, canary)
     try:
-        with pytest.raises(AssertionError, match=said):
+        with pytest.raises(AssertionError, match=message):
             oracle.judge()
     finally:
         abort_uploads(world)
 
 
-def test_what_is_lost_is_awaited_in_vain(world, oracle):
+def test_oracle_reports_a_lost_row_after_its_timeout(world, oracle):
     world.put("one")
     oracle.judge()
     world.database.rows("DELETE FROM hasher.digests WHERE key = $1", world.prefix + "one")
@@ -92,7 +92,7 @@ def test_what_is_lost_is_awaited_in_vain(world, oracle):
         oracle.judge(within=1)
 
 
-def test_what_nobody_reads_is_lag(world, oracle):
+def test_oracle_reports_unread_records_as_lag(world, oracle):
     with world.without("ingest"):
         world.put("one")
         assert "lag" in oracle.unsettled()[-1]

@@ -1,4 +1,4 @@
-"""The bucket goes on while its events are on the way: what is overtaken ends so, and what is there now is hashed."""
+"""The bucket changes before its events are read: outdated events end so, and current objects are hashed."""
 
 import contextlib
 import itertools
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.faults
 
 
 @contextlib.contextmanager
-def first_version_told(world):
-    """Nobody has read it when the block ends: the hasher starts then, while ingest, having told it, is stopped."""
+def first_version_published(world):
+    """Publish the first version with the hasher stopped; stop ingest for the block, start the hasher at its end."""
     with world.without("hasher"):
         etag = world.put("one", b"first")["ETag"].strip('"')
         until(lambda: (row := world.told("one")) and row["etag"] == etag, 30, lambda: world.told("one"))
@@ -21,8 +21,8 @@ def first_version_told(world):
         yield
 
 
-def test_overwritten_between_event_and_read(world, oracle):
-    with first_version_told(world):
+def test_object_overwritten_before_reading_is_superseded(world, oracle):
+    with first_version_published(world):
         world.put("one", b"second")
     oracle.over()
     world.hashed("one", "superseded")
@@ -30,8 +30,8 @@ def test_overwritten_between_event_and_read(world, oracle):
     oracle.judge()
 
 
-def test_deleted_before_it_was_read(world, oracle):
-    with first_version_told(world):
+def test_object_deleted_before_reading_is_gone(world, oracle):
+    with first_version_published(world):
         world.delete("one")
     oracle.over()
     world.hashed("one", "gone")
@@ -42,8 +42,8 @@ def test_deleted_before_it_was_read(world, oracle):
 
 
 @pytest.mark.parametrize("ends_stored", [True, False])
-def test_created_and_deleted_in_every_order(world, oracle, ends_stored):
-    """The same events in every order, the two lanes in opposite ones, each told before the next arrives."""
+def test_events_in_every_order_end_in_the_state_of_the_bucket(world, oracle, ends_stored):
+    """Deliver the events in every order, the lanes in opposite orders; process each before the next."""
     orders = list(itertools.permutations(range(3 if ends_stored else 2)))
     names = [f"order-{''.join(map(str, order))}" for order in orders]
     with world.without("ingest"):

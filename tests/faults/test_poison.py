@@ -1,4 +1,4 @@
-"""Records nobody can use end as one dead letter each; their neighbours are hashed all the same."""
+"""Malformed records become one dead letter each; the objects around them are hashed."""
 
 import json
 
@@ -37,30 +37,32 @@ SPECIAL = {
         "wrong types": {"change": "stored", "bucket": 7, "key": [], "size": "many"},
     },
 }
-LETTERS = {
+DEAD_LETTERS = {
     MINIO_LIVE.name: {"EMPTY_RECORD": 2, "KEY_UNSAFE": 1, "BAD_NOTIFICATION": 7},
     OBJECTS_CHANGED.name: {"EMPTY_RECORD": 1, "KEY_UNSAFE": 1, "BAD_EVENT": 8},
 }
 
 
 @pytest.mark.parametrize("topic", [MINIO_LIVE.name, OBJECTS_CHANGED.name])
-def test_ten_kinds_of_poison(world, oracle, topic):
+def test_malformed_records_become_one_dead_letter_each(world, oracle, topic):
     records = GARBAGE | {kind: (json.dumps(body).encode(), ()) for kind, body in SPECIAL[topic].items()}
     names = [f"{number:02}" for number in range(50)]
     world.put_all(names[:25])
     world.kafka.send_all((topic, kind.encode(), *record) for kind, record in records.items())
     world.put_all(names[25:])
     oracle.over()
-    oracle.judge(letters=LETTERS[topic])
+    oracle.judge(letters=DEAD_LETTERS[topic])
     service = {MINIO_LIVE.name: "ingest", OBJECTS_CHANGED.name: "hasher"}[topic]
-    buried = (
-        (str(letter.key, errors="replace"), letter)
-        for letter in world.kafka.read(f"{topic}.{service}.dlq")
-        if letter.key
+    by_key = (
+        (str(dead_letter.key, errors="replace"), dead_letter)
+        for dead_letter in world.kafka.read(f"{topic}.{service}.dlq")
+        if dead_letter.key
     )
-    letters = {key: letter for key, letter in buried if key in records}  # others' letters stand there too
-    assert set(letters) == set(records)
-    for kind, letter in letters.items():
-        assert letter.value == records[kind][0], kind
-        assert letter.header("dlq_topic") == topic
-        assert letter.header("dlq_reason")
+    dead_letters = {
+        key: dead_letter for key, dead_letter in by_key if key in records
+    }  # other tests leave dead letters here too
+    assert set(dead_letters) == set(records)
+    for kind, dead_letter in dead_letters.items():
+        assert dead_letter.value == records[kind][0], kind
+        assert dead_letter.header("dlq_topic") == topic
+        assert dead_letter.header("dlq_reason")

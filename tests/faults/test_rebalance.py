@@ -1,4 +1,4 @@
-"""Members come and go all the time: each record has one effect."""
+"""Consumer group members join and leave under load: each record has one effect."""
 
 import time
 
@@ -11,7 +11,7 @@ ROUNDS = 5
 EVERY_SECONDS = 5.0
 
 
-def test_members_come_and_go_while_working(world, oracle):
+def test_rebalances_under_load_lose_and_duplicate_nothing(world, oracle):
     names = [f"{number:03}" for number in range(OBJECTS)]
     with world.dropping(names, threads=2) as acknowledged:
         for each in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""A hasher killed in the middle of a large object: another takes the object over, and there is one result."""
+"""A hasher killed while digesting a large object: another takes over and publishes one result."""
 
 import pytest
 
@@ -11,7 +11,7 @@ SIZE = 192 << 20
 SLOW = "md5,sha1,sha256,sha512,sha3_256,sha3_384,sha3_512,blake2b,blake2s,blake3"
 
 
-def test_a_large_object_of_a_killed_hasher_is_taken_over(world, oracle):
+def test_large_object_of_a_killed_hasher_is_taken_over(world, oracle):
     for number in (1, 2):
         world.serve("hasher", number, hasher_lease_seconds=3)
     body = body_of("large", 1 << 20) * (SIZE >> 20)
@@ -32,7 +32,7 @@ def _work(world):
 
 
 def _holder(world):
-    """Name the process that has read a part of the object, but not all."""
+    """Return the process that has read part of the object."""
     item = _work(world)
     if item is None or item["progress"] is None or item["state"] != "running":
         return None

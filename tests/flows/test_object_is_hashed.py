@@ -28,7 +28,7 @@ def facts(hasher):
     return hasher.recorder.events(ObjectHashed)
 
 
-async def test_a_dropped_object_has_its_digests_and_one_id_all_the_way(penstock):
+async def test_stored_object_is_hashed_under_one_correlation_id(penstock):
     ingest, hasher = penstock
     await ingest.wired.deliver(lane(await ingest.put("a b+c/ü.txt", b"hello", metadata={"md5": "0" * 32})))
     (changed,), (hashed,) = ingest.recorder.events(ObjectChanged), facts(hasher)
@@ -39,7 +39,7 @@ async def test_a_dropped_object_has_its_digests_and_one_id_all_the_way(penstock)
     assert spans == {changed.correlation_id}
 
 
-async def test_two_lanes_in_any_order_end_in_one_fact_a_version(penstock):
+async def test_two_lanes_in_any_order_publish_one_fact_per_version(penstock):
     ingest, hasher = penstock
     stored = [await ingest.put(key, key.encode()) for key in ("a", "b", "c")]
     lanes = [lane(one, topic=topic) for topic in (MINIO_SAFE, MINIO_LIVE) for one in stored]
@@ -51,25 +51,25 @@ async def test_two_lanes_in_any_order_end_in_one_fact_a_version(penstock):
     assert len(facts(hasher)) == 3
 
 
-async def test_overwritten_removed_and_stored_again_ends_with_the_last_bytes(penstock):
+async def test_object_overwritten_removed_and_stored_again_has_the_last_digests(penstock):
     ingest, hasher = penstock
     history = [await ingest.put("a", b"1"), await ingest.put("a", b"22"), await ingest.delete("a")]
     history.append(await ingest.put("a", b"333"))
-    for notice in history:
-        await ingest.wired.deliver(lane(notice))
+    for notification in history:
+        await ingest.wired.deliver(lane(notification))
     assert hasher.ledger["a"].digests["sha256"] == hashlib.sha256(b"333").hexdigest()
     assert facts(hasher)[-1].size == 3
     assert ingest.recorder.dead_letters() + hasher.recorder.dead_letters() == []
 
 
-async def test_a_removal_takes_its_digests_along(penstock):
+async def test_removal_hides_the_digests(penstock):
     ingest, hasher = penstock
     await ingest.wired.deliver(lane(await ingest.put("a")))
     await ingest.wired.deliver(lane(await ingest.delete("a")))
-    assert [kept.current for kept in hasher.ledger.rows.values()] == [False]
+    assert [stored.current for stored in hasher.ledger.rows.values()] == [False]
 
 
-async def test_a_sweep_finds_and_hashes_what_was_never_notified(penstock):
+async def test_sweep_finds_objects_without_notifications_and_they_are_hashed(penstock):
     ingest, hasher = penstock
     for nth in range(5):
         await ingest.put(f"missed-{nth}")
@@ -77,17 +77,17 @@ async def test_a_sweep_finds_and_hashes_what_was_never_notified(penstock):
     assert sorted(one.key for one in facts(hasher)) == [f"missed-{nth}" for nth in range(5)]
 
 
-async def test_a_lost_database_is_rebuilt_from_the_bucket(penstock):
+async def test_lost_database_is_rebuilt_by_a_sweep(penstock):
     ingest, hasher = penstock
     await ingest.wired.deliver(*[lane(await ingest.put(key)) for key in ("a", "b")])
     before = {one.key: one.digests for one in facts(hasher)}
-    ingest.memory.known.clear()
+    ingest.known_objects.known.clear()
     hasher.ledger.rows.clear()
     await ingest.sweep()
-    assert {key: kept.row.digests for (_, key, _), kept in hasher.ledger.rows.items()} == before
+    assert {key: stored.row.digests for (_, key, _), stored in hasher.ledger.rows.items()} == before
 
 
-async def test_poison_on_either_topic_harms_no_object(penstock):
+async def test_malformed_record_on_either_topic_affects_no_object(penstock):
     ingest, hasher = penstock
     await ingest.wired.deliver(record(MINIO_LIVE.name, b"garbage"), lane(await ingest.put("a")))
     await hasher.wired.deliver(record(ObjectChanged.topic.name, b"garbage"))

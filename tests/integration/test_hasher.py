@@ -1,4 +1,4 @@
-"""What the hasher says of real objects: the digests asked for, and whether the upload is what was declared."""
+"""The hasher on real servers: requested digests, verification, reuse, deletion and progress."""
 
 import hashlib
 import io
@@ -21,22 +21,22 @@ def digests(row):
     return json.loads(row["digests"])
 
 
-def test_the_uploader_asks_for_other_digests(world):
+def test_requested_digests_are_computed(world):
     world.put("one", b"bytes", Metadata={"penstock-digests": "sha1,SHA-512"})
     assert digests(world.hashed("one")) == digests_of(b"bytes", ["sha1", "sha512"])
 
 
-def test_a_digest_nobody_knows_fails_and_is_a_dead_letter(world):
+def test_unknown_requested_digest_is_a_failed_row_and_a_dead_letter(world):
     world.put("one", Metadata={"penstock-digests": "md5,sha257"})
     assert "sha257" in world.hashed("one", "failed")["error"]
-    letters = until(lambda: world.facts(f"{OBJECTS_CHANGED.name}.hasher.dlq", "one"), 30, "the letter")
-    assert [letter.header("dlq_code") for letter in letters] == ["UNKNOWN_DIGEST"]
+    dead_letters = until(lambda: world.facts(f"{OBJECTS_CHANGED.name}.hasher.dlq", "one"), 30, "the letter")
+    assert [dead_letter.header("dlq_code") for dead_letter in dead_letters] == ["UNKNOWN_DIGEST"]
     assert not world.facts(OBJECTS_HASHED.name, "one")
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 @pytest.mark.parametrize("declared_of", [b"bytes", b"other bytes"], ids=["right", "wrong"])
-def test_a_declared_digest_is_verified(world, algorithm, declared_of):
+def test_declared_digest_is_verified(world, algorithm, declared_of):
     world.put("one", b"bytes", Metadata={algorithm: hashlib.new(algorithm, declared_of).hexdigest()})
     row = world.hashed("one")
     wrong = declared_of != b"bytes"
@@ -49,12 +49,12 @@ def test_a_declared_digest_is_verified(world, algorithm, declared_of):
 
 
 @pytest.mark.parametrize("algorithm", ["SHA256", "CRC32", "CRC32C", "CRC64NVME"])
-def test_the_checksum_of_the_upload_is_verified(world, algorithm):
+def test_checksum_of_the_upload_is_verified(world, algorithm):
     world.put("one", b"bytes", ChecksumAlgorithm=algorithm)
     assert world.hashed("one")["verification"] == "verified"
 
 
-def test_what_was_uploaded_in_parts_is_hashed_as_one(world):
+def test_multipart_upload_is_hashed_as_one_object(world):
     body = bytes(range(256)) * (48 << 10)
     world.s3.upload_fileobj(io.BytesIO(body), "inbox", world.prefix + "parts")
     row = world.hashed("parts")
@@ -62,16 +62,16 @@ def test_what_was_uploaded_in_parts_is_hashed_as_one(world):
     assert digests(row) == digests_of(body)
 
 
-def test_the_same_bytes_again_are_not_read_again(world):
+def test_same_bytes_uploaded_again_are_not_read_again(world):
     world.put("one", b"bytes")
     first = world.hashed("one")
-    planted = digests(first) | {"blake3": "0" * 64}
-    question = "UPDATE hasher.digests SET digests = $1::jsonb WHERE key = $2"
-    world.database.rows(question, json.dumps(planted), world.prefix + "one")
+    seeded = digests(first) | {"blake3": "0" * 64}
+    statement = "UPDATE hasher.digests SET digests = $1::jsonb WHERE key = $2"
+    world.database.rows(statement, json.dumps(seeded), world.prefix + "one")
     world.put("one", b"bytes")
     until(lambda: len(world.facts(OBJECTS_HASHED.name, "one")) == 2, 30, "the second fact")
     again = world.hashed("one")
-    assert digests(again) == planted
+    assert digests(again) == seeded
     assert again["correlation_id"] != first["correlation_id"]
 
 
@@ -82,7 +82,7 @@ def may_delete(world):
 
 
 @pytest.mark.usefixtures("may_delete")
-def test_an_upload_of_the_digest_api_may_go_once_it_is_hashed_and_nothing_else(world):
+def test_delete_after_deletes_only_uploads_of_the_digest_api(world):
     world.serve("hasher", hasher_delete_after=True, hasher_delete_prefixes=f"{world.prefix}uploads/")
     body = b"bytes"
     others = [("inbox", "files/one"), ("inbox", "uploads2/one"), ("src-data", "uploads/one"), ("jobs", "set/1")]
@@ -101,7 +101,7 @@ def test_an_upload_of_the_digest_api_may_go_once_it_is_hashed_and_nothing_else(w
         world.s3.head_object(Bucket=bucket, Key=world.prefix + name)
 
 
-def test_a_delay_shows_what_waiting_looks_like(world):
+def test_hasher_delay_shows_every_status(world):
     world.serve("hasher", hasher_delay=3)
     world.put("one")
     world.put("two")
@@ -117,7 +117,7 @@ def test_a_delay_shows_what_waiting_looks_like(world):
     assert seen == {"pending", "running", "succeeded"}
 
 
-def test_a_large_object_tells_its_progress(world):
+def test_large_object_reports_its_progress(world):
     body = world.prefix.encode().ljust(1 << 10) * (512 << 10)
     world.put("large", body, Metadata={"penstock-digests": SLOW})
     seen = []

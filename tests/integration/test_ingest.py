@@ -1,4 +1,4 @@
-"""What ingest makes of real notifications: one true fact a change, whatever the key, the version or the lie."""
+"""Ingest on real servers: one correct fact per change for odd keys, versions and forged events."""
 
 import json
 import unicodedata
@@ -29,7 +29,7 @@ ODD_KEYS = [
 ]
 
 
-def drained(world):
+def wait_until_drained(world):
     until(
         lambda: not any(world.kafka.lag({"ingest": [MINIO_LIVE.name], "hasher": [OBJECTS_CHANGED.name]}).values()),
         60,
@@ -37,15 +37,15 @@ def drained(world):
     )
 
 
-def letter_about(world, name, topic=f"{MINIO_LIVE.name}.ingest.dlq"):
-    """Wait for the one dead letter of a record that had this key."""
+def dead_letter_about(world, name, topic=f"{MINIO_LIVE.name}.ingest.dlq"):
+    """Wait for the one dead letter of the record with this key."""
     return until(
         lambda: [one for one in world.kafka.read(topic) if one.key == name.encode()], 60, f"a letter about {name}"
     )[0]
 
 
-def notice(bucket, key, etag="0" * 32, size=1, **more):
-    """The message that S3 itself would send."""
+def notification(bucket, key, etag="0" * 32, size=1, **more):
+    """Return the message that AWS S3 would send."""
     described = {"key": key, "size": size, "eTag": etag, "sequencer": "0055AED6DCD90281E5"}
     record = {
         "eventVersion": "2.1",
@@ -62,7 +62,7 @@ def notice(bucket, key, etag="0" * 32, size=1, **more):
     return json.dumps({"Records": [record | more]}).encode()
 
 
-def test_odd_keys_are_the_same_bytes_at_the_end(world):
+def test_odd_keys_are_unchanged_in_every_view(world):
     oracle = Oracle(world, "odd keys")
     longest = "/".join("k" * 200 for _ in range(6))[: 1024 - len(world.prefix)]
     for name in (*ODD_KEYS, longest):
@@ -71,16 +71,16 @@ def test_odd_keys_are_the_same_bytes_at_the_end(world):
     assert {key for _, key in oracle.listed()} == {world.prefix + name for name in (*ODD_KEYS, longest)}
 
 
-def test_a_folder_marker_is_nothing(world):
+def test_folder_marker_is_not_published(world):
     world.put("folder/", b"")
     world.put("folder/file")
     world.hashed("folder/file")
-    drained(world)
+    wait_until_drained(world)
     assert world.told("folder/") is None
     assert world.digest("folder/") is None
 
 
-def test_versions_of_one_key(world):
+def test_versions_of_one_key_are_hashed_and_hidden_when_removed(world):
     bucket = "jobs"
     world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = world.put("one", b"first", bucket=bucket)["VersionId"]
@@ -90,7 +90,7 @@ def test_versions_of_one_key(world):
 
     world.delete("one", bucket=bucket, VersionId=first)
     until(lambda: _removed(world, bucket) == [first], 30, lambda: _removed(world, bucket))
-    drained(world)
+    wait_until_drained(world)
     assert world.hashed("one", bucket=bucket)["version_id"] == second
     assert world.told("one", bucket=bucket)["state"] == "stored"
 
@@ -106,7 +106,7 @@ def _removed(world, bucket):
     return [fact.body.get("version_id") for fact in facts if fact.body["change"] == "removed"]
 
 
-def test_a_removed_object_leaves_the_view(world):
+def test_removed_object_leaves_the_view(world):
     world.put("one")
     world.hashed("one")
     world.delete("one")
@@ -116,32 +116,32 @@ def test_a_removed_object_leaves_the_view(world):
     assert removed.body["correlation_id"] == stored.body["correlation_id"]
 
 
-def test_an_event_as_aws_writes_it(world):
+def test_event_in_the_format_of_aws_is_accepted(world):
     with rules_removed(world, "inbox"):
         etag = world.put("aws key+")["ETag"].strip('"')
         key = world.prefix.replace("/", "%2F") + "aws+key%2B"
-        world.kafka.send(MINIO_LIVE.name, notice("inbox", key, etag, 4096), b"aws")
+        world.kafka.send(MINIO_LIVE.name, notification("inbox", key, etag, 4096), b"aws")
         assert world.hashed("aws key+")["etag"] == etag
     assert world.told("aws key+")["seen_by"] == "live"
 
 
-def test_a_forged_event_is_a_dead_letter_once_no_removal_explains_it(world):
+def test_forged_event_is_a_dead_letter_once_due(world):
     forged = f"{world.prefix}forged"
-    world.kafka.send(MINIO_LIVE.name, notice("inbox", forged), forged.encode())
-    assert letter_about(world, forged).header("dlq_code") == "NO_SUCH_OBJECT"
+    world.kafka.send(MINIO_LIVE.name, notification("inbox", forged), forged.encode())
+    assert dead_letter_about(world, forged).header("dlq_code") == "NO_SUCH_OBJECT"
     assert not world.facts(OBJECTS_CHANGED.name)
 
 
-def test_an_event_of_a_foreign_bucket_is_a_dead_letter(world):
+def test_event_of_a_foreign_bucket_is_a_dead_letter(world):
     key = f"{world.prefix}foreign"
-    world.kafka.send(MINIO_LIVE.name, notice("somebody-elses", key), key.encode())
-    letter = letter_about(world, key)
-    assert letter.header("dlq_code") == "FOREIGN_BUCKET"
-    assert "PENSTOCK_INPUT_BUCKETS" in letter.header("dlq_reason")
+    world.kafka.send(MINIO_LIVE.name, notification("somebody-elses", key), key.encode())
+    dead_letter = dead_letter_about(world, key)
+    assert dead_letter.header("dlq_code") == "FOREIGN_BUCKET"
+    assert "PENSTOCK_INPUT_BUCKETS" in dead_letter.header("dlq_reason")
 
 
-def test_a_sweep_finds_what_was_stored_before_the_rules(world):
-    with world.without("ingest"), rules_removed(world, "src-data"):  # for ingest puts them back
+def test_sweep_finds_objects_stored_before_the_rules(world):
+    with world.without("ingest"), rules_removed(world, "src-data"):  # ingest would restore the rules
         world.put("one", bucket="src-data")
     assert world.sweep()["missed"] == 1
     world.hashed("one", bucket="src-data")
@@ -149,15 +149,15 @@ def test_a_sweep_finds_what_was_stored_before_the_rules(world):
     assert world.sweep()["missed"] == 0
 
 
-def test_a_sweep_of_a_foreign_bucket_is_a_dead_letter(world):
+def test_sweep_of_a_foreign_bucket_is_a_dead_letter(world):
     name = f"test-{uuid.uuid4().hex}"
     world.kafka.send(
         "sweeps.requested.v1", json.dumps({"sweep_id": name, "buckets": ["nobodys"]}).encode(), name.encode()
     )
-    assert letter_about(world, name, "sweeps.requested.v1.ingest.dlq").header("dlq_code") == "FOREIGN_BUCKET"
+    assert dead_letter_about(world, name, "sweeps.requested.v1.ingest.dlq").header("dlq_code") == "FOREIGN_BUCKET"
 
 
-def test_sweeps_come_by_the_clock(world):
+def test_sweeps_run_at_the_interval(world):
     world.stop("ingest")
     with rules_removed(world, "inbox"):
         world.put("one")
@@ -166,7 +166,7 @@ def test_sweeps_come_by_the_clock(world):
     assert world.told("one")["seen_by"] == "sweep"
 
 
-def test_facts_are_cloud_events_with_one_correlation_id_all_the_way(world):
+def test_facts_are_cloud_events_with_one_correlation_id(world):
     world.put("a b/ü")
     row = world.hashed("a b/ü")
     (changed,), (hashed,) = (world.facts(topic.name, "a b/ü") for topic in (OBJECTS_CHANGED, OBJECTS_HASHED))
@@ -186,15 +186,15 @@ def test_facts_are_cloud_events_with_one_correlation_id_all_the_way(world):
 
 @pytest.fixture
 def versions(world):
-    """A bucket that keeps versions."""
+    """Return a bucket with versioning."""
     bucket = "runs"
     world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     yield bucket
     world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
 
 
-def no_letters(world):
-    drained(world)
+def has_no_dead_letters(world):
+    wait_until_drained(world)
     mine = world.prefix.encode()
     return not [one for one in world.kafka.read(f"{MINIO_LIVE.name}.ingest.dlq") if mine in (one.key or b"")]
 
@@ -210,7 +210,7 @@ def is_version(world, bucket, name, version_id):
     )
 
 
-def test_a_version_that_is_current_again_is_in_every_view(world, versions):
+def test_version_that_is_current_again_is_in_every_view(world, versions):
     first, batch = {}, []
     for name in ("one", "several"):
         first[name] = world.put(name, b"first", bucket=versions)["VersionId"]
@@ -225,20 +225,20 @@ def test_a_version_that_is_current_again_is_in_every_view(world, versions):
             30,
             lambda name=name: (world.told(name, bucket=versions), world.digest(name, bucket=versions)),
         )
-    assert no_letters(world)
+    assert has_no_dead_letters(world)
 
 
-def test_an_undelete_is_in_every_view(world, versions):
+def test_undelete_is_in_every_view(world, versions):
     stored = world.put("one", bucket=versions)["VersionId"]
     world.hashed("one", bucket=versions)
     marker = world.delete("one", bucket=versions)["VersionId"]
     until(lambda: world.told("one", bucket=versions)["state"] == "removed", 30, "the removal")
     world.delete("one", bucket=versions, VersionId=marker)
     until(lambda: is_version(world, versions, "one", stored), 30, lambda: world.told("one", bucket=versions))
-    assert no_letters(world)
+    assert has_no_dead_letters(world)
 
 
-def test_an_object_of_before_versions_is_undeleted_too(world):
+def test_object_from_before_versioning_can_be_undeleted(world):
     bucket = "src-data"
     world.put("old", bucket=bucket)
     world.hashed("old", bucket=bucket)
@@ -248,34 +248,34 @@ def test_an_object_of_before_versions_is_undeleted_too(world):
         until(lambda: world.told("old", bucket=bucket)["state"] == "removed", 30, "the removal")
         world.delete("old", bucket=bucket, VersionId=marker)
         until(lambda: is_version(world, bucket, "old", None), 30, lambda: world.told("old", bucket=bucket))
-        assert no_letters(world)
+        assert has_no_dead_letters(world)
     finally:
         world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
 
 
-def test_a_removal_of_what_never_was_is_no_fact(world, versions):
+def test_removal_of_an_unknown_object_is_not_published(world, versions):
     for bucket in ("inbox", versions):
         world.delete("never", bucket=bucket)
         world.s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": f"{world.prefix}never too"}]})
-    assert no_letters(world)
+    assert has_no_dead_letters(world)
     assert not world.facts(OBJECTS_CHANGED.name, bucket="inbox")
     assert world.told("never") is None
     assert world.told("never too") is None
 
 
-def test_what_went_by_force_is_found_with_its_folder(world):
+def test_force_deleted_folder_is_found_by_a_sweep_of_the_folder(world):
     for name in ("run/1", "run/2"):
         world.put(name)
         world.hashed(name)
-    force(world, "run/")
-    world.delete("run/1")  # MinIO tells that there was nothing to remove
+    force_delete(world, "run/")
+    world.delete("run/1")  # MinIO notifies that there was nothing to remove
     for name in ("run/1", "run/2"):
         until(lambda name=name: world.told(name)["state"] == "removed", 60, lambda name=name: world.told(name))
-    assert no_letters(world)
+    assert has_no_dead_letters(world)
 
 
-def force(world, folder):
-    """Remove a folder as `mc rm --recursive --force` does with a prefix: MinIO tells nobody."""
+def force_delete(world, folder):
+    """Remove a folder as `mc rm --recursive --force` does with a prefix: MinIO sends no notification."""
 
     def add_header(request, **_):
         request.headers["x-minio-force-delete"] = "true"
@@ -289,17 +289,17 @@ def force(world, folder):
 
 
 def copies(world, lane, name):
-    """Count what one lane has brought of an object."""
+    """Count the notifications of an object on one lane."""
     key = f"{world.prefix}{name}".encode()
     return sum(key in (one.key or b"") for one in world.kafka.read(lane.name))
 
 
-def test_a_sweep_compares_versions(world, versions):
+def test_sweep_compares_versions(world, versions):
     first = world.put("one", b"same", bucket=versions)["VersionId"]
     second = world.put("one", b"same", bucket=versions)["VersionId"]
     until(lambda: copies(world, MINIO_SAFE, "one") == copies(world, MINIO_LIVE, "one") == 2, 30, "every notification")
     until(lambda: is_version(world, versions, "one", second), 30, "the second version")
-    drained(world)
+    wait_until_drained(world)
     with world.without("ingest"), rules_removed(world, versions):
         world.delete("one", bucket=versions, VersionId=second)
     assert world.sweep()["missed"] == 1

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
-from services.ingest.adapters.memory import Memory
+from services.ingest.adapters.known_objects import KnownObjects
 from services.ingest.adapters.readers import end_overdue
 from services.ingress.adapters.facts import CHANNEL as FACTS
 from services.ingress.adapters.feed import Feed
@@ -94,7 +94,7 @@ async def test_it_takes_no_advisory_lock_by_any_function(stack, reader, pool):
             await reader.execute(f"SELECT {function['proname']}({arguments})")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await reader.execute("SELECT pg_advisory_lock(hashtextextended('ingest.telling', 0))")
-    async with asyncio.timeout(5), Memory(pool).telling(alone=True):
+    async with asyncio.timeout(5), KnownObjects(pool).publishing(exclusive=True):
         pass
 
 

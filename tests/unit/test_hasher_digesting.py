@@ -1,4 +1,4 @@
-"""Many digests in one read: equal to hashlib however the bytes come, and never far ahead of the slowest."""
+"""Many digests in one read: equal to hashlib for any chunking, with bounded queues."""
 
 import asyncio
 import hashlib
@@ -12,7 +12,7 @@ from services.hasher.core.algorithms import ALGORITHMS
 from services.hasher.core.digesting import QUEUE_CHUNKS, digest_bytes, digest_small, digest_stream
 
 chunkings = st.lists(st.binary(max_size=200), max_size=12)
-wanted = st.lists(st.sampled_from(sorted(ALGORITHMS)), min_size=1, max_size=4, unique=True)
+algorithm_lists = st.lists(st.sampled_from(sorted(ALGORITHMS)), min_size=1, max_size=4, unique=True)
 
 
 async def stream(chunks):
@@ -22,8 +22,8 @@ async def stream(chunks):
 
 
 @settings(max_examples=40, deadline=None)
-@given(chunkings, wanted)
-def test_any_chunking_gives_the_digests_of_the_whole(chunks, names):
+@given(chunkings, algorithm_lists)
+def test_stream_digests_do_not_depend_on_chunking(chunks, names):
     whole = b"".join(chunks)
     digests, size = asyncio.run(digest_stream(stream(chunks), names))
     assert (digests, size) == (digest_bytes(whole, names), len(whole))
@@ -32,33 +32,33 @@ def test_any_chunking_gives_the_digests_of_the_whole(chunks, names):
 
 
 @pytest.mark.parametrize("size", [0, 1, digesting.INLINE_BYTES, digesting.INLINE_BYTES + 1])
-async def test_small_objects_have_the_same_digests_on_and_off_the_loop(size):
+async def test_small_digests_are_equal_inline_and_in_a_thread(size):
     data = b"x" * size
     assert await digest_small(data, ["md5", "blake3"]) == digest_bytes(data, ["md5", "blake3"])
 
 
-async def test_the_reader_hears_how_far_it_is():
-    told = []
-    await digest_stream(stream([b"ab", b"c", b""]), ["md5"], on_bytes=told.append)
-    assert told == [2, 3, 3]
+async def test_on_bytes_is_called_with_the_bytes_read_so_far():
+    reported = []
+    await digest_stream(stream([b"ab", b"c", b""]), ["md5"], on_bytes=reported.append)
+    assert reported == [2, 3, 3]
 
 
-async def test_a_fast_digest_is_only_a_few_chunks_ahead_of_a_slow_one(monkeypatch):
+async def test_reading_stops_when_the_slowest_digest_queue_is_full(monkeypatch):
     go, read = asyncio.Event(), []
 
-    async def stuck(_digest, queue):
+    async def blocked(_digest, queue):
         await go.wait()
         while await queue.get() is not None:
             pass
 
-    monkeypatch.setattr(digesting, "_drain", stuck)
+    monkeypatch.setattr(digesting, "_consume", blocked)
 
-    async def counted():
+    async def counted_chunks():
         for nth in range(100):
             read.append(nth)
             yield b"x"
 
-    running = asyncio.create_task(digest_stream(counted(), ["md5", "sha256"]))
+    running = asyncio.create_task(digest_stream(counted_chunks(), ["md5", "sha256"]))
     for _ in range(50):
         await asyncio.sleep(0)
     assert len(read) <= QUEUE_CHUNKS + 1
@@ -68,19 +68,19 @@ async def test_a_fast_digest_is_only_a_few_chunks_ahead_of_a_slow_one(monkeypatc
 
 
 @pytest.mark.parametrize("at", [0, 1, 20])
-async def test_a_read_that_breaks_off_raises_its_own_error_and_leaves_no_task(at):
-    async def breaks():
+async def test_failed_read_raises_its_own_error_and_leaves_no_task(at):
+    async def broken_stream():
         for nth in range(30):
             if nth == at:
                 raise ConnectionResetError
             yield b"x"
 
     with pytest.raises(ConnectionResetError):
-        await digest_stream(breaks(), ["md5", "sha256"])
+        await digest_stream(broken_stream(), ["md5", "sha256"])
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_digest_that_fails_ends_the_read_with_its_error(monkeypatch):
+async def test_failed_digest_stops_the_read_with_its_error(monkeypatch):
     class Broken:
         def update(self, _data):
             raise ValueError("odd")
@@ -93,10 +93,10 @@ async def test_a_digest_that_fails_ends_the_read_with_its_error(monkeypatch):
         await digest_stream(stream([b"x"] * 100), ["md5", "broken"])
 
 
-async def test_who_loses_the_lease_stops_reading():
+async def test_exception_from_on_bytes_stops_the_read():
     read = []
 
-    async def counted():
+    async def counted_chunks():
         for nth in range(100):
             read.append(nth)
             yield b"x"
@@ -105,5 +105,5 @@ async def test_who_loses_the_lease_stops_reading():
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        await digest_stream(counted(), ["md5"], on_bytes=stop)
+        await digest_stream(counted_chunks(), ["md5"], on_bytes=stop)
     assert len(read) == 1

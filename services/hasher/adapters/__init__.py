@@ -1,1 +1,1 @@
-"""What the hasher talks to: its ledger in Postgres, and the objects."""
+"""Adapters of the hasher: its ledger in Postgres and the object store."""

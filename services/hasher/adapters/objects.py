@@ -1,4 +1,4 @@
-"""Stored versions, read and digested within a budget of bytes."""
+"""Read and digest stored versions within a budget of bytes."""
 
 import asyncio
 import time
@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import structlog
 
-from services.hasher.core import digesting, verdicts
-from services.hasher.core.verdicts import Remembered, Row, Task
+from services.hasher.core import decisions, digesting
+from services.hasher.core.decisions import DigestRow, DigestTask, LedgerEntry
 from services.hasher.settings import HasherSettings
 from shared.errors import Rejected
 from shared.events import ObjectChanged
@@ -18,117 +18,117 @@ from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, Objec
 
 log = structlog.get_logger()
 
-LOOK_AGAIN_SECONDS = 0.5
-Answer = TypeVar("Answer")
+POLL_SECONDS = 0.5
+T = TypeVar("T")
 
 
-class Budget:
-    """Room for so many bytes at a time; who asks for more than all of it gets all of it."""
+class ByteBudget:
+    """A limit on the bytes held in memory at a time; a request above the limit takes all of it."""
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._free = total
-        self._freed = asyncio.Event()
+        self._available = total
+        self._released = asyncio.Event()
 
     @asynccontextmanager
-    async def take(self, wanted: int) -> AsyncIterator[None]:
-        """Hold `wanted` bytes of room, waiting for it."""
-        share = min(wanted, self._total)
-        while self._free < share:
-            self._freed.clear()
-            await self._freed.wait()
-        self._free -= share
+    async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Reserve `size` bytes for the block; wait until they are available."""
+        share = min(size, self._total)
+        while self._available < share:
+            self._released.clear()
+            await self._released.wait()
+        self._available -= share
         try:
             yield
         finally:
-            self._free += share
-            self._freed.set()
+            self._available += share
+            self._released.set()
 
 
 @dataclass(frozen=True, slots=True)
-class Large:
-    """An object that takes long to read, as the bucket describes it."""
+class LargeObject:
+    """An object too large for its batch, as the bucket describes it."""
 
     change: ObjectChanged
     is_current: bool = True
 
 
-class Objects:
-    """Digests stored versions; what became of a version in the meantime is a row like any other.
+class ObjectDigester:
+    """Digests stored versions; an object that was overwritten or deleted meanwhile gives a row of that status.
 
-    A change only says where to look. Etag, size, version and metadata are those that the bucket answers.
+    A change only names the object. Etag, size, version and metadata come from the bucket.
     """
 
     def __init__(self, store: ObjectStore, settings: HasherSettings) -> None:
         self._store = store
         self._settings = settings
-        self._budget = Budget(settings.hasher_small_bytes_in_flight)
+        self._budget = ByteBudget(settings.hasher_small_bytes_in_flight)
         self._large_bytes = -1 if settings.hasher_delay else settings.hasher_large_bytes
 
     async def check(self) -> None:
-        """Raise Outage while the store serves nobody."""
+        """Raise Outage while the object store is unavailable."""
         await self._store.check()
 
-    async def digest_small(self, change: ObjectChanged, mine: Remembered | None) -> Row | Large:
-        """Digest the object of `change` unless it is large; one that was digested before is only looked at."""
-        return await self._settled(change, lambda: self._small(change, mine))
+    async def digest_small(self, change: ObjectChanged, entry: LedgerEntry | None) -> DigestRow | LargeObject:
+        """Digest the object of `change` unless it is large; reuse stored digests after a HEAD if they match."""
+        return await self._wait_for_object(change, lambda: self._digest_if_small(change, entry))
 
-    async def look(self, change: ObjectChanged) -> Row | Task:
-        """Ask the bucket about the object of `change`: what is to be digested, or what became of it."""
-        return await self._settled(change, lambda: self._look(change))
+    async def inspect(self, change: ObjectChanged) -> DigestRow | DigestTask:
+        """Return what to digest for `change`, or a row when the object was overwritten or deleted."""
+        return await self._wait_for_object(change, lambda: self._inspect(change))
 
-    async def digest_large(self, task: Task, on_bytes: Callable[[int], None]) -> Row:
-        """Stream a large object and digest it, telling `on_bytes` how many bytes are done."""
-        return await self._settled(task.change, lambda: self._stream(task, on_bytes))
+    async def digest_large(self, task: DigestTask, on_bytes: Callable[[int], None]) -> DigestRow:
+        """Stream a large object and digest it; call `on_bytes` with the bytes read so far."""
+        return await self._wait_for_object(task.change, lambda: self._stream(task, on_bytes))
 
     async def is_gone(self, change: ObjectChanged) -> bool:
-        """Whether the bucket confirms a removal; that of a version by its id, else that of what is current."""
+        """Whether the bucket confirms a removal: of the named version, or of the current one if `change` names none."""
         try:
-            await refuse_alias(self._store, _ref(change))
-            await self._store.head(_ref(change))
+            await refuse_alias(self._store, _version_ref(change))
+            await self._store.head(_version_ref(change))
         except ObjectGone:
             return True
         return False
 
     async def delete(self, change: ObjectChanged) -> None:
-        """Remove a hashed version, unless something else is stored under its key by now."""
-        ref = _ref(change)
+        """Delete a hashed object unless its etag has changed."""
+        ref = _version_ref(change)
         try:
             if (await self._store.head(ref)).etag == change.etag:
                 await self._store.delete(ref)
         except ObjectGone:
             log.debug("object.gone_before_delete", bucket=change.bucket, key=change.key)
 
-    async def _small(self, change: ObjectChanged, mine: Remembered | None) -> Row | Large:
-        if verdicts.may_be_digested(change, mine) or (change.size or 0) > self._large_bytes:
-            task = await self._look(change)
-            if (reused := verdicts.reusable(task, mine)) is not None:
-                return reused
+    async def _digest_if_small(self, change: ObjectChanged, entry: LedgerEntry | None) -> DigestRow | LargeObject:
+        if decisions.was_probably_digested(change, entry) or (change.size or 0) > self._large_bytes:
+            task = await self._inspect(change)
+            if (row := decisions.reuse_digests(task, entry)) is not None:
+                return row
             if task.size > self._large_bytes:
-                return Large(task.change, task.is_current)
-        return await self._read(change)
+                return LargeObject(task.change, task.is_current)
+        return await self._read_current(change)
 
-    async def _look(self, change: ObjectChanged) -> Task:
-        await refuse_alias(self._store, _ref(change))
+    async def _inspect(self, change: ObjectChanged) -> DigestTask:
+        await refuse_alias(self._store, _version_ref(change))
         try:
-            info = await self._store.head(_current(change))
-            is_current = _is_about(change, info)
+            info = await self._store.head(_current_ref(change))
+            is_current = _matches(change, info)
         except ObjectGone:
             if change.version_id is None:
                 raise
             info, is_current = None, False
         if info is None or not is_current:
             if change.version_id is None:
-                raise ObjectSuperseded(f"{_ref(change)} was overwritten since its event")
-            before, info = info, await self._store.head(_ref(change))
-            is_current = before is not None and before.ref == info.ref
-        return self._task(change, info, is_current=is_current)
+                raise ObjectSuperseded(f"{_version_ref(change)} was overwritten after its event")
+            current, info = info, await self._store.head(_version_ref(change))
+            is_current = current is not None and current.ref == info.ref
+        return self._build_task(change, info, is_current=is_current)
 
-    async def _read(self, change: ObjectChanged) -> Row | Large:
-        """Read what is current in one request; only a version that is not needs a second one."""
-        await refuse_alias(self._store, _ref(change))
+    async def _read_current(self, change: ObjectChanged) -> DigestRow | LargeObject:
+        """Read the current version in one GET; read another version with a second one."""
+        await refuse_alias(self._store, _version_ref(change))
         try:
-            row = await self._read_within(change, _current(change), change.etag)
+            row = await self._read_within_budget(change, _current_ref(change), change.etag)
         except (ObjectGone, ObjectSuperseded):
             if change.version_id is None:
                 raise
@@ -137,103 +137,105 @@ class Objects:
             return row
         return await self._read_version(change)
 
-    async def _read_version(self, change: ObjectChanged) -> Row | Large:
-        """Read a version that is not the current one, or the current one by another name."""
-        task = await self._look(change)
+    async def _read_version(self, change: ObjectChanged) -> DigestRow | LargeObject:
+        """Read a noncurrent version, or the current one if its id differs from the one in `change`."""
+        task = await self._inspect(change)
         ref = ObjectRef(change.bucket, change.key, change.version_id)
-        return await self._read_within(task.change, ref, None, is_current=task.is_current)
+        return await self._read_within_budget(task.change, ref, None, is_current=task.is_current)
 
-    async def _read_within(
+    async def _read_within_budget(
         self, change: ObjectChanged, ref: ObjectRef, etag: str | None, *, is_current: bool = True
-    ) -> Row | Large:
-        """Read within the budget of bytes; an object that is larger than its event said is given more room."""
-        most = max(self._large_bytes, 0)
-        for size in dict.fromkeys((min(change.size or 0, most), most)):
-            async with self._budget.take(size):
+    ) -> DigestRow | LargeObject:
+        """Read within the byte budget; reserve more when the object is larger than its event says."""
+        max_size = max(self._large_bytes, 0)
+        for size in dict.fromkeys((min(change.size or 0, max_size), max_size)):
+            async with self._budget.reserve(size):
                 try:
                     info, body = await self._store.read(ref, etag=etag, limit=size)
-                except Rejected as refusal:
-                    if refusal.code != "SIZE_DIFFERS":
+                except Rejected as rejection:
+                    if rejection.code != "SIZE_DIFFERS":
                         raise
                     continue
-                task = self._task(change, info, is_current=is_current)
-                return verdicts.finished(task, await digesting.digest_small(body, _all(task)), _declared(task))
-        return Large(_described(change, await self._store.head(ref)), is_current)
+                task = self._build_task(change, info, is_current=is_current)
+                return decisions.succeeded_row(
+                    task, await digesting.digest_small(body, _algorithms_for(task)), _expected_digests(task)
+                )
+        return LargeObject(_with_info(change, await self._store.head(ref)), is_current)
 
-    async def _stream(self, task: Task, on_bytes: Callable[[int], None]) -> Row:
+    async def _stream(self, task: DigestTask, on_bytes: Callable[[int], None]) -> DigestRow:
         change, chunk = task.change, self._settings.hasher_chunk_bytes
-        async with self._store.stream(_ref(change), etag=change.etag, chunk_size=chunk) as chunks:
-            digests, _ = await digesting.digest_stream(chunks, _all(task), on_bytes=on_bytes)
-        return verdicts.finished(task, digests, _declared(task))
+        async with self._store.stream(_version_ref(change), etag=change.etag, chunk_size=chunk) as chunks:
+            digests, _ = await digesting.digest_stream(chunks, _algorithms_for(task), on_bytes=on_bytes)
+        return decisions.succeeded_row(task, digests, _expected_digests(task))
 
-    def _task(self, change: ObjectChanged, info: ObjectInfo, *, is_current: bool) -> Task:
-        """Read from an answer of the bucket what is to be digested.
+    def _build_task(self, change: ObjectChanged, info: ObjectInfo, *, is_current: bool) -> DigestTask:
+        """Build the task from the bucket's response.
 
-        Raises Unsupported for a digest in its metadata that is unknown.
+        Raises UnsupportedDigest for an unknown digest in its metadata.
         """
-        described = _described(change, info)
+        change = _with_info(change, info)
         checksums = info.checksums if self._settings.hasher_verify_checksums else {}
         try:
-            task = verdicts.task_of(described, self._settings.hasher_digests)
-        except Rejected as refusal:
-            raise Unsupported(described, refusal, is_current=is_current) from refusal
+            task = decisions.build_task(change, self._settings.hasher_digests)
+        except Rejected as rejection:
+            raise UnsupportedDigest(change, rejection, is_current=is_current) from rejection
         return replace(task, checksums=checksums, is_current=is_current)
 
-    async def _settled(self, change: ObjectChanged, ask: Callable[[], Awaitable[Answer]]) -> Answer | Row:
-        """Return what `ask` gives; an object that is not there is looked for until the wait is over, once at least."""
+    async def _wait_for_object(self, change: ObjectChanged, ask: Callable[[], Awaitable[T]]) -> T | DigestRow:
+        """Return what `ask` returns; retry a missing object until `hasher_wait_for_object` seconds have passed."""
         deadline = time.monotonic() + self._settings.hasher_wait_for_object
         while True:
-            last_look = time.monotonic() >= deadline
+            is_last_try = time.monotonic() >= deadline
             try:
                 return await ask()
-            except Unsupported as found:
-                return Row(found.change, "failed", failure=found.refusal, is_current=found.is_current)
+            except UnsupportedDigest as found:
+                return DigestRow(found.change, "failed", failure=found.rejection, is_current=found.is_current)
             except ObjectSuperseded:
-                return Row(change, "superseded")
+                return DigestRow(change, "superseded")
             except ObjectGone:
-                if last_look:
-                    return Row(change, "gone")
-            await asyncio.sleep(min(LOOK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
+                if is_last_try:
+                    return DigestRow(change, "gone")
+            await asyncio.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
-class Unsupported(Exception):  # noqa: N818 - a finding about the object
-    """An object's metadata asks for a digest that is unknown."""
+class UnsupportedDigest(Exception):  # noqa: N818 - a finding about the object
+    """An object's metadata requests an unknown digest."""
 
-    def __init__(self, change: ObjectChanged, refusal: Rejected, *, is_current: bool) -> None:
-        super().__init__(str(refusal))
+    def __init__(self, change: ObjectChanged, rejection: Rejected, *, is_current: bool) -> None:
+        super().__init__(str(rejection))
         self.change = change
-        self.refusal = refusal
+        self.rejection = rejection
         self.is_current = is_current
 
 
-def _is_about(change: ObjectChanged, info: ObjectInfo) -> bool:
-    """Whether the change and an answer name the same version, as far as the change names one."""
+def _matches(change: ObjectChanged, info: ObjectInfo) -> bool:
+    """Whether the change describes the version in `info`; fields missing in the change match."""
     return change.etag in {None, info.etag} and change.version_id in {None, info.ref.version_id}
 
 
-def _described(change: ObjectChanged, info: ObjectInfo) -> ObjectChanged:
-    """Put what the bucket says in place of what the change said."""
-    said = {
+def _with_info(change: ObjectChanged, info: ObjectInfo) -> ObjectChanged:
+    """Return the change with version, etag, size, content type and metadata from the bucket."""
+    fields = {
         "version_id": info.ref.version_id,
         "etag": info.etag,
         "size": info.size,
         "content_type": info.content_type,
         "metadata": dict(info.metadata),
     }
-    return change.model_copy(update=said)
+    return change.model_copy(update=fields)
 
 
-def _current(change: ObjectChanged) -> ObjectRef:
+def _current_ref(change: ObjectChanged) -> ObjectRef:
     return ObjectRef(change.bucket, change.key)
 
 
-def _ref(change: ObjectChanged) -> ObjectRef:
+def _version_ref(change: ObjectChanged) -> ObjectRef:
     return ObjectRef(change.bucket, change.key, change.version_id)
 
 
-def _declared(task: Task) -> dict[str, str]:
+def _expected_digests(task: DigestTask) -> dict[str, str]:
     return {**task.checksums, **task.declared}
 
 
-def _all(task: Task) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*task.algorithms, *_declared(task))))
+def _algorithms_for(task: DigestTask) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*task.algorithms, *_expected_digests(task))))

@@ -1,1 +1,1 @@
-"""Why the hasher exists: which digests, computing them, and what they say about an upload; no I/O."""
+"""Choose digests, compute them and compare them with what the uploader declared; no I/O."""

@@ -1,4 +1,4 @@
-"""What makes each digest that can be asked for."""
+"""One constructor for each digest that an uploader can request."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -13,17 +13,17 @@ from shared.digests import HASHLIB_NAMES
 
 
 class Digest(Protocol):
-    """What hashlib's objects can do."""
+    """Interface of hashlib's objects."""
 
     def update(self, data: Buffer, /) -> object:
-        """Take in the next bytes; large ones without the interpreter's lock."""
+        """Add the next bytes; release the GIL for large buffers."""
 
     def hexdigest(self) -> str:
         """Return the digest so far, in hex."""
 
 
 class _Crc:
-    """One of the checksums that S3 keeps of an upload."""
+    """A CRC checksum that S3 stores with an upload."""
 
     def __init__(self, extend: Callable[..., int], digits: int) -> None:
         self._extend = extend
@@ -42,7 +42,7 @@ def _hashlib(name: str) -> Callable[[], Digest]:
 
 
 ALGORITHMS: Mapping[str, Callable[[], Digest]] = {
-    **{kept: _hashlib(name) for kept, name in HASHLIB_NAMES.items()},
+    **{digest_name: _hashlib(name) for digest_name, name in HASHLIB_NAMES.items()},
     "blake3": blake3.blake3,
     "crc32": lambda: _Crc(checksums.crc32, 8),
     "crc32c": lambda: _Crc(checksums.crc32c, 8),
@@ -50,4 +50,4 @@ ALGORITHMS: Mapping[str, Callable[[], Digest]] = {
     "xxh3": xxhash.xxh3_64,
     "xxh3_128": xxhash.xxh3_128,
 }
-"""Makers of digests, one for each of `shared.digests.DIGEST_NAMES`."""
+"""Constructors by digest name, one for each of `shared.digests.DIGEST_NAMES`."""

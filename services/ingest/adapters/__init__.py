@@ -1,1 +1,1 @@
-"""What ingest talks to: its memory in Postgres, and the bucket."""
+"""Adapters of ingest: its known objects in Postgres and the object store."""

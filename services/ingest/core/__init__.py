@@ -1,1 +1,1 @@
-"""Why ingest exists: notices, what they change, and what a sweep finds; no I/O."""
+"""Parse notifications, decide what they change and compare listings in a sweep; no I/O."""

@@ -1,8 +1,8 @@
-"""What to do with a notice: decisions as values.
+"""Decide what to do with each notification, as pure values.
 
-A notification is a hint, the bucket is the truth. Both lanes bring every event, late, twice and sometimes out of
-order; `judge` compares notices with what is known and with what the bucket answered, and names the one thing to do.
-Where the answer describes the object, the fact is made of the answer: a notice then only says where to look.
+Both lanes deliver every event: late, twice and sometimes out of order. `decide_all` compares notifications with the
+known objects and with the bucket's current state; where they disagree, the bucket is right. If the bucket described the
+object, the fact takes its fields from the bucket, and the notification only names the key.
 """
 
 import enum
@@ -11,23 +11,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from services.ingest.core.notices import Notice, State
+from services.ingest.core.notifications import ObjectNotification, State
 from shared.events import ObjectChanged
 
 SEQUENCER_WIDTH = 64
-SAME_TIME = timedelta(seconds=5)
-"""How far the time of an event may lie from that of its object."""
-_NEVER = datetime.min.replace(tzinfo=UTC)
+TIME_TOLERANCE = timedelta(seconds=5)
+"""Maximum difference between the time of an event and the Last-Modified of its object."""
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-def order(sequencer: str) -> str:
-    """Return a sequencer as text that sorts by age: S3 says to pad the shorter on the right with zeros."""
+def sequencer_order(sequencer: str) -> str:
+    """Return a sequencer as text that sorts by age: padded on the right with zeros, as S3 specifies."""
     return sequencer.upper().ljust(SEQUENCER_WIDTH, "0")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """The latest state of a key as Penstock knows it; without a sequencer it was found by a sweep."""
+class KnownObject:
+    """The latest known state of a key; without a sequencer, a sweep found it."""
 
     state: State
     version_id: str | None
@@ -40,12 +40,12 @@ class Known:
     metadata: Mapping[str, str] | None = field(default=None, compare=False)
     last_modified: datetime | None = field(default=None, compare=False)
     announced: bool = field(default=True, compare=False)
-    """False for a removal of what was never known: remembered, so that no late copy counts as news, and no fact."""
+    """False for the removal of an unknown object: stored to recognize late copies, but not published."""
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """What the bucket holds under a key, asked just now; without a size it was not asked to describe the object."""
+class CurrentState:
+    """What the bucket holds under a key now; `size` is None when the object was not described."""
 
     etag: str
     last_modified: datetime
@@ -56,178 +56,202 @@ class Truth:
 
     @property
     def is_described(self) -> bool:
-        """Whether a fact can be made of this alone."""
+        """Whether this alone suffices to build a fact."""
         return self.size is not None
 
 
-class Verdict(enum.StrEnum):
-    """What to do with a notice."""
+class Decision(enum.StrEnum):
+    """What to do with a notification; the values are labels of `penstock_ingest_notices_total`."""
 
-    NEWS = "news"
-    """Publish it and remember it."""
-    RETURNED = "returned"
-    """The bucket holds another version than the known one, which no notice of its own will tell: publish that."""
-    ADOPT = "adopt"
-    """A sweep told it already, or nothing changes: remember the sequencer only."""
-    ABSENT = "absent"
-    """A removal of what was never known: no fact; remember the sequencer only."""
+    PUBLISH = "news"
+    """Publish and save it."""
+    PUBLISH_CURRENT = "returned"
+    """The bucket holds a version that is not the known one and gets no notification: publish that version."""
+    ADOPT_SEQUENCER = "adopt"
+    """A sweep published it already, or nothing changes: save only the sequencer."""
+    SAVE_UNPUBLISHED = "absent"
+    """Removal of an unknown object: publish no fact, save only the sequencer."""
     DUPLICATE = "duplicate"
-    """The other lane, or an earlier delivery, told it already."""
+    """The other lane or an earlier delivery was published already."""
     STALE = "stale"
-    """Something newer is known or stored, and the bucket agrees with that."""
-    DOUBTFUL = "doubtful"
-    """Stored, says the notice, but nothing is there, or something else: removed or overwritten since, or forged.
+    """A newer state is known or stored, and the bucket confirms it."""
+    VERIFY_LATER = "doubtful"
+    """Announced as stored, but the bucket holds no object or another one: removed, overwritten or forged.
 
-    Another notice will tell, or nothing.
+    Verify it later, unless another notification explains it first.
     """
-    GONE = "gone"
-    """Stored, says the notice, before the removal that was kept back because nothing was known: publish that."""
-    FALSE = "false"
-    """Removed, says the notice, but it is there and older than the removal."""
+    PUBLISH_REMOVAL = "gone"
+    """Announced as stored before a removal that was not published, as the object was unknown: publish the removal."""
+    REJECT = "false"
+    """Announced as removed, but the bucket holds an object that is older than the removal: reject it."""
 
 
-def is_told(known: Known | None, notice: ObjectChanged) -> Verdict | None:
-    """Judge by memory alone: the verdict on a notice that was told already, None where the bucket must be asked."""
+def decide_from_known(known: KnownObject | None, notification: ObjectChanged) -> Decision | None:
+    """Return the decision if the known object suffices (already published); None if the bucket must be asked."""
     if known is None:
         return None
-    if known.sequencer is not None and notice.sequencer is not None:
-        return Verdict.DUPLICATE if _is_repeat(known, notice) else None
-    if notice.seen_by == "sweep" and notice.change == "stored":
-        return Verdict.DUPLICATE if is_same(known, _truth_of(notice)) else None
-    if _hint_of(notice) is None and not _differs(notice, known):
-        return Verdict.ADOPT if known.sequencer is None and notice.sequencer is not None else Verdict.DUPLICATE
+    if known.sequencer is not None and notification.sequencer is not None:
+        return Decision.DUPLICATE if _is_repeat(known, notification) else None
+    if notification.seen_by == "sweep" and notification.change == "stored":
+        return Decision.DUPLICATE if is_same(known, _as_current_state(notification)) else None
+    if _hint_of(notification) is None and not _differs(notification, known):
+        return (
+            Decision.ADOPT_SEQUENCER
+            if known.sequencer is None and notification.sequencer is not None
+            else Decision.DUPLICATE
+        )
     return None
 
 
-def _is_repeat(known: Known, notice: ObjectChanged) -> bool:
-    """Whether a notice with a sequencer is about what is known; a version is stored only once."""
-    if notice.change == "stored" and notice.version_id is not None and not _differs(notice, known):
+def _is_repeat(known: KnownObject, notification: ObjectChanged) -> bool:
+    """Whether a notification with a sequencer repeats the known state; a version is stored only once."""
+    if notification.change == "stored" and notification.version_id is not None and not _differs(notification, known):
         return True
-    is_same_event = order(known.sequencer or "") == order(notice.sequencer or "")
-    is_other_version = notice.change == "removed" and notice.version_id not in {None, known.version_id}
-    return is_same_event and (known.state == notice.change or is_other_version)
+    is_same_event = sequencer_order(known.sequencer or "") == sequencer_order(notification.sequencer or "")
+    is_other_version = notification.change == "removed" and notification.version_id not in {None, known.version_id}
+    return is_same_event and (known.state == notification.change or is_other_version)
 
 
-def decide(known: Known | None, notice: ObjectChanged, truth: Truth | None) -> Verdict:
-    """Judge a notice that memory alone could not settle by what is current in the bucket."""
-    if notice.change == "removed":
-        return _decide_gone(known, notice) if truth is None else _decide_there(known, notice, truth)
-    if truth is not None and truth.is_described:
-        return _decide_described(known, notice, truth)
-    if _is_unannounced(known, notice, truth):
-        return Verdict.GONE
-    if known is not None and not _is_newer(notice, known):
-        return Verdict.NEWS if _is_true(notice, truth) and _differs(notice, known) else Verdict.STALE
-    return Verdict.DOUBTFUL if truth is None else Verdict.NEWS
+def decide_with_bucket(
+    known: KnownObject | None, notification: ObjectChanged, current: CurrentState | None
+) -> Decision:
+    """Decide with the bucket's current state what the known object alone could not decide."""
+    if notification.change == "removed":
+        return (
+            _decide_removal_of_missing(known, notification)
+            if current is None
+            else _decide_removal_of_existing(known, notification, current)
+        )
+    if current is not None and current.is_described:
+        return _decide_described(known, notification, current)
+    if _is_unannounced(known, notification, current):
+        return Decision.PUBLISH_REMOVAL
+    if known is not None and not _is_newer(notification, known):
+        return (
+            Decision.PUBLISH
+            if _is_confirmed(notification, current) and _differs(notification, known)
+            else Decision.STALE
+        )
+    return Decision.VERIFY_LATER if current is None else Decision.PUBLISH
 
 
-def _decide_gone(known: Known | None, notice: ObjectChanged) -> Verdict:
-    """Judge a removal under a key that holds nothing."""
+def _decide_removal_of_missing(known: KnownObject | None, notification: ObjectChanged) -> Decision:
+    """Decide on a removal when the bucket holds no object under its key."""
     if known is None:
-        return Verdict.ABSENT
+        return Decision.SAVE_UNPUBLISHED
     if known.state == "stored":
-        return Verdict.NEWS
-    return Verdict.ADOPT if _is_newer(notice, known) else Verdict.STALE
+        return Decision.PUBLISH
+    return Decision.ADOPT_SEQUENCER if _is_newer(notification, known) else Decision.STALE
 
 
-def _decide_there(known: Known | None, notice: ObjectChanged, truth: Truth) -> Verdict:
-    """Judge a removal under a key that holds something: that was stored since, or an older version is current again.
+def _decide_removal_of_existing(
+    known: KnownObject | None, notification: ObjectChanged, current: CurrentState
+) -> Decision:
+    """Decide on a removal when the bucket holds an object: stored afterwards, or an older version is current again.
 
-    Only a removal of the one object of its key can be wrong: that object is there and was before.
+    Only a removal in a bucket without versioning can be false: the object exists and is older than the removal.
     """
-    since = _is_since(notice, truth)
-    if _is_plain(notice) and truth.version_id is None:
-        return Verdict.STALE if since or (known and not _is_newer(notice, known)) else Verdict.FALSE
-    if _is_known(known, truth):
-        return Verdict.ADOPT if known is not None and _is_newer(notice, known) else Verdict.STALE
-    is_announced = truth.version_id is None and since and truth.last_modified > _second(notice)
-    return Verdict.STALE if is_announced or notice.seen_by == "sweep" else Verdict.RETURNED
+    is_after = _is_stored_after(notification, current)
+    if _is_unversioned(notification) and current.version_id is None:
+        return Decision.STALE if is_after or (known and not _is_newer(notification, known)) else Decision.REJECT
+    if _is_known(known, current):
+        return Decision.ADOPT_SEQUENCER if known is not None and _is_newer(notification, known) else Decision.STALE
+    is_announced = (
+        current.version_id is None and is_after and current.last_modified > _without_microseconds(notification)
+    )
+    return Decision.STALE if is_announced or notification.seen_by == "sweep" else Decision.PUBLISH_CURRENT
 
 
-def _is_unannounced(known: Known | None, notice: ObjectChanged, current: Truth | None) -> bool:
-    """Whether a notice proves that there was something to remove, although no removal was published."""
-    return known is not None and not known.announced and current is None and not _is_newer(notice, known)
+def _is_unannounced(known: KnownObject | None, notification: ObjectChanged, current: CurrentState | None) -> bool:
+    """Whether the notification proves that an unpublished removal did remove an object."""
+    return known is not None and not known.announced and current is None and not _is_newer(notification, known)
 
 
-def _is_plain(notice: ObjectChanged) -> bool:
-    return notice.version_id is None and _hint_of(notice) is None
+def _is_unversioned(notification: ObjectChanged) -> bool:
+    return notification.version_id is None and _hint_of(notification) is None
 
 
-def _hint_of(notice: ObjectChanged) -> str | None:
-    return notice.hint if isinstance(notice, Notice) else None
+def _hint_of(notification: ObjectChanged) -> str | None:
+    return notification.hint if isinstance(notification, ObjectNotification) else None
 
 
-def _second(notice: ObjectChanged) -> datetime:
-    return (notice.occurred_at or _NEVER).replace(microsecond=0)
+def _without_microseconds(notification: ObjectChanged) -> datetime:
+    return (notification.occurred_at or _EARLIEST).replace(microsecond=0)
 
 
-def _is_since(notice: ObjectChanged, truth: Truth) -> bool:
+def _is_stored_after(notification: ObjectChanged, current: CurrentState) -> bool:
     """Whether the object may have been stored after the removal."""
-    return notice.occurred_at is None or truth.last_modified >= _second(notice)
+    return notification.occurred_at is None or current.last_modified >= _without_microseconds(notification)
 
 
-def _is_known(known: Known | None, truth: Truth) -> bool:
-    """Whether what is current is known; an id names a version for good, what it holds included."""
-    if known is None or truth.version_id is None:
-        return known is not None and is_same(known, truth)
-    return (known.state, known.etag, known.version_id) == ("stored", truth.etag, truth.version_id)
+def _is_known(known: KnownObject | None, current: CurrentState) -> bool:
+    """Whether the current version is the known one; a version id is enough, since versions are immutable."""
+    if known is None or current.version_id is None:
+        return known is not None and is_same(known, current)
+    return (known.state, known.etag, known.version_id) == ("stored", current.etag, current.version_id)
 
 
-def _decide_described(known: Known | None, notice: ObjectChanged, truth: Truth) -> Verdict:
-    """Judge a notice of an object that is there; the notice itself only says that it was stored, and when."""
-    is_about_it = notice.etag in {None, truth.etag} and notice.version_id in {None, truth.version_id}
-    if known is not None and is_same(known, truth):
-        if not _is_newer(notice, known):
-            return Verdict.STALE
-        return Verdict.NEWS if is_about_it else Verdict.DUPLICATE
-    return Verdict.NEWS if is_about_it else Verdict.DOUBTFUL
+def _decide_described(known: KnownObject | None, notification: ObjectChanged, current: CurrentState) -> Decision:
+    """Decide on a `stored` notification of an existing object that the bucket described."""
+    is_about_it = notification.etag in {None, current.etag} and notification.version_id in {None, current.version_id}
+    if known is not None and is_same(known, current):
+        if not _is_newer(notification, known):
+            return Decision.STALE
+        return Decision.PUBLISH if is_about_it else Decision.DUPLICATE
+    return Decision.PUBLISH if is_about_it else Decision.VERIFY_LATER
 
 
-def is_same(known: Known, truth: Truth) -> bool:
-    """Whether the known version is the one in the bucket, by all that is known of it."""
+def is_same(known: KnownObject, current: CurrentState) -> bool:
+    """Whether the known version equals the one in the bucket in every known field."""
     compared = (
-        (known.size, truth.size),
-        (known.content_type, truth.content_type),
-        (known.metadata, truth.metadata),
+        (known.size, current.size),
+        (known.content_type, current.content_type),
+        (known.metadata, current.metadata),
     )
     return (
-        (known.state, known.etag, known.version_id) == ("stored", truth.etag, truth.version_id)
-        and all(mine is None or mine == there for mine, there in compared)
-        and is_same_time(known.last_modified, truth.last_modified)
+        (known.state, known.etag, known.version_id) == ("stored", current.etag, current.version_id)
+        and all(before is None or before == now for before, now in compared)
+        and is_same_time(known.last_modified, current.last_modified)
     )
 
 
-def is_same_time(known: datetime | None, there: datetime) -> bool:
-    """Whether an object was stored at the known time, which may be that of its event."""
-    return known is None or abs(known - there) <= SAME_TIME
+def is_same_time(known: datetime | None, current: datetime) -> bool:
+    """Whether two times of an object agree; the known one may be that of its event."""
+    return known is None or abs(known - current) <= TIME_TOLERANCE
 
 
-def _truth_of(found: ObjectChanged) -> Truth:
-    """Return what a sweep found as an answer of the bucket."""
-    at = found.occurred_at or _NEVER
-    return Truth(found.etag or "", at, found.version_id, found.size, found.content_type, found.metadata)
+def _as_current_state(found: ObjectChanged) -> CurrentState:
+    """Return what a sweep found as the bucket's current state."""
+    at = found.occurred_at or _EARLIEST
+    return CurrentState(found.etag or "", at, found.version_id, found.size, found.content_type, found.metadata)
 
 
-def _is_newer(notice: ObjectChanged, known: Known) -> bool:
-    if notice.sequencer is None or known.sequencer is None:
+def _is_newer(notification: ObjectChanged, known: KnownObject) -> bool:
+    if notification.sequencer is None or known.sequencer is None:
         return False
-    return order(notice.sequencer) > order(known.sequencer)
+    return sequencer_order(notification.sequencer) > sequencer_order(known.sequencer)
 
 
-def _is_true(notice: ObjectChanged, truth: Truth | None) -> bool:
-    if notice.change == "removed" or truth is None:
-        return (notice.change == "removed") == (truth is None)
-    return truth.etag == notice.etag and notice.version_id in (None, truth.version_id)
+def _is_confirmed(notification: ObjectChanged, current: CurrentState | None) -> bool:
+    if notification.change == "removed" or current is None:
+        return (notification.change == "removed") == (current is None)
+    return current.etag == notification.etag and notification.version_id in (None, current.version_id)
 
 
-def _differs(notice: ObjectChanged, known: Known) -> bool:
-    return (known.state, known.etag, known.version_id) != (notice.change, notice.etag, notice.version_id)
+def _differs(notification: ObjectChanged, known: KnownObject) -> bool:
+    return (known.state, known.etag, known.version_id) != (
+        notification.change,
+        notification.etag,
+        notification.version_id,
+    )
 
 
-def after(known: Known | None, fact: ObjectChanged) -> Known:
-    """Return what is known once `fact` is told; the highest sequencer stays, so that no older copy counts as newer."""
-    highest = max((one for one in (known and known.sequencer, fact.sequencer) if one), key=order, default=None)
-    return Known(
+def known_after(known: KnownObject | None, fact: ObjectChanged) -> KnownObject:
+    """Return the known state after `fact`; keep the highest sequencer, so that no older copy counts as newer."""
+    highest = max(
+        (one for one in (known and known.sequencer, fact.sequencer) if one), key=sequencer_order, default=None
+    )
+    return KnownObject(
         fact.change,
         fact.version_id,
         fact.etag,
@@ -241,189 +265,212 @@ def after(known: Known | None, fact: ObjectChanged) -> Known:
     )
 
 
-def by_age(notice: ObjectChanged) -> tuple[str, datetime]:
-    """Sort key for notices of one key; those without a sequencer come by their time."""
-    return (order(notice.sequencer or ""), notice.occurred_at or _NEVER)
+def age_order(notification: ObjectChanged) -> tuple[str, datetime]:
+    """Return the sort key for notifications of one object: sequencer, then time."""
+    return (sequencer_order(notification.sequencer or ""), notification.occurred_at or _EARLIEST)
 
 
-Place = tuple[str, str]
+ObjectKey = tuple[str, str]
 """Bucket and key."""
-Version = tuple[str, str, str | None]
-"""Bucket, key and version id; without one, whatever is current."""
+VersionKey = tuple[str, str, str | None]
+"""Bucket, key and version id; None means the current version."""
 
 
-def place_of(notice: ObjectChanged) -> Place:
-    """Where the notice happened."""
-    return notice.bucket, notice.key
+def object_key_of(notification: ObjectChanged) -> ObjectKey:
+    """Return bucket and key of a notification."""
+    return notification.bucket, notification.key
 
 
-def current_of(notice: ObjectChanged) -> Version:
-    """What to ask the bucket about: what is current is the state of a key, whatever the notice names."""
-    return notice.bucket, notice.key, None
+def current_version_of(notification: ObjectChanged) -> VersionKey:
+    """Return the key of the current version, whichever version the notification names."""
+    return notification.bucket, notification.key, None
 
 
-def removed_version_of(notice: ObjectChanged) -> Version | None:
-    """Name the version that a removal names, to be asked about as well."""
-    if notice.change == "stored" or notice.version_id is None:
+def removed_version_of(notification: ObjectChanged) -> VersionKey | None:
+    """Return the version that a removal names, which must be checked as well; None if it names none."""
+    if notification.change == "stored" or notification.version_id is None:
         return None
-    return notice.bucket, notice.key, notice.version_id
+    return notification.bucket, notification.key, notification.version_id
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a batch of notices comes to: `facts` in the order to tell them, and the state of each key after them."""
+    """The result of a batch: `facts` in publishing order, and the state of each key after them."""
 
     facts: list[ObjectChanged] = field(default_factory=list)
-    states: dict[Place, tuple[ObjectChanged, Known]] = field(default_factory=dict)
+    states: dict[ObjectKey, tuple[ObjectChanged, KnownObject]] = field(default_factory=dict)
     adopted: list[ObjectChanged] = field(default_factory=list)
-    doubtful: list[ObjectChanged] = field(default_factory=list)
-    silent: list[ObjectChanged] = field(default_factory=list)
-    """Notices that found an object gone whose removal nobody was told of; its neighbors may be gone too."""
-    false: list[ObjectChanged] = field(default_factory=list)
-    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    to_verify: list[ObjectChanged] = field(default_factory=list)
+    unnotified: list[ObjectChanged] = field(default_factory=list)
+    """Notifications that reveal a removal without a notification of its own; neighbors may be removed too."""
+    rejected: list[ObjectChanged] = field(default_factory=list)
+    decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def judge(
-    notices: Iterable[ObjectChanged],
-    known: Mapping[Place, Known],
-    truths: Mapping[Version, Truth | None],
+def decide_all(
+    notifications: Iterable[ObjectChanged],
+    known: Mapping[ObjectKey, KnownObject],
+    current_states: Mapping[VersionKey, CurrentState | None],
     *,
     clock: int,
-    last_word: bool = False,
+    final: bool = False,
 ) -> Outcome:
-    """Judge a batch, oldest first; `clock` (microseconds of the database clock) starts the new revisions.
+    """Decide on a batch, oldest first; new revisions start above `clock`, the database clock in microseconds.
 
-    With `last_word` no other notice is waited for: what the bucket holds in place of the announced object is news.
+    With `final`, wait for no other notification: publish what the bucket holds instead of the announced object.
     """
     outcome = Outcome()
-    now = dict(known)
-    ordered = sorted(notices, key=by_age)
-    removed = {place_of(one): by_age(one) for one in ordered if one.change == "removed"}
-    for notice in ordered:
-        place, mine = place_of(notice), now.get(place_of(notice))
-        truth = truths.get(current_of(notice))
-        if (older := _older_version(notice, truths, truth)) is not None:
-            truth, verdict = older, _verdict_on_older(mine, notice, truth)
+    states = dict(known)
+    by_age = sorted(notifications, key=age_order)
+    removed = {object_key_of(one): age_order(one) for one in by_age if one.change == "removed"}
+    for notification in by_age:
+        key, previous = object_key_of(notification), states.get(object_key_of(notification))
+        state = current_states.get(current_version_of(notification))
+        if (noncurrent := _noncurrent_version(notification, current_states, state)) is not None:
+            state, decision = noncurrent, _decide_noncurrent(previous, notification, state)
         else:
-            verdict = is_told(mine, notice) or decide(mine, notice, truth)
-        if verdict is Verdict.DOUBTFUL and truth is None and removed.get(place, by_age(notice)) > by_age(notice):
-            verdict = Verdict.NEWS
-        if verdict is Verdict.DOUBTFUL and truth is not None and last_word:
-            verdict = Verdict.NEWS
-        outcome.verdicts[notice.seen_by, verdict.value] += 1
-        is_version_gone = truths.get(removed_version_of(notice) or current_of(notice), truth) is None
-        for fact in _facts(verdict, notice, mine, truth, is_version_gone=is_version_gone):
-            clock = max(clock, mine.revision if mine else 0) + 1
-            _tell(outcome, now, _as_fact(fact, mine, clock, truth))
-        clock = _note(outcome, now, verdict, notice, clock)
+            decision = decide_from_known(previous, notification) or decide_with_bucket(previous, notification, state)
+        if (
+            decision is Decision.VERIFY_LATER
+            and state is None
+            and removed.get(key, age_order(notification)) > age_order(notification)
+        ):
+            decision = Decision.PUBLISH
+        if decision is Decision.VERIFY_LATER and state is not None and final:
+            decision = Decision.PUBLISH
+        outcome.decisions[notification.seen_by, decision.value] += 1
+        is_version_gone = (
+            current_states.get(removed_version_of(notification) or current_version_of(notification), state) is None
+        )
+        for fact in _facts(decision, notification, previous, state, is_version_gone=is_version_gone):
+            clock = max(clock, previous.revision if previous else 0) + 1
+            _add_fact(outcome, states, _to_fact(fact, previous, clock, state))
+        clock = _add_result(outcome, states, decision, notification, clock)
     return outcome
 
 
 def _facts(
-    verdict: Verdict, notice: ObjectChanged, mine: Known | None, truth: Truth | None, *, is_version_gone: bool
+    decision: Decision,
+    notification: ObjectChanged,
+    previous: KnownObject | None,
+    current: CurrentState | None,
+    *,
+    is_version_gone: bool,
 ) -> list[ObjectChanged]:
-    """Return what to publish; of a removal, that a version is gone and what is current instead."""
-    if verdict is Verdict.GONE and mine is not None:
+    """Return the changes to publish; for a removal also the loss of a version and what is current instead."""
+    if decision is Decision.PUBLISH_REMOVAL and previous is not None:
         gone = {"change": "removed", "version_id": None, "etag": None, "size": None, "content_type": None}
-        return [notice.model_copy(update={**gone, "sequencer": mine.sequencer, "occurred_at": mine.last_modified})]
-    if notice.change == "stored":
-        return [notice] if verdict is Verdict.NEWS else []
+        return [
+            notification.model_copy(
+                update={**gone, "sequencer": previous.sequencer, "occurred_at": previous.last_modified}
+            )
+        ]
+    if notification.change == "stored":
+        return [notification] if decision is Decision.PUBLISH else []
     facts = []
-    if _is_loss_of_version(notice, mine) and is_version_gone and verdict is not Verdict.DUPLICATE:
-        is_all = verdict is Verdict.NEWS and mine is not None and mine.version_id == notice.version_id
-        facts += [] if is_all else [notice]
-    if verdict is Verdict.NEWS:
-        facts.append(notice.model_copy(update={"version_id": None}))
-    elif verdict is Verdict.RETURNED and truth is not None:
-        facts.append(notice.model_copy(update={"change": "stored", **_described(truth)}))
+    if _is_loss_of_version(notification, previous) and is_version_gone and decision is not Decision.DUPLICATE:
+        is_current_lost = (
+            decision is Decision.PUBLISH and previous is not None and previous.version_id == notification.version_id
+        )
+        facts += [] if is_current_lost else [notification]
+    if decision is Decision.PUBLISH:
+        facts.append(notification.model_copy(update={"version_id": None}))
+    elif decision is Decision.PUBLISH_CURRENT and current is not None:
+        facts.append(notification.model_copy(update={"change": "stored", **_described_fields(current)}))
     return facts
 
 
-def _is_loss_of_version(notice: ObjectChanged, mine: Known | None) -> bool:
-    return notice.version_id is not None and mine is not None and mine.announced
+def _is_loss_of_version(notification: ObjectChanged, previous: KnownObject | None) -> bool:
+    return notification.version_id is not None and previous is not None and previous.announced
 
 
-def _note(outcome: Outcome, now: dict[Place, Known], verdict: Verdict, notice: ObjectChanged, clock: int) -> int:
-    """Add what a verdict leaves behind beside facts; return the clock."""
-    place, mine = place_of(notice), now.get(place_of(notice))
-    if verdict is Verdict.ADOPT and mine is not None:
-        outcome.adopted.append(notice)
-        now[place] = replace(mine, sequencer=notice.sequencer)
-    elif verdict is Verdict.ABSENT:
+def _add_result(
+    outcome: Outcome, states: dict[ObjectKey, KnownObject], decision: Decision, notification: ObjectChanged, clock: int
+) -> int:
+    """Add the results of a decision other than facts; return the clock."""
+    key, previous = object_key_of(notification), states.get(object_key_of(notification))
+    if decision is Decision.ADOPT_SEQUENCER and previous is not None:
+        outcome.adopted.append(notification)
+        states[key] = replace(previous, sequencer=notification.sequencer)
+    elif decision is Decision.SAVE_UNPUBLISHED:
         clock += 1
-        absent = notice.model_copy(update={"version_id": None, "metadata": {}, "revision": clock})
-        now[place] = replace(after(None, absent), announced=False)
-        outcome.states[place] = (absent, now[place])
-    elif verdict is Verdict.DOUBTFUL:
-        outcome.doubtful.append(notice)
-    elif verdict is Verdict.FALSE:
-        outcome.false.append(notice)
-    elif verdict is Verdict.NEWS and _hint_of(notice) == "nothing removed":
-        outcome.silent.append(notice)
+        absent = notification.model_copy(update={"version_id": None, "metadata": {}, "revision": clock})
+        states[key] = replace(known_after(None, absent), announced=False)
+        outcome.states[key] = (absent, states[key])
+    elif decision is Decision.VERIFY_LATER:
+        outcome.to_verify.append(notification)
+    elif decision is Decision.REJECT:
+        outcome.rejected.append(notification)
+    elif decision is Decision.PUBLISH and _hint_of(notification) == "nothing removed":
+        outcome.unnotified.append(notification)
     return clock
 
 
-def _older_version(
-    notice: ObjectChanged, truths: Mapping[Version, Truth | None], current: Truth | None
-) -> Truth | None:
-    """Return the stored version that a notice names where it is not the current one; None: it is, or is gone."""
-    if notice.change != "stored" or notice.version_id is None:
+def _noncurrent_version(
+    notification: ObjectChanged, current_states: Mapping[VersionKey, CurrentState | None], current: CurrentState | None
+) -> CurrentState | None:
+    """Return the noncurrent version that a `stored` notification names; None if it is current or missing."""
+    if notification.change != "stored" or notification.version_id is None:
         return None
-    own = truths.get((*place_of(notice), notice.version_id))
-    if own is None or not own.is_described or (current is not None and current.version_id == own.version_id):
+    named = current_states.get((*object_key_of(notification), notification.version_id))
+    if named is None or not named.is_described or (current is not None and current.version_id == named.version_id):
         return None
-    return own
+    return named
 
 
-def _verdict_on_older(mine: Known | None, notice: ObjectChanged, current: Truth | None) -> Verdict:
-    """An older version is published once, as long as nothing newer is known and the current one is not."""
-    if mine is None:
-        return Verdict.NEWS
-    if _is_unannounced(mine, notice, current):
-        return Verdict.GONE
-    is_current_known = current is not None and _is_known(mine, current)
-    return Verdict.NEWS if _is_newer(notice, mine) and not is_current_known else Verdict.STALE
+def _decide_noncurrent(
+    previous: KnownObject | None, notification: ObjectChanged, current: CurrentState | None
+) -> Decision:
+    """Decide on a noncurrent version: publish it once, unless a newer one or the current one is known."""
+    if previous is None:
+        return Decision.PUBLISH
+    if _is_unannounced(previous, notification, current):
+        return Decision.PUBLISH_REMOVAL
+    is_current_known = current is not None and _is_known(previous, current)
+    return Decision.PUBLISH if _is_newer(notification, previous) and not is_current_known else Decision.STALE
 
 
-def retold(known: Mapping[Place, Known], found: ObjectChanged) -> ObjectChanged | None:
-    """Return the known fact again from what the bucket holds; None when they differ, for then there is news to come."""
-    mine = known.get(place_of(found))
-    if mine is None or (mine.state, mine.etag) != (found.change, found.etag):
+def rebuild_fact(known: Mapping[ObjectKey, KnownObject], found: ObjectChanged) -> ObjectChanged | None:
+    """Return the known fact, rebuilt from the bucket; None if they differ, since a new fact will follow."""
+    previous = known.get(object_key_of(found))
+    if previous is None or (previous.state, previous.etag) != (found.change, found.etag):
         return None
-    told = {"revision": mine.revision, "sequencer": mine.sequencer, "correlation_id": mine.correlation_id}
-    return found.model_copy(update=told)
+    saved = {"revision": previous.revision, "sequencer": previous.sequencer, "correlation_id": previous.correlation_id}
+    return found.model_copy(update=saved)
 
 
-def _as_fact(notice: ObjectChanged, mine: Known | None, revision: int, truth: Truth | None) -> ObjectChanged:
-    """Give the notice its place in the order of its key; a removal belongs to the object that it removes.
+def _to_fact(
+    notification: ObjectChanged, previous: KnownObject | None, revision: int, current: CurrentState | None
+) -> ObjectChanged:
+    """Return the fact of a notification with `revision`; a removal takes the correlation id of the removed object.
 
-    A stored object is described by the bucket, where that was asked to.
+    Take the fields of a stored object from the bucket, if it described the object.
     """
     update: dict[str, object] = {"revision": revision}
-    if notice.change == "removed":
+    if notification.change == "removed":
         update["metadata"] = {}
-        if mine is not None and mine.correlation_id:
-            update["correlation_id"] = mine.correlation_id
-    elif truth is not None and truth.is_described:
-        update |= _described(truth)
-    return notice.model_copy(update=update)
+        if previous is not None and previous.correlation_id:
+            update["correlation_id"] = previous.correlation_id
+    elif current is not None and current.is_described:
+        update |= _described_fields(current)
+    return notification.model_copy(update=update)
 
 
-def _described(truth: Truth) -> dict[str, object]:
+def _described_fields(current: CurrentState) -> dict[str, object]:
     return {
-        "version_id": truth.version_id,
-        "etag": truth.etag,
-        "size": truth.size,
-        "content_type": truth.content_type,
-        "metadata": dict(truth.metadata),
-        "occurred_at": truth.last_modified,
+        "version_id": current.version_id,
+        "etag": current.etag,
+        "size": current.size,
+        "content_type": current.content_type,
+        "metadata": dict(current.metadata),
+        "occurred_at": current.last_modified,
     }
 
 
-def _tell(outcome: Outcome, now: dict[Place, Known], fact: ObjectChanged) -> None:
-    """Add a fact; that a version is gone which is not the current one leaves its key as it is."""
+def _add_fact(outcome: Outcome, states: dict[ObjectKey, KnownObject], fact: ObjectChanged) -> None:
+    """Add a fact; the removal of a noncurrent version does not change the state of its key."""
     outcome.facts.append(fact)
     if fact.change == "stored" or fact.version_id is None:
-        place = place_of(fact)
-        now[place] = after(now.get(place), fact)
-        outcome.states[place] = (fact, now[place])
+        key = object_key_of(fact)
+        states[key] = known_after(states.get(key), fact)
+        outcome.states[key] = (fact, states[key])

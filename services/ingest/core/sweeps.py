@@ -1,17 +1,17 @@
-"""What a sweep compares: a listing with what is known."""
+"""Compare a bucket listing with the known objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.ingest.core.decisions import Known, is_same_time
-from services.ingest.core.notices import is_folder_marker
+from services.ingest.core.decisions import KnownObject, is_same_time
+from services.ingest.core.notifications import is_folder_marker
 from shared.events import ObjectChanged
 from shared.text import is_unsafe
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObject:
     """An object in a listing."""
 
     key: str
@@ -20,37 +20,39 @@ class Listed:
     last_modified: datetime
     content_type: str | None = None
     metadata: Mapping[str, str] | None = None
-    """None where the listing tells none."""
+    """None if the listing has no metadata."""
     version_id: str | None = None
     has_version: bool = False
-    """Whether the listing tells versions; `version_id` is then compared too."""
+    """Whether the listing has version ids; `version_id` is then compared too."""
 
 
-def missed(listed: Mapping[str, Listed], known: Mapping[str, Known], *, settled_before: datetime) -> list[str]:
-    """Return the keys that were never told; those younger than `settled_before` may still be notified."""
+def find_missed(
+    listed: Mapping[str, ListedObject], known: Mapping[str, KnownObject], *, settled_before: datetime
+) -> list[str]:
+    """Return listed keys without a matching known object; skip those stored after `settled_before`."""
     return [
         key
         for key, one in listed.items()
         if one.last_modified < settled_before
         and not is_unsafe(key)
         and not is_folder_marker(key, one.size)
-        and ((mine := known.get(key)) is None or _differs(one, mine))
+        and ((known_object := known.get(key)) is None or _differs(one, known_object))
     ]
 
 
-def _differs(listed: Listed, mine: Known) -> bool:
-    """Whether anything that the listing tells is not as it is known; what is not known differs from nothing."""
-    compared = [(mine.size, listed.size)]
+def _differs(listed: ListedObject, known_object: KnownObject) -> bool:
+    """Whether the listing differs from the known object; unknown fields never differ."""
+    compared = [(known_object.size, listed.size)]
     if listed.metadata is not None:
-        compared += [(mine.content_type, listed.content_type), (mine.metadata, listed.metadata)]  # type: ignore[list-item]
+        compared += [(known_object.content_type, listed.content_type), (known_object.metadata, listed.metadata)]  # type: ignore[list-item]
     return (
-        (mine.state, mine.etag) != ("stored", listed.etag)
-        or (listed.has_version and mine.version_id != listed.version_id)
-        or any(known is not None and known != there for known, there in compared)
-        or not is_same_time(mine.last_modified, listed.last_modified)
+        (known_object.state, known_object.etag) != ("stored", listed.etag)
+        or (listed.has_version and known_object.version_id != listed.version_id)
+        or any(before is not None and before != now for before, now in compared)
+        or not is_same_time(known_object.last_modified, listed.last_modified)
     )
 
 
-def gone(bucket: str, key: str) -> ObjectChanged:
-    """Return the notice of a known object that a sweep did not find."""
+def removal_of(bucket: str, key: str) -> ObjectChanged:
+    """Return the removal of a known object that a sweep did not find."""
     return ObjectChanged(change="removed", bucket=bucket, key=key, seen_by="sweep")

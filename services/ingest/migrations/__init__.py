@@ -1,1 +1,1 @@
-"""SQL, applied once in the order of the names; an applied file is never changed."""
+"""SQL files, applied once in the order of their names. Never change an applied file."""
