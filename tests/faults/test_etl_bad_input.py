@@ -9,7 +9,19 @@ import polars as pl
 import pytest
 
 from shared.topics import ETL_REQUESTED, OBJECTS_HASHED
-from tests.support.drops import HEAD, Drop, bad_row, guarded, image, many_rows, no_image, no_rows, one_row, pair, person
+from tests.support.drops import (
+    HEAD,
+    Drop,
+    bad_row,
+    guarded,
+    image,
+    many_rows,
+    no_rows,
+    not_an_image,
+    one_row,
+    pair,
+    person,
+)
 from tests.support.memory import peak, reset_peak
 from tests.support.waiting import until
 
@@ -34,7 +46,7 @@ BAD = [
     (no_rows("broken.csv.gz", gzip.compress(HEAD.encode() * 100)[:40]), "NOT_GZIP"),
     (no_rows("plain.csv.gz", HEAD.encode()), "NOT_GZIP"),
     (no_rows("no.parquet", b"PAR1 it is not PAR1"), "NOT_PARQUET"),
-    (no_image("text"), "NOT_AN_IMAGE"),
+    (not_an_image("text"), "NOT_AN_IMAGE"),
     (bad_row("blank", "Ada, , 0"), "BLANK"),
     (bad_row("shifted", "Ada, Lovelace"), "RAGGED"),
     (bad_row("ragged", "Ada, Lovelace, 0, 1"), "RAGGED"),

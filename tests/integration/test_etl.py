@@ -95,7 +95,7 @@ def test_every_format_has_its_rows(users):
 
 def test_what_is_wrong_is_told_and_stops_nobody(users):
     users.serve()
-    users.put(drops.no_rows("1.csv", b""), drops.no_image("2"), drops.no_rows("3.png", b""), drops.bad_row("4"))
+    users.put(drops.no_rows("1.csv", b""), drops.not_an_image("2"), drops.no_rows("3.png", b""), drops.bad_row("4"))
     users.put(drops.one_row("2", ADA), drops.one_row("5", BOB))
     shows(users, {"2": (*ADA, ""), "5": (*BOB, "")})
     until(lambda: len(users.rejects()) == 4, 20, users.rejects)

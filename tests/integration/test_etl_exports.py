@@ -88,18 +88,18 @@ class Place:
             f'INSERT INTO etl."{self.dataset.name}" VALUES ({marks}, {source}, 1)',  # noqa: S608
             [(*row, *[None] * (7 - len(row))) for row in rows],
         )
-        await self.exporter.exports.redo(self.dataset.name)
+        await self.exporter.exports.request_rewrite(self.dataset.name)
 
     async def reject(self, source: int, *rejects: tuple[Any, ...]) -> None:
         """Say, as a writer does, that these are all that is wrong with a source."""
         await self.pool.execute("DELETE FROM etl.rejects WHERE source_id = $1", source)
         await self.pool.executemany(f"INSERT INTO etl.rejects VALUES ({source}, $1, $2, $3, $4, $5)", rejects)  # noqa: S608
         await self.pool.execute("UPDATE etl.sources SET fence = fence + 1, is_stale = true WHERE id = $1", source)
-        await self.exporter.exports.redo(self.dataset.name)
+        await self.exporter.exports.request_rewrite(self.dataset.name)
 
     async def claimed(self) -> list[Lease]:
         for due in await self.exporter.exports.due([self.dataset.name]):
-            await self.exporter.exports.ask(due)
+            await self.exporter.exports.enqueue(due)
         return [Lease(item) for item in await self.queue.claim("test", 2)]
 
     async def write(self, exporter: Exporter | None = None) -> int:
@@ -295,14 +295,14 @@ async def is_shown(place, rows):
 async def test_what_changes_nothing_in_the_files_is_not_written_again(place):
     await place.insert(await place.source("a.csv"), ("1", "x"))
     await place.write()
-    await place.exporter.exports.redo(place.dataset.name)
+    await place.exporter.exports.request_rewrite(place.dataset.name)
     assert await place.write() == 1
     assert (place.writes("csv"), place.writes("parquet")) == (1, 1)
     image = await place.source("1.png", "image")
     await place.pool.execute(
         "INSERT INTO etl.images VALUES ($1, $2, '1', 'image/png', 6, 4)", image, place.dataset.name
     )
-    await place.exporter.exports.redo(place.dataset.name)
+    await place.exporter.exports.request_rewrite(place.dataset.name)
     await place.write()
     assert (place.writes("csv"), place.writes("parquet")) == (2, 2)
 
@@ -355,7 +355,7 @@ async def test_a_writer_that_dies_before_it_says_so_leaves_no_second_write(place
         async def die(*_):
             raise RuntimeError("killed")
 
-        patched.setattr(Exports, "mark", die)
+        patched.setattr(Exports, "mark_written", die)
         (lease,) = await place.claimed()
         with pytest.raises(RuntimeError, match="killed"):
             await place.exporter.write(lease)
@@ -368,14 +368,14 @@ async def test_a_writer_that_dies_before_it_says_so_leaves_no_second_write(place
 async def test_a_change_beside_the_write_keeps_the_files_behind(place, monkeypatch):
     source = await place.source("a.csv")
     await place.insert(source, ("1", "x"))
-    mark = Exports.mark
+    mark = Exports.mark_written
 
     async def change_first(self, *told):
-        monkeypatch.setattr(Exports, "mark", mark)
+        monkeypatch.setattr(Exports, "mark_written", mark)
         await place.insert(source, ("2", "x"))
         await mark(self, *told)
 
-    monkeypatch.setattr(Exports, "mark", change_first)
+    monkeypatch.setattr(Exports, "mark_written", change_first)
     await place.write()
     state = await place.state()
     assert state["written"] == state["changed"] - 1
@@ -388,32 +388,32 @@ async def test_a_change_beside_the_write_keeps_the_files_behind(place, monkeypat
 async def test_what_could_not_be_asked_for_beside_a_write_is_asked_for_after_it(place, monkeypatch):
     source = await place.source("a.csv")
     await place.insert(source, ("1", "x"))
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     (item,) = await place.queue.claim("test", 2)
-    mark = Exports.mark
+    mark = Exports.mark_written
 
     async def change_first(self, *told):
         await place.insert(source, ("2", "x"))
-        await place.exporter._look()
+        await place.exporter._enqueue_due()
         await mark(self, *told)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Exports, "mark", change_first)
+        patched.setattr(Exports, "mark_written", change_first)
         await place.exporter.write(Lease(item))
     assert await place.queue.claim("test", 2) == []
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     assert len(await place.queue.claim("test", 2)) == 1
 
 
 async def test_what_fails_for_good_is_not_asked_for_at_once(place, monkeypatch):
     await place.insert(await place.source("a.csv"), ("1", "x"))
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     (item,) = await place.queue.claim("test", 2)
     await place.queue.fail(item, "no bucket", retry_in=None)
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     assert await place.queue.claim("test", 2) == []
-    monkeypatch.setattr("services.etl.workers.exporter.ASKED_SECONDS", -1.0)
-    await place.exporter._look()
+    monkeypatch.setattr("services.etl.workers.exporter.REQUEST_AGAIN_SECONDS", -1.0)
+    await place.exporter._enqueue_due()
     assert len(await place.queue.claim("test", 2)) == 1
 
 
@@ -426,21 +426,21 @@ async def test_parts_that_a_killed_process_left_are_removed(place):
         await writer._settle(most=0)
     # its journal is closed as when its process had died; nobody removed its parts
     assert place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
-    await place.exporter.outputs.tidy()
+    await place.exporter.outputs.abort_abandoned()
     assert not place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
 
 
 async def test_files_that_somebody_else_removed_or_changed_come_back(place):
     await place.insert(await place.source("a.csv"), ("1", "x"))
     await place.write()
-    await place.exporter._mend()
+    await place.exporter._repair()
     assert await place.write() == 0
     await place.store.delete(ObjectRef(place.bucket, f"{place.dataset.name}.csv"))
-    await place.exporter._mend()
+    await place.exporter._repair()
     assert await place.write() == 1
     assert await place.users() == {"1"}
     await place.store.put(ObjectRef(place.bucket, f"{place.dataset.name}.parquet"), b"nonsense")
-    await place.exporter._mend()
+    await place.exporter._repair()
     assert await place.write() == 1
     assert await place.users() == {"1"}
 

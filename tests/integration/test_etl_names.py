@@ -10,9 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.etl.adapters import exports, loads, planting, schema, statements, tables
+from services.etl.adapters import exports, loads, schema, seeding, statements, tables
 from services.etl.core import checking, datasets, delimited, exporting, frames, layouts, values
-from services.etl.core.datasets import BadDatasets, Datasets
+from services.etl.core.datasets import Datasets, InvalidDatasets
 from services.ingress.adapters import rejects, selects
 from services.ingress.adapters import tables as ingress_tables
 from services.ingress.core.datasets import dataset_of
@@ -25,7 +25,7 @@ from tests.fakes.etl import BUCKET, etl_on
 
 pytestmark = pytest.mark.integration
 
-MODULES = (statements, schema, tables, exports, loads, planting, exporting, selects, rejects, ingress_tables)
+MODULES = (statements, schema, tables, exports, loads, seeding, exporting, selects, rejects, ingress_tables)
 FRAMES = (checking, datasets, delimited, frames, layouts, values)
 MIGRATIONS = Path(datasets.__file__).parents[1] / "migrations"
 SYSTEM = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
@@ -71,12 +71,12 @@ def names_of_ours() -> set[str]:
     }
 
 
-def refusal_of(name: str) -> str:
+def wrong_format(name: str) -> str:
     """Say why a name can be no column; empty: it can."""
     text = SECTION.format(table="t", prefix="", key="some_key", born="some_birth", text=name)
     try:
         Datasets.parse(text)
-    except BadDatasets as error:
+    except InvalidDatasets as error:
         return str(error)
     return ""
 
@@ -102,7 +102,7 @@ def body(key: str, born: str, text: str, *rows: str) -> bytes:
 
 def test_only_names_of_every_table_and_of_postgres_are_refused(servers):
     found = names_of_ours() | asyncio.run(keywords(servers.env)) | SYSTEM
-    refused = {name: reason for name in found if (reason := refusal_of(name))}
+    refused = {name: reason for name in found if (reason := wrong_format(name))}
     assert all(reason.startswith("datasets: [t]") and name in reason for name, reason in refused.items())
     plain = {name for name in refused if re.fullmatch("[a-z][a-z0-9_]{0,40}", name)}
     images = {"img_path", "img_type", "img_width", "img_height", "img_sha256"}
@@ -113,7 +113,7 @@ def test_only_names_of_every_table_and_of_postgres_are_refused(servers):
 async def test_every_name_is_a_key_a_column_and_a_birth_like_any_other(servers, shard):
     found = names_of_ours() | await keywords(servers.env, reserved=True)
     assert {"id", "position", "user", "first", "kept", "mine", "made", "all"} <= found
-    names = sorted(name for name in found if not refusal_of(name))
+    names = sorted(name for name in found if not wrong_format(name))
     await load_and_read(servers, triples(names)[shard::SHARDS], f"n{shard}")
 
 
@@ -161,7 +161,7 @@ async def stored(etl, key, body):
 
 async def read(etl, table, names):
     dataset = etl.datasets.by_name[table]
-    rows = await etl.pool.fetch(exporting.values_query(dataset))
+    rows = await etl.pool.fetch(exporting.table_query(dataset))
     assert [tuple(row.values())[:4] for row in rows] == [
         ("a", MILLISECONDS, "one", ""),
         ("b", 86_400_000, "changed", ""),
@@ -216,7 +216,7 @@ async def test_a_table_may_be_called_like_any_word_of_our_statements_or_of_postg
 def is_table(name: str) -> bool:
     try:
         Datasets.parse(SECTION.format(table=name, prefix="", key="k", born="b", text="t"))
-    except BadDatasets:
+    except InvalidDatasets:
         return False
     return True
 
@@ -272,11 +272,11 @@ async def fail_to_load(etl):
     for piece in pieces:
         with pytest.raises(asyncpg.CheckViolationError) as caught:
             await etl.large.load(Lease(piece))
-        await etl.large.give_up(piece, caught.value)
+        await etl.large.on_failure(piece, caught.value)
         await etl.pieces.fail(piece, "no", retry_in=None)
     with pytest.raises(Rejected, match="1 of 1 slices failed") as caught:
         await loading
-    await etl.full.give_up(item, caught.value)
+    await etl.full.on_failure(item, caught.value)
     await etl.asked.fail(item, "no", retry_in=None)
 
 

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
-from services.etl.workers import loads
+from services.etl.workers import full_loads
 from shared.postgres import open_pool
 from tests.support import drops
-from tests.support.drops import bad_row, image, many_rows, no_image, no_rows, one_row
+from tests.support.drops import bad_row, image, many_rows, no_rows, not_an_image, one_row
 from tests.support.etl import SECTION
 from tests.support.etl_in_memory import BUCKET, Crash, Etl
 
@@ -73,7 +73,7 @@ images = st.one_of(
     st.builds(
         image, users, ending=endings, kind=st.sampled_from(["png", "jpeg", "gif", "webp"]), seed=st.integers(0, 2)
     ),
-    st.builds(no_image, users, ending=endings),
+    st.builds(not_an_image, users, ending=endings),
 )
 names = st.one_of(st.builds("{}.{}".format, users, st.sampled_from(["csv", "png", "jpg", "GIF"])), st.just("many.csv"))
 changes = st.one_of(st.builds(Put, files), st.builds(Put, images), st.builds(Remove, names))
@@ -126,7 +126,7 @@ def database(stack, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(loads, "LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(full_loads, "POLL_SECONDS", 0.002)
 
 
 FIRST, SECOND = image("ada"), image("ada", ending="jpg", kind="jpeg")

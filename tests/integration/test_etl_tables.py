@@ -340,19 +340,19 @@ async def test_who_wrote_between_a_look_and_its_write_is_not_overwritten(servers
     async with etl_on(servers.env, etl.store, etl.name) as other:
         first = await etl.put("1.csv", csv(ADA))
         looked, go_on = asyncio.Event(), asyncio.Event()
-        look_all = etl.loading.bucket.look_all
+        fetch_all = etl.loader.bucket.fetch_all
 
         async def slowly(wanted):
-            found = await look_all(wanted)
+            found = await fetch_all(wanted)
             looked.set()
             await go_on.wait()
             return found
 
-        etl.loading.bucket.look_all = slowly
-        late = asyncio.ensure_future(etl.loading.load([etl.loading.wanted(first)]))
+        etl.loader.bucket.fetch_all = slowly
+        late = asyncio.ensure_future(etl.loader.load([etl.loader.file_to_load(first)]))
         await looked.wait()
         second = await etl.put("1.csv", csv(BOB))
-        await other.loading.load([other.loading.wanted(second)])
+        await other.loader.load([other.loader.file_to_load(second)])
         go_on.set()
         assert await late == [], "the other one tells"
         assert await etl.rows() == {"1": (*BOB, "")}
@@ -361,9 +361,9 @@ async def test_who_wrote_between_a_look_and_its_write_is_not_overwritten(servers
 async def test_processes_that_race_for_the_same_objects_end_at_the_bucket(servers, etl):
     async with etl_on(servers.env, etl.store, etl.name) as other:
         changes = [await etl.put(f"{user}.csv", csv(person(user + turn))) for turn in range(3) for user in range(30)]
-        wanted = [etl.loading.wanted(change) for change in changes]
+        wanted = [etl.loader.file_to_load(change) for change in changes]
         await asyncio.gather(
-            *(one.loading.load(part) for one in (etl, other) for part in (wanted[:30], wanted[30:60], wanted[60:]))
+            *(one.loader.load(part) for one in (etl, other) for part in (wanted[:30], wanted[30:60], wanted[60:]))
         )
         assert {user: row[:3] for user, row in (await etl.rows()).items()} == {
             f"{user}": person(user + 2) for user in range(30)
@@ -406,7 +406,7 @@ async def test_a_key_that_comes_again_much_later_in_a_large_file_is_refused(stre
 async def test_a_large_file_that_is_replaced_while_it_is_read_is_read_again(streaming):
     etl = streaming
     await etl.deliver(await etl.put("all.csv", many({f"{user}": ADA for user in range(100)})))
-    filling, turns = etl.loading.tables.filling, []
+    filling, turns = etl.loader.tables.transaction, []
 
     @asynccontextmanager
     async def replaced(dataset):
@@ -416,7 +416,7 @@ async def test_a_large_file_that_is_replaced_while_it_is_read_is_read_again(stre
         async with filling(dataset) as given:
             yield given
 
-    etl.loading.tables.filling = replaced
+    etl.loader.tables.transaction = replaced
     await etl.work()
     assert [row[:3] for row in (await etl.rows()).values()] == [BOB] * 50
     assert (len(turns), [fact.rows for fact in etl.facts()]) == (2, [50])

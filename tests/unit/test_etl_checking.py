@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.etl.core.checking import check, frame_of
 from services.etl.core.datasets import Column, Dataset
-from services.etl.core.values import LINE, MAX_WRONG_CELLS, SOURCE, Reject, Rows
+from services.etl.core.values import LINE, MAX_WRONG_CELLS, SOURCE, ParsedRows, RejectedRow
 
 TODAY = date(2026, 11, 21)
 DAY = 86_400_000
@@ -25,7 +25,7 @@ def dataset(**columns):
 
 def checked(one, *rows, today=TODAY):
     lines = range(2, len(rows) + 2)
-    return check(frame_of([(7, Rows(list(lines), rows))], one), one, today=today)
+    return check(frame_of([(7, ParsedRows(list(lines), rows))], one), one, today=today)
 
 
 def value_of(text, **column):
@@ -194,9 +194,9 @@ def test_the_first_column_that_is_wrong_is_the_reason_and_others_stay():
 
 def test_a_frame_without_sources_is_of_source_0_and_a_frame_without_rows_has_the_types():
     one = dataset(a={"type": "integer"}, b={"type": "timestamp"})
-    frame = frame_of([(7, Rows([2], [("1", "x", None)]))], one).drop(SOURCE)
+    frame = frame_of([(7, ParsedRows([2], [("1", "x", None)]))], one).drop(SOURCE)
     assert check(frame, one, today=TODAY).rejects == [
-        Reject(2, "NOT_A_NUMBER", "a is no number; write figures alone, such as 42", "a", "x", 0)
+        RejectedRow(2, "NOT_A_NUMBER", "a is no number; write figures alone, such as 42", "a", "x", 0)
     ]
     nothing = check(frame_of([], one), one, today=TODAY)
     assert nothing.good.dtypes == [pl.Int64, pl.Int64, pl.String, pl.Int64, pl.Datetime("us", "UTC")]
@@ -205,7 +205,7 @@ def test_a_frame_without_sources_is_of_source_0_and_a_frame_without_rows_has_the
 
 def test_rows_of_many_files_keep_their_source_and_line():
     one = dataset(a={"type": "text"})
-    files = [(3, Rows([2, 9], [("1", "x"), ("2", "y")])), (4, Rows()), (5, Rows([2], [("1", None)]))]
+    files = [(3, ParsedRows([2, 9], [("1", "x"), ("2", "y")])), (4, ParsedRows()), (5, ParsedRows([2], [("1", None)]))]
     assert check(frame_of(files, one), one, today=TODAY).good.rows() == [
         (3, 2, "1", "x"),
         (3, 9, "2", "y"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.etl.core.datasets import BadDatasets, Datasets, format_of, is_compressed, item_of
+from services.etl.core.datasets import Datasets, InvalidDatasets, format_of, is_compressed, item_of
 from shared.text import visible
 
 ONE = """
@@ -80,7 +80,7 @@ def test_the_item_of_a_name_is_all_before_its_last_ending(key, item, format_, co
 )
 def test_a_file_that_cannot_be_used_says_where_and_why(before, after, reason):
     text = ONE.replace(before, after).replace("[people.", "[objects." if "[objects]" in after else "[people.")
-    with pytest.raises(BadDatasets, match=r"^datasets") as caught:
+    with pytest.raises(InvalidDatasets, match=r"^datasets") as caught:
         Datasets.parse(text)
     assert reason in str(caught.value)
 
@@ -146,5 +146,5 @@ def test_the_views_of_other_services_and_our_own_tables_are_no_names_of_datasets
     tables = {name for text in texts for name in re.findall(r"create table etl\.(\w+)", text)}
     assert {"objects", "timeline", "work"} <= views
     for name in views | tables:
-        with pytest.raises(BadDatasets, match="call the dataset something else"):
+        with pytest.raises(InvalidDatasets, match="call the dataset something else"):
             Datasets.parse(ONE.replace("people", name))

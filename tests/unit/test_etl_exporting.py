@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.etl.adapters.sheets import write_cells
+from services.etl.adapters.spreadsheet_csv import write_spreadsheet_csv
 from services.etl.core.datasets import Datasets
-from services.etl.core.exporting import output_key, rejects_file, rejects_key, values_query
+from services.etl.core.exporting import output_key, rejects_file, rejects_key, table_query
 
 USERS = Datasets.parse(
     """
@@ -26,7 +26,7 @@ def test_the_whole_table_is_called_as_the_dataset_says():
 
 
 def test_the_table_is_asked_for_in_the_order_of_its_keys():
-    question = values_query(USERS)
+    question = table_query(USERS)
     assert question.startswith('SELECT kept."user_id", kept."first_name", kept."birthts", kept."img_path", ')
     assert question.endswith(' FROM api."users" AS kept ORDER BY kept."user_id"')
 
@@ -70,7 +70,7 @@ def test_cells_are_what_people_open(tmp_path):
         b'4,"",1,"",,,,\n'
         b"5,,1,,,,,\n"
     )
-    write_cells(values, cells, USERS)
+    write_spreadsheet_csv(values, cells, USERS)
     assert cells.read_bytes() == (
         b"user_id,first_name,birthts,img_path\n"
         b'\'=1,"\'=a,""b""\n",-5,src-data/1.png\n'
@@ -87,5 +87,5 @@ def test_the_digest_of_cells_is_that_of_the_file(tmp_path):
     digests = set()
     for body in (b"1,a,1,,,,,\n", b"1,a,1,,,,,ab\n", b"1,b,1,,,,,\n"):
         values.write_bytes(head + body)
-        digests.add(write_cells(values, tmp_path / "cells.csv", USERS))
+        digests.add(write_spreadsheet_csv(values, tmp_path / "cells.csv", USERS))
     assert len(digests) == 2

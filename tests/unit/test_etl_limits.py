@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from services.etl.core import limits
-from services.etl.core.apart import parquet_batches
 from services.etl.core.datasets import Datasets
 from services.etl.core.limits import RowCount
-from services.etl.core.reading import read_small
-from services.etl.core.refusing import Refused
-from services.etl.core.streaming import Stream
+from services.etl.core.parquet_process import parquet_batches
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.small_files import read_small_file
+from services.etl.core.streaming import RowStream
 from services.etl.workers.lane import Lane
 
 USERS = Datasets.parse('[users]\nbucket = "b"\nkey = "id"\n[users.columns.name]\ntype = "text"\n').by_name["users"]
@@ -30,9 +30,9 @@ def few_rejects(monkeypatch):
 
 def streamed(body, key="x.csv"):
     """Return the good rows and rejects of a file, as long as reading goes on, and the bytes that were read."""
-    stream = Stream(key, USERS, line_bytes=MIB)
+    stream = RowStream(key, USERS, line_bytes=MIB)
     batches, taken = [], 0
-    while taken < len(body) and not stream.is_over:
+    while taken < len(body) and not stream.is_rejected:
         batches += stream.feed(body[taken : taken + MIB])
         taken += MIB
     batches += stream.end()
@@ -76,7 +76,9 @@ def test_a_file_of_wrong_json_is_refused_before_most_of_it_is_read(unit):
 
 def test_a_small_compressed_file_of_wrong_lines_is_refused_at_the_same_place():
     body = gzip.compress(HEADER + filled(b'"a\n', MIB))
-    assert [one.code for one in read_small(body, "x.csv.gz", USERS, line_bytes=MIB).rejects] == ["TOO_MANY_REJECTS"]
+    assert [one.code for one in read_small_file(body, "x.csv.gz", USERS, line_bytes=MIB).rejects] == [
+        "TOO_MANY_REJECTS"
+    ]
 
 
 def test_many_wrong_rows_among_more_good_ones_cost_only_themselves():
@@ -90,7 +92,7 @@ def test_wrong_values_count_as_wrong_lines_do():
     count = RowCount()
     count.add(good=MAX_REJECTED_ROWS + 1, rejected=MAX_REJECTED_ROWS)
     count.add(rejected=1)
-    with pytest.raises(Refused, match="most of the file are wrong"):
+    with pytest.raises(RejectedFile, match="most of the file are wrong"):
         count.add(rejected=1)
 
 
@@ -205,47 +207,47 @@ def test_parquet_of_many_nested_lists_is_refused(tmp_path):
 
 
 async def test_a_file_that_takes_long_gives_the_lane_to_the_next():
-    lane, events = Lane(turn_seconds=0.0), []
+    lane, events = Lane(max_hold_seconds=0.0), []
 
     async def read(name, batches):
-        async with lane.entered() as turns:
+        async with lane.enter() as lane_lock:
             for _ in range(batches):
                 events.append(name)
                 await asyncio.sleep(0)
-                await turns.share()
+                await lane_lock.yield_to_waiting()
 
     await asyncio.gather(read("slow", 6), read("fast", 2))
     assert events == ["slow", "fast", "slow", "fast", "slow", "slow", "slow", "slow"]
 
 
 async def test_a_file_keeps_the_lane_until_its_turn_is_over():
-    lane, events = Lane(turn_seconds=60.0), []
+    lane, events = Lane(max_hold_seconds=60.0), []
 
     async def read(name):
-        async with lane.entered() as turns:
+        async with lane.enter() as lane_lock:
             for _ in range(3):
                 events.append(name)
                 await asyncio.sleep(0)
-                await turns.share()
+                await lane_lock.yield_to_waiting()
 
     await asyncio.gather(read("first"), read("second"))
     assert events == ["first"] * 3 + ["second"] * 3
 
 
 async def test_a_file_that_is_stopped_while_others_have_their_turn_leaves_it_to_them():
-    lane = Lane(turn_seconds=0.0)
+    lane = Lane(max_hold_seconds=0.0)
     inside = asyncio.Event()
 
     async def shared():
-        async with lane.entered() as turns:
+        async with lane.enter() as lane_lock:
             inside.set()
             while True:
                 await asyncio.sleep(0)
-                await turns.share()
+                await lane_lock.yield_to_waiting()
 
     first = asyncio.create_task(shared())
     await inside.wait()
-    async with lane.entered():
+    async with lane.enter():
         first.cancel()
         await asyncio.wait((first,))
         assert lane.lock.locked(), "the turn is ours"

@@ -36,4 +36,4 @@ def test_a_load_that_was_taken_over_tells_the_share_alone():
     ("report", "share"), [({}, 0.0), ({"bytes": 3, "size": 0}, 0.0), ({"bytes": 3, "size": 12}, 0.25)]
 )
 def test_the_share_of_a_slice_is_that_of_its_bytes(report, share):
-    assert progress.share_of(report) == share
+    assert progress.fraction_read(report) == share

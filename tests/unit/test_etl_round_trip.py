@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.etl.adapters.sheets import write_cells
-from services.etl.core.cleaning import key_of
-from services.etl.core.exporting import values_types
-from services.etl.core.formulas import unescape
+from services.etl.adapters.spreadsheet_csv import write_spreadsheet_csv
+from services.etl.core.cleaning import normalize_key
+from services.etl.core.exporting import value_types
+from services.etl.core.spreadsheet_escape import unescape
 from shared.parquet import csv_to_parquet
 from tests.support.drops import guarded
 from tests.support.etl_reading import LAB, understood, values
@@ -49,12 +49,12 @@ ODD = [
 ]
 TEXTS = st.one_of(
     st.sampled_from(ODD), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
-).map(key_of)
+).map(normalize_key)
 KEYS = st.one_of(
     st.sampled_from([one for one in ODD if one.isprintable()]), st.from_regex(r"[-='@+ a-c]{1,5}", fullmatch=True)
 )
 ROW = st.tuples(
-    KEYS.map(key_of).filter(bool),
+    KEYS.map(normalize_key).filter(bool),
     st.none() | TEXTS.map(lambda text: text or None),
     st.none() | st.integers(-(2**63), 2**63 - 1),
     st.none() | st.floats(allow_nan=False, allow_infinity=False),
@@ -83,7 +83,7 @@ def as_postgres(value):
 
 def published(rows):
     """Write a table as Postgres gives it, with an image for each row."""
-    names = list(values_types(LAB))
+    names = list(value_types(LAB))
     lines = [",".join([*map(as_postgres, row), "src-data/x.png", "image/png", "1", "1", ""]) for row in rows]
     return "\n".join([",".join(names), *lines, ""]).encode()
 
@@ -96,8 +96,8 @@ def test_what_is_published_is_read_again_as_it_was(rows):
     with tempfile.TemporaryDirectory() as folder:
         source, cells, table = (Path(folder, name) for name in ("values.csv", "output.csv", "output.parquet"))
         source.write_bytes(published(rows))
-        write_cells(source, cells, LAB)
-        csv_to_parquet(source, table, values_types(LAB))
+        write_spreadsheet_csv(source, cells, LAB)
+        csv_to_parquet(source, table, value_types(LAB))
         assert understood(cells.read_bytes(), "output.csv", block_bytes=1 << 20) == (rows, [])
         assert understood(table.read_bytes(), "output.parquet") == (rows, [])
     over_http = [(guarded(row[0]), row[1] and guarded(row[1]), *row[2:]) for row in rows]

@@ -5,10 +5,10 @@ import struct
 import zlib
 from datetime import UTC, date, datetime
 
-from services.etl.core.pictures import picture_of
-from services.etl.core.seeds import picture, seeds
+from services.etl.core.images import probe_image
+from services.etl.core.seeds import draw_avatar, generate_users
 
-SEEDS = list(seeds())
+SEEDS = list(generate_users())
 
 
 def rows():
@@ -16,7 +16,7 @@ def rows():
 
 
 def test_they_are_the_same_at_every_call():
-    assert list(seeds()) == SEEDS
+    assert list(generate_users()) == SEEDS
 
 
 def test_there_are_a_hundred_of_them_from_1000_to_1099():
@@ -46,10 +46,10 @@ def test_they_are_grown_up_and_not_over_ninety_in_2026():
 
 
 def test_pictures_are_different_small_and_whole():
-    assert len({seed.picture for seed in SEEDS}) == len(SEEDS)
+    assert len({seed.image for seed in SEEDS}) == len(SEEDS)
     for seed in SEEDS:
-        assert len(seed.picture) < 400
-        pixels = decoded(seed.picture)
+        assert len(seed.image) < 400
+        pixels = decoded(seed.image)
         assert len(pixels) == 64 * (1 + 64 * 3)
         lines = [pixels[at + 1 : at + 1 + 64 * 3] for at in range(0, len(pixels), 1 + 64 * 3)]
         assert all(mirrored(line) == line for line in lines)
@@ -57,7 +57,7 @@ def test_pictures_are_different_small_and_whole():
 
 
 def test_a_picture_is_told_by_its_first_bytes():
-    seen = picture_of(picture(7))
+    seen = probe_image(draw_avatar(7))
     assert seen is not None
     assert (seen.content_type, seen.width, seen.height) == ("image/png", 64, 64)
 

@@ -16,14 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.etl.core import decoding
-from services.etl.core.apart import ReaderLost
 from services.etl.core.checking import check
 from services.etl.core.cleaning import BLANKS
-from services.etl.core.columnar import batches_of
 from services.etl.core.datasets import Column, Dataset
-from services.etl.core.reading import is_small, read_small
-from services.etl.core.refusing import Refused
-from services.etl.core.streaming import Stream, parquet_batches
+from services.etl.core.parquet import read_batches
+from services.etl.core.parquet_process import ReaderLost
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.small_files import is_small, read_small_file
+from services.etl.core.streaming import RowStream, parquet_batches
 from services.etl.core.values import LINE
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -103,13 +103,13 @@ def trimmed(values):
 
 
 def at_once(body, key, dataset, line_bytes):
-    rows = read_small(body, key, dataset, line_bytes=line_bytes)
+    rows = read_small_file(body, key, dataset, line_bytes=line_bytes)
     assert len(rows.lines) == len(rows.values)
     return list(zip(rows.lines, trimmed(rows.values), strict=True)), list(rows.rejects)
 
 
 def as_it_comes(pieces, key, dataset, line_bytes, block_bytes):
-    stream = Stream(key, dataset, line_bytes=line_bytes, block_bytes=block_bytes)
+    stream = RowStream(key, dataset, line_bytes=line_bytes, block_bytes=block_bytes)
     batches = [batch for piece in pieces for batch in stream.feed(piece)] + stream.end()
     rejects = [reject for batch in batches for reject in batch.rejects]
     if whole := [reject for reject in rejects if not reject.line]:
@@ -199,7 +199,7 @@ def fed(stream, pieces):
 
 @pytest.mark.parametrize(("opening", "code"), [(b"2,", "LINE_TOO_LONG"), (b'2,"', "LINE_TOO_LONG")])
 def test_a_line_without_end_costs_no_memory_and_its_neighbours_load(opening, code):
-    stream = Stream("x.csv", USERS, line_bytes=1 << 16)
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 16)
     tracemalloc.start()
     pieces = [b"id,name,note\n1,a,b\n", opening, *[b"x" * (1 << 18)] * 400, b"\n3,c,d\n"]
     rows, codes = fed(stream, pieces)
@@ -212,7 +212,7 @@ def test_a_line_without_end_costs_no_memory_and_its_neighbours_load(opening, cod
 
 
 def test_an_unclosed_quote_costs_its_row_alone_and_no_more_memory_than_a_line_may():
-    stream = Stream("x.csv", USERS, line_bytes=1 << 16)
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 16)
     tracemalloc.start()
     rows, codes = fed(stream, [b'id,name,note\n1,"a,b\n', *[b"2,a,b\n" * 10_000] * 50])
     peak = tracemalloc.get_traced_memory()[1]
@@ -226,7 +226,7 @@ def test_an_unclosed_quote_costs_its_row_alone_and_no_more_memory_than_a_line_ma
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("line", [b'x","\n', b'"\n', b'"""\n', b'a,"b\n', b'"a"b"\n'])
 def test_lines_that_all_open_quotes_take_time_by_their_length_alone(line):
-    stream = Stream("x.csv", USERS, line_bytes=1 << 20)
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 20)
     _rows, codes = fed(stream, [b"id,name,note\n", *[line * 4096] * 20])
     for batch in stream.end():
         codes += batch.rejects
@@ -234,18 +234,18 @@ def test_lines_that_all_open_quotes_take_time_by_their_length_alone(line):
 
 
 def test_a_bomb_is_refused_before_it_has_grown(monkeypatch):
-    monkeypatch.setattr(decoding, "_BOMB_BYTES", 4 << 20)
+    monkeypatch.setattr(decoding, "_FREE_BYTES", 4 << 20)
     bomb = gzip.compress(b"id,name,note\n" + b"1,a,b\n" * 2_000_000, compresslevel=9)
-    stream = Stream("x.csv.gz", USERS, line_bytes=1 << 16)
+    stream = RowStream("x.csv.gz", USERS, line_bytes=1 << 16)
     batches = []
     for at in range(0, len(bomb), 1 << 16):
         batches += stream.feed(bomb[at : at + (1 << 16)])
     batches += stream.end()
-    assert stream.is_over
+    assert stream.is_rejected
     assert batches[-1].rejects[0].code == "GZIP_BOMB"
     assert sum(batch.frame.height for batch in batches) * 6 <= 5 << 20
     assert not is_small(bomb[: 1 << 16], "x.csv.gz", 1 << 20)
-    assert [reject.code for reject in read_small(bomb, "x.csv.gz", USERS, line_bytes=1).rejects] == ["GZIP_BOMB"]
+    assert [reject.code for reject in read_small_file(bomb, "x.csv.gz", USERS, line_bytes=1).rejects] == ["GZIP_BOMB"]
 
 
 def test_a_compressed_file_is_small_by_what_it_expands_to():
@@ -259,10 +259,10 @@ def test_a_compressed_file_is_small_by_what_it_expands_to():
 
 
 def test_a_refused_file_is_read_no_further():
-    stream = Stream("x.csv", USERS, line_bytes=1 << 20, block_bytes=1)
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 20, block_bytes=1)
     body = b"name\na\nb\nc\nd\ne\nf\n"
     assert [reject.code for batch in stream.feed(body) for reject in batch.rejects] == ["NO_KEY"]
-    assert stream.is_over
+    assert stream.is_rejected
     assert stream.feed(b"c\n") == []
     assert stream.end() == []
 
@@ -317,7 +317,7 @@ def test_parquet_with_moments_gives_what_they_are_in_utc(tmp_path):
     moments = pl.Series([datetime(2000, 1, 1, 0, 30), datetime(2000, 1, 2, 1)])  # noqa: DTZ001 - as written
     zoned = moments.dt.replace_time_zone("Europe/Paris")
     path = parquet(tmp_path, "x.parquet", id=[1, 2], ms=zoned, at=zoned, day=zoned)
-    frame = next(batches_of(path, "x.parquet", KINDS)).frame
+    frame = next(read_batches(path, "x.parquet", KINDS)).frame
     assert frame["ms"].to_list() == [str(NEW_YEAR_2000 - 1_800_000), str(NEW_YEAR_2000 + DAY)]
     assert frame["at"].to_list() == ["1999-12-31T23:30:00.000000Z", "2000-01-02T00:00:00.000000Z"]
     assert frame["day"].to_list() == ["1999-12-31T23:30:00.000000Z", "2000-01-02"]
@@ -328,7 +328,7 @@ def test_parquet_comes_in_batches_whose_lines_go_on(tmp_path):
     batches = list(parquet_batches(path, USERS))
     assert len(batches) > 1
     assert pl.concat([batch.frame for batch in batches])[LINE].to_list() == list(range(1, 200_001))
-    assert read_small(path.read_bytes(), "x.parquet", USERS, line_bytes=1).rejects[0].code == "TOO_MANY_ROWS"
+    assert read_small_file(path.read_bytes(), "x.parquet", USERS, line_bytes=1).rejects[0].code == "TOO_MANY_ROWS"
 
 
 @pytest.mark.parametrize(
@@ -345,17 +345,17 @@ def test_parquet_comes_in_batches_whose_lines_go_on(tmp_path):
 def test_parquet_follows_the_rules_of_a_header(tmp_path, columns, code):
     path = parquet(tmp_path, "1000.parquet", **columns)
     if code:
-        with pytest.raises(Refused) as caught:
-            list(batches_of(path, "1000.parquet", USERS))
+        with pytest.raises(RejectedFile) as caught:
+            list(read_batches(path, "1000.parquet", USERS))
         assert (caught.value.reject.line, caught.value.reject.code) == (0, code)
     else:
-        assert [batch.frame.rows() for batch in batches_of(path, "1000.parquet", USERS)] == [[(1, "1000", "a", None)]]
+        assert [batch.frame.rows() for batch in read_batches(path, "1000.parquet", USERS)] == [[(1, "1000", "a", None)]]
 
 
 def test_a_refused_parquet_file_is_a_reject_like_any_other(tmp_path):
     path = parquet(tmp_path, "copy.parquet", name=["a", "b"])
     (batch,) = parquet_batches(path, USERS, "a/1000.parquet")
-    assert batch.rejects == list(read_small(path.read_bytes(), "a/1000.parquet", USERS, line_bytes=1).rejects)
+    assert batch.rejects == list(read_small_file(path.read_bytes(), "a/1000.parquet", USERS, line_bytes=1).rejects)
     assert [(reject.line, reject.code, reject.column) for reject in batch.rejects] == [(0, "NO_KEY", "id")]
 
 
@@ -390,7 +390,7 @@ def test_damaged_parquet_is_refused_or_read_and_loses_no_rows(damage):
     body = bytearray(stored.getvalue())
     for place, value in damage:
         body[place % len(body)] = value
-    rows = read_small(bytes(body), "x.parquet", USERS, line_bytes=1)
+    rows = read_small_file(bytes(body), "x.parquet", USERS, line_bytes=1)
     assert [reject.line for reject in rows.rejects] == ([] if rows.values else [0])
 
 

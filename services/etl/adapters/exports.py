@@ -14,18 +14,18 @@ from typing import Final
 
 from services.etl.adapters import statements as sql
 from services.etl.core.datasets import Dataset
-from services.etl.core.exporting import recipe, values_query
+from services.etl.core.exporting import schema_fingerprint, table_query
 from services.etl.settings import EtlSettings
 from shared.postgres import Connection, Pool
 from shared.work import Item, WorkQueue
 
 REJECTS: Final = "/rejects"
 """Behind a dataset's name: the work of writing what was rejected, which never holds up the table."""
-STALE_AT_A_TIME: Final = 50
+STALE_BATCH_SIZE: Final = 50
 REST_ROWS_PER_SECOND: Final = 200_000
 """After a large table was written, it rests about as long as that took."""
 COPY_SECONDS: Final = 3600.0
-LEFT_SECONDS: Final = 3600.0
+ABANDONED_SECONDS: Final = 3600.0
 
 # A dataset that nobody has loaded yet leaves alone what an earlier database's have written.
 _DUE: Final = """
@@ -44,11 +44,11 @@ WHERE dataset = ANY($1) AND (written < changed OR is_stale) AND (
 """
 
 # Values as shared.parquet reads them; and a sort that stays in memory, by a query whose compiling would cost more.
-_PLAIN: Final = """
+_COPY_SETTINGS: Final = """
 SET LOCAL datestyle = 'ISO'; SET LOCAL timezone = 'UTC'; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off
 """
 
-_MARK: Final = """
+_MARK_WRITTEN: Final = """
 UPDATE etl.exports SET
     written = $2, written_at = clock_timestamp(), rows = $3, etags = $4,
     dirty_since = CASE WHEN changed > $2 THEN $5::timestamptz END
@@ -64,7 +64,7 @@ FROM etl.rejects WHERE source_id = ANY($1::bigint[]) ORDER BY source_id, line, "
 
 # Locked in the order in which writers lock them. Whoever finds that the source went on meanwhile wrote an older file,
 # perhaps over a newer one.
-_SETTLE: Final = """
+_MARK_REJECTS_WRITTEN: Final = """
 WITH locked AS (
     SELECT id, fence FROM etl.sources WHERE id = ANY($1::bigint[])
     ORDER BY bucket COLLATE "C", key COLLATE "C" FOR UPDATE
@@ -99,7 +99,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Stale:
+class StaleSource:
     """A source whose rejects are not in its file as they are."""
 
     id: int
@@ -107,7 +107,7 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class SourceRejects:
     """What is wrong with a source, as of `fence`."""
 
     id: int
@@ -125,13 +125,13 @@ class Exports:
 
     async def due(self, datasets: Sequence[str]) -> list[Due]:
         """Name the work that waits for its moment, or for a worker."""
-        quiet, most = self._settings.etl_debounce_seconds, self._settings.etl_debounce_most_seconds
-        rows = await self._pool.fetch(_DUE, datasets, quiet, most, REST_ROWS_PER_SECOND)
+        quiet, longest = self._settings.etl_debounce_seconds, self._settings.etl_debounce_most_seconds
+        rows = await self._pool.fetch(_DUE, datasets, quiet, longest, REST_ROWS_PER_SECOND)
         tables = [Due(row["dataset"], row["changed"], row["rested"]) for row in rows if row["is_behind"]]
         rejects = [Due(row["dataset"] + REJECTS, row["changed"], row["seconds"]) for row in rows if row["is_stale"]]
         return [*tables, *rejects]
 
-    async def ask(self, due: Due) -> bool:
+    async def enqueue(self, due: Due) -> bool:
         """Have it written by whichever process comes first; False: it is written just now, or waits for a worker."""
         return await self._queue.add(due.key, {"changed": due.changed})
 
@@ -140,17 +140,17 @@ class Exports:
         """Give the table as it is, in a local file that goes with the block."""
         folder = self._folder()
         try:
-            yield await self._taken(dataset, folder)
+            yield await self._copy_table(dataset, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _taken(self, dataset: Dataset, folder: Path) -> Snapshot:
+    async def _copy_table(self, dataset: Dataset, folder: Path) -> Snapshot:
         values = folder / "values.csv"
         async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-            await connection.execute(_PLAIN)
-            question = "SELECT changed, clock_timestamp() AS taken_at FROM etl.exports WHERE dataset = $1"
-            row = await connection.fetchrow(question, dataset.name)
-            rows, digest = await _copy(connection, values_query(dataset), values, recipe(dataset))
+            await connection.execute(_COPY_SETTINGS)
+            query = "SELECT changed, clock_timestamp() AS taken_at FROM etl.exports WHERE dataset = $1"
+            row = await connection.fetchrow(query, dataset.name)
+            rows, digest = await _copy(connection, table_query(dataset), values, schema_fingerprint(dataset))
         assert row is not None, "a dataset that has a table has a row in etl.exports"  # noqa: S101
         return Snapshot(row["changed"], row["taken_at"], rows, values, digest)
 
@@ -158,55 +158,57 @@ class Exports:
         """Make a folder, and remove those that killed processes have left."""
         parent = self._settings.state_dir / "exports"
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.iterdir():
+        for abandoned in parent.iterdir():
             with suppress(FileNotFoundError):  # another process's, which has just ended
-                if left.stat().st_mtime < time.time() - LEFT_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True)
+                if abandoned.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                    shutil.rmtree(abandoned, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=parent))
 
-    async def mark(self, dataset: Dataset, snapshot: Snapshot, etags: Mapping[str, str], item: Item) -> None:
+    async def mark_written(self, dataset: Dataset, snapshot: Snapshot, etags: Mapping[str, str], item: Item) -> None:
         """Say what the files show, and that `item` is done; raises LeaseLost where it is somebody else's."""
-        told = (dataset.name, snapshot.changed, snapshot.rows, dict(etags), snapshot.taken_at)
+        values = (dataset.name, snapshot.changed, snapshot.rows, dict(etags), snapshot.taken_at)
         async with self._pool.acquire() as connection, connection.transaction():
             await self._queue.complete(item, connection=connection)
-            await connection.execute(_MARK, *told)
+            await connection.execute(_MARK_WRITTEN, *values)
 
-    async def shown(self, datasets: Sequence[str]) -> dict[str, dict[str, str]]:
+    async def current_etags(self, datasets: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the etags of the files that are up to date, by dataset."""
-        question = "SELECT dataset, etags FROM etl.exports WHERE dataset = ANY($1) AND written = changed"
-        return {row["dataset"]: row["etags"] for row in await self._pool.fetch(question, datasets)}
+        query = "SELECT dataset, etags FROM etl.exports WHERE dataset = ANY($1) AND written = changed"
+        return {row["dataset"]: row["etags"] for row in await self._pool.fetch(query, datasets)}
 
-    async def redo(self, dataset: str) -> None:
+    async def request_rewrite(self, dataset: str) -> None:
         """Have the files of a dataset written again."""
         await self._pool.execute(sql.BUMP_EXPORT, dataset)
 
-    async def stale(self, dataset: str, after: int) -> list[Stale]:
+    async def stale_sources(self, dataset: str, after: int) -> list[StaleSource]:
         """Return the next sources, behind the one with the id `after`, whose rejects have to be written."""
-        rows = await self._pool.fetch(_STALE, dataset, after, STALE_AT_A_TIME)
-        return [Stale(row["id"], row["key"]) for row in rows]
+        rows = await self._pool.fetch(_STALE, dataset, after, STALE_BATCH_SIZE)
+        return [StaleSource(row["id"], row["key"]) for row in rows]
 
-    async def rejects(self, stale: Sequence[Stale]) -> dict[int, Rejected]:
+    async def rejects(self, stale_sources: Sequence[StaleSource]) -> dict[int, SourceRejects]:
         """Return what is wrong with each that is still there, by id."""
-        ids = [one.id for one in stale]
+        ids = [one.id for one in stale_sources]
         async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
             fences = await connection.fetch("SELECT id, fence FROM etl.sources WHERE id = ANY($1::bigint[])", ids)
             rows = defaultdict(list)
             for source, *cells in await connection.fetch(_REJECTS, ids):
                 rows[source].append(tuple(cells))
-        return {row["id"]: Rejected(row["id"], row["fence"], rows[row["id"]]) for row in fences}
+        return {row["id"]: SourceRejects(row["id"], row["fence"], rows[row["id"]]) for row in fences}
 
-    async def settle(self, dataset: Dataset, written: Sequence[Rejected]) -> None:
+    async def mark_rejects_written(self, dataset: Dataset, written: Sequence[SourceRejects]) -> None:
         """Say that the files show this; of sources that went on meanwhile they have to be written again."""
-        told = [(one.id, one.fence, bool(one.rows)) for one in written]
+        values = [(one.id, one.fence, bool(one.rows)) for one in written]
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(_SETTLE, *(zip(*told, strict=True) if told else ([], [], [])))
+            rows = await connection.fetch(
+                _MARK_REJECTS_WRITTEN, *(zip(*values, strict=True) if values else ([], [], []))
+            )
             if any(row["is_stale"] for row in rows):
                 await connection.execute(sql.BUMP_EXPORT, dataset.name)
 
 
-async def _copy(connection: Connection, query: str, target: Path, recipe: bytes) -> tuple[int, str]:
+async def _copy(connection: Connection, query: str, target: Path, schema_fingerprint: bytes) -> tuple[int, str]:
     """Write the answer as CSV; return how many rows it has, and a digest of the recipe and of it."""
-    digest = hashlib.sha256(recipe)
+    digest = hashlib.sha256(schema_fingerprint)
     with target.open("wb") as file:
 
         async def take(piece: bytes) -> None:

@@ -17,14 +17,14 @@ class Loads:
     pool: Pool
     queue: WorkQueue
 
-    async def request(self, asked: EtlRequested, *, why: str) -> None:
+    async def request(self, request_: EtlRequested, *, why: str) -> None:
         """Put a load among the work; one that is known stays as it is."""
-        correlation_id = asked.correlation_id or stable_id("etl", asked.load_id, asked.dataset)
-        payload = {"load_id": asked.load_id, "dataset": asked.dataset}
+        correlation_id = request_.correlation_id or stable_id("etl", request_.load_id, request_.dataset)
+        payload = {"load_id": request_.load_id, "dataset": request_.dataset}
         async with self.pool.acquire() as connection, connection.transaction():
-            await connection.execute(_REQUEST, asked.load_id, asked.dataset, why, correlation_id)
+            await connection.execute(_REQUEST, request_.load_id, request_.dataset, why, correlation_id)
             await self.queue.add(
-                f"{asked.load_id}/{asked.dataset}", payload, correlation_id=correlation_id, connection=connection
+                f"{request_.load_id}/{request_.dataset}", payload, correlation_id=correlation_id, connection=connection
             )
 
     async def begin(self, load_id: str, dataset: str) -> None:
@@ -45,20 +45,20 @@ class Loads:
         row = await self.pool.fetchrow(_FAIL, load_id, dataset, correlation_id, error)
         return dict(row) if row else {}
 
-    async def made_at(self, dataset: str) -> str:
+    async def table_created_at(self, dataset: str) -> str:
         """Return when a dataset's table was made, as a word: a table that is made again is loaded again."""
-        return str(await self.pool.fetchval(_MADE_AT, dataset))
+        return str(await self.pool.fetchval(_TABLE_CREATED_AT, dataset))
 
     async def purge(self) -> None:
         """Forget old loads."""
         await self.pool.execute(_PURGE)
 
 
-def completed(row: Mapping[str, Any], dataset: Dataset, bucket: str) -> EtlCompleted:
+def completed_fact(row: Mapping[str, Any], dataset: Dataset, bucket: str) -> EtlCompleted:
     """Return the fact that a finished load's row stands for."""
-    told = ("load_id", "dataset", "listed", "changed", "removed", "rows", "rejected", "seconds", "correlation_id")
+    fields = ("load_id", "dataset", "listed", "changed", "removed", "rows", "rejected", "seconds", "correlation_id")
     outputs = tuple(f"{bucket}/{dataset.output_stem}.{ending}" for ending in ("csv", "parquet"))
-    return EtlCompleted(**{name: row[name] for name in told}, outputs=outputs)
+    return EtlCompleted(**{name: row[name] for name in fields}, outputs=outputs)
 
 
 _REQUEST: Final = """
@@ -89,7 +89,7 @@ RETURNING loads.load_id, loads.dataset, loads.listed, loads.changed, loads.remov
 _FINISH: Final = _END.format("state = 'succeeded', error = NULL")
 _FAIL: Final = _END.format("state = 'failed', error = $4")
 
-_MADE_AT: Final = """
+_TABLE_CREATED_AT: Final = """
 SELECT (extract(epoch FROM updated_at) * 1000000)::bigint FROM etl.datasets WHERE name = $1
 """
 

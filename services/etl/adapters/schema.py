@@ -28,13 +28,13 @@ SQL_TYPES: Final[Mapping[ColumnType, str]] = {
 }
 
 
-_SHOW_ANEW: Final = """
+_MARK_CHANGED: Final = """
 insert into etl.exports as mine (dataset) values ($1) on conflict (dataset) do update set
     changed = mine.changed + 1, changed_at = clock_timestamp(), dirty_since = coalesce(mine.dirty_since, now())
 """
 
 # What stood in the table before comes to nothing, whoever is just about to write it; files of rejects go with it.
-_READ_ANEW: Final = """
+_RESET_SOURCES: Final = """
 with anew as (
     update etl.sources set
         fence = fence + 1, revision = 0, etag = null, rows = 0, rejected = 0, reason = '',
@@ -75,24 +75,26 @@ async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
             await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.etl.schema', 0))")
             # whoever runs etl by hand leaves tables that the service can change
             await act_as(connection, "penstock_etl", schemas=[])
-            made = [
-                one.name for one in tuple(datasets.by_name.values()) if await _ensure_alone(connection, one, datasets)
+            created = [
+                dataset.name
+                for dataset in tuple(datasets.by_name.values())
+                if await _ensure_or_refuse(connection, dataset, datasets)
             ]
             await _note_refused(connection, datasets)
-            return made
+            return created
 
-    made = await wait_out(ensure, event="etl.tables_not_made")
+    created = await wait_out(ensure, event="etl.tables_not_made")
     for name, reason in datasets.refused.items():
         log.error("etl.dataset_refused", dataset=visible(name), reason=reason)
     datasets.require_any()
-    return made
+    return created
 
 
-async def _ensure_alone(connection: Connection, dataset: Dataset, datasets: Datasets) -> bool:
+async def _ensure_or_refuse(connection: Connection, dataset: Dataset, datasets: Datasets) -> bool:
     """Make one dataset's table; what Postgres refuses of it costs no other dataset its own."""
     try:
         async with connection.transaction():
-            return await _ensure(connection, dataset)
+            return await _ensure_table(connection, dataset)
     except asyncpg.PostgresError as error:
         if is_outage(error):
             raise
@@ -108,7 +110,7 @@ async def _note_refused(connection: Connection, datasets: Datasets) -> None:
     await connection.execute(_NOTE_REFUSED, list(refused), list(refused.values()))
 
 
-async def _ensure(connection: Connection, dataset: Dataset) -> bool:
+async def _ensure_table(connection: Connection, dataset: Dataset) -> bool:
     definition = json.loads(dataset.model_dump_json())
     before = await connection.fetchval("select definition from etl.datasets where name = $1", dataset.name)
     if before == definition:
@@ -119,16 +121,16 @@ async def _ensure(connection: Connection, dataset: Dataset) -> bool:
         dataset.name,
         definition,
     )
-    await connection.execute(_SHOW_ANEW, dataset.name)
+    await connection.execute(_MARK_CHANGED, dataset.name)
     await connection.execute(f'drop view if exists api."{dataset.name}"; drop table if exists etl."{dataset.name}"')
-    await connection.execute(_READ_ANEW, dataset.name)
-    await connection.execute(_table(dataset))
-    await connection.execute(view_of(dataset))
-    log.info("etl.table_made", dataset=dataset.name, again=before is not None)
+    await connection.execute(_RESET_SOURCES, dataset.name)
+    await connection.execute(_table_ddl(dataset))
+    await connection.execute(view_ddl(dataset))
+    log.info("etl.table_made", dataset=dataset.name, recreated=before is not None)
     return True
 
 
-def _table(dataset: Dataset) -> str:
+def _table_ddl(dataset: Dataset) -> str:
     columns = ", ".join(f'"{name}" {SQL_TYPES[column.type]}' for name, column in dataset.columns.items())
     return f"""
         create table etl."{dataset.name}" (
@@ -140,7 +142,7 @@ def _table(dataset: Dataset) -> str:
     """
 
 
-def view_of(dataset: Dataset) -> str:
+def view_ddl(dataset: Dataset) -> str:
     """Write the view: of several files with a row, and of several images, the one that was stored last counts.
 
     Rows and images meet here alone, so neither has to wait for the other, and none has to be taken back.

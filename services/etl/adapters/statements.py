@@ -10,14 +10,14 @@ from typing import Final
 from services.etl.adapters.schema import SQL_TYPES
 from services.etl.core.datasets import Dataset
 
-RECALL: Final = """
+GET_KNOWN: Final = """
 SELECT id, bucket, key, dataset, fence, revision, etag, size, stored_at, rows, rejected, reason, correlation_id, failure
 FROM unnest($1::text[], $2::text[]) AS wanted (bucket, key) JOIN etl.sources USING (bucket, key)
 """
 
 # Listed and known are both of keys behind $2, up to $3; what is known to be gone and not listed is the same. An object
 # that could not be loaded differs until it is.
-DIFFERING: Final = """
+DIFF_LISTING: Final = """
 SELECT key, listed.etag, listed.stored_at, listed.size
 FROM unnest($5::text[], $6::text[], $7::timestamptz[], $8::bigint[]) AS listed (key, etag, stored_at, size)
 FULL JOIN (
@@ -79,7 +79,7 @@ INSERT INTO etl.rejects (source_id, line, "column", value, code, reason)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
 """
 
-KEEP_DIGESTS: Final = """
+SAVE_DIGESTS: Final = """
 INSERT INTO etl.sources AS mine (bucket, key, dataset, kind, hashed_etag, hashed_revision, digests)
 SELECT bucket, key, dataset, kind, hashed_etag, hashed_revision, digests
 FROM jsonb_to_recordset($1) AS told (
@@ -112,36 +112,36 @@ def settings() -> str:
     return "SET LOCAL work_mem = '64MB'"
 
 
-def filling_name(dataset: Dataset) -> str:
+def staging_name(dataset: Dataset) -> str:
     """Name the temporary table of a connection."""
     return f"filling_{dataset.name}"
 
 
-def filling_table(dataset: Dataset) -> str:
+def create_staging(dataset: Dataset) -> str:
     """Make the table into which rows are copied; it is empty again after each transaction."""
     columns = ", ".join(f'"{name}" {SQL_TYPES[column.type]}' for name, column in dataset.columns.items())
     return f"""
         {settings()};
-        CREATE TEMPORARY TABLE IF NOT EXISTS "{filling_name(dataset)}" (
+        CREATE TEMPORARY TABLE IF NOT EXISTS "{staging_name(dataset)}" (
             source integer, line bigint, "{dataset.key}" text COLLATE "C", {columns}
         ) ON COMMIT DELETE ROWS
     """
 
 
-def empty_filling(dataset: Dataset) -> str:
+def truncate_staging(dataset: Dataset) -> str:
     """Empty the temporary table."""
-    return f'TRUNCATE "{filling_name(dataset)}"'
+    return f'TRUNCATE "{staging_name(dataset)}"'
 
 
-def refuse_duplicates(dataset: Dataset) -> str:
+def reject_duplicates(dataset: Dataset) -> str:
     """Take out all but the first row of each key of each file; tell the first ones of them, and how many."""
-    filling, key = filling_name(dataset), dataset.key
+    staging, key = staging_name(dataset), dataset.key
     return f"""
         WITH doubled AS (
-            SELECT all_rows.source, all_rows."{key}" AS key, min(all_rows.line) AS first FROM "{filling}" AS all_rows
+            SELECT all_rows.source, all_rows."{key}" AS key, min(all_rows.line) AS first FROM "{staging}" AS all_rows
             GROUP BY all_rows.source, all_rows."{key}" HAVING count(*) > 1
         ), gone AS (
-            DELETE FROM "{filling}" AS mine USING doubled
+            DELETE FROM "{staging}" AS mine USING doubled
             WHERE mine.source = doubled.source AND mine."{key}" = doubled.key AND mine.line > doubled.first
             RETURNING mine.source, mine.line, doubled.key, doubled.first
         ), ranked AS (
@@ -159,7 +159,7 @@ def delete_rows(dataset: Dataset) -> str:
         DELETE FROM etl."{dataset.name}" AS mine
         USING unnest($1::integer[], $2::bigint[]) AS made (position, id)
         WHERE mine.source_id = made.id AND NOT EXISTS (
-            SELECT FROM "{filling_name(dataset)}" AS new
+            SELECT FROM "{staging_name(dataset)}" AS new
             WHERE new.source = made.position AND new."{dataset.key}" = mine."{dataset.key}"
                 AND {_same(dataset, "new", "mine")}
         )
@@ -179,7 +179,7 @@ def insert_rows(dataset: Dataset, *, missing: bool) -> str:
     return f"""
         INSERT INTO etl."{dataset.name}" ({columns}, source_id, line)
         SELECT {values}, made.id, new.line
-        FROM "{filling_name(dataset)}" AS new JOIN unnest($1::integer[], $2::bigint[]) AS made (position, id)
+        FROM "{staging_name(dataset)}" AS new JOIN unnest($1::integer[], $2::bigint[]) AS made (position, id)
             ON new.source = made.position
         {there if missing else ""}
         ORDER BY new."{dataset.key}", made.id

@@ -14,16 +14,16 @@ BLANKS: Final = (
 
 Joiners (U+200C, U+200D) and direction marks stay: at the end of a word they are spelling.
 """
-NO_VALUE: Final = r"\N"
+COPY_NULL: Final = r"\N"
 """How the text format of COPY, MySQL and Hive write no value between tabs."""
 _FIGURE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,18})?")
-_LONGEST_WHOLE: Final = 40
+_MAX_WHOLE_DIGITS: Final = 40
 """Figures of a whole number that may fit a table of 64 bits, by far."""
-BEYOND: Final = 1 << 127
+TOO_LARGE: Final = 1 << 127
 """Stands for whole numbers that are too large to be written out."""
 
 
-def trimmed(text: str) -> str:
+def trim(text: str) -> str:
     """Take the blanks off both ends."""
     return text.strip(BLANKS)
 
@@ -33,7 +33,7 @@ def is_blank(text: str) -> bool:
     return not text.strip(BLANKS)
 
 
-def key_of(text: str) -> str:
+def normalize_key(text: str) -> str:
     """Return the one spelling of a key or a column's name: without blanks around it, composed (Unicode NFC)."""
     text = text.strip(BLANKS)
     return text if text.isascii() else unicodedata.normalize("NFC", text)
@@ -49,7 +49,7 @@ def is_nan(text: str) -> bool:
     return text.lstrip("+-").lower() == "nan"
 
 
-def whole_of(text: str) -> int | None:
+def parse_whole(text: str) -> int | None:
     """Return the whole number that text is worth, exactly: 7 for `7.00`, `7.` and `70e-1`; None where it is none.
 
     Of one of more than 40 figures it is BEYOND or -BEYOND: too large for any table.
@@ -57,14 +57,14 @@ def whole_of(text: str) -> int | None:
     if not is_number(text):
         return None
     value = Decimal(text)
-    if value and value.adjusted() > _LONGEST_WHOLE:
-        return -BEYOND if value.is_signed() else BEYOND
+    if value and value.adjusted() > _MAX_WHOLE_DIGITS:
+        return -TOO_LARGE if value.is_signed() else TOO_LARGE
     return int(value) if value == value.to_integral_value() else None
 
 
-def number_key(text: str) -> str:
+def normalize_number_key(text: str) -> str:
     """Return the one spelling of a key that a typed format holds as a number: `1100` for 1100.0 and 1.1e3."""
-    whole = whole_of(text)
-    if whole is not None and abs(whole) < BEYOND:
+    whole = parse_whole(text)
+    if whole is not None and abs(whole) < TOO_LARGE:
         return str(whole)
     return text.rstrip("0").rstrip(".") if "." in text and "e" not in text.lower() else text

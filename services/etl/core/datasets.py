@@ -16,29 +16,29 @@ from pydantic import (
     model_validator,
 )
 
-from services.etl.core.cleaning import key_of
+from services.etl.core.cleaning import normalize_key
 from shared.errors import PenstockError
 from shared.text import visible
 
-Kind = Literal["rows", "image"]
+ObjectKind = Literal["rows", "image"]
 ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
-MAX_NAME: Final = 41
+MAX_NAME_CHARACTERS: Final = 41
 """Characters of a name: with what is put before and behind it, it stays below the 63 bytes that Postgres keeps."""
 
 
-def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > MAX_NAME:
-        plain = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")[:MAX_NAME]
-        like = plain if plain[:1].isalpha() else f"name_{plain}"[:MAX_NAME].rstrip("_")
+def _validate_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > MAX_NAME_CHARACTERS:
+        cleaned = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")[:MAX_NAME_CHARACTERS]
+        suggestion = cleaned if cleaned[:1].isalpha() else f"name_{cleaned}"[:MAX_NAME_CHARACTERS].rstrip("_")
         msg = (
             f"the name {visible(name, 80)!r} cannot be: write lower-case letters, digits and underscores, "
-            f"a letter first, {MAX_NAME} at most, such as {like}"
+            f"a letter first, {MAX_NAME_CHARACTERS} at most, such as {suggestion}"
         )
         raise ValueError(msg)
     return name
 
 
-Name = Annotated[str, AfterValidator(_checked_name)]
+Name = Annotated[str, AfterValidator(_validate_name)]
 
 FORMATS: Final[Mapping[str, str]] = {
     "csv": "csv",
@@ -50,16 +50,18 @@ FORMATS: Final[Mapping[str, str]] = {
 }
 """Formats of rows by the ending of a name; `.gz` may follow any but Parquet's."""
 
-_RESERVED: Final = frozenset(
+_RESERVED_NAMES: Final = frozenset(
     {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations", "refused"}
     | {"objects", "digests", "digest_history", "sweeps", "timeline", "work"}
 )
 """Tables of etl's own, and views that other services show beside the datasets'."""
-PUBLISHED: Final = frozenset({"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"})
+PUBLISHED_COLUMNS: Final = frozenset(
+    {"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
+)
 """Columns that views and published files have beside a dataset's own; in a file that is read they are passed over."""
-_ADDED: Final = PUBLISHED | {"source_id", "line"}
+_ADDED_COLUMNS: Final = PUBLISHED_COLUMNS | {"source_id", "line"}
 """Columns that every table or its view has anyway."""
-_POSTGRES: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+_SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 """System columns, which every table of Postgres has anyway: the only names that it takes for no other column."""
 
 
@@ -71,7 +73,7 @@ _BOUNDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-class BadDatasets(PenstockError):  # noqa: N818 - what is wrong, as everywhere here
+class InvalidDatasets(PenstockError):  # noqa: N818 - what is wrong, as everywhere here
     """The file of datasets cannot be used."""
 
 
@@ -89,12 +91,12 @@ class Column(BaseModel):
     max: int | float | date | Literal["today"] | None = None
 
     @model_validator(mode="after")
-    def _bounds_fit(self) -> "Column":
-        wanted = _BOUNDS.get(self.type, (int, float))
+    def _validate_bounds(self) -> "Column":
+        allowed = _BOUNDS.get(self.type, (int, float))
         bounds = [one for one in (self.min, date.max if self.max == "today" else self.max) if one is not None]
-        if not all(isinstance(one, wanted) for one in bounds):
-            what = {"boolean": "none"}.get(self.type, "days, such as 2000-02-29" if date in wanted else "figures")
-            msg = f"the bounds of a column of type {self.type} are {what}"
+        if not all(isinstance(one, allowed) for one in bounds):
+            expected = {"boolean": "none"}.get(self.type, "days, such as 2000-02-29" if date in allowed else "figures")
+            msg = f"the bounds of a column of type {self.type} are {expected}"
             raise ValueError(msg)
         if len(bounds) > 1 and bounds[0] > bounds[1]:  # type: ignore[operator]
             msg = f"min = {self.min} is above max = {self.max}; nothing would fit"
@@ -118,22 +120,22 @@ class Dataset(BaseModel):
     extra_columns: Literal["reject", "ignore"] = "reject"
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Dataset":
-        if self.name in _RESERVED:
+    def _validate_names(self) -> "Dataset":
+        if self.name in _RESERVED_NAMES:
             msg = f"{self.name} is the name of a table or view of Penstock's own; call the dataset something else"
             raise ValueError(msg)
-        self._refuse_taken()
+        self._reject_taken_names()
         if self.born and (self.born not in self.columns or self.columns[self.born].type != "milliseconds"):
             msg = f"born = {self.born!r} is no column of type milliseconds"
             raise ValueError(msg)
         return self
 
-    def _refuse_taken(self) -> None:
+    def _reject_taken_names(self) -> None:
         names = {self.key, *self.columns}
-        if taken := _ADDED & names:
+        if taken := _ADDED_COLUMNS & names:
             msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
             raise ValueError(msg)
-        if taken := _POSTGRES & names:
+        if taken := _SYSTEM_COLUMNS & names:
             name = min(taken)
             msg = f"column {name} is one that Postgres keeps for itself; call it something else, such as {name}_value"
             raise ValueError(msg)
@@ -151,7 +153,7 @@ class Dataset(BaseModel):
         """Where the whole table is kept as a file, without the ending."""
         return self.output or self.name
 
-    def kind_of(self, bucket: str, key: str) -> Kind | None:
+    def kind_of(self, bucket: str, key: str) -> ObjectKind | None:
         """Say what an object is to this dataset; None: it is not one of its own."""
         if bucket != self.bucket or not key.startswith(self.prefix):
             return None
@@ -164,7 +166,7 @@ def item_of(key: str) -> str:
     """Return the key of whose file or image this is: all of its name before the last dot, or before `.csv.gz`."""
     name = key.rpartition("/")[2]
     stem = name.rpartition(".")[0]
-    return key_of(stem.rpartition(".")[0] if _ending(name) == "gz" else stem)
+    return normalize_key(stem.rpartition(".")[0] if _ending(name) == "gz" else stem)
 
 
 def format_of(key: str) -> str:
@@ -202,21 +204,21 @@ class Datasets:
         try:
             sections: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise BadDatasets(f"{where} is no TOML: {error}") from None
+            raise InvalidDatasets(f"{where} is no TOML: {error}") from None
         datasets = cls({})
         for name, section in sections.items():
             try:
-                datasets._add(_dataset_in(name, section))
-            except BadDatasets as error:
+                datasets._add(_parse_section(name, section))
+            except InvalidDatasets as error:
                 datasets.refuse(name, f"{where}: {error}")
         if not sections:
-            raise BadDatasets(f"{where} declares no dataset; begin one with [name]")
+            raise InvalidDatasets(f"{where} declares no dataset; begin one with [name]")
         datasets.require_any()
         return datasets
 
     def _add(self, dataset: Dataset) -> None:
         for other in self.by_name.values():
-            _refuse_overlap(other, dataset)
+            _reject_overlap(other, dataset)
         self.by_name[dataset.name] = dataset
 
     def refuse(self, name: str, reason: str) -> None:
@@ -227,9 +229,9 @@ class Datasets:
     def require_any(self) -> None:
         """Raise BadDatasets, with the reasons, when no dataset is left."""
         if not self.by_name:
-            raise BadDatasets("; ".join(self.refused.values()))
+            raise InvalidDatasets("; ".join(self.refused.values()))
 
-    def claim(self, bucket: str, key: str) -> tuple[Dataset, Kind] | None:
+    def claim(self, bucket: str, key: str) -> tuple[Dataset, ObjectKind] | None:
         """Return the dataset that an object belongs to, and what it is there; None: nobody's."""
         for dataset in self.by_name.values():
             if kind := dataset.kind_of(bucket, key):
@@ -237,22 +239,22 @@ class Datasets:
         return None
 
 
-def _dataset_in(name: str, section: object) -> Dataset:
+def _parse_section(name: str, section: object) -> Dataset:
     if not isinstance(section, dict):
-        raise BadDatasets(f"{visible(name)} stands outside a section; begin one with [name]")
+        raise InvalidDatasets(f"{visible(name)} stands outside a section; begin one with [name]")
     try:
         return Dataset.model_validate({**section, "name": name})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(visible(str(part)) for part in first["loc"] if part != "[key]")
-        raise BadDatasets(f"[{visible(name)}] {place}: {first['msg'].removeprefix('Value error, ')}") from None
+        field = ".".join(visible(str(part)) for part in first["loc"] if part != "[key]")
+        raise InvalidDatasets(f"[{visible(name)}] {field}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _refuse_overlap(other: Dataset, one: Dataset) -> None:
+def _reject_overlap(other: Dataset, one: Dataset) -> None:
     """Raise BadDatasets where `one` claims or writes what `other`, which stands before it in the file, does."""
     nested = one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
     if one.bucket == other.bucket and nested:
         both = f"{one.bucket}/{max(one.prefix, other.prefix)}"
-        raise BadDatasets(f"[{other.name}] and [{one.name}] both claim {both}; set prefixes apart")
+        raise InvalidDatasets(f"[{other.name}] and [{one.name}] both claim {both}; set prefixes apart")
     if one.output_stem == other.output_stem:
-        raise BadDatasets(f"[{other.name}] and [{one.name}] both write {one.output_stem}; change one output")
+        raise InvalidDatasets(f"[{other.name}] and [{one.name}] both write {one.output_stem}; change one output")

@@ -23,8 +23,8 @@ _IMAGE: Final[Mapping[str, str]] = {
     "img_height": "integer",
     "img_sha256": "text",
 }
-_KEY_BYTES: Final = 1024
-_NAME_BYTES: Final = 255
+_MAX_KEY_BYTES: Final = 1024
+_MAX_NAME_BYTES: Final = 255
 """The longest key that S3 takes, and the longest part of one that a store on a file system does."""
 
 
@@ -40,31 +40,31 @@ def rejects_key(dataset: str, key: str) -> str:
     """
     name = f"rejects/{dataset}/{key}.csv"
     folders, last = PurePosixPath(name).parts[:-1], PurePosixPath(name).name
-    is_plain = len(name.encode()) <= _KEY_BYTES and len(last.encode()) <= _NAME_BYTES
+    is_plain = len(name.encode()) <= _MAX_KEY_BYTES and len(last.encode()) <= _MAX_NAME_BYTES
     if is_plain and not any(folder.endswith(".csv") for folder in folders):
         return name
     return f"rejects/{dataset}/{hashlib.sha256(key.encode()).hexdigest()}.csv"
 
 
-def values_query(dataset: Dataset) -> str:
+def table_query(dataset: Dataset) -> str:
     """Ask for a table in the order of its keys: the values as they are, and what is known of images."""
-    columns = ", ".join(f'kept."{name}"' for name in values_types(dataset))
+    columns = ", ".join(f'kept."{name}"' for name in value_types(dataset))
     return f'SELECT {columns} FROM api."{dataset.name}" AS kept ORDER BY kept."{dataset.key}"'  # noqa: S608 - Dataset checked them
 
 
-def values_types(dataset: Dataset) -> dict[str, str]:
+def value_types(dataset: Dataset) -> dict[str, str]:
     """Name the columns of `values_query`, each with its type."""
-    return {**cells_types(dataset), **_IMAGE}
+    return {**cell_types(dataset), **_IMAGE}
 
 
-def cells_types(dataset: Dataset) -> dict[str, str]:
+def cell_types(dataset: Dataset) -> dict[str, str]:
     """Name the columns of a row, each with its type."""
     return {dataset.key: "text", **{name: column.type for name, column in dataset.columns.items()}}
 
 
-def recipe(dataset: Dataset) -> bytes:
+def schema_fingerprint(dataset: Dataset) -> bytes:
     """Say how a file is made of rows: of the same rows and the same recipe comes the same file."""
-    return json.dumps(values_types(dataset)).encode()
+    return json.dumps(value_types(dataset)).encode()
 
 
 def rejects_file(rows: Iterable[tuple[object, ...]]) -> bytes:

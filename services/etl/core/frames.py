@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from services.etl.core.datasets import Dataset
-from services.etl.core.values import LINE, Reject, Rows
+from services.etl.core.values import LINE, ParsedRows, RejectedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +17,17 @@ class Batch:
     """
 
     frame: pl.DataFrame
-    rejects: list[Reject]
+    rejects: list[RejectedRow]
 
 
-def empty(dataset: Dataset) -> pl.DataFrame:
+def empty_frame(dataset: Dataset) -> pl.DataFrame:
     """Return a frame without rows."""
     return pl.DataFrame(schema={LINE: pl.Int64, **dict.fromkeys(dataset.fields, pl.String)})
 
 
-def text_frame(rows: Rows, dataset: Dataset, numbers: Sequence[tuple[str, Sequence[int]]] = ()) -> pl.DataFrame:
+def text_frame(rows: ParsedRows, dataset: Dataset, numbers: Sequence[tuple[str, Sequence[int]]] = ()) -> pl.DataFrame:
     """Make a frame of rows as they were read, after more columns of numbers."""
     columns = zip(*rows.values, strict=True) if rows.values else ((),) * len(dataset.fields)
-    counted = [pl.Series(name, values, dtype=pl.Int64) for name, values in (*numbers, (LINE, rows.lines))]
+    numbered = [pl.Series(name, values, dtype=pl.Int64) for name, values in (*numbers, (LINE, rows.lines))]
     texts = [pl.Series(name, values, dtype=pl.String) for name, values in zip(dataset.fields, columns, strict=True)]
-    return pl.DataFrame([*counted, *texts])
+    return pl.DataFrame([*numbered, *texts])

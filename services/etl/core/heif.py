@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from services.etl.core.orientation import Size, Steps, upright
+from services.etl.core.orientation import Size, SizeReader, displayed_size
 
 _TYPES: Final = (
     (frozenset({b"avif", b"avis"}), "image/avif"),
@@ -25,7 +25,7 @@ def heif_type(head: bytes) -> str:
     return next((content_type for names, content_type in _TYPES if names & brands), "")
 
 
-def heif_size() -> Steps:
+def heif_size() -> SizeReader:
     """Find the box `meta`, and in it the size of the picture that is shown first (ISO/IEC 23008-12)."""
     at = 0
     while len(head := (yield at, 16)) >= 8:  # noqa: PLR2004 - a size and a type
@@ -42,14 +42,18 @@ def heif_size() -> Steps:
 
 
 def _primary_size(meta: bytes) -> Size | None:
-    found = dict(_boxes(meta[4:]))
-    pitm, properties = found.get(b"pitm", b""), dict(_boxes(found.get(b"iprp", b"")))
+    boxes = dict(_boxes(meta[4:]))
+    pitm, properties = boxes.get(b"pitm", b""), dict(_boxes(boxes.get(b"iprp", b"")))
     item = int.from_bytes(pitm[4:6] if pitm[:1] == b"\0" else pitm[4:8], "big")
-    every = list(_boxes(properties.get(b"ipco", b"")))
-    mine = [every[index - 1] for index in _associated(properties.get(b"ipma", b""), item) if 0 < index <= len(every)]
-    size = next((_pair(body) for kind, body in mine if kind == b"ispe"), None)
-    quarters = next((body[0] & 3 for kind, body in mine if kind == b"irot" and body), 0)
-    return upright(size, is_turned=bool(quarters % 2)) if size else None
+    all_properties = list(_boxes(properties.get(b"ipco", b"")))
+    properties_of_item = [
+        all_properties[index - 1]
+        for index in _associated(properties.get(b"ipma", b""), item)
+        if 0 < index <= len(all_properties)
+    ]
+    size = next((_pair(body) for kind, body in properties_of_item if kind == b"ispe"), None)
+    quarters = next((body[0] & 3 for kind, body in properties_of_item if kind == b"irot" and body), 0)
+    return displayed_size(size, is_rotated=bool(quarters % 2)) if size else None
 
 
 def _pair(ispe: bytes) -> Size:
@@ -74,10 +78,10 @@ def _associated(ipma: bytes, item: int) -> list[int]:
     for _ in range(count):
         if at + id_bytes >= len(ipma):
             return []
-        found, held = int.from_bytes(ipma[at : at + id_bytes], "big"), ipma[at + id_bytes]
+        boxes, property_count = int.from_bytes(ipma[at : at + id_bytes], "big"), ipma[at + id_bytes]
         at += id_bytes + 1
-        end = at + held * number_bytes
-        if found == item:
+        end = at + property_count * number_bytes
+        if boxes == item:
             mask = (1 << (8 * number_bytes - 1)) - 1
             return [int.from_bytes(ipma[i : i + number_bytes], "big") & mask for i in range(at, end, number_bytes)]
         at = end

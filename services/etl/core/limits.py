@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from services.etl.core.refusing import Refused
+from services.etl.core.rejects import RejectedFile
 
 MAX_REJECTED_ROWS: Final = 100_000
 """A rejected row costs many times what a good one does: this many are explained, whatever the share of good ones."""
@@ -21,7 +21,7 @@ class RowCount:
         self.good += good
         self.rejected += rejected
         if self.rejected > MAX_REJECTED_ROWS and self.rejected > self.good:
-            raise Refused(
+            raise RejectedFile(
                 "TOO_MANY_REJECTS",
                 f"more than {MAX_REJECTED_ROWS:,} rows and most of the file are wrong; "
                 "look at how it was written, or load its first lines to see why",

@@ -16,14 +16,14 @@ def reading(listed: int, differing: int, *, share: float, seconds: float) -> dic
     A load that was taken over has nothing listed when it waits for what was begun already.
     """
     rate = round(differing * share / seconds) if seconds else 0
-    left = round(seconds * (1 - share) / share, 1) if share else None
-    told = [f"{share:.0%} of {_objects(differing)} read, {rate:,} a second" if differing else f"{share:.0%} read"]
-    told += [] if left is None else [f"{left:,.0f} s left"]
-    figures = {"done": round(share, 4), "objects_per_second": rate, "eta_seconds": left}
-    return {**listing(listed, differing), **figures, "message": ", ".join(told)}
+    seconds_left = round(seconds * (1 - share) / share, 1) if share else None
+    parts = [f"{share:.0%} of {_objects(differing)} read, {rate:,} a second" if differing else f"{share:.0%} read"]
+    parts += [] if seconds_left is None else [f"{seconds_left:,.0f} s left"]
+    figures = {"done": round(share, 4), "objects_per_second": rate, "eta_seconds": seconds_left}
+    return {**listing(listed, differing), **figures, "message": ", ".join(parts)}
 
 
-def share_of(report: Mapping[str, Any]) -> float:
+def fraction_read(report: Mapping[str, Any]) -> float:
     """Return what share of its bytes a large file's report tells as read; of what reports none, nothing."""
     return float(report["bytes"] / report["size"]) if report.get("size") else 0.0
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from services.etl.core.cleaning import BLANKS
-from services.etl.core.text import bytes_of
+from services.etl.core.text_reader import byte_length
 
 
-class Quotes:
+class QuoteMatcher:
     """What quotes mean in a line, as the csv module has it; blanks around them mean nothing.
 
     The patterns never look back.
@@ -18,38 +18,38 @@ class Quotes:
         delimiter = re.escape(delimiter)
         inside = '[^"]*+(?:""[^"]*+)*+"'
         rest = f"[^{delimiter}]*+"
-        odd = "".join(sorted(set(BLANKS) - {" ", "\r", "\n", delimiter}))
-        blanks = f"[ {odd}]*+"
+        other_blanks = "".join(sorted(set(BLANKS) - {" ", "\r", "\n", delimiter}))
+        blanks = f"[ {other_blanks}]*+"
         cell = f'{blanks}(?:"{inside}{rest}|(?!"){rest})'
         content = f'(?:"{inside}{blanks}|[^"{delimiter}][^{delimiter}]*+|)'
-        good = f"{blanks}{content}"
-        self._good = re.compile(f"{good}(?:{delimiter}{good})*+")
-        self._whole = re.compile(f"{cell}(?:{delimiter}{cell})*+")
+        closed_cell = f"{blanks}{content}"
+        self._closed_row = re.compile(f"{closed_cell}(?:{delimiter}{closed_cell})*+")
+        self._complete_row = re.compile(f"{cell}(?:{delimiter}{cell})*+")
         self._tail = re.compile(f"{inside}{rest}(?:{delimiter}{cell})*+")
         self._cell = re.compile(f"(^|{delimiter}){blanks}({content})")
-        self._padded = re.compile(f'[{odd}] *"')
+        self._has_padding = re.compile(f'[{other_blanks}] *"')
 
-    def are_good(self, text: str) -> bool:
+    def are_closed(self, text: str) -> bool:
         """Say whether every quoted cell of a row closes, with nothing but blanks behind it."""
-        return self._good.fullmatch(text) is not None
+        return self._closed_row.fullmatch(text) is not None
 
-    def without_padding(self, text: str) -> str:
+    def strip_padding(self, text: str) -> str:
         """Take off the blanks before cells of a good row: the csv module knows none but spaces."""
-        return self._cell.sub(r"\1\2", text) if '"' in text and self._padded.search(text) else text
+        return self._cell.sub(r"\1\2", text) if '"' in text and self._has_padding.search(text) else text
 
-    def opens(self, line: str) -> bool:
+    def leaves_open(self, line: str) -> bool:
         """Say whether a quoted cell goes on after a line that begins a row."""
-        return self._whole.fullmatch(line) is None
+        return self._complete_row.fullmatch(line) is None
 
     def closes(self, line: str) -> bool:
         """Say whether a line that begins inside a quoted cell ends its row."""
         return '"' in line and self._tail.fullmatch(line) is not None
 
 
-class Spans:
+class RowSpans:
     """Which line ends a row that goes on; every line is looked at once, however many rows are open."""
 
-    def __init__(self, lines: Sequence[str], quotes: Quotes) -> None:
+    def __init__(self, lines: Sequence[str], quotes: QuoteMatcher) -> None:
         self._lines = lines
         self._quotes = quotes
         self._end = 0
@@ -65,5 +65,5 @@ class Spans:
     def bytes_from(self, index: int, end: int | None = None) -> int:
         """Count the bytes of some lines, their ends included."""
         if not self._offsets:
-            self._offsets = [0, *accumulate(bytes_of(line) + 1 for line in self._lines)]
+            self._offsets = [0, *accumulate(byte_length(line) + 1 for line in self._lines)]
         return self._offsets[len(self._lines) if end is None else end] - self._offsets[index]

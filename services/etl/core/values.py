@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from services.etl.core.datasets import Dataset, Kind
+from services.etl.core.datasets import Dataset, ObjectKind
 
 SOURCE: Final = "source"
 LINE: Final = "line"
@@ -15,12 +15,12 @@ LINE: Final = "line"
 
 MAX_WRONG_CELLS: Final = 20
 """Of one row, each with its reason; of more than these the names are told."""
-VALUE_CHARACTERS: Final = 200
+MAX_VALUE_CHARACTERS: Final = 200
 """How much of a rejected value is kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class RejectedRow:
     """A row that is no row, or a whole file (line 0), with the first thing that is wrong.
 
     What else is wrong with the same row is in `more`: each counts as a part of this one.
@@ -32,11 +32,11 @@ class Reject:
     column: str = ""
     value: str = ""
     source: int = 0
-    more: tuple["Reject", ...] = ()
+    more: tuple["RejectedRow", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileToLoad:
     """An object that may differ from what is known of it.
 
     Revision 0: found by a listing, and so with the etag and the time that it had there; without: it was not there.
@@ -45,7 +45,7 @@ class Wanted:
     bucket: str
     key: str
     dataset: Dataset
-    kind: Kind
+    kind: ObjectKind
     revision: int = 0
     correlation_id: str = ""
     size: int | None = None
@@ -53,13 +53,13 @@ class Wanted:
     stored_at: datetime | None = None
 
     @property
-    def place(self) -> tuple[str, str]:
+    def object_key(self) -> tuple[str, str]:
         """Where it is."""
         return (self.bucket, self.key)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownObject:
     """What the tables know of an object; the default: nothing."""
 
     id: int = 0
@@ -77,7 +77,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageInfo:
     """What the first bytes of an image say."""
 
     content_type: str
@@ -86,31 +86,31 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ParsedRows:
     """What a small file holds, not yet checked: values as text, in the order of `dataset.fields`, None where absent."""
 
     lines: Sequence[int] = ()
     values: Sequence[tuple[str | None, ...]] = ()
-    rejects: Sequence[Reject] = ()
+    rejects: Sequence[RejectedRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FetchedFile:
     """An object as the bucket had it when somebody looked; `etag` None: it was not there."""
 
-    wanted: Wanted
-    known: Known
+    file: FileToLoad
+    known: KnownObject
     etag: str | None = None
     size: int | None = None
     stored_at: datetime | None = None
-    picture: Picture | None = None
-    rows: Rows = field(default_factory=Rows)
-    rejects: Sequence[Reject] = ()
+    image: ImageInfo | None = None
+    rows: ParsedRows = field(default_factory=ParsedRows)
+    rejects: Sequence[RejectedRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedRows:
     """Rows that fit their table, typed, with SOURCE and LINE; and those that do not."""
 
     good: pl.DataFrame
-    rejects: Sequence[Reject]
+    rejects: Sequence[RejectedRow]

@@ -11,10 +11,10 @@ import polars as pl
 from services.etl.core.datasets import Dataset
 from services.etl.core.frames import Batch
 from services.etl.core.layouts import Layout, layout_of, too_many_rows
-from services.etl.core.refusing import Refused
-from services.etl.core.values import LINE, Reject
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.values import LINE, RejectedRow
 
-_BATCH: Final = 50_000
+_BATCH_ROWS: Final = 50_000
 """Rows of a batch."""
 _BATCH_BYTES: Final = 8 << 20
 """Text of a batch: few bytes of a file may stand for many."""
@@ -22,41 +22,41 @@ MAX_ROW_BYTES: Final = 1 << 20
 _FREE_BYTES: Final = 64 << 20
 _MAX_RATIO: Final = 250
 """As of gzip files: tables shrink 3 to 50 times, nothing but repetition shrinks more than 250 times."""
-_FIGURES: Final = 38
+_MAX_DIGITS: Final = 38
 """What the reader takes of a decimal."""
-_FIRST, _LAST = (date(1, 1, 1) - date(1970, 1, 1)).days, (date(9999, 12, 31) - date(1970, 1, 1)).days + 1
+_FIRST_DAY, _END_DAY = (date(1, 1, 1) - date(1970, 1, 1)).days, (date(9999, 12, 31) - date(1970, 1, 1)).days + 1
 """The days of all years that a table holds, the last one not among them."""
-_TICKS: Final = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+_TICKS_PER_DAY: Final = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 """Of a day, by unit."""
-_TROUBLE: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+_READ_ERRORS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
-def batches_of(source: Path | bytes, key: str, dataset: Dataset, row_bytes: int = MAX_ROW_BYTES) -> Iterator[Batch]:
+def read_batches(source: Path | bytes, key: str, dataset: Dataset, row_bytes: int = MAX_ROW_BYTES) -> Iterator[Batch]:
     """Yield the rows of a Parquet file as LINE and text; raises Refused, or takes the process down with it."""
     size = source.stat().st_size if isinstance(source, Path) else len(source)
-    left = max(_FREE_BYTES, size * _MAX_RATIO)
+    bytes_left = max(_FREE_BYTES, size * _MAX_RATIO)
     try:
         scan = _scan(source)
         schema = scan.collect_schema()
         layout = layout_of(schema.names(), key, dataset)
-        texts = list(_texts(layout, dataset, schema))
+        texts = list(_text_columns(layout, dataset, schema))
         first = 1
-        for found in scan.select(texts).collect_batches(chunk_size=_BATCH, maintain_order=True):
-            if layout.is_keyless and first + found.height > 2:  # noqa: PLR2004 - one row is line 1
+        for rows in scan.select(texts).collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True):
+            if layout.is_keyless and first + rows.height > 2:  # noqa: PLR2004 - one row is line 1
                 raise too_many_rows(dataset)
-            sizes = _row_sizes(found)
-            left -= _checked_sum(sizes, first, row_bytes)
-            if left < 0:
-                mend = "store it as CSV"
-                raise expands_too_far(f"the file expands to more than {_MAX_RATIO} times its size; {mend}")
-            numbered = found.select(pl.int_range(first, first + found.height, dtype=pl.Int64).alias(LINE), pl.all())
-            yield from map(_decoded, _in_pieces(numbered, sizes))
-            first += found.height
+            sizes = _row_sizes(rows)
+            bytes_left -= _sum_checked(sizes, first, row_bytes)
+            if bytes_left < 0:
+                hint = "store it as CSV"
+                raise expands_too_far(f"the file expands to more than {_MAX_RATIO} times its size; {hint}")
+            numbered = rows.select(pl.int_range(first, first + rows.height, dtype=pl.Int64).alias(LINE), pl.all())
+            yield from map(_decode_binary, _split_by_bytes(numbered, sizes))
+            first += rows.height
         # a reader that gives up on a damaged part only says so on its error output
         if first - 1 != scan.select(pl.len()).collect().item():
-            raise no_parquet("rows are missing")
-    except _TROUBLE as error:
-        raise no_parquet(f"{error}".partition("\n")[0]) from None
+            raise not_parquet("rows are missing")
+    except _READ_ERRORS as error:
+        raise not_parquet(f"{error}".partition("\n")[0]) from None
 
 
 def _scan(source: Path | bytes) -> pl.LazyFrame:
@@ -66,7 +66,7 @@ def _scan(source: Path | bytes) -> pl.LazyFrame:
     if not any(isinstance(kind, pl.Datetime) and kind.time_unit == "ns" for kind in schema.dtypes()):
         return scan
     casts = pl.ScanCastOptions(datetime_cast="nanosecond-downcast")
-    return _scan_as(source, schema={name: _in_micros(kind) for name, kind in schema.items()}, cast_options=casts)
+    return _scan_as(source, schema={name: _in_microseconds(kind) for name, kind in schema.items()}, cast_options=casts)
 
 
 def _scan_as(source: Path | bytes, **options: Any) -> pl.LazyFrame:
@@ -74,13 +74,13 @@ def _scan_as(source: Path | bytes, **options: Any) -> pl.LazyFrame:
     return pl.scan_parquet(file, glob=False, hive_partitioning=False, **options)
 
 
-def _in_micros(kind: pl.DataType) -> pl.DataType:
+def _in_microseconds(kind: pl.DataType) -> pl.DataType:
     return pl.Datetime("us", kind.time_zone) if isinstance(kind, pl.Datetime) and kind.time_unit == "ns" else kind
 
 
-def expands_too_far(reason: str) -> Refused:
+def expands_too_far(reason: str) -> RejectedFile:
     """Refuse a file of few bytes that stand for very many."""
-    return Refused("EXPANDS_TOO_FAR", reason)
+    return RejectedFile("EXPANDS_TOO_FAR", reason)
 
 
 def _row_sizes(rows: pl.DataFrame) -> pl.Series:
@@ -93,14 +93,14 @@ def _size(name: str, kind: pl.DataType) -> pl.Expr:
     return pl.col(name).bin.size() if kind == pl.Binary else pl.col(name).str.len_bytes()
 
 
-def _checked_sum(sizes: pl.Series, first: int, row_bytes: int) -> int:
-    place = sizes.arg_max()
-    if place is not None and sizes[place] > row_bytes:
-        raise expands_too_far(f"row {first + place} has more than {row_bytes:,} bytes; shorten it")
+def _sum_checked(sizes: pl.Series, first: int, row_bytes: int) -> int:
+    index = sizes.arg_max()
+    if index is not None and sizes[index] > row_bytes:
+        raise expands_too_far(f"row {first + index} has more than {row_bytes:,} bytes; shorten it")
     return int(sizes.sum())
 
 
-def _in_pieces(rows: pl.DataFrame, sizes: pl.Series) -> Iterator[pl.DataFrame]:
+def _split_by_bytes(rows: pl.DataFrame, sizes: pl.Series) -> Iterator[pl.DataFrame]:
     """Cut a batch so that no piece holds much more than _BATCH_BYTES of text."""
     ends = (sizes.cum_sum() // _BATCH_BYTES).rle().struct.field("len").cum_sum() if rows.height else ()
     start = 0
@@ -109,110 +109,114 @@ def _in_pieces(rows: pl.DataFrame, sizes: pl.Series) -> Iterator[pl.DataFrame]:
         start = end
 
 
-def no_parquet(what: str) -> Refused:
+def not_parquet(what: str) -> RejectedFile:
     """Refuse a file that cannot be read as what it says it is."""
-    return Refused("NOT_PARQUET", "the file is no Parquet, or damaged; write it again", value=what)
+    return RejectedFile("NOT_PARQUET", "the file is no Parquet, or damaged; write it again", value=what)
 
 
-def _decoded(rows: pl.DataFrame) -> Batch:
+def _decode_binary(rows: pl.DataFrame) -> Batch:
     """Read bytes as UTF-8, for Impala and older programs do not mark text as such; other bytes are rejects."""
-    rejects: list[Reject] = []
+    rejects: list[RejectedRow] = []
     for name in (name for name, kind in rows.schema.items() if kind == pl.Binary):
         try:
             rows = rows.with_columns(pl.col(name).cast(pl.String))
         except pl.exceptions.PolarsError:
-            texts = [_decoded_value(value) for value in rows[name]]
+            texts = [_decode_value(value) for value in rows[name]]
             rejects += [
-                Reject(line, "NOT_UTF8", f"{name} holds bytes that are no UTF-8 text; write it as text", name)
+                RejectedRow(line, "NOT_UTF8", f"{name} holds bytes that are no UTF-8 text; write it as text", name)
                 for line, text in zip(rows[LINE], texts, strict=True)
                 if text is None
             ]
-            is_text = pl.Series([text is not None for text in texts])
-            rows = rows.with_columns(pl.Series(name, texts, dtype=pl.String)).filter(is_text)
+            is_text_field = pl.Series([text is not None for text in texts])
+            rows = rows.with_columns(pl.Series(name, texts, dtype=pl.String)).filter(is_text_field)
     return Batch(rows, rejects)
 
 
-def _decoded_value(value: bytes | None) -> str | None:
+def _decode_value(value: bytes | None) -> str | None:
     try:
         return "" if value is None else value.decode()
     except UnicodeDecodeError:
         return None
 
 
-def _texts(layout: Layout, dataset: Dataset, schema: pl.Schema) -> Iterator[pl.Expr]:
+def _text_columns(layout: Layout, dataset: Dataset, schema: pl.Schema) -> Iterator[pl.Expr]:
     names = schema.names()
-    for place, name in zip(layout.places, dataset.fields, strict=True):
-        if place >= len(names):
+    for index, name in zip(layout.indexes, dataset.fields, strict=True):
+        if index >= len(names):
             is_item = name == dataset.key and layout.is_keyless
             yield pl.lit(layout.item if is_item else None, dtype=pl.String).alias(name)
             continue
-        column, kind = pl.col(names[place]), schema[names[place]]
-        wanted = dataset.columns[name].type if name in dataset.columns else "key"
-        if wrong := _unreadable(kind, wanted):
-            raise Refused(wrong[0], f"column {name} holds {wrong[1]}", column=name)
-        text = column if kind == pl.Binary else _written(column, kind, wanted).cast(pl.String)
+        column, kind = pl.col(names[index]), schema[names[index]]
+        target = dataset.columns[name].type if name in dataset.columns else "key"
+        if wrong := _unsupported(kind, target):
+            raise RejectedFile(wrong[0], f"column {name} holds {wrong[1]}", column=name)
+        text = column if kind == pl.Binary else _to_text(column, kind, target).cast(pl.String)
         yield text.alias(name)
 
 
-def _unreadable(kind: pl.DataType, wanted: str) -> tuple[str, str] | None:
+def _unsupported(kind: pl.DataType, target: str) -> tuple[str, str] | None:
     """Return the code and the reason of a type that has no value to be written as text."""
     if kind.is_nested() or kind == pl.Object:
         return "NESTED", "lists or objects; write one value a row"
     if isinstance(kind, pl.Duration):
         return "DURATION", "durations; write them as numbers, such as seconds"
-    if isinstance(kind, pl.Decimal) and kind.precision > _FIGURES:
-        return "TOO_PRECISE", f"decimals of more than {_FIGURES} figures; write them with fewer, or as text"
-    if kind == pl.Time and wanted not in {"text", "key"}:
+    if isinstance(kind, pl.Decimal) and kind.precision > _MAX_DIGITS:
+        return "TOO_PRECISE", f"decimals of more than {_MAX_DIGITS} figures; write them with fewer, or as text"
+    if kind == pl.Time and target not in {"text", "key"}:
         return "TIME_OF_DAY", "times of day; write whole moments, or declare it as text"
     return None
 
 
-def _written(column: pl.Expr, kind: pl.DataType, wanted: str) -> pl.Expr:
+def _to_text(column: pl.Expr, kind: pl.DataType, target: str) -> pl.Expr:
     """Write a column as its value is written in a file of text; the type says more than text would."""
-    if wanted == "milliseconds" and kind == pl.Date:
+    if target == "milliseconds" and kind == pl.Date:
         return column.cast(pl.Datetime("ms")).dt.epoch("ms")
     if isinstance(kind, pl.Datetime):
-        ticks = _TICKS[kind.time_unit]
+        ticks = _TICKS_PER_DAY[kind.time_unit]
         utc = column.dt.convert_time_zone("UTC") if kind.time_zone else column
         return (
-            _moment(utc, wanted)
-            if wanted == "milliseconds"
-            else _within(utc, ticks, _moment(_calendar(utc, ticks), wanted))
+            _timestamp_text(utc, target)
+            if target == "milliseconds"
+            else _label_outside(utc, ticks, _timestamp_text(_in_calendar(utc, ticks), target))
         )
     if kind == pl.Date:
-        return _within(column, 1, _calendar(column, 1).dt.strftime("%Y-%m-%d"))
+        return _label_outside(column, 1, _in_calendar(column, 1).dt.strftime("%Y-%m-%d"))
     if kind.is_float():
-        return _float(column.fill_nan(None), kind, wanted)
-    if isinstance(kind, pl.Decimal) and wanted == "key":
+        return _float_text(column.fill_nan(None), kind, target)
+    if isinstance(kind, pl.Decimal) and target == "key":
         return column.cast(pl.String).str.replace(r"\.?0*$", "") if kind.scale else column
     return column
 
 
-def _calendar(column: pl.Expr, ticks: int) -> pl.Expr:
+def _in_calendar(column: pl.Expr, ticks: int) -> pl.Expr:
     """Leave out what is not of the years 1 to 9999: to write it would end the process."""
-    return pl.when(column.to_physical().cast(pl.Int64).is_between(_FIRST * ticks, _LAST * ticks, closed="left")).then(
-        column
-    )
+    return pl.when(
+        column.to_physical().cast(pl.Int64).is_between(_FIRST_DAY * ticks, _END_DAY * ticks, closed="left")
+    ).then(column)
 
 
-def _within(column: pl.Expr, ticks: int, text: pl.Expr) -> pl.Expr:
+def _label_outside(column: pl.Expr, ticks: int, text: pl.Expr) -> pl.Expr:
     """Name what was left out."""
     count = column.to_physical().cast(pl.Int64)
-    later = pl.when(count >= _LAST * ticks).then(pl.lit("+10000-01-01 or later"))
-    return later.when(count < _FIRST * ticks).then(pl.lit("-0001-12-31 or earlier")).otherwise(text)
+    later = pl.when(count >= _END_DAY * ticks).then(pl.lit("+10000-01-01 or later"))
+    return later.when(count < _FIRST_DAY * ticks).then(pl.lit("-0001-12-31 or earlier")).otherwise(text)
 
 
-def _float(column: pl.Expr, kind: pl.DataType, wanted: str) -> pl.Expr:
+def _float_text(column: pl.Expr, kind: pl.DataType, target: str) -> pl.Expr:
     """Write whole numbers without a fraction where a whole number or a key is wanted."""
-    if wanted not in {"integer", "milliseconds", "key"}:
+    if target not in {"integer", "milliseconds", "key"}:
         return column
     whole = column.cast(pl.Int64, strict=False)
     return pl.when(whole.cast(kind) == column).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
 
 
-def _moment(column: pl.Expr, wanted: str) -> pl.Expr:
-    if wanted == "milliseconds":
+def _timestamp_text(column: pl.Expr, target: str) -> pl.Expr:
+    if target == "milliseconds":
         return column.dt.epoch("ms")
-    moment = column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+    parse_timestamp = column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
     is_day = column.dt.time() == time.min
-    return pl.when(is_day).then(column.dt.strftime("%Y-%m-%d")).otherwise(moment) if wanted == "date" else moment
+    return (
+        pl.when(is_day).then(column.dt.strftime("%Y-%m-%d")).otherwise(parse_timestamp)
+        if target == "date"
+        else parse_timestamp
+    )

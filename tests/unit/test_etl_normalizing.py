@@ -8,9 +8,9 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from services.etl.core.cleaning import BEYOND, key_of, whole_of
+from services.etl.core.cleaning import TOO_LARGE, normalize_key, parse_whole
 from services.etl.core.datasets import item_of
-from services.etl.core.reading import read_small
+from services.etl.core.small_files import read_small_file
 from tests.support.etl_reading import LAB, understood, values
 
 BLANKS = ["\ufeff", "\xa0", "\t", "\u200b", "\u2060", "\u3000", "\u2009", " ", "\ufeff \u200b\xa0"]
@@ -79,7 +79,7 @@ def test_a_key_has_one_spelling_wherever_it_stands(key, body):
         assert item_of(key) == f"{NFC}.csv.gz"
     else:
         assert values("sample_id", body, key) == [NFC]
-    assert key_of(f" {NFD}") == item_of(f"a/{NFD}.png") == item_of(f"{NFD}.csv.gz") == NFC
+    assert normalize_key(f" {NFD}") == item_of(f"a/{NFD}.png") == item_of(f"{NFD}.csv.gz") == NFC
 
 
 def test_a_key_that_comes_in_two_spellings_is_the_same_key_of_a_parquet_file():
@@ -147,10 +147,10 @@ def test_what_is_no_number_is_none_of_any_type(text):
 
 
 def test_numbers_of_any_length_are_exact_and_cost_no_time():
-    assert whole_of("0" * 100_000 + "7." + "0" * 100_000) == 7
-    assert whole_of("9" * 100_000) == BEYOND
-    assert whole_of("-1e400") == -BEYOND
-    assert whole_of("1e-999999999999999999") is None
+    assert parse_whole("0" * 100_000 + "7." + "0" * 100_000) == 7
+    assert parse_whole("9" * 100_000) == TOO_LARGE
+    assert parse_whole("-1e400") == -TOO_LARGE
+    assert parse_whole("1e-999999999999999999") is None
 
 
 @pytest.mark.parametrize(("text", "value"), [("1.0", True), ("0.00", False), ("+1", True), ("0e0", False), ("t", True)])
@@ -233,6 +233,6 @@ def test_lines_are_as_long_as_they_are_without_their_ends():
     wide = LAB.model_copy(update={"name": "wide"})
     for end in ("\n", "\r\n", "\r"):
         body = end.join(["sample_id,label", "a," + "x" * 60, "b," + "y" * 62, "c," + "z" * 61, ""]).encode()
-        rows = read_small(body, "x.csv", wide, line_bytes=63)
+        rows = read_small_file(body, "x.csv", wide, line_bytes=63)
         assert [row[0] for row in rows.values] == ["a", "c"]
         assert [(reject.line, reject.code) for reject in rows.rejects] == [(3, "LINE_TOO_LONG")]

@@ -4,78 +4,80 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
-from services.etl.core.cleaning import NO_VALUE, is_number, whole_of
+from services.etl.core.cleaning import COPY_NULL, is_number, parse_whole
 from services.etl.core.datasets import Column
-from services.etl.core.refusing import shown
+from services.etl.core.rejects import printable
 
 TRUE: Final = ("true", "t", "yes", "y", "1")
 FALSE: Final = ("false", "f", "no", "n", "0")
-KEY_BYTES: Final = 1024
+MAX_KEY_BYTES: Final = 1024
 """The longest key, in bytes: as long as an object's can be, and well below what an index takes."""
 DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
 
 Bound = int | float | date | datetime | None
 ISO_DAY: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
-ISO_MOMENT: Final = re.compile(
+ISO_TIMESTAMP: Final = re.compile(
     "(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
     "(?:[Tt ](?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9])(?:[.,](?P<part>[0-9]{1,9}))?)?"
     " ?(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3])"
     "(?::?(?P<minutes>[0-5][0-9])(?::?(?P<seconds>[0-5][0-9]))?)?)?)?"
 )
 """As ISO 8601 and Postgres write it: `+00`, `+05:30`, `+0530`, and offsets of old times to the second."""
-_BEYOND: Final = re.compile(r"[+-]?[0-9]{4,}-[0-9]{2}-[0-9]{2}.*?(?P<bc> BC)?", re.DOTALL)
+_ANY_DATE: Final = re.compile(r"[+-]?[0-9]{4,}-[0-9]{2}-[0-9]{2}.*?(?P<bc> BC)?", re.DOTALL)
 _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 
 
-def bounds_of(column: Column, today: date) -> tuple[Bound, Bound]:
+def column_bounds(column: Column, today: date) -> tuple[Bound, Bound]:
     """Return the least and the greatest value of a column, both in its own type; None: whatever the type holds."""
     if column.type not in ("date", "timestamp", "milliseconds"):
         return column.min, column.max if column.max != "today" else None
-    first, last = days_of(column, today)
+    first, last = day_bounds(column, today)
     if column.type == "date":
         return first, last
     if column.type == "milliseconds":
-        return _ms(first), _ms(last) + DAY_MS - 1
+        return _to_ms(first), _to_ms(last) + DAY_MS - 1
     return datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
 
 
-def days_of(column: Column, today: date) -> tuple[date, date]:
+def day_bounds(column: Column, today: date) -> tuple[date, date]:
     """Return the first and the last day of a column that holds days or moments."""
     high = today if column.max == "today" else column.max
     return column.min if isinstance(column.min, date) else date.min, high if isinstance(high, date) else date.max
 
 
-def trouble_of(column: Column | None, text: str | None, today: date) -> tuple[str, str]:
+def reject_reason(column: Column | None, text: str | None, today: date) -> tuple[str, str]:
     """Return the code and the reason, to be read after the column's name; `column` is None for the key."""
     if text is None:
         return "BLANK", "is blank; fill it in"
     if "\0" in text:
         return "NUL", "holds a NUL byte; take it out"
     if column is None:
-        return _key(text)
-    if text == NO_VALUE and column.type != "text":
+        return _wrong_key(text)
+    if text == COPY_NULL and column.type != "text":
         return "COPY_NULL", "is how COPY writes no value as text; write the file with (FORMAT csv), or leave it empty"
     if column.type in {"integer", "milliseconds", "number"}:
-        return _number(column, text, today)
-    return _word(column, text) or _range(column, text, today)
+        return _wrong_number(column, text, today)
+    return _wrong_word(column, text) or _out_of_range(column, text, today)
 
 
-def _word(column: Column, text: str) -> tuple[str, str] | None:
+def _wrong_word(column: Column, text: str) -> tuple[str, str] | None:
     if column.type == "boolean":
         return "NOT_A_BOOLEAN", "is neither true nor false; write true or false"
-    if column.type == "date" and not _day(text):
-        return "NOT_A_DATE", _beyond(text) or _with_time(text) or "is no day of the calendar; write it as 2000-02-29"
-    if column.type == "timestamp" and not (ISO_MOMENT.fullmatch(text) and _day(text[:10])):
-        return "NOT_A_TIMESTAMP", _beyond(text) or "is no moment; write it as 2000-02-29T12:30:00Z"
+    if column.type == "date" and not _parse_day(text):
+        return "NOT_A_DATE", _outside_calendar(text) or _has_time_of_day(
+            text
+        ) or "is no day of the calendar; write it as 2000-02-29"
+    if column.type == "timestamp" and not (ISO_TIMESTAMP.fullmatch(text) and _parse_day(text[:10])):
+        return "NOT_A_TIMESTAMP", _outside_calendar(text) or "is no moment; write it as 2000-02-29T12:30:00Z"
     return None
 
 
-def _beyond(text: str) -> str:
+def _outside_calendar(text: str) -> str:
     """Say what is wrong with a day or a moment that Postgres or Parquet may hold and no calendar of ours."""
     if _INFINITE.fullmatch(text):
         return "is infinite; write a day of the years 1 to 9999, or leave it empty"
-    found = _BEYOND.fullmatch(text)
+    found = _ANY_DATE.fullmatch(text)
     if found and found["bc"]:
         return "is before Christ; a table holds the years 1 to 9999"
     year = text.lstrip("+0").partition("-")[0]
@@ -83,68 +85,70 @@ def _beyond(text: str) -> str:
     return "is beyond the years 1 to 9999, which a table holds" if is_beyond else ""
 
 
-def _with_time(text: str) -> str:
-    is_moment = ISO_MOMENT.fullmatch(text) and _day(text[:10])
+def _has_time_of_day(text: str) -> str:
+    is_moment = ISO_TIMESTAMP.fullmatch(text) and _parse_day(text[:10])
     return f"has a time of day; write the day alone, such as {text[:10]}" if is_moment else ""
 
 
-def _key(text: str) -> tuple[str, str]:
-    if len(text.encode()) > KEY_BYTES:
-        return "KEY_TOO_LONG", f"has more than {KEY_BYTES} bytes; shorten it"
+def _wrong_key(text: str) -> tuple[str, str]:
+    if len(text.encode()) > MAX_KEY_BYTES:
+        return "KEY_TOO_LONG", f"has more than {MAX_KEY_BYTES} bytes; shorten it"
     return "KEY_UNSAFE", "holds control or bidirectional characters; take them out"
 
 
-def _number(column: Column, text: str, today: date) -> tuple[str, str]:
+def _wrong_number(column: Column, text: str, today: date) -> tuple[str, str]:
     is_time = column.type == "milliseconds"
-    if is_time and (day := _day(text)):
-        return "NOT_A_NUMBER", f"is a date; write it as UTC milliseconds, {_ms(day)}"
+    if is_time and (day := _parse_day(text)):
+        return "NOT_A_NUMBER", f"is a date; write it as UTC milliseconds, {_to_ms(day)}"
     if not is_number(text):
-        mend = "write UTC milliseconds, such as 951782400000" if is_time else "write figures alone, such as 42"
-        wrong = "is infinite; leave it empty, or write a finite number"
-        return "NOT_A_NUMBER", wrong if _INFINITE.fullmatch(text) else f"is no number; {mend}"
+        hint = "write UTC milliseconds, such as 951782400000" if is_time else "write figures alone, such as 42"
+        infinite = "is infinite; leave it empty, or write a finite number"
+        return "NOT_A_NUMBER", infinite if _INFINITE.fullmatch(text) else f"is no number; {hint}"
     if column.type == "number":
-        return _range(column, text, today)
-    value = whole_of(text)
+        return _out_of_range(column, text, today)
+    value = parse_whole(text)
     if value is None:
         return "NOT_WHOLE", "is no whole number; write it without a fraction"
-    return (_seconds(column, value, today) if is_time else None) or _range(column, text, today)
+    return (_looks_like_seconds(column, value, today) if is_time else None) or _out_of_range(column, text, today)
 
 
-def _seconds(column: Column, value: int, today: date) -> tuple[str, str] | None:
+def _looks_like_seconds(column: Column, value: int, today: date) -> tuple[str, str] | None:
     """Recognize seconds where milliseconds cannot be meant: these are out of range, and those are not."""
-    low, high = bounds_of(column, today)
+    low, high = column_bounds(column, today)
     if isinstance(low, int) and isinstance(high, int) and low <= value * 1000 <= high:
         return "SECONDS", f"looks like seconds; write milliseconds, {value * 1000}"
     return None
 
 
-def _range(column: Column, text: str, today: date) -> tuple[str, str]:
-    low, high = bounds_of(column, today)
+def _out_of_range(column: Column, text: str, today: date) -> tuple[str, str]:
+    low, high = column_bounds(column, today)
     if column.type == "milliseconds":
-        low, high = days_of(column, today)
-        text = _day_of(whole_of(text) or 0) or "beyond all calendars"
-    subject = f"is {shown(text)}" if column.type != "text" else f"has {len(text)} characters"
-    span = " ".join(f"{word} {_said(bound)}" for word, bound in (("from", low), ("to", high)) if bound is not None)
+        low, high = day_bounds(column, today)
+        text = _format_day(parse_whole(text) or 0) or "beyond all calendars"
+    subject = f"is {printable(text)}" if column.type != "text" else f"has {len(text)} characters"
+    span = " ".join(
+        f"{word} {_format_bound(bound)}" for word, bound in (("from", low), ("to", high)) if bound is not None
+    )
     return "OUT_OF_RANGE", f"{subject}; it may be {span or 'no larger than a table holds'}"
 
 
-def _said(bound: object) -> str:
+def _format_bound(bound: object) -> str:
     return bound.strftime("%Y-%m-%d") if isinstance(bound, datetime) else str(bound)
 
 
-def _day(text: str) -> date | None:
+def _parse_day(text: str) -> date | None:
     try:
         return date.fromisoformat(text) if ISO_DAY.fullmatch(text) else None
     except ValueError:
         return None
 
 
-def _day_of(milliseconds: int) -> str:
+def _format_day(milliseconds: int) -> str:
     try:
         return str(_EPOCH + timedelta(days=milliseconds // DAY_MS))
     except OverflowError:
         return ""
 
 
-def _ms(day: date) -> int:
+def _to_ms(day: date) -> int:
     return (day - _EPOCH).days * DAY_MS

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.etl.core.datasets import Column, Dataset, Datasets
-from services.etl.core.reading import read_small
+from services.etl.core.small_files import read_small_file
 
 SEED = """
 [users]
@@ -34,7 +34,7 @@ GOOD = [("1", "Anna", "Smith", "5"), ("3", "Bob", "Jones", "7")]
 
 
 def read(body, key="1000.csv", dataset=USERS, line_bytes=1 << 20):
-    return read_small(body, key, dataset, line_bytes=line_bytes)
+    return read_small_file(body, key, dataset, line_bytes=line_bytes)
 
 
 def stripped(rows):

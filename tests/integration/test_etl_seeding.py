@@ -9,8 +9,8 @@ import boto3
 import pytest
 from pydantic import SecretStr
 
-from services.etl.adapters.planting import plant
 from services.etl.adapters.schema import ensure_schema
+from services.etl.adapters.seeding import seed_users
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
 from shared.postgres import open_pool
@@ -60,7 +60,7 @@ async def keys(garden):
 
 
 async def test_processes_that_start_together_put_a_hundred_pairs(garden):
-    await asyncio.gather(*(plant(garden.pool, garden.store, users(garden.bucket)) for _ in range(3)))
+    await asyncio.gather(*(seed_users(garden.pool, garden.store, users(garden.bucket)) for _ in range(3)))
     assert await keys(garden) == {f"in/{user}.{ending}" for user in range(1000, 1100) for ending in ("csv", "png")}
     info, body = await garden.store.read(ObjectRef(garden.bucket, "in/1000.png"))
     assert (info.content_type, body[:4]) == ("image/png", b"\x89PNG")
@@ -68,7 +68,7 @@ async def test_processes_that_start_together_put_a_hundred_pairs(garden):
 
 async def test_a_place_that_holds_something_is_left_alone(garden):
     await garden.store.put(ObjectRef(garden.bucket, "in/mine.csv"), b"x")
-    await plant(garden.pool, garden.store, users(garden.bucket))
+    await seed_users(garden.pool, garden.store, users(garden.bucket))
     assert await keys(garden) == {"in/mine.csv"}
 
 
@@ -77,16 +77,16 @@ async def test_a_place_that_was_emptied_stays_empty(garden):
         "INSERT INTO etl.sources (bucket, key, dataset, kind) VALUES ($1, 'in/1000.csv', 'users', 'rows')",
         garden.bucket,
     )
-    await plant(garden.pool, garden.store, users(garden.bucket))
+    await seed_users(garden.pool, garden.store, users(garden.bucket))
     assert await keys(garden) == set()
 
 
 @pytest.mark.parametrize("changed", [{"name": "people"}, {"columns": {"first_name": TEXT}}])
 async def test_other_datasets_get_no_users(garden, changed):
-    await plant(garden.pool, garden.store, users(garden.bucket, **changed))
+    await seed_users(garden.pool, garden.store, users(garden.bucket, **changed))
     assert await keys(garden) == set()
 
 
 async def test_a_bucket_that_is_not_there_stops_nobody(garden):
-    await plant(garden.pool, garden.store, users("no-such-bucket"))
+    await seed_users(garden.pool, garden.store, users("no-such-bucket"))
     assert await keys(garden) == set()

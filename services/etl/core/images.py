@@ -4,22 +4,22 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
 from services.etl.core.heif import heif_size, heif_type
-from services.etl.core.orientation import Size, Steps, is_turned, tiff_size, upright
-from services.etl.core.values import Picture
+from services.etl.core.orientation import Size, SizeReader, displayed_size, is_rotated, tiff_size
+from services.etl.core.values import ImageInfo
 
-TYPES: Final = "PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF"
+IMAGE_TYPES: Final = "PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF"
 HEAD_BYTES: Final = 32 << 10
 """Enough for the type and the size of nearly every picture."""
-PART_BYTES: Final = 8 << 10
+READ_BYTES: Final = 8 << 10
 """What is read at a time of the others, where the lengths before it lead to; more where a part is longer."""
-MAX_PARTS: Final = 256
+MAX_READS: Final = 256
 """As many as a JPEG needs with 16 MB of profiles, thumbnails and depth maps before its size."""
 _MAX_STEPS: Final = 20_000
 _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _EXIF_BYTES: Final = 4096
 """Of what a camera says, as much as has the orientation."""
 
-_SIGNS: Final = (
+_SIGNATURES: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
@@ -31,7 +31,7 @@ _SIGNS: Final = (
 )
 
 
-class PictureProbe:
+class ImageProbe:
     """Finds out what an image is from a few parts of it: answer each `need` by `give`, until there is none.
 
     A need is an offset and a number of bytes; fewer say that the object ends there. Then `picture` is what was found:
@@ -39,64 +39,64 @@ class PictureProbe:
     """
 
     def __init__(self) -> None:
-        self.picture: Picture | None = None
+        self.image: ImageInfo | None = None
         self.need: tuple[int, int] | None = (0, HEAD_BYTES)
-        self._steps: Steps | None = None
-        self._wanted = (0, 0)
-        self._parts_left, self._steps_left = MAX_PARTS, _MAX_STEPS
+        self._steps: SizeReader | None = None
+        self._request = (0, 0)
+        self._reads_left, self._steps_left = MAX_READS, _MAX_STEPS
 
-    def give(self, part: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """Take the bytes that were needed."""
         assert self.need is not None, "nothing more was needed"  # noqa: S101
-        (at, asked), self.need = self.need, None
-        self._parts_left -= 1
+        (at, count), self.need = self.need, None
+        self._reads_left -= 1
         try:
             if self._steps is None:
-                if not (content_type := type_of(part)):
+                if not (content_type := image_type(data)):
                     return
-                self.picture = Picture(content_type, None, None)
-                self._steps = _READERS[content_type]()
-                self._wanted = next(self._steps)
-            self._go_on(self._steps, at, part, is_last=len(part) < asked)
+                self.image = ImageInfo(content_type, None, None)
+                self._steps = _SIZE_READERS[content_type]()
+                self._request = next(self._steps)
+            self._advance(self._steps, at, data, is_last=len(data) < count)
         except StopIteration as end:
-            self._found(end.value)
+            self._finish(end.value)
 
-    def _go_on(self, steps: Steps, at: int, part: bytes, *, is_last: bool) -> None:
+    def _advance(self, steps: SizeReader, at: int, data: bytes, *, is_last: bool) -> None:
         """Let the reader of the format go on as far as this part has what it wants."""
         while self._steps_left:
-            start, count = self._wanted[0] - at, self._wanted[1]
-            if start < 0 or (start + count > len(part) and not is_last):
-                if self._parts_left:
-                    self.need = (self._wanted[0], max(count, PART_BYTES))
+            start, count = self._request[0] - at, self._request[1]
+            if start < 0 or (start + count > len(data) and not is_last):
+                if self._reads_left:
+                    self.need = (self._request[0], max(count, READ_BYTES))
                 return
             self._steps_left -= 1
-            self._wanted = steps.send(part[start : start + count])
+            self._request = steps.send(data[start : start + count])
 
-    def _found(self, size: Size | None) -> None:
-        if self.picture and size and min(size) > 0:
-            self.picture = Picture(self.picture.content_type, *size)
+    def _finish(self, size: Size | None) -> None:
+        if self.image and size and min(size) > 0:
+            self.image = ImageInfo(self.image.content_type, *size)
 
 
-def picture_of(body: bytes) -> Picture | None:
+def probe_image(body: bytes) -> ImageInfo | None:
     """Tell what a whole image is; None: no picture of a known type."""
-    probe = PictureProbe()
+    probe = ImageProbe()
     while probe.need:
         at, count = probe.need
-        probe.give(body[at : at + count])
-    return probe.picture
+        probe.feed(body[at : at + count])
+    return probe.image
 
 
-def type_of(head: bytes) -> str:
+def image_type(head: bytes) -> str:
     """Return an image's type by its first bytes, whatever its name says; empty: it is none of a known type."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     # two letters may begin a text as well: behind these stand four zeros, and the size of a header
     if head[:2] == b"BM" and head[6:10] == bytes(4) and _little(head[14:18]) in _BMP_HEADERS:
         return "image/bmp"
-    return next((content_type for sign, content_type in _SIGNS if head.startswith(sign)), "") or heif_type(head)
+    return next((content_type for sign, content_type in _SIGNATURES if head.startswith(sign)), "") or heif_type(head)
 
 
-def _jpeg_size() -> Steps:
+def _jpeg_size() -> SizeReader:
     """Follow the lengths of the segments to the frame (ITU T.81, B.1.1.4)."""
     at, turned = 2, False
     while len(head := (yield at, 4)) == 4 and head[0] == 0xFF:  # noqa: PLR2004 - a marker and a length
@@ -109,16 +109,16 @@ def _jpeg_size() -> Steps:
             return None
         elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # noqa: PLR2004 - frames, but three tables
             frame = yield at + 5, 4
-            return upright((_big(frame[2:]), _big(frame[:2])), is_turned=turned)
+            return displayed_size((_big(frame[2:]), _big(frame[:2])), is_rotated=turned)
         else:
             if marker == 0xE1:  # noqa: PLR2004 - APP1
                 exif = yield at + 4, min(length - 2, _EXIF_BYTES)
-                turned = turned or (exif.startswith(b"Exif\0") and is_turned(exif))
+                turned = turned or (exif.startswith(b"Exif\0") and is_rotated(exif))
             at += 2 + length
     return None
 
 
-def _png_size() -> Steps:
+def _png_size() -> SizeReader:
     """Read IHDR, also behind the CgBI of Apple's tools, and what says before the pixels that they are turned."""
     size: Size | None = None
     at, turned = 8, False
@@ -130,12 +130,12 @@ def _png_size() -> Steps:
             sides = yield at + 8, 8
             size = (_big(sides[:4]), _big(sides[4:]))
         elif kind == b"eXIf":
-            turned = is_turned((yield at + 8, min(length, _EXIF_BYTES)))
+            turned = is_rotated((yield at + 8, min(length, _EXIF_BYTES)))
         at += 12 + length
-    return upright(size, is_turned=turned) if size else None
+    return displayed_size(size, is_rotated=turned) if size else None
 
 
-def _webp_size() -> Steps:
+def _webp_size() -> SizeReader:
     """Read the first chunk, and what says behind the pixels that they are turned."""
     head = yield 12, 18
     kind, data = head[:4], head[8:]
@@ -147,25 +147,25 @@ def _webp_size() -> Steps:
     if kind != b"VP8X" or len(data) < 10:  # noqa: PLR2004 - flags and two sides
         return None
     size = _little(data[4:7]) + 1, _little(data[7:10]) + 1
-    return upright(size, is_turned=(yield from _is_webp_turned()) if data[0] & 0x08 else False)
+    return displayed_size(size, is_rotated=(yield from _is_webp_rotated()) if data[0] & 0x08 else False)
 
 
-def _is_webp_turned() -> Generator[tuple[int, int], bytes, bool]:
+def _is_webp_rotated() -> Generator[tuple[int, int], bytes, bool]:
     at = 12
     while len(head := (yield at, 8)) == 8:  # noqa: PLR2004 - a type and a length
         length = _little(head[4:])
         if head[:4] == b"EXIF":
-            return is_turned((yield at + 8, min(length, _EXIF_BYTES)))
+            return is_rotated((yield at + 8, min(length, _EXIF_BYTES)))
         at += 8 + length + length % 2
     return False
 
 
-def _gif_size() -> Steps:
+def _gif_size() -> SizeReader:
     sides = yield 6, 4
     return (_little(sides[:2]), _little(sides[2:])) if len(sides) == 4 else None  # noqa: PLR2004 - two sides
 
 
-def _bmp_size() -> Steps:
+def _bmp_size() -> SizeReader:
     header = yield 14, 12
     if _little(header[:4]) == 12:  # noqa: PLR2004 - the header of OS/2
         return _little(header[4:6]), _little(header[6:8])
@@ -181,7 +181,7 @@ def _little(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-_READERS: Final[Mapping[str, Callable[[], Steps]]] = {
+_SIZE_READERS: Final[Mapping[str, Callable[[], SizeReader]]] = {
     "image/png": _png_size,
     "image/jpeg": _jpeg_size,
     "image/webp": _webp_size,

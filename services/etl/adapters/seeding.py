@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from services.etl.core.datasets import Dataset, Datasets
-from services.etl.core.seeds import COLUMNS, Seed, seeds
+from services.etl.core.seeds import COLUMNS, SeedUser, generate_users
 from shared.errors import Rejected, one_line
 from shared.patience import wait_out
 from shared.postgres import Pool
@@ -16,23 +16,23 @@ log = structlog.get_logger()
 DATASET = "users"
 
 
-async def plant(pool: Pool, store: ObjectStore, datasets: Datasets) -> None:
+async def seed_users(pool: Pool, store: ObjectStore, datasets: Datasets) -> None:
     """Put 100 users where nobody has put anything yet; several processes put the same ones."""
     dataset = datasets.by_name.get(DATASET)
     if dataset is None or tuple(dataset.columns) != COLUMNS:
         return
     try:
-        if await wait_out(lambda: _is_bare(pool, store, dataset)):
-            planted = list(seeds())
-            await wait_out(lambda: _put(store, dataset, planted))
-            log.info("seeds.planted", dataset=dataset.name, users=len(planted))
-    except Rejected as refusal:
-        log.warning("seeds.not_planted", reason=one_line(refusal))
+        if await wait_out(lambda: _is_empty(pool, store, dataset)):
+            seeded = list(generate_users())
+            await wait_out(lambda: _put(store, dataset, seeded))
+            log.info("seeds.planted", dataset=dataset.name, users=len(seeded))
+    except Rejected as rejected:
+        log.warning("seeds.not_planted", reason=one_line(rejected))
 
 
-async def _is_bare(pool: Pool, store: ObjectStore, dataset: Dataset) -> bool:
-    question = "SELECT EXISTS (SELECT FROM etl.sources WHERE dataset = $1 AND bucket = $2)"
-    if await pool.fetchval(question, dataset.name, dataset.bucket):
+async def _is_empty(pool: Pool, store: ObjectStore, dataset: Dataset) -> bool:
+    query = "SELECT EXISTS (SELECT FROM etl.sources WHERE dataset = $1 AND bucket = $2)"
+    if await pool.fetchval(query, dataset.name, dataset.bucket):
         return False
     async for page in store.list(dataset.bucket, prefix=dataset.prefix, page_size=1):
         if page:
@@ -40,10 +40,10 @@ async def _is_bare(pool: Pool, store: ObjectStore, dataset: Dataset) -> bool:
     return True
 
 
-async def _put(store: ObjectStore, dataset: Dataset, planted: list[Seed]) -> None:
+async def _put(store: ObjectStore, dataset: Dataset, seeded: list[SeedUser]) -> None:
     files = [
         (ObjectRef(dataset.bucket, f"{dataset.prefix}{seed.user_id}.{ending}"), body, content_type)
-        for seed in planted
-        for ending, body, content_type in (("csv", seed.row, "text/csv"), ("png", seed.picture, "image/png"))
+        for seed in seeded
+        for ending, body, content_type in (("csv", seed.row, "text/csv"), ("png", seed.image, "image/png"))
     ]
     await asyncio.gather(*(store.put(ref, body, content_type=content_type) for ref, body, content_type in files))

@@ -3,10 +3,10 @@
 from typing import Protocol
 
 from services.etl.core.datasets import Dataset, format_of
-from services.etl.core.delimited import Delimited
-from services.etl.core.jsonlines import JsonLines
+from services.etl.core.delimited import DelimitedReader
+from services.etl.core.jsonlines import JsonLinesReader
 from services.etl.core.layouts import Layout
-from services.etl.core.values import Rows
+from services.etl.core.values import ParsedRows
 
 
 class Reader(Protocol):
@@ -14,7 +14,7 @@ class Reader(Protocol):
 
     layout: Layout | None
 
-    def read(self, block: bytes, *, last: bool) -> tuple[Rows, bytes]:
+    def read(self, block: bytes, *, last: bool) -> tuple[ParsedRows, bytes]:
         """Return the rows of a block, and the lines that wait for the next; raises Refused."""
         ...
 
@@ -23,9 +23,9 @@ class Reader(Protocol):
         ...
 
 
-def reader_of(key: str, dataset: Dataset, line_bytes: int) -> Reader:
+def reader_for(key: str, dataset: Dataset, line_bytes: int) -> Reader:
     """Return what reads the text that the name of a file promises."""
     what = format_of(key)
     if what == "jsonl":
-        return JsonLines(key, dataset, line_bytes)
-    return Delimited(key, dataset, "\t" if what == "tsv" else ",", line_bytes)
+        return JsonLinesReader(key, dataset, line_bytes)
+    return DelimitedReader(key, dataset, "\t" if what == "tsv" else ",", line_bytes)

@@ -10,13 +10,13 @@ from functools import partial
 
 import structlog
 
-from services.etl.adapters.loads import Loads, completed
-from services.etl.core import differences, progress
-from services.etl.core.ahead import ahead
+from services.etl.adapters.loads import Loads, completed_fact
+from services.etl.core import diff, progress
 from services.etl.core.datasets import Dataset
+from services.etl.core.prefetch import prefetch
 from services.etl.core.schedules import Interval
-from services.etl.core.values import Wanted
-from services.etl.handlers import Loading, payload_of
+from services.etl.core.values import FileToLoad
+from services.etl.handlers import Loader, to_payload
 from shared.bus import Bus
 from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlRequested
@@ -26,107 +26,107 @@ from shared.work import Item, Lease, WorkQueue
 
 log = structlog.get_logger()
 
-START_SLOT = 60.0
-LOOK_SECONDS = 0.05
-LOOK_MOST_SECONDS = 1.0
-PAGES_AHEAD = 2
+START_WINDOW_SECONDS = 60.0
+POLL_SECONDS = 0.05
+MAX_POLL_SECONDS = 1.0
+PREFETCH_PAGES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FullLoads:
     """Compares a dataset's bucket with what is known of it; every process works on what differs."""
 
-    loading: Loading
+    loader: Loader
     files: WorkQueue
     bus: Bus
 
     @property
     def loads(self) -> Loads:
         """Where loads are kept."""
-        return self.loading.loads
+        return self.loader.loads
 
     async def load(self, lease: Lease) -> None:
         """Do one full load; taken over after a crash it finds only what still differs."""
         load_id, dataset = lease.item.payload["load_id"], self._dataset(lease.item)
-        told = Progress(lease)
+        load_progress = LoadProgress(lease)
         await self.loads.begin(load_id, dataset.name)
-        await self._finish_slices(lease, told)
-        await self._cut(lease, dataset, told)
-        await self.loads.note_listed(load_id, dataset.name, told.listed)
-        await self._finish_slices(lease, told)
+        await self._wait_for_chunks(lease, load_progress)
+        await self._enqueue_chunks(lease, dataset, load_progress)
+        await self.loads.note_listed(load_id, dataset.name, load_progress.listed)
+        await self._wait_for_chunks(lease, load_progress)
         row = await self.loads.finish(load_id, dataset.name, lease.item.correlation_id)
         if row:
-            done = completed(row, dataset, self.loading.settings.etl_output_bucket)
+            done = completed_fact(row, dataset, self.loader.settings.etl_output_bucket)
             await self.bus.publish([done])
             log.info("load.completed", **done.model_dump(exclude={"outputs", "correlation_id"}))
         await self.files.forget(_prefix(lease.item))
-        await self.loading.tables.purge(dataset)
+        await self.loader.tables.purge(dataset)
         await self.loads.purge()
 
-    async def give_up(self, item: Item, error: Exception) -> None:
+    async def on_failure(self, item: Item, error: Exception) -> None:
         """Say why a load failed: in its row, and in the fact that those wait for who asked for it."""
         load_id, name, reason = item.payload["load_id"], item.payload["dataset"], one_line(error)
         row = await self.loads.fail(load_id, name, item.correlation_id, reason)
         log.warning("load.failed", load_id=load_id, dataset=name, reason=reason)
-        if row and (dataset := self.loading.datasets.by_name.get(name)):
-            done = completed(row, dataset, self.loading.settings.etl_output_bucket)
+        if row and (dataset := self.loader.datasets.by_name.get(name)):
+            done = completed_fact(row, dataset, self.loader.settings.etl_output_bucket)
             await self.bus.publish([done.model_copy(update={"state": "failed", "error": reason})])
 
     def _dataset(self, item: Item) -> Dataset:
         name = item.payload["dataset"]
-        if (dataset := self.loading.datasets.by_name.get(name)) is None:
+        if (dataset := self.loader.datasets.by_name.get(name)) is None:
             raise PenstockError(f"this process's file of datasets has no {name}; another process's may")
         return dataset
 
-    async def _cut(self, lease: Lease, dataset: Dataset, told: "Progress") -> None:
+    async def _enqueue_chunks(self, lease: Lease, dataset: Dataset, load_progress: "LoadProgress") -> None:
         """Cut what differs into slices, page by page."""
         number, after = 0, ""
-        left: list[Wanted] = []
-        async with aclosing(ahead(self.loading.bucket.pages(dataset), most=PAGES_AHEAD)) as pages:
+        remaining: list[FileToLoad] = []
+        async with aclosing(prefetch(self.loader.bucket.pages(dataset), limit=PREFETCH_PAGES)) as pages:
             async for page in pages:
                 upto = page[-1].ref.key if page else after
-                differing = await self._differing(lease, dataset, page, after, upto)
-                told.saw(listed=len(page), differing=len(differing))
-                *whole, left = self._slices([*left, *differing]) or [[]]
-                number, after = await self._add(lease, whole, number), upto
-        gone = await self._differing(lease, dataset, [], after, None)
-        told.saw(listed=0, differing=len(gone))
-        await self._add(lease, self._slices([*left, *gone]), number)
+                differing = await self._diff(lease, dataset, page, after, upto)
+                load_progress.add_listed(listed=len(page), differing=len(differing))
+                *full_chunks, remaining = self._chunks([*remaining, *differing]) or [[]]
+                number, after = await self._enqueue(lease, full_chunks, number), upto
+        removed = await self._diff(lease, dataset, [], after, None)
+        load_progress.add_listed(listed=0, differing=len(removed))
+        await self._enqueue(lease, self._chunks([*remaining, *removed]), number)
 
-    async def _differing(
+    async def _diff(
         self, lease: Lease, dataset: Dataset, page: Sequence[ObjectInfo], after: str, upto: str | None
-    ) -> list[Wanted]:
+    ) -> list[FileToLoad]:
         correlation_id = lease.item.correlation_id
-        tables = self.loading.tables
-        return await tables.differing(dataset, page, after=after, upto=upto, correlation_id=correlation_id)
+        tables = self.loader.tables
+        return await tables.diff_listing(dataset, page, after=after, upto=upto, correlation_id=correlation_id)
 
-    def _slices(self, wanted: Sequence[Wanted]) -> list[list[Wanted]]:
-        settings = self.loading.settings
-        return list(differences.slices(wanted, size=settings.etl_slice, large_bytes=settings.etl_large_bytes))
+    def _chunks(self, files: Sequence[FileToLoad]) -> list[list[FileToLoad]]:
+        settings = self.loader.settings
+        return list(diff.chunks(files, size=settings.etl_slice, large_bytes=settings.etl_large_bytes))
 
-    async def _add(self, lease: Lease, slices: Sequence[Sequence[Wanted]], number: int) -> int:
-        for number, one in enumerate(slices, number + 1):  # noqa: B020, PLR1704 - it goes on counting
+    async def _enqueue(self, lease: Lease, chunks: Sequence[Sequence[FileToLoad]], number: int) -> int:
+        for number, chunk in enumerate(chunks, number + 1):  # noqa: B020, PLR1704 - it goes on counting
             name = f"{_prefix(lease.item)}{lease.item.token}-{number}"
-            await self.files.add(name, payload_of(one), correlation_id=lease.item.correlation_id)
+            await self.files.add(name, to_payload(chunk), correlation_id=lease.item.correlation_id)
         return number
 
-    async def _finish_slices(self, lease: Lease, told: "Progress") -> None:
+    async def _wait_for_chunks(self, lease: Lease, load_progress: "LoadProgress") -> None:
         """Wait until every slice is done, whoever does it; one that failed for good fails the load."""
-        pause = LOOK_SECONDS
+        pause = POLL_SECONDS
         while True:
             lease.check()
             counts = await self.files.counts(_prefix(lease.item))
-            slices, failed = sum(counts.values()), counts.get("failed", 0)
+            chunks, failed = sum(counts.values()), counts.get("failed", 0)
             done = counts.get("succeeded", 0) + failed
-            if slices == done:
+            if chunks == done:
                 break
-            parts = map(progress.share_of, await self.files.reports(_prefix(lease.item)))
-            told.worked(done + sum(parts), of=slices)
+            fractions = map(progress.fraction_read, await self.files.reports(_prefix(lease.item)))
+            load_progress.report_done(done + sum(fractions), of=chunks)
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LOOK_MOST_SECONDS)
+            pause = min(pause * 1.5, MAX_POLL_SECONDS)
         if failed:
             name = lease.item.payload["dataset"]
-            reason = f"{failed} of {slices} slices failed, and all else is loaded: penstock etl rejects {name} says why"
+            reason = f"{failed} of {chunks} slices failed, and all else is loaded: penstock etl rejects {name} says why"
             raise Rejected("SLICE_FAILED", reason)
 
 
@@ -135,7 +135,7 @@ def _prefix(item: Item) -> str:
 
 
 @dataclass(slots=True)
-class Progress:
+class LoadProgress:
     """How many objects one load has listed, how many of them differ, and how far they are."""
 
     lease: Lease
@@ -143,16 +143,16 @@ class Progress:
     listed: int = 0
     differing: int = 0
 
-    def saw(self, *, listed: int, differing: int) -> None:
+    def add_listed(self, *, listed: int, differing: int) -> None:
         """Tell of more of the listing."""
         self.listed += listed
         self.differing += differing
         self.lease.report(progress.listing(self.listed, self.differing))
 
-    def worked(self, slices: float, of: int) -> None:
+    def report_done(self, chunks: float, of: int) -> None:
         """Tell how many slices are done, also in part."""
         seconds = time.monotonic() - self.started
-        self.lease.report(progress.reading(self.listed, self.differing, share=slices / of, seconds=seconds))
+        self.lease.report(progress.reading(self.listed, self.differing, share=chunks / of, seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +166,15 @@ class Schedule:
     async def run(self) -> None:
         """Ask for ever."""
         for dataset in self.datasets:
-            made_at = await wait_out(partial(self.loads.made_at, dataset))
-            await self._ask(f"start-{int(time.time() // START_SLOT)}-{made_at}", dataset, why="start")
+            table_created_at = await wait_out(partial(self.loads.table_created_at, dataset))
+            await self._request(
+                f"start-{int(time.time() // START_WINDOW_SECONDS)}-{table_created_at}", dataset, why="start"
+            )
         while (due := self.interval.after(datetime.now(UTC))) is not None:
             await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
             for dataset in self.datasets:
-                await self._ask(f"scheduled-{due:%Y%m%dT%H%M%SZ}", dataset, why="scheduled")
+                await self._request(f"scheduled-{due:%Y%m%dT%H%M%SZ}", dataset, why="scheduled")
 
-    async def _ask(self, load_id: str, dataset: str, *, why: str) -> None:
-        asked = EtlRequested(load_id=load_id, dataset=dataset)
-        await wait_out(partial(self.loads.request, asked, why=why))
+    async def _request(self, load_id: str, dataset: str, *, why: str) -> None:
+        request = EtlRequested(load_id=load_id, dataset=dataset)
+        await wait_out(partial(self.loads.request, request, why=why))

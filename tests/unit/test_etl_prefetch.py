@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from services.etl.core.ahead import ahead
+from services.etl.core.prefetch import prefetch
 
 
 async def numbers(count, asked, *, failing=False):
@@ -21,7 +21,7 @@ async def numbers(count, asked, *, failing=False):
 
 async def test_all_is_given_in_order_and_some_of_it_read_ahead():
     asked, taken = [], []
-    async with aclosing(ahead(numbers(10, asked), most=3)) as given:
+    async with aclosing(prefetch(numbers(10, asked), limit=3)) as given:
         async for one in given:
             taken.append(one)
             for _ in range(20):
@@ -35,7 +35,7 @@ async def test_what_the_source_meets_is_raised_after_what_it_gave():
     taken = []
 
     async def take():
-        async for one in ahead(numbers(3, [], failing=True), most=1):
+        async for one in prefetch(numbers(3, [], failing=True), limit=1):
             taken.append(one)  # noqa: PERF401 - what was given before counts
 
     with pytest.raises(ValueError, match="no more"):
@@ -46,7 +46,7 @@ async def test_what_the_source_meets_is_raised_after_what_it_gave():
 async def test_who_stops_early_stops_the_source():
     asked = []
     source = numbers(1000, asked)
-    async with aclosing(source), aclosing(ahead(source, most=2)) as given:
+    async with aclosing(source), aclosing(prefetch(source, limit=2)) as given:
         async for _ in given:
             break
     assert len(asked) < 10

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from services.etl.core.datasets import Datasets
-from services.etl.core.reading import is_small, read_small
-from services.etl.core.streaming import Stream
+from services.etl.core.small_files import is_small, read_small_file
+from services.etl.core.streaming import RowStream
 
 compressed = partial(gzip.compress, mtime=0)
 USERS = Datasets.parse(
@@ -35,9 +35,9 @@ PLAIN = HEAD + ROW
 def read(body, key="1.csv", dataset=USERS):
     """Read a file whole and as its bytes come: both find the same."""
     body = body.encode() if isinstance(body, str) else body
-    rows = read_small(body, key, dataset, line_bytes=1 << 20)
+    rows = read_small_file(body, key, dataset, line_bytes=1 << 20)
     for size in (1, 7, len(body) or 1):
-        stream = Stream(key, dataset, line_bytes=1 << 20, block_bytes=20)
+        stream = RowStream(key, dataset, line_bytes=1 << 20, block_bytes=20)
         batches = [batch for at in range(0, len(body), size) for batch in stream.feed(body[at : at + size])]
         batches += stream.end()
         rejects = [one for batch in batches for one in batch.rejects]
@@ -271,7 +271,7 @@ def test_json_that_is_not_one_object_a_line_is_told_as_such(body, said):
     ],
 )
 def test_what_is_called_parquet_and_is_none_is_told_as_what_it_is(body, said):
-    (reject,) = read_small(body, "1.parquet", USERS, line_bytes=1 << 20).rejects
+    (reject,) = read_small_file(body, "1.parquet", USERS, line_bytes=1 << 20).rejects
     assert (reject.line, reject.code) == (0, "NOT_PARQUET")
     assert said in reject.reason
 
@@ -304,7 +304,7 @@ def test_what_only_its_bytes_tell_to_be_compressed_is_bounded_like_what_is_calle
     body = compressed(PLAIN.encode() + ROW.encode() * 100_000)
     assert not is_small(body, "1.csv", 1 << 20)
     assert is_small(compressed(PLAIN.encode()), "1.csv", 1 << 20)
-    (reject,) = read_small(compressed(bytes(80 << 20)), "1.csv", USERS, line_bytes=1 << 20).rejects
+    (reject,) = read_small_file(compressed(bytes(80 << 20)), "1.csv", USERS, line_bytes=1 << 20).rejects
     assert reject.code in {"GZIP_BOMB", "OTHER_FORMAT"}
 
 

@@ -10,21 +10,21 @@ import polars as pl
 
 from services.etl.core.cleaning import BLANKS
 
-_RISKY: Final = "[=+@\\t\\r-]"
+_FORMULA_START: Final = "[=+@\\t\\r-]"
 """What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection); `api.cell` says the same in SQL."""
-_TO_ESCAPE: Final = f"^'*{_RISKY}"
-_ESCAPED: Final = f"^[{BLANKS}]*'('*{_RISKY})"
+_NEEDS_ESCAPE: Final = f"^'*{_FORMULA_START}"
+_ESCAPED: Final = f"^[{BLANKS}]*'('*{_FORMULA_START})"
 _PATTERN: Final = re.compile(_ESCAPED)
-_HINT: Final = re.compile(f"'{_RISKY}".encode())
+_MAY_BE_ESCAPED: Final = re.compile(f"'{_FORMULA_START}".encode())
 
 
-def escaped(name: str) -> pl.Expr:
+def escape_column(name: str) -> pl.Expr:
     """Escape a column of text as `api.cell` does."""
     column = pl.col(name)
-    return pl.when(column.str.contains(_TO_ESCAPE)).then(pl.lit("'") + column).otherwise(column).alias(name)
+    return pl.when(column.str.contains(_NEEDS_ESCAPE)).then(pl.lit("'") + column).otherwise(column).alias(name)
 
 
-def unescaped(column: pl.Expr) -> pl.Expr:
+def unescape_column(column: pl.Expr) -> pl.Expr:
     """Undo `escaped`, whatever blanks are before it."""
     return column.str.replace(_ESCAPED, "$1")
 
@@ -34,6 +34,6 @@ def unescape(text: str) -> str:
     return _PATTERN.sub(r"\1", text, count=1)
 
 
-def may_be_escaped(block: bytes) -> bool:
+def may_hold_escapes(block: bytes) -> bool:
     """Say whether a block of cells may hold an escaped text; most hold none."""
-    return _HINT.search(block) is not None
+    return _MAY_BE_ESCAPED.search(block) is not None

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Final
 
 from services.etl.core.datasets import Dataset
-from services.etl.core.decoding import without_returns
+from services.etl.core.decoding import strip_returns
 from services.etl.core.limits import RowCount
-from services.etl.core.refusing import shown
-from services.etl.core.values import Reject
+from services.etl.core.rejects import printable
+from services.etl.core.values import RejectedRow
 
-_BROKEN: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class TextReader:
@@ -24,8 +24,8 @@ class TextReader:
         self._line = 1
         self._seen = 0
         self._count = RowCount()
-        self._rejects: list[Reject] = []
-        self._broken = self._long = self._has_returns = False
+        self._rejects: list[RejectedRow] = []
+        self._has_bad_utf8 = self._may_be_long = self._has_returns = False
 
     def skip(self, lines: int) -> int:
         """Count lines that somebody else read; return the number of the first."""
@@ -38,20 +38,20 @@ class TextReader:
     def _lines(self, block: bytes) -> list[str]:
         r"""Return the block's lines, each with what stands of `\r` before its end."""
         self._rejects = []
-        self._long = len(block) > self._line_bytes
+        self._may_be_long = len(block) > self._line_bytes
         self._has_returns = b"\r" in block
         try:
-            text, self._broken = block.decode(), False
+            text, self._has_bad_utf8 = block.decode(), False
         except UnicodeDecodeError:
-            text, self._broken = block.decode(errors="surrogateescape"), True
+            text, self._has_bad_utf8 = block.decode(errors="surrogateescape"), True
         lines = text.split("\n")
         lines.pop()
         return lines
 
-    def _without_returns(self, lines: list[str]) -> list[str]:
-        return [without_returns(line) for line in lines] if self._has_returns else lines
+    def _strip_returns(self, lines: list[str]) -> list[str]:
+        return [strip_returns(line) for line in lines] if self._has_returns else lines
 
-    def _skips_blank(self, block: bytes) -> bool:
+    def _skip_blank(self, block: bytes) -> bool:
         """Count the lines of a block that holds nothing but blanks, and say whether it does.
 
         A compressed file may have as many as it likes.
@@ -62,34 +62,36 @@ class TextReader:
         return True
 
     def _is_long(self, line: str) -> bool:
-        return self._long and bytes_of(line) > self._line_bytes
+        return self._may_be_long and byte_length(line) > self._line_bytes
 
-    def _is_broken(self, text: str) -> bool:
-        return self._broken and is_broken(text)
+    def _is_bad_utf8(self, text: str) -> bool:
+        return self._has_bad_utf8 and has_surrogates(text)
 
     def _reject(self, index: int, code: str, reason: str, text: str) -> None:
         self._count.add(rejected=1)
-        self._rejects.append(Reject(self._line + index, code, reason, "", shown(text)))
+        self._rejects.append(RejectedRow(self._line + index, code, reason, "", printable(text)))
 
     def _reject_cells(self, index: int, wrong: Sequence[tuple[str, str, str]], text: str) -> None:
         """Refuse a row for several cells, each with code, reason and column."""
         self._count.add(rejected=1)
-        first, *more = (Reject(self._line + index, code, reason, name, shown(text)) for code, reason, name in wrong)
+        first, *more = (
+            RejectedRow(self._line + index, code, reason, name, printable(text)) for code, reason, name in wrong
+        )
         self._rejects.append(replace(first, more=tuple(more)))
 
-    def _too_long(self, index: int, line: str) -> None:
-        mend = "is a line break missing?"
+    def _reject_long(self, index: int, line: str) -> None:
+        hint = "is a line break missing?"
         # no more is shown than is kept of a line that nobody holds whole
-        begin = line[: self._line_bytes // 4]
-        self._reject(index, "LINE_TOO_LONG", f"the line has more than {self._line_bytes:,} bytes; {mend}", begin)
+        beginning = line[: self._line_bytes // 4]
+        self._reject(index, "LINE_TOO_LONG", f"the line has more than {self._line_bytes:,} bytes; {hint}", beginning)
 
-    def _not_utf8(self, index: int, text: str) -> None:
+    def _reject_not_utf8(self, index: int, text: str) -> None:
         self._reject(index, "NOT_UTF8", "the row has bytes that are not UTF-8; save the file as UTF-8", text)
 
 
-def is_broken(text: str) -> bool:
+def has_surrogates(text: str) -> bool:
     """Say whether text holds what UTF-8 cannot: bytes that were none, or half a character."""
-    return _BROKEN.search(text) is not None
+    return _SURROGATE.search(text) is not None
 
 
 def has_long_line(block: bytes, line_bytes: int) -> bool:
@@ -102,6 +104,6 @@ def has_long_line(block: bytes, line_bytes: int) -> bool:
     return False
 
 
-def bytes_of(line: str) -> int:
+def byte_length(line: str) -> int:
     """Count the bytes that a line was read from."""
     return len(line) if line.isascii() else len(line.encode(errors="surrogateescape"))

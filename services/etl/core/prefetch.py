@@ -8,28 +8,28 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def ahead(source: AsyncIterator[T], *, most: int) -> AsyncGenerator[T, None]:
+async def prefetch(source: AsyncIterator[T], *, limit: int) -> AsyncGenerator[T, None]:
     """Give what `source` gives, which is asked for up to `most` more while somebody works on one."""
-    queue: asyncio.Queue[T | _End] = asyncio.Queue(most)
+    queue: asyncio.Queue[T | _End] = asyncio.Queue(limit)
 
-    async def fill() -> None:
+    async def read() -> None:
         failure = None
         try:
-            async for one in source:
-                await queue.put(one)
+            async for item in source:
+                await queue.put(item)
         except Exception as error:  # noqa: BLE001 - whoever takes from the queue hears of it
             failure = error
         await queue.put(_End(failure))
 
-    filling = asyncio.create_task(fill())
+    reader = asyncio.create_task(read())
     try:
-        while not isinstance(one := await queue.get(), _End):
-            yield one
-        if one.failure is not None:
-            raise one.failure
+        while not isinstance(item := await queue.get(), _End):
+            yield item
+        if item.failure is not None:
+            raise item.failure
     finally:
-        filling.cancel()
-        await asyncio.wait((filling,))
+        reader.cancel()
+        await asyncio.wait((reader,))
 
 
 @dataclass(frozen=True, slots=True)
