@@ -1,4 +1,4 @@
-"""Etl, wired."""
+"""Wire the etl service."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,14 +24,14 @@ from shared.work import RetryPolicy, Worker, WorkQueue
 
 
 def build_app(settings: EtlSettings) -> Service:
-    """Wire etl; nothing connects before it runs. A file of datasets that cannot be used is refused here."""
+    """Wire etl without connecting to anything; raise InvalidDatasets if the dataset file is unusable."""
     datasets = Datasets.parse(settings.etl_datasets.read_text("utf-8"), str(settings.etl_datasets))
     return Service(settings, handlers.router, partial(_open, settings, datasets))
 
 
 @asynccontextmanager
 async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIterator[Resources]:
-    # a folder of its own, for what it left half written no other service may remove
+    # etl has its own folder, so that no other service removes its unfinished uploads
     settings = settings.model_copy(update={"state_dir": settings.state_dir / "etl"})
     await ensure_schema(settings.postgres_dsn)
     async with open_pool(settings.postgres_dsn, service="etl", max_size=12) as pool, open_store(settings) as store:
@@ -64,8 +64,8 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
             progress=handlers.router.progress,
         )
         queue_workers = (
-            worker(files, file_loads.load, concurrency=3, gave_up=file_loads.on_failure),
-            worker(loads, full_loads.load, gave_up=full_loads.on_failure),
+            worker(files, file_loads.load, concurrency=3, on_failure=file_loads.on_failure),
+            worker(loads, full_loads.load, on_failure=full_loads.on_failure),
             worker(exports, exporter.write),
         )
         seeding = (partial(seed_users, pool, store, datasets),) if settings.etl_seed else ()

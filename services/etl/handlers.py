@@ -1,4 +1,4 @@
-"""Changes and requests in; rows, images and loads out."""
+"""Handle object changes, digests and load requests."""
 
 import asyncio
 import time
@@ -21,15 +21,15 @@ from services.etl.settings import EtlSettings
 from shared.bus import Received, Router
 from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlLoaded, EtlRequested, ObjectChanged, ObjectHashed
-from shared.patience import is_outage
+from shared.outages import is_outage
 from shared.work import WorkQueue
 
 log = structlog.get_logger()
 router = Router("etl")
 
-OBJECTS = Counter("penstock_etl_objects_total", "Files and images by what became of them.", ["kind", "outcome"])
-ROWS = Counter("penstock_etl_rows_total", "Good rows of the files that were read.")
-REJECTED = Counter("penstock_etl_rejected_rows_total", "Rows that are no rows of their table.")
+OBJECTS = Counter("penstock_etl_objects_total", "Files and images by outcome.", ["kind", "outcome"])
+ROWS = Counter("penstock_etl_rows_total", "Valid rows of the files that were read.")
+REJECTED = Counter("penstock_etl_rejected_rows_total", "Rows rejected because they do not fit their table.")
 
 MAX_PENDING_LOADS = 1000
 MAX_BATCH_OBJECTS = 1000
@@ -38,13 +38,13 @@ MAX_BATCH_BYTES = 8 << 20
 
 @router.on(ObjectChanged, publishes=[EtlLoaded])
 async def load_objects(batch: Sequence[Received[ObjectChanged]], loader: "Loader") -> list[EtlLoaded]:
-    """Make the tables follow the bucket where something changed in it."""
+    """Load each changed object into its dataset's table, or remove its rows."""
     files = [loader.file_to_load(received.event) for received in batch]
     newest = diff.latest_changes(one for one in files if one is not None)
     try:
         return await loader.load(newest)
     except Exception as error:
-        # of a batch that fails the culprit comes once more alone, before it is a dead letter
+        # after a failed batch each record is retried alone, so the failing one arrives here before it is dead-lettered
         if len(newest) == 1:
             await loader.note_failure(newest[0], error)
         raise
@@ -52,7 +52,7 @@ async def load_objects(batch: Sequence[Received[ObjectChanged]], loader: "Loader
 
 @router.on(ObjectHashed)
 async def save_digests(batch: Sequence[Received[ObjectHashed]], loader: "Loader") -> None:
-    """Keep what the hasher says of files and images."""
+    """Save the digests of files and images."""
     newest = {(one.event.bucket, one.event.key): one.event for one in sorted(batch, key=lambda one: one.event.revision)}
     claims = [(fact, loader.datasets.claim(*place)) for place, fact in newest.items()]
     claimed = [(fact, *claim) for fact, claim in claims if claim is not None]
@@ -62,7 +62,7 @@ async def save_digests(batch: Sequence[Received[ObjectHashed]], loader: "Loader"
 
 @router.on(EtlRequested)
 async def request_load(batch: Sequence[Received[EtlRequested]], loader: "Loader") -> None:
-    """Put the loads that are asked for among the work; past so many that wait, no more."""
+    """Enqueue the requested loads; reject requests while MAX_PENDING_LOADS are pending."""
     waiting = (await loader.loads.queue.counts()).get("pending", 0)
     for received in batch:
         if waiting >= MAX_PENDING_LOADS:
@@ -79,7 +79,7 @@ async def request_load(batch: Sequence[Received[EtlRequested]], loader: "Loader"
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """The one way from an object that may have changed to what its dataset's table says; events and loads share it."""
+    """Load objects into tables; shared by events and full loads."""
 
     datasets: Datasets
     bucket: Bucket
@@ -89,22 +89,22 @@ class Loader:
     settings: EtlSettings
 
     def file_to_load(self, change: ObjectChanged) -> FileToLoad | None:
-        """Return what an event asks to look at; None: the object is nobody's."""
+        """Return the object to load for an event; None if no dataset claims it."""
         claim = self.datasets.claim(change.bucket, change.key)
         if claim is None:
             return None
-        # 0 would say that a listing tells; one that is ahead would outdate every later change
+        # revision 0 is reserved for listings; a future revision would hide every later change
         revision = max(min(change.revision, time.time_ns() // 1000), 1)
         return FileToLoad(change.bucket, change.key, *claim, revision, change.correlation_id, change.size)
 
     async def load(self, files: Sequence[FileToLoad]) -> list[EtlLoaded]:
-        """Look at objects, write what follows, and return what became of each; large files become leased work."""
+        """Load small objects, enqueue large files as leased work, and return the facts to publish."""
         facts, large = await self.load_small(files)
         await self.enqueue_large(large)
         return facts
 
     async def load_small(self, files: Sequence[FileToLoad]) -> tuple[list[EtlLoaded], list[FileToLoad]]:
-        """Look at objects and write what follows; return what became of each, and which are too large for that."""
+        """Load small objects; return the facts to publish and the files that are too large."""
         facts: list[EtlLoaded] = []
         large: list[FileToLoad] = []
         for batch in diff.batches(files, max_objects=MAX_BATCH_OBJECTS, max_bytes=MAX_BATCH_BYTES):
@@ -118,7 +118,7 @@ class Loader:
     async def _fetch_and_write(
         self, files: Sequence[FileToLoad]
     ) -> tuple[list[EtlLoaded], list[FileToLoad], list[FileToLoad]]:
-        """Return facts, large files, and what somebody else wrote in the meantime: that is looked at again."""
+        """Return facts, large files, and objects that another process wrote meanwhile, which must be fetched again."""
         known = await self.tables.get_known(files)
         facts, to_fetch = self.split_known(files, known)
         small = [one for one in to_fetch if not diff.is_large(one[0], self.settings.etl_large_bytes)]
@@ -132,7 +132,7 @@ class Loader:
     def split_known(
         self, files: Sequence[FileToLoad], known: dict[tuple[str, str], KnownObject]
     ) -> tuple[list[EtlLoaded], list[tuple[FileToLoad, KnownObject]]]:
-        """Part what is known already, with its facts to be told once more, from what has to be looked at."""
+        """Split files into facts to republish and objects to fetch."""
         pairs = [(one, known[one.object_key]) for one in files]
         repeated = [
             repeated_fact(one, known_object) for one, known_object in pairs if diff.needs_republish(one, known_object)
@@ -148,7 +148,7 @@ class Loader:
         return await self.tables.write(dataset, fetched, checked)
 
     async def note_failure(self, file: FileToLoad, error: Exception) -> None:
-        """Show everywhere that an object could not be loaded; an outage is no failure, it passes."""
+        """Record, count and log that an object could not be loaded; ignore outages, which are retried."""
         if is_outage(error):
             return
         OBJECTS.labels(file.kind, "failed").inc()
@@ -156,19 +156,19 @@ class Loader:
         await self.tables.note_failure(file, failure_reason(error))
 
     async def enqueue_large(self, files: Sequence[FileToLoad]) -> None:
-        """Turn large files into leased work."""
+        """Enqueue large files as leased work."""
         for one in files:
             name = f"{one.bucket}/{one.key}#{one.revision or one.etag}"
             await self.files.add(name, to_payload([one]), correlation_id=one.correlation_id)
 
 
 def failure_reason(error: Exception) -> str:
-    """Say that an object could not be loaded, and why; not a fault of its rows, which are not looked at then."""
+    """Return the reason to show for an object that could not be loaded; no row of it was checked."""
     return f"the object could not be loaded: {one_line(error)}; replay its dead letter or load the dataset again"
 
 
 def to_payload(files: Sequence[FileToLoad]) -> dict[str, object]:
-    """Return objects of one dataset as a queue keeps them."""
+    """Return objects of one dataset as the payload of a work item."""
     objects = [
         [one.key, one.revision, one.size, one.etag, one.stored_at.isoformat() if one.stored_at else None]
         for one in files
@@ -177,9 +177,11 @@ def to_payload(files: Sequence[FileToLoad]) -> dict[str, object]:
 
 
 def from_payload(payload: dict[str, object], datasets: Datasets, correlation_id: str) -> list[FileToLoad]:
-    """Read what `payload_of` wrote; what the dataset does not claim any more is left out.
+    """Parse a payload of `to_payload`; skip objects that the dataset no longer claims.
 
-    Raises PenstockError for a dataset that this process's file does not have: another process may have a newer one.
+    Raises:
+        PenstockError: this process's file has no such dataset; another process may have a newer file.
+
     """
     dataset = datasets.by_name.get(str(payload["dataset"]))
     if dataset is None:
@@ -194,7 +196,7 @@ def from_payload(payload: dict[str, object], datasets: Datasets, correlation_id:
 
 
 def change_of(file: FileToLoad) -> ObjectChanged:
-    """Return the change that asked for a file, as far as it matters here."""
+    """Return the change event that a file was enqueued for, with the fields that etl uses."""
     return ObjectChanged(
         change="stored",
         bucket=file.bucket,
@@ -206,7 +208,7 @@ def change_of(file: FileToLoad) -> ObjectChanged:
 
 
 def fact_of(written: WrittenFile) -> EtlLoaded:
-    """Return what is told of an object that was written."""
+    """Return the fact about an object that was written; count it."""
     fetched, file = written.fetched, written.fetched.file
     outcome = "removed" if fetched.etag is None else "rejected" if written.rejected else "loaded"
     OBJECTS.labels(file.kind, outcome).inc()
@@ -219,12 +221,12 @@ def fact_of(written: WrittenFile) -> EtlLoaded:
 
 
 def failure_fact(file: FileToLoad, error: Exception) -> EtlLoaded:
-    """Return what is told of an object that could not be loaded; its rows are those of the version before."""
+    """Return the fact about an object that could not be loaded; its table still has the previous version."""
     return _loaded(file, etag=file.etag, size=file.size, change="stored", error=failure_reason(error))
 
 
 def repeated_fact(file: FileToLoad, known: KnownObject) -> EtlLoaded:
-    """Return what was told of an object that was written before, or was to be told."""
+    """Return the fact about the known state of an object."""
     return _loaded(
         file,
         etag=known.etag,

@@ -23,7 +23,7 @@ from services.ingress.core.telling import told
 from services.ingress.core.webhooks import wait_after
 from services.ingress.settings import IngressSettings
 from shared.errors import one_line
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 log = structlog.get_logger()
 

@@ -242,7 +242,7 @@ async def test_what_the_database_refuses_is_left_out_alone_and_never_a_dead_lett
     values[7] = b'"refused"'
     await wired.deliver(*(record("objects.changed.v1", value) for value in [*values, None, b"", b"{"]))
     assert [one.body["n"] for one in facts.kept] == [number for number in range(20) if number != 7]
-    assert wired.tape.letters() == []
+    assert wired.recorder.dead_letters() == []
 
 
 async def test_a_letter_of_any_bytes_is_never_a_letter_again(consuming):
@@ -251,7 +251,7 @@ async def test_a_letter_of_any_bytes_is_never_a_letter_again(consuming):
     values = [b"\x00", None, b"", b"[" * 50_000]
     await wired.deliver(*(record("objects.changed.v1.hasher.dlq", one, headers=hostile) for one in values))
     assert len(facts.kept) == 4
-    assert wired.tape.letters() == []
+    assert wired.recorder.dead_letters() == []
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -7,7 +7,7 @@ import structlog
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.core.seeds import COLUMNS, SeedUser, generate_users
 from shared.errors import Rejected, one_line
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.postgres import Pool
 from shared.storage import ObjectRef, ObjectStore
 
@@ -22,12 +22,12 @@ async def seed_users(pool: Pool, store: ObjectStore, datasets: Datasets) -> None
     if dataset is None or tuple(dataset.columns) != COLUMNS:
         return
     try:
-        if await wait_out(lambda: _is_empty(pool, store, dataset)):
+        if await retry_outages(lambda: _is_empty(pool, store, dataset)):
             seeded = list(generate_users())
-            await wait_out(lambda: _put(store, dataset, seeded))
-            log.info("seeds.planted", dataset=dataset.name, users=len(seeded))
+            await retry_outages(lambda: _put(store, dataset, seeded))
+            log.info("users.seeded", dataset=dataset.name, users=len(seeded))
     except Rejected as rejected:
-        log.warning("seeds.not_planted", reason=one_line(rejected))
+        log.warning("users.not_seeded", reason=one_line(rejected))
 
 
 async def _is_empty(pool: Pool, store: ObjectStore, dataset: Dataset) -> bool:

@@ -1,4 +1,4 @@
-"""What differs between a bucket and what is known of it, and how much of that is one piece of work."""
+"""Find objects that differ from their known state, and group them into work."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -8,24 +8,21 @@ from services.etl.core.values import FileToLoad, KnownObject
 
 
 def needs_work(file: FileToLoad, known: KnownObject) -> bool:
-    """Say whether an object has to be looked at: a later change than the known one, or another version in a listing.
-
-    One that could not be loaded has to be, too.
-    """
+    """Return whether to fetch an object: a newer change, another version in a listing, or a failed last load."""
     if file.revision:
         return file.revision > known.revision
     return bool(known.failure) or (file.etag, file.stored_at) != (known.etag, known.stored_at)
 
 
 def needs_republish(file: FileToLoad, known: KnownObject) -> bool:
-    """Say whether what is known came of just this: its fact may not have been published before a crash."""
+    """Return whether this change or load is the one already stored: its fact may be unpublished after a crash."""
     if file.revision:
         return file.revision == known.revision
     return not needs_work(file, known) and file.correlation_id == known.correlation_id
 
 
 def latest_changes(files: Iterable[FileToLoad]) -> list[FileToLoad]:
-    """Keep of each place the latest change."""
+    """Return the latest change of each object."""
     latest: dict[tuple[str, str], FileToLoad] = {}
     for file in files:
         known = latest.get(file.object_key)
@@ -35,17 +32,17 @@ def latest_changes(files: Iterable[FileToLoad]) -> list[FileToLoad]:
 
 
 def is_large(file: FileToLoad, large_bytes: int) -> bool:
-    """Say whether a file takes so long that it has to be work of its own; of an image only the beginning is read."""
+    """Return whether a file is loaded as its own work item; images never are, because only their head is read."""
     return file.kind == "rows" and (file.size or 0) > large_bytes
 
 
 def truncate_to_second(time: datetime) -> datetime:
-    """Cut a time as the store's answers about one object do; its listings are more exact."""
+    """Drop the microseconds: listings have them, HEAD and GET responses do not."""
     return time.replace(microsecond=0)
 
 
 def batches(files: Sequence[FileToLoad], *, max_objects: int, max_bytes: int) -> Iterator[list[FileToLoad]]:
-    """Cut what is wanted into what may be in memory at once, each of one dataset."""
+    """Group files into batches of one dataset that fit in memory."""
     batch: list[FileToLoad] = []
     size = 0
     for file in sorted(files, key=lambda file: file.dataset.name):
@@ -60,12 +57,12 @@ def batches(files: Sequence[FileToLoad], *, max_objects: int, max_bytes: int) ->
 
 
 def _weight(file: FileToLoad) -> int:
-    """Return the bytes that are held of an object; an image's beginning is let go at once."""
+    """Return the bytes that an object holds in memory; the head of an image is released at once."""
     return (file.size or 0) if file.kind == "rows" else 0
 
 
 def chunks(files: Sequence[FileToLoad], *, size: int, large_bytes: int) -> Iterator[list[FileToLoad]]:
-    """Cut what differs into pieces of work of about `size` objects; each large file is one, and no item is cut."""
+    """Split files into chunks of about `size` objects; a large file is its own chunk, an item stays in one chunk."""
     chunk: list[FileToLoad] = []
     for file in files:
         if is_large(file, large_bytes):

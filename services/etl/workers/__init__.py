@@ -1,4 +1,4 @@
-"""What etl does at length or by the clock: slices of loads and large files, full loads, and the files of tables."""
+"""Long-running and scheduled work: chunks of loads, large files, full loads, and output files."""
 
 from services.etl.workers.exporter import Exporter
 from services.etl.workers.file_loads import FileLoads

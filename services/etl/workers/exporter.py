@@ -1,4 +1,4 @@
-"""The files of tables, written once a burst of changes is over."""
+"""Write the output files of tables once a burst of changes is over."""
 
 import asyncio
 import time
@@ -13,8 +13,8 @@ from services.etl.adapters.spreadsheet_csv import write_spreadsheet_csv
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.core.exporting import CONTENT_TYPES, Output, output_key, rejects_file, rejects_key, value_types
 from shared.errors import PenstockError, Rejected, one_line
+from shared.outages import retry_outages
 from shared.parquet import csv_to_parquet
-from shared.patience import wait_out
 from shared.storage import ObjectGone, ObjectSuperseded
 from shared.work import Lease
 
@@ -29,9 +29,9 @@ WRITE_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """Writes the files of datasets that have changed, one process at a time for each, and nobody over a newer one.
+    """Write the output files of changed datasets; one process writes a dataset at a time, and never over a newer file.
 
-    What takes memory is made one at a time.
+    Conversions run one at a time to bound memory.
     """
 
     exports: Exports
@@ -41,23 +41,23 @@ class Exporter:
     conversion_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def watch(self) -> None:
-        """Ask for ever for what is due, once it was quiet for a while or has waited long enough."""
+        """Enqueue due exports forever: datasets that have been quiet, or that have waited for the maximum time."""
         while True:
-            pause = await wait_out(self._enqueue_due)
+            pause = await retry_outages(self._enqueue_due)
             await asyncio.sleep(pause)
 
     async def repair(self) -> None:
-        """Have files written again that somebody else has removed or changed, and remove what was left half written."""
+        """Rewrite output files that somebody else removed or changed; abort abandoned uploads. Runs forever."""
         while True:
             try:
-                await wait_out(self.outputs.abort_abandoned)
-                await wait_out(self._repair)
+                await retry_outages(self.outputs.abort_abandoned)
+                await retry_outages(self._repair)
             except Rejected as refusal:
                 log.warning("export.not_looked_at", reason=one_line(refusal))
             await asyncio.sleep(REPAIR_SECONDS)
 
     async def write(self, lease: Lease) -> None:
-        """Write what `lease` is about: a dataset's table, or what was rejected of it."""
+        """Write the table or the rejects of the leased dataset."""
         name, _, rejects = lease.item.key.partition("/")
         if (dataset := self.datasets.by_name.get(name)) is None:
             raise PenstockError(f"this process's file of datasets has no {name}; another process's may")
@@ -68,10 +68,10 @@ class Exporter:
                 return await self._write_table(dataset, lease)
             except (ObjectGone, ObjectSuperseded):
                 log.info("output.superseded", dataset=name, tries=tries + 1)
-        raise PenstockError(f"somebody else changes the files of {name} all the time; let only etl write them")
+        raise PenstockError(f"another program keeps changing the output files of {name}: let only etl write them")
 
     async def _enqueue_due(self) -> float:
-        """Ask for what is due; return how many seconds there is nothing to ask for."""
+        """Enqueue due exports; return the seconds until the next one."""
         due = await self.exports.due(tuple(self.datasets.by_name))
         for one in due:
             if one.seconds <= 0:
@@ -79,7 +79,7 @@ class Exporter:
         return min([DUE_SECONDS, *(max(one.seconds, POLL_SECONDS) for one in due if one.seconds > 0)])
 
     async def _enqueue(self, due: Due) -> None:
-        """Ask once for each change; what failed for good is asked for again after a while."""
+        """Enqueue an export once for each change; again after REQUEST_AGAIN_SECONDS, in case it failed for good."""
         changed, at = self.enqueued.get(due.key, (0, 0.0))
         is_due = changed != due.changed or time.monotonic() > at + REQUEST_AGAIN_SECONDS
         if is_due and await self.exports.enqueue(due):
@@ -96,7 +96,7 @@ class Exporter:
         return {output: await self.outputs.head(output_key(dataset, output)) for output in CONTENT_TYPES}
 
     async def _write_table(self, dataset: Dataset, lease: Lease) -> None:
-        """Look at the files before the table: what is written then replaces nothing that is newer."""
+        """Write the table; the etags are read before the table, so that a newer file is never replaced."""
         started = time.monotonic()
         etags: dict[str, str] = {}
         current = await self._current(dataset)
@@ -129,7 +129,7 @@ class Exporter:
             after = stale[-1].id
 
     async def _write_rejects_of(self, dataset: Dataset, stale: Sequence[StaleSource]) -> None:
-        """Look at the files before the rejects, for the same reason."""
+        """Write rejects; the etags are read first, for the same reason as in `_write_table`."""
         keys = [rejects_key(dataset.name, one.key) for one in stale]
         current = await asyncio.gather(*map(self.outputs.head, keys))
         rejects = await self.exports.rejects(stale)

@@ -1,4 +1,4 @@
-"""Slices of full loads, and files that are too large to be read on the way."""
+"""Load chunks of full loads, and files too large for a handler."""
 
 import asyncio
 import time
@@ -21,17 +21,17 @@ from services.etl.workers.lane import Lane, LaneLock
 from shared.bus import Bus
 from shared.errors import Outage
 from shared.events import EtlLoaded
-from shared.patience import is_outage
+from shared.outages import is_outage
 from shared.storage import ObjectGone, ObjectInfo, ObjectSuperseded
 from shared.work import Item, Lease
 
 PREFETCH_BATCHES = 4
-"""Batches of a large file that are read while the database takes the ones before."""
+"""Batches of a large file read ahead while the database stores the previous ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileLoads:
-    """Works on slices of full loads, and on files that are large, which take turns."""
+    """Load chunks of full loads, and large files one at a time."""
 
     loader: Loader
     large: LargeFiles
@@ -40,11 +40,11 @@ class FileLoads:
     parquet_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def load(self, lease: Lease) -> None:
-        """Make the tables follow the objects of `lease`, and tell what became of each."""
+        """Load the objects of `lease` and publish the outcome of each."""
         files = from_payload(lease.item.payload, self.loader.datasets, lease.item.correlation_id)
         failures: list[Exception] = []
         for one in await self._load_small(files, failures):
-            if one.kind == "image":  # only its beginning is ever read, so it is not large but cannot be read now
+            if one.kind == "image":  # an image is never too large, because only its head is read: the store failed
                 raise Outage(f"the object store cannot read {one.bucket}/{one.key} now")
             async with self._one_parquet_at_a_time(one), self.lane.enter() as lane_lock:
                 await self.bus.publish(await self._load_large(one, lease, lane_lock))
@@ -52,13 +52,13 @@ class FileLoads:
             raise failures[0]
 
     def _one_parquet_at_a_time(self, file: FileToLoad) -> AbstractAsyncContextManager[None]:
-        """Wait for other Parquet files, before taking a turn: the process that reads one is large."""
+        """Return a lock for Parquet files, taken before the lane: the process that reads one needs much memory."""
         return self.parquet_lock if format_of(file.key) == "parquet" else nullcontext()
 
     async def _load_small(self, files: Sequence[FileToLoad], failures: list[Exception]) -> list[FileToLoad]:
-        """Load what is small, and return what is large.
+        """Load small files and return the large ones.
 
-        Where that fails, objects are loaded one by one, so that one that cannot be loaded keeps no other from it.
+        After a failure, load the objects one by one, so that one failing object does not block the others.
         """
         try:
             facts, large = await self.loader.load_small(files)
@@ -75,7 +75,7 @@ class FileLoads:
         return [large for one in files for large in await self._load_small([one], failures)]
 
     async def _load_large(self, file: FileToLoad, lease: Lease, lane_lock: LaneLock) -> list[EtlLoaded]:
-        """Load a file as it is now; one that is written by somebody else, or replaced meanwhile, is looked at again."""
+        """Load the current version of a file; start over if it was replaced or written by another process meanwhile."""
         while True:
             lease.check()
             known = await self.loader.tables.get_known([file])
@@ -113,7 +113,7 @@ class FileLoads:
     async def _checked(
         self, file: FileToLoad, info: ObjectInfo, progress: "FileProgress"
     ) -> AsyncGenerator[tuple[CheckedRows, Sequence[RejectedRow]], None]:
-        """Give the rows of a file batch by batch, and what could not be read as one."""
+        """Yield the checked rows of a file batch by batch, and the rejects of the reader."""
         today, count = datetime.now(UTC).date(), RowCount()
         async with aclosing(self.large.batches(file, info, progress.add_bytes)) as batches:
             async for batch in batches:
@@ -126,7 +126,7 @@ class FileLoads:
                     return
 
     async def on_failure(self, item: Item, error: Exception) -> None:
-        """Put a large file's change among the dead letters; a load says itself what became of its slices."""
+        """Dead-letter the change of a large file; a full load reports its failed chunks itself."""
         if item.payload["dataset"] not in self.loader.datasets.by_name:
             return
         files = from_payload(item.payload, self.loader.datasets, item.correlation_id)
@@ -134,17 +134,17 @@ class FileLoads:
             await self._publish_failure(files[0], error)
         for one in files:
             if one.revision:
-                await self.bus.bury_event(change_of(one), error)
+                await self.bus.dead_letter_event(change_of(one), error)
 
     async def _publish_failure(self, file: FileToLoad, error: Exception) -> None:
-        """Show that an object could not be loaded, and publish it."""
+        """Record that an object could not be loaded, and publish it."""
         await self.loader.note_failure(file, error)
         await self.bus.publish([failure_fact(file, error)])
 
 
 @dataclass(slots=True)
 class FileProgress:
-    """Rows and bytes of one large file, their rate, and the time that is left."""
+    """Progress of one large file: bytes, rows, rate and remaining time."""
 
     lease: Lease
     size: int
@@ -154,13 +154,13 @@ class FileProgress:
     rejected: int = 0
 
     def add_bytes(self, bytes_read: int) -> None:
-        """Tell how many bytes are read; stops the reader once the lease is somebody else's."""
+        """Report how many bytes were read so far; raise LeaseLost if another worker holds the lease."""
         self.lease.check()
         self.bytes = bytes_read
         self._report()
 
     def add_rows(self, rows: int, rejected: int) -> None:
-        """Tell how many rows are good, and how many are not."""
+        """Report how many rows are valid and how many were rejected so far."""
         self.rows, self.rejected = rows, rejected
         self._report()
 

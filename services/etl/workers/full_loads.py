@@ -1,4 +1,4 @@
-"""Full loads, and when they are due."""
+"""Run and schedule full loads."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from services.etl.handlers import Loader, to_payload
 from shared.bus import Bus
 from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlRequested
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.storage import ObjectInfo
 from shared.work import Item, Lease, WorkQueue
 
@@ -34,7 +34,7 @@ PREFETCH_PAGES = 2
 
 @dataclass(frozen=True, slots=True)
 class FullLoads:
-    """Compares a dataset's bucket with what is known of it; every process works on what differs."""
+    """Compare a dataset's bucket with its known objects; all processes share the work on the differences."""
 
     loader: Loader
     files: WorkQueue
@@ -42,11 +42,11 @@ class FullLoads:
 
     @property
     def loads(self) -> Loads:
-        """Where loads are kept."""
+        """The table of loads."""
         return self.loader.loads
 
     async def load(self, lease: Lease) -> None:
-        """Do one full load; taken over after a crash it finds only what still differs."""
+        """Run one full load; after a crash, another process finds only what still differs."""
         load_id, dataset = lease.item.payload["load_id"], self._dataset(lease.item)
         load_progress = LoadProgress(lease)
         await self.loads.begin(load_id, dataset.name)
@@ -64,7 +64,7 @@ class FullLoads:
         await self.loads.purge()
 
     async def on_failure(self, item: Item, error: Exception) -> None:
-        """Say why a load failed: in its row, and in the fact that those wait for who asked for it."""
+        """Store why a load failed, and publish it for those who requested the load."""
         load_id, name, reason = item.payload["load_id"], item.payload["dataset"], one_line(error)
         row = await self.loads.fail(load_id, name, item.correlation_id, reason)
         log.warning("load.failed", load_id=load_id, dataset=name, reason=reason)
@@ -79,7 +79,7 @@ class FullLoads:
         return dataset
 
     async def _enqueue_chunks(self, lease: Lease, dataset: Dataset, load_progress: "LoadProgress") -> None:
-        """Cut what differs into slices, page by page."""
+        """Enqueue chunks of the objects that differ, page by page."""
         number, after = 0, ""
         remaining: list[FileToLoad] = []
         async with aclosing(prefetch(self.loader.bucket.pages(dataset), limit=PREFETCH_PAGES)) as pages:
@@ -111,7 +111,12 @@ class FullLoads:
         return number
 
     async def _wait_for_chunks(self, lease: Lease, load_progress: "LoadProgress") -> None:
-        """Wait until every slice is done, whoever does it; one that failed for good fails the load."""
+        """Wait until all chunks are done by any process.
+
+        Raises:
+            Rejected: a chunk failed for good.
+
+        """
         pause = POLL_SECONDS
         while True:
             lease.check()
@@ -126,17 +131,17 @@ class FullLoads:
             pause = min(pause * 1.5, MAX_POLL_SECONDS)
         if failed:
             name = lease.item.payload["dataset"]
-            reason = f"{failed} of {chunks} slices failed, and all else is loaded: penstock etl rejects {name} says why"
+            reason = f"{failed} of {chunks} chunks failed, the others are loaded: see penstock etl rejects {name}"
             raise Rejected("SLICE_FAILED", reason)
 
 
 def _prefix(item: Item) -> str:
-    return f"load:{item.key}/"  # as no bucket is called
+    return f"load:{item.key}/"  # no bucket name contains a colon
 
 
 @dataclass(slots=True)
 class LoadProgress:
-    """How many objects one load has listed, how many of them differ, and how far they are."""
+    """Progress of one full load: objects listed, objects that differ, share done."""
 
     lease: Lease
     started: float = field(default_factory=time.monotonic)
@@ -144,29 +149,29 @@ class LoadProgress:
     differing: int = 0
 
     def add_listed(self, *, listed: int, differing: int) -> None:
-        """Tell of more of the listing."""
+        """Report more listed objects."""
         self.listed += listed
         self.differing += differing
         self.lease.report(progress.listing(self.listed, self.differing))
 
     def report_done(self, chunks: float, of: int) -> None:
-        """Tell how many slices are done, also in part."""
+        """Report how many chunks are done, including fractions."""
         seconds = time.monotonic() - self.started
         self.lease.report(progress.reading(self.listed, self.differing, share=chunks / of, seconds=seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Asks for loads at start and by the interval; several processes agree on one by its name."""
+    """Request loads at start and by the interval; all processes compute the same load id, so each load runs once."""
 
     loads: Loads
     datasets: Sequence[str]
     interval: Interval
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Request loads forever."""
         for dataset in self.datasets:
-            table_created_at = await wait_out(partial(self.loads.table_created_at, dataset))
+            table_created_at = await retry_outages(partial(self.loads.table_created_at, dataset))
             await self._request(
                 f"start-{int(time.time() // START_WINDOW_SECONDS)}-{table_created_at}", dataset, why="start"
             )
@@ -177,4 +182,4 @@ class Schedule:
 
     async def _request(self, load_id: str, dataset: str, *, why: str) -> None:
         request = EtlRequested(load_id=load_id, dataset=dataset)
-        await wait_out(partial(self.loads.request, request, why=why))
+        await retry_outages(partial(self.loads.request, request, why=why))

@@ -1,4 +1,4 @@
-"""The lane of large files: one is read at a time, and one that takes long lets the others have their turns."""
+"""The lane of large files: one is read at a time; a slow one yields to those that wait."""
 
 import asyncio
 import time
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_HOLD_SECONDS: Final = 5.0
-"""How long a turn is while others wait."""
+"""How long a file holds the lane while others wait."""
 
 
 @dataclass(slots=True)
 class Lane:
-    """Files take turns in the order in which they come."""
+    """A fair lock: files get the lane in the order of their requests."""
 
     max_hold_seconds: float = MAX_HOLD_SECONDS
     waiting: int = 0
@@ -21,7 +21,7 @@ class Lane:
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator["LaneLock"]:
-        """Hold the lane while the block runs, but for the turns of others."""
+        """Hold the lane while the block runs, except while it is yielded to others."""
         lane_lock = LaneLock(self)
         await lane_lock.acquire()
         try:
@@ -32,14 +32,14 @@ class Lane:
 
 @dataclass(slots=True)
 class LaneLock:
-    """The turns of one file."""
+    """One file's hold on the lane."""
 
     lane: Lane
     _acquired_at: float = 0.0
     _is_held: bool = False
 
     async def acquire(self) -> None:
-        """Wait for a turn."""
+        """Wait for the lane."""
         self.lane.waiting += 1
         try:
             await self.lane.lock.acquire()
@@ -48,13 +48,13 @@ class LaneLock:
         self._is_held, self._acquired_at = True, time.monotonic()
 
     def release(self) -> None:
-        """Let the next file begin; a turn that was not this one's stays whose it is."""
+        """Release the lane to the next file; do nothing if this file does not hold it."""
         if self._is_held:
             self._is_held = False
             self.lane.lock.release()
 
     async def yield_to_waiting(self) -> None:
-        """Let the next file have its turn when this one's is over; return when it is this one's again."""
+        """Yield to waiting files after `max_hold_seconds`; return once this file holds the lane again."""
         if self.lane.waiting and time.monotonic() - self._acquired_at >= self.lane.max_hold_seconds:
             self.release()
             await self.acquire()

@@ -17,7 +17,7 @@ from services.ingress.core.problems import Problem
 from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, one_line
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.storage import ObjectGone, ObjectRef
 from shared.storage.multipart import Part
 from shared.storage.signing import Signer, path_of
@@ -63,7 +63,7 @@ class PartUploads:
     async def _begun(  # noqa: PLR0913 - what a ticket says
         self, mark: str, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
     ) -> tuple[str, Ticket]:
-        async with self._store.begun(ref, {**headers, f"x-amz-meta-{MARK}": mark}) as upload_id:
+        async with self._store.begin_upload(ref, {**headers, f"x-amz-meta-{MARK}": mark}) as upload_id:
             expires = datetime.now(UTC).replace(microsecond=0) + self._lasts
             ticket = Ticket(ref.bucket, ref.key, upload_id, size, owner, mark, expires, file_id)
             sealed = self._tickets.sealed(ticket)
@@ -143,7 +143,7 @@ class PartUploads:
         """Remove, for ever, what has come to no end in its time."""
         while True:
             try:
-                await wait_out(self.remove_expired)
+                await retry_outages(self.remove_expired)
             except PenstockError as error:
                 log.warning("uploads.not_tidied", reason=one_line(error))
             await asyncio.sleep(TIDY_SECONDS)

@@ -49,7 +49,7 @@ async def rebuild_lost(pool: Pool, settings: Settings, group: str, topics: Seque
 
 async def _begin_again(settings: Settings, group: str, topics: Sequence[str]) -> int | None:
     """Set a group to the beginning; return how many partitions that are, None while it has members."""
-    options = {**kafka.connection(settings), "client_id": CLIENT}
+    options = {**kafka.client_options(settings), "client_id": CLIENT}
     admin = AIOKafkaAdminClient(**options)
     consumer = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
     try:

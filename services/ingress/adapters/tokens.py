@@ -19,7 +19,7 @@ from services.ingress.core.access import EVERYBODY, ROOT, Principal, Scope
 from services.ingress.core.tokens import Keyring, Token, drawn, hash_of, looks_like_token
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, Rejected
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 log = structlog.get_logger()
 

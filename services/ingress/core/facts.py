@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from services.ingress.core.plain import MAX_BODY_BYTES, bounded, plain, plain_text
 from shared.events import stable_id
-from shared.topics import DEAD_LETTERS
+from shared.topics import DEAD_LETTER_SUFFIX
 
 PREFIX: Final = "penstock."
 BURIED: Final = "dead-letters.buried.v1"
@@ -66,7 +66,7 @@ def fact_of(record: Record) -> Fact:
     Raises NoFact: `empty` or `not_json`; what is such and not yet a dead letter becomes one where it is needed.
     """
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
-    is_letter = record.topic.endswith(DEAD_LETTERS)
+    is_letter = record.topic.endswith(DEAD_LETTER_SUFFIX)
     body, is_json = _body(record.value)
     if not is_letter and not is_json:
         raise NoFact("not_json" if record.value else "empty")

@@ -16,7 +16,7 @@ from services.ingress.core.telling import frame, heartbeat
 from services.ingress.core.wanted import Wanted, shown_to, types_in
 from services.ingress.routes.guard import Reader, Through, identify
 from shared.errors import PenstockError, Rejected
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 router = APIRouter(tags=["facts"])
 

@@ -14,7 +14,7 @@ from services.ingress.routes.digests import linked, stored
 from services.ingress.routes.guard import Anybody, Reader, Through, WriterOf
 from services.ingress.routes.honoring import honors
 from services.ingress.routes.rendering import render
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 NAVIGATION = (Entry("Home", "/", "home", 0), Entry("Upload", "/uploadform/", "upload", 10))
 RECENT = 12
