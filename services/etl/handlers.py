@@ -54,7 +54,7 @@ async def load_objects(batch: Sequence[Received[ObjectChanged]], loader: "Loader
 async def save_digests(batch: Sequence[Received[ObjectHashed]], loader: "Loader") -> None:
     """Save the digests of files and images."""
     newest = {(one.event.bucket, one.event.key): one.event for one in sorted(batch, key=lambda one: one.event.revision)}
-    claims = [(fact, loader.datasets.claim(*place)) for place, fact in newest.items()]
+    claims = [(fact, loader.datasets.claim(*object_key)) for object_key, fact in newest.items()]
     claimed = [(fact, *claim) for fact, claim in claims if claim is not None]
     if claimed:
         await loader.tables.save_digests(claimed)

@@ -1,4 +1,4 @@
-"""Processes of etl that come, go, freeze and race: the table and its files say what the bucket does."""
+"""etl processes start, die, freeze and race: table and output files still equal the bucket."""
 
 import random
 import secrets
@@ -30,12 +30,12 @@ def pairs_of(people):
 
 
 def replaced(people):
-    """The same users, each with another row and another picture."""
+    """Return the same users with other rows and images."""
     chance = random.Random(2)
     return [drop for user in people for drop in (one_row(user, drops.person(user, chance)), image(user, seed=1))]
 
 
-def test_four_processes_and_three_loads_while_users_come(users, tables, chance):
+def test_processes_and_concurrent_loads_agree_with_bucket_during_uploads(users, tables, chance):
     users.serve(4)
     everything = pairs_of(PEOPLE)
     chance.shuffle(everything)
@@ -48,8 +48,8 @@ def test_four_processes_and_three_loads_while_users_come(users, tables, chance):
     assert set(loads) <= set(told)
 
 
-def test_killed_at_random_moments_of_a_load(users, tables, chance):
-    """With ingest stopped the load alone finds them, and no event helps."""
+def test_table_equals_bucket_after_kills_during_load(users, tables, chance):
+    """ingest is stopped, so that only the load finds the objects."""
     people = [str(number) for number in range(600)]
     names = users.serve(2, etl_slice=50)
     with users.world.without("ingest"):
@@ -67,7 +67,7 @@ def test_killed_at_random_moments_of_a_load(users, tables, chance):
     assert len(tables.judge()) == len(people)
 
 
-def test_killed_at_random_moments_while_users_come_change_and_go(users, tables, chance):
+def test_table_equals_bucket_after_kills_during_changes(users, tables, chance):
     names = users.serve(2)
     for each in range(4):
         with_change = [pairs_of, replaced][each % 2](PEOPLE)
@@ -83,7 +83,7 @@ def test_killed_at_random_moments_while_users_come_change_and_go(users, tables, 
     assert len(wanted) == len(PEOPLE) - len(PEOPLE[3::5])
 
 
-def test_killed_while_it_writes_the_files(users, tables, chance):
+def test_output_files_are_complete_after_kill_during_write(users, tables, chance):
     users.serve()
     users.put(drops.many_rows("many", {f"m{number}": drops.person(str(number)) for number in range(MANY)}))
     until(lambda: len(users.table("1")) == MANY, 120, lambda: len(users.table("1")))
@@ -97,7 +97,7 @@ def test_killed_while_it_writes_the_files(users, tables, chance):
     assert len(tables.judge()) == MANY + 3
 
 
-def test_a_writer_that_sleeps_through_another_ones_write_overwrites_nothing(users, tables, chance):
+def test_frozen_writer_does_not_overwrite_newer_file(users, tables, chance):
     users.serve(2)
     users.put(drops.many_rows("many", {f"m{number}": drops.person(str(number)) for number in range(MANY)}))
     until(lambda: users.output("csv") is not None and not tables.unsettled(), 120, tables.unsettled)
@@ -115,7 +115,7 @@ def test_a_writer_that_sleeps_through_another_ones_write_overwrites_nothing(user
     tables.judge()
 
 
-def test_a_process_that_sleeps_through_changes_undoes_none(users, tables):
+def test_frozen_process_does_not_undo_changes(users, tables):
     sleeper, _ = users.serve(2)
     users.put_all(pairs_of(PEOPLE))
     users.world.stack.pause(sleeper)
@@ -129,20 +129,20 @@ def test_a_process_that_sleeps_through_changes_undoes_none(users, tables):
 
 
 def writer_of(users):
-    """Name the process that writes the files, once one does."""
+    """Wait for a process that writes output files; return it."""
     return until(lambda: users.holder("etl.exports"), 30, "nobody writes the files")
 
 
 def stays(condition, seconds, what):
-    """Look for so long whether it ceases to be so."""
+    """Assert that a condition holds for this long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert condition(), what() if callable(what) else what
         time.sleep(0.2)
 
 
-def test_a_dataset_that_is_declared_anew_is_read_anew(users, tables):
-    """Large files too, whose work was done once already."""
+def test_changed_dataset_declaration_reloads_table(users, tables):
+    """Includes large files whose work items are already done."""
     limits = {"etl_large_bytes": 1000, "etl_slice": 10}
     users.serve(2, **limits)
     many = {f"m{number}": drops.person(str(number)) for number in range(100)}
@@ -156,7 +156,7 @@ def test_a_dataset_that_is_declared_anew_is_read_anew(users, tables):
     assert len(tables.judge()) == len(many) + 10
 
 
-def test_a_process_that_sleeps_in_the_middle_of_a_large_file_holds_nobody_up_and_undoes_nothing(users, tables):
+def test_process_frozen_during_large_file_neither_blocks_nor_undoes_others(users, tables):
     users.serve(2)
     users.put(drops.many_rows("many", {f"m{number}": drops.person(str(number)) for number in range(MANY)}))
     sleeper = until(lambda: users.holder("etl.files"), 30, "nobody loads the file")

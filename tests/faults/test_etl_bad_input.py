@@ -1,4 +1,4 @@
-"""Files that are wrong in every way, dropped at once: each is told with its reason, and no neighbour notices."""
+"""Invalid files of all kinds at once: each is rejected with its reason, and the others load."""
 
 import csv
 import gzip
@@ -72,7 +72,7 @@ def frame_of(rows):
 
 
 def odd_but_good():
-    """Return what is unusual, and right."""
+    """Return unusual but valid files."""
     rows = {name: person(name) for name in ("bom", "utf16", "tabs", "zipped", "objects", "columns", "windows")}
     of = {name: {name: row} for name, row in rows.items()}
     parquet = io.BytesIO()
@@ -98,7 +98,7 @@ def odd_but_good():
     ]
 
 
-def test_a_zoo_of_files_at_once_and_then_mended(users, tables):
+def test_mixed_invalid_files_are_rejected_then_load_after_correction(users, tables):
     users.serve(2)
     zoo = [*(drop for drop, _ in BAD), *odd_but_good(), *(drop for user in GOOD for drop in pair(user))]
     assert len(users.put_all(zoo)) == len(zoo)
@@ -127,7 +127,7 @@ def first_codes(users):
 
 
 def mend(drop):
-    """Return a right file under a wrong one's name."""
+    """Return a valid file under the name of an invalid one."""
     stem, _, ending = drop.name.partition(".")
     body = one_row(stem).body
     rows = {stem: person(stem)}
@@ -142,7 +142,7 @@ def mend(drop):
     return Drop(drop.name, gzip.compress(body) if ending.endswith("gz") else body, rows)
 
 
-def test_cells_that_a_spreadsheet_would_run_are_text_in_the_file(users, tables):
+def test_formula_cells_are_escaped_in_csv_output(users, tables):
     users.serve()
     cells = ["=1+1", "+1", "-1", "@A1", "'", '=HYPERLINK("x")']
     rows = {f"u{number}": (cell, "x", 0) for number, cell in enumerate(cells)}
@@ -153,7 +153,7 @@ def test_cells_that_a_spreadsheet_would_run_are_text_in_the_file(users, tables):
     assert [row["first_name"] for row in shown] == list(map(guarded, cells))
 
 
-def test_a_line_of_a_gigabyte_costs_a_reject_and_no_memory(users, tables):
+def test_gigabyte_line_is_rejected_in_bounded_memory(users, tables):
     (name,) = users.serve()
     users.put(*pair("1000"))
     until(lambda: not tables.unsettled(), 30, tables.unsettled)
@@ -168,7 +168,7 @@ def test_a_line_of_a_gigabyte_costs_a_reject_and_no_memory(users, tables):
     tables.judge_facts()
 
 
-def test_a_bomb_of_gzip_is_stopped(users, tables):
+def test_gzip_bomb_is_rejected(users, tables):
     (name,) = users.serve()
     pid = users.world.stack.pid(name)
     zeros = gzip.compress(b"\0" * (1 << 30), 1)
@@ -179,7 +179,7 @@ def test_a_bomb_of_gzip_is_stopped(users, tables):
     assert peak(pid) < 400 * MIB
 
 
-def test_many_bad_rows_are_counted_and_some_are_kept(users):
+def test_many_bad_rows_are_all_counted_and_partly_stored(users):
     users.serve(etl_rejects_kept=50)
     users.put(many_rows("many", {"good": ROW}, bad=[f"b{number},Ada,Lovelace,never" for number in range(5000)]))
     question = "SELECT rows, rejected FROM api.sources WHERE dataset = $1"
@@ -188,7 +188,7 @@ def test_many_bad_rows_are_counted_and_some_are_kept(users):
     assert len(users.rejects()) == 50
 
 
-def test_poison_on_its_topics_stops_nobody(users, tables):
+def test_undecodable_records_do_not_block_others(users, tables):
     users.serve()
     kafka, mine = users.world.kafka, users.world.prefix.encode()
     topics = (ETL_REQUESTED.name, OBJECTS_HASHED.name)
@@ -206,7 +206,7 @@ def test_poison_on_its_topics_stops_nobody(users, tables):
         )
 
 
-def test_a_load_of_a_dataset_that_nobody_knows_is_a_dead_letter(users):
+def test_load_request_for_unknown_dataset_is_dead_lettered(users):
     users.serve()
     wanted = json.dumps({"load_id": users.world.prefix, "dataset": "nobodys"}).encode()
     users.world.kafka.send(ETL_REQUESTED.name, wanted, mine := users.world.prefix.encode())

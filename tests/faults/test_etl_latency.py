@@ -1,4 +1,4 @@
-"""One change on an idle stack: the row within two seconds of the PUT, the files within five."""
+"""Latency on an idle stack: the row within two seconds of the PUT, the files within five."""
 
 import statistics
 import time
@@ -18,7 +18,7 @@ SLACK = 2.0
 CHANGES = 6
 
 
-def test_a_change_is_in_the_table_and_in_the_files_in_time(users, tables):
+def test_change_reaches_table_and_files_within_limits(users, tables):
     users.serve(2)
     users.put(*pair("1000"))
     until(lambda: not tables.unsettled(), 60, tables.unsettled)

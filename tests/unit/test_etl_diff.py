@@ -1,4 +1,4 @@
-"""What has to be looked at, and how it is cut into pieces of work."""
+"""Which objects need work, and how they are grouped."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ def file(key="1.csv", **more):
         (5, KnownObject(revision=6), False),
     ],
 )
-def test_a_change_is_news_when_it_is_later_than_what_is_known(revision, known, needs_work):
+def test_change_needs_work_if_newer_than_known(revision, known, needs_work):
     assert diff.needs_work(file(revision=revision), known) is needs_work
 
 
@@ -43,13 +43,13 @@ def test_a_change_is_news_when_it_is_later_than_what_is_known(revision, known, n
         (None, KnownObject(id=1, fence=3), False),
     ],
 )
-def test_what_is_listed_is_news_when_etag_or_time_differ(etag, known, needs_work):
+def test_listed_object_needs_work_if_etag_or_time_differ(etag, known, needs_work):
     one = file(etag=etag, stored_at=etag and THEN)
     assert diff.needs_work(one, known) is needs_work
     assert diff.needs_work(replace(one, stored_at=datetime.now(UTC)), KnownObject(etag=etag, stored_at=THEN))
 
 
-def test_only_what_came_of_the_same_change_or_load_is_told_again():
+def test_only_same_change_or_load_is_republished():
     change, listed = file(revision=5), file(etag="a", stored_at=THEN, correlation_id="load")
     assert diff.needs_republish(change, KnownObject(revision=5))
     assert not diff.needs_republish(change, KnownObject(revision=6))
@@ -58,18 +58,18 @@ def test_only_what_came_of_the_same_change_or_load_is_told_again():
     assert not diff.needs_republish(listed, KnownObject(etag="b", stored_at=THEN, correlation_id="load"))
 
 
-def test_of_several_changes_of_a_place_the_newest_counts():
+def test_latest_change_of_an_object_wins():
     changes = [file(revision=2), file(revision=3), file("2.csv", revision=1), file(revision=1)]
     assert sorted((one.key, one.revision) for one in diff.latest_changes(changes)) == [("1.csv", 3), ("2.csv", 1)]
 
 
 @pytest.mark.parametrize("key", ["a b/ü.csv", "=1+1.csv", "李.png", "a\u00a0b.csv"])
-def test_a_key_that_events_tell_of_is_listed_too(key):
+def test_key_accepted_in_events_is_safe_in_listings(key):
     assert not is_unsafe(key)
 
 
 @pytest.mark.parametrize("key", ["a\x00.csv", "a\n.csv", "a\u202e.csv", "a\udcff.csv", "a\x85.csv"])
-def test_a_key_that_no_event_tells_of_is_not_listed_either(key):
+def test_key_rejected_in_events_is_unsafe_in_listings(key):
     assert is_unsafe(key)
 
 
@@ -80,7 +80,7 @@ objects = st.lists(
 
 
 @given(objects, st.integers(1, 4))
-def test_slices_hold_all_once_and_cut_no_item_and_large_files_are_alone(listed, size):
+def test_chunks_hold_each_object_once_keep_items_whole_and_isolate_large_files(listed, size):
     listed = sorted(listed, key=lambda one: one.key)
     cut = list(diff.chunks(listed, size=size, large_bytes=100))
     assert sorted(one.key for piece in cut for one in piece) == [one.key for one in listed]
@@ -96,7 +96,7 @@ def test_slices_hold_all_once_and_cut_no_item_and_large_files_are_alone(listed, 
 
 
 @given(objects, st.integers(1, 4), st.integers(1, 300))
-def test_a_bunch_is_bounded_in_number_and_in_bytes_of_files(listed, max_objects, max_bytes):
+def test_batches_are_bounded_in_objects_and_bytes(listed, max_objects, max_bytes):
     cut = list(diff.batches(listed, max_objects=max_objects, max_bytes=max_bytes))
     assert sorted(one.key for piece in cut for one in piece) == sorted(one.key for one in listed)
     for piece in cut:
@@ -105,7 +105,7 @@ def test_a_bunch_is_bounded_in_number_and_in_bytes_of_files(listed, max_objects,
         assert sum(files) <= max_bytes or len(files) == 1
 
 
-def test_a_bunch_is_of_one_dataset():
+def test_batch_has_one_dataset():
     other = replace(file("3.csv"), dataset=USERS.model_copy(update={"name": "others"}))
     cut = diff.batches([file("1.csv"), other, file("2.csv")], max_objects=10, max_bytes=10)
     assert sorted([one.key for one in piece] for piece in cut) == [["1.csv", "2.csv"], ["3.csv"]]

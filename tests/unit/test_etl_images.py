@@ -1,4 +1,4 @@
-"""What an image is, by its first bytes."""
+"""Detection of image type and size."""
 
 import struct
 import time
@@ -94,7 +94,7 @@ def box(kind, *parts):
 
 
 def heif(brand, turns=0, before=0):
-    """A file of a thumbnail, item 1, and of the picture that is shown, item 2."""
+    """Return a HEIF file with a thumbnail (item 1) and the primary image (item 2)."""
     small, large = (box(b"ispe", bytes(4), struct.pack(">II", *size)) for size in ((64, 48), (640, 480)))
     of_items = struct.pack(">IHBB", 2, 1, 1, 0x81) + struct.pack(">HBBB", 2, 2, 0x82, 3)
     properties = box(
@@ -124,12 +124,12 @@ BIG = segment(0xE2, bytes(60_000))
         (extended(640, 480), ImageInfo("image/webp", 640, 480)),
     ],
 )
-def test_an_image_tells_its_type_and_the_size_it_is_shown_in(head, picture):
+def test_image_type_and_displayed_size_are_detected(head, picture):
     assert probe_image(head) == picture
 
 
 def parts_of(body):
-    """Return what a probe reads of a body, and what it finds."""
+    """Return the reads of a probe, and its result."""
     probe, parts = ImageProbe(), []
     while probe.need:
         at, count = probe.need
@@ -139,14 +139,14 @@ def parts_of(body):
 
 
 @pytest.mark.parametrize("segments", [1, 20, 200])
-def test_a_jpeg_whose_size_stands_behind_megabytes_of_segments_is_followed_by_their_lengths(segments):
+def test_jpeg_size_after_megabytes_is_found_by_segment_lengths(segments):
     extended_xmp = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000))
     parts, picture = parts_of(jpeg(640, 480, APP, turned(6), *[extended_xmp] * segments))
     assert picture == ImageInfo("image/jpeg", 480, 640)
     assert sum(count for _, count in parts) <= HEAD_BYTES + segments * READ_BYTES
 
 
-def test_a_jpeg_that_never_comes_to_its_size_is_a_jpeg_without_a_size_after_bounded_reads():
+def test_jpeg_without_frame_has_no_size_after_bounded_reads():
     endless = b"\xff\xd8" + segment(0xE2, bytes(60_000)) * 400
     parts, picture = parts_of(endless)
     assert picture == ImageInfo("image/jpeg", None, None)
@@ -179,7 +179,7 @@ def test_a_jpeg_that_never_comes_to_its_size_is_a_jpeg_without_a_size_after_boun
         (heif(b"mif1", before=500_000), ImageInfo("image/heif", 640, 480)),
     ],
 )
-def test_every_format_that_is_known_tells_its_size_as_it_is_shown_wherever_it_stands(body, picture):
+def test_displayed_size_is_found_in_every_format(body, picture):
     parts, found = parts_of(body)
     assert found == picture
     assert sum(count for _, count in parts) <= HEAD_BYTES + len(parts) * READ_BYTES
@@ -200,7 +200,7 @@ def test_every_format_that_is_known_tells_its_size_as_it_is_shown_wherever_it_st
         (heif(b"avif")[:60], "image/avif"),
     ],
 )
-def test_a_known_type_whose_size_cannot_be_told_is_a_picture_without_a_size(head, content_type):
+def test_known_type_with_unknown_size_is_an_image_without_size(head, content_type):
     assert probe_image(head) == ImageInfo(content_type, None, None)
 
 
@@ -218,12 +218,12 @@ def test_a_known_type_whose_size_cannot_be_told_is_a_picture_without_a_size(head
         b"\0\0\0\x18ftypmp42" + bytes(60),
     ],
 )
-def test_what_is_no_image_of_a_known_type_is_none(head):
+def test_unknown_type_is_no_image(head):
     assert probe_image(head) is None
 
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\xff\x01", b"\xff\xe0\0\x02", b"\xff\xd0"])
-def test_hostile_bytes_take_no_time(filler):
+def test_hostile_images_are_probed_fast(filler):
     begin = time.process_time()
     probe_image(b"\xff\xd8\xff" + filler * ((1 << 20) // len(filler)))
     assert time.process_time() - begin < 3
@@ -247,6 +247,6 @@ def test_hostile_bytes_take_no_time(filler):
     st.integers(0, 200),
     st.binary(max_size=40),
 )
-def test_no_bytes_raise(head, length, tail):
+def test_probe_never_raises(head, length, tail):
     picture = probe_image(head[:length] + tail)
     assert picture is None or picture.width is picture.height is None or min(picture.width, picture.height) > 0

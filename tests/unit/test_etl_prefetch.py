@@ -1,4 +1,4 @@
-"""Reading ahead of whoever works on what is read."""
+"""Reading ahead of a consumer."""
 
 import asyncio
 from contextlib import aclosing
@@ -19,7 +19,7 @@ async def numbers(count, asked, *, failing=False):
         asked.append("closed")
 
 
-async def test_all_is_given_in_order_and_some_of_it_read_ahead():
+async def test_prefetch_keeps_order_and_reads_ahead():
     asked, taken = [], []
     async with aclosing(prefetch(numbers(10, asked), limit=3)) as given:
         async for one in given:
@@ -31,7 +31,7 @@ async def test_all_is_given_in_order_and_some_of_it_read_ahead():
     assert taken == list(range(10))
 
 
-async def test_what_the_source_meets_is_raised_after_what_it_gave():
+async def test_source_error_is_raised_after_its_items():
     taken = []
 
     async def take():
@@ -43,7 +43,7 @@ async def test_what_the_source_meets_is_raised_after_what_it_gave():
     assert taken == [0, 1, 2]
 
 
-async def test_who_stops_early_stops_the_source():
+async def test_closing_consumer_closes_source():
     asked = []
     source = numbers(1000, asked)
     async with aclosing(source), aclosing(prefetch(source, limit=2)) as given:

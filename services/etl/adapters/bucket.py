@@ -1,4 +1,4 @@
-"""The bucket, looked at: what is there now, whatever an event said."""
+"""Fetch objects as they are now, whatever version an event announced."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -21,11 +21,11 @@ from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, Objec
 from shared.text import is_unsafe
 
 FETCH_SECONDS: Final = 30.0
-"""How long one object may hold up its batch."""
+"""Maximum seconds for one object of a batch."""
 THREAD_BYTES: Final = 64 << 10
-"""A file above this is parsed beside the loop."""
+"""Larger files are parsed in a thread."""
 MAX_EXPANSION: Final = 4
-"""How many times more than a small file's bytes a compressed one may hold."""
+"""Maximum expanded size of a small compressed file, as a multiple of `etl_large_bytes`."""
 
 
 log = structlog.get_logger()
@@ -33,13 +33,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """A file that is larger than what was announced, or cannot be read now: it has to be work of its own."""
+    """A file that must become leased work: it is larger than announced, or unreadable at the moment."""
 
     file: FileToLoad
 
 
 class Bucket:
-    """Objects as they are now."""
+    """Reads the current version of objects."""
 
     def __init__(self, store: ObjectStore, settings: EtlSettings) -> None:
         self.store = store
@@ -49,7 +49,7 @@ class Bucket:
     async def fetch_all(
         self, files: Sequence[tuple[FileToLoad, KnownObject]]
     ) -> tuple[list[FetchedFile], list[FileToLoad]]:
-        """Look at small files and images, many at a time; return what is there, and which of them are large."""
+        """Fetch small files and images concurrently; return what was fetched, and the files that are too large."""
         results: list[FetchedFile | TooLarge] = []
         waiting = iter(files)
 
@@ -66,14 +66,14 @@ class Bucket:
         return fetched, [one.file for one in results if isinstance(one, TooLarge)]
 
     async def head(self, file: FileToLoad) -> ObjectInfo | None:
-        """Describe an object; None: it is not there."""
+        """Return the metadata of an object; None if it does not exist."""
         try:
             return await self.store.head(ref_of(file))
         except ObjectGone:
             return None
 
     async def pages(self, dataset: Dataset) -> AsyncGenerator[list[ObjectInfo], None]:
-        """List what is a dataset's page by page, keys in order."""
+        """List the objects of a dataset page by page, in key order."""
         async for page in self.store.list(dataset.bucket, prefix=dataset.prefix):
             yield [one for one in page if not is_unsafe(one.ref.key) and dataset.kind_of(one.ref.bucket, one.ref.key)]
 
@@ -109,7 +109,7 @@ class Bucket:
         return FetchedFile(file, known, info.etag, info.size, truncate_to_second(info.last_modified), rows=rows)
 
     def _parse(self, body: bytes, file: FileToLoad) -> ParsedRows | None:
-        """Read a file whole; None: it expands to what has to be streamed."""
+        """Parse a whole file; return None if its expanded size requires streaming."""
         if not is_small(body, file.key, MAX_EXPANSION * self._settings.etl_large_bytes):
             return None
         return read_small_file(body, file.key, file.dataset, line_bytes=self._settings.etl_line_bytes)
@@ -121,7 +121,7 @@ class Bucket:
         return FetchedFile(file, known, info.etag, info.size, stored_at, image=image, rejects=rejects)
 
     async def _probe_image(self, ref: ObjectRef) -> tuple[ObjectInfo, ImageInfo | None, bytes]:
-        """Read as much of an image as tells what it is; one that is replaced meanwhile is read again."""
+        """Read an image until its type and size are known; start over if it is replaced meanwhile."""
         while True:
             try:
                 info, head = await self.store.read(ref, end=HEAD_BYTES)
@@ -151,11 +151,11 @@ class Bucket:
 
 
 def ref_of(file: FileToLoad) -> ObjectRef:
-    """Name an object as it is now, whatever version was told of."""
+    """Return a reference to the current version of an object."""
     return ObjectRef(file.bucket, file.key)
 
 
 def not_an_image(head: bytes) -> RejectedFile:
-    """Refuse an image that is none, saying what it is as far as its first bytes tell."""
+    """Return the error for a file that is not an image; name its actual type if it is recognized."""
     content = file_type.name if (file_type := detect_non_image(head)) else "no picture of a type that is known"
     return RejectedFile("NOT_AN_IMAGE", f"the file is {content}; store it again as {IMAGE_TYPES}")

@@ -1,4 +1,4 @@
-"""Large files, streamed: rows as they come, in bounded memory."""
+"""Stream the rows of large files in bounded memory."""
 
 import asyncio
 import tempfile
@@ -19,11 +19,11 @@ from shared.storage import ObjectInfo, ObjectStore
 
 PIECE_BYTES: Final = 1 << 20
 COMPRESSED_BYTES: Final = 64 << 10
-"""What a piece of a compressed file expands to is in memory at once."""
+"""Small, because the expansion of one piece of a compressed file is in memory at once."""
 
 
 class LargeFiles:
-    """The rows of one version of a file."""
+    """Reads the rows of one version of a file."""
 
     def __init__(self, store: ObjectStore, settings: EtlSettings) -> None:
         self._store = store
@@ -32,7 +32,7 @@ class LargeFiles:
     def batches(
         self, file: FileToLoad, info: ObjectInfo, on_bytes: Callable[[int], None]
     ) -> AsyncGenerator[Batch, None]:
-        """Give rows and rejects batch by batch, telling `on_bytes` how many bytes are read."""
+        """Yield rows and rejects batch by batch; call `on_bytes` with the number of bytes read so far."""
         read = self._parquet if format_of(file.key) == "parquet" else self._lines
         return read(file, info, on_bytes)
 
@@ -43,7 +43,7 @@ class LargeFiles:
         size = COMPRESSED_BYTES if is_compressed(file.key) else PIECE_BYTES
         async with self._store.stream(ref_of(file), etag=info.etag, chunk_size=size) as pieces:
             async for piece in _as_bytes(pieces):
-                # what only turns out to be compressed is taken as slowly as what is called so
+                # gzip without a .gz name also needs small pieces
                 size = COMPRESSED_BYTES if not done and is_gzip(piece) else size
                 for part in (piece[at : at + size] for at in range(0, len(piece), size)):
                     for batch in await asyncio.to_thread(stream.feed, part):
@@ -58,7 +58,7 @@ class LargeFiles:
     async def _parquet(
         self, file: FileToLoad, info: ObjectInfo, on_bytes: Callable[[int], None]
     ) -> AsyncGenerator[Batch, None]:
-        """Read a copy on disk: a Parquet file begins at its end."""
+        """Read a copy on disk, because Parquet keeps its metadata at the end of the file."""
         with tempfile.TemporaryDirectory(prefix="penstock-etl-") as folder:
             copy, done = Path(folder, "copy.parquet"), 0
             with await asyncio.to_thread(copy.open, "wb") as copy_file:
@@ -80,6 +80,6 @@ class LargeFiles:
 
 
 async def _as_bytes(pieces: AsyncIterator[Buffer]) -> AsyncIterator[bytes]:
-    """Give each piece as bytes; what is bytes already is not copied."""
+    """Yield each piece as bytes, without a copy if it is bytes already."""
     async for piece in pieces:
         yield bytes(piece)

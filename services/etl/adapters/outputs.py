@@ -1,4 +1,4 @@
-"""The files that etl writes, each only in place of the one that stood there when somebody looked."""
+"""Write output files, each only over the version that the writer has seen (compare-and-swap by etag)."""
 
 import asyncio
 import hashlib
@@ -15,14 +15,14 @@ from shared.storage.store import S3
 
 log = structlog.get_logger()
 
-OUTPUTS: Final = Counter("penstock_etl_outputs_total", "Files that tables were written to, or found in.", ["outcome"])
+OUTPUTS: Final = Counter("penstock_etl_outputs_total", "Output files of tables by outcome.", ["outcome"])
 PIECE_BYTES: Final = 1 << 20
 _SOURCE_DIGEST: Final = "made-of"
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentOutput:
-    """What stands in a place; an etag of ABSENT: nothing."""
+    """The current file at a key; the etag is ABSENT if there is none."""
 
     ref: ObjectRef
     etag: str
@@ -31,16 +31,16 @@ class CurrentOutput:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A local file, and a digest of what it was made of."""
+    """A local file, and a digest of the data that it was made from."""
 
     file: Path
     digest: str
 
 
 class Outputs:
-    """The output bucket; a writer that slept while another one wrote changes nothing there.
+    """The output bucket; a delayed writer cannot overwrite a newer file.
 
-    Writing is ObjectSuperseded or ObjectGone where another file stands than the one that was looked at.
+    Writes raise ObjectSuperseded or ObjectGone if the file changed after `head`.
     """
 
     def __init__(self, store: S3, bucket: str) -> None:
@@ -48,7 +48,7 @@ class Outputs:
         self._bucket = bucket
 
     async def head(self, key: str) -> CurrentOutput:
-        """Say what stands at `key`."""
+        """Return the current file at `key`."""
         ref = ObjectRef(self._bucket, key)
         try:
             info = await self._store.head(ref)
@@ -57,7 +57,7 @@ class Outputs:
         return CurrentOutput(ref, info.etag, info.metadata.get(_SOURCE_DIGEST, ""))
 
     async def replace(self, current: CurrentOutput, file: LocalFile, *, content_type: str) -> str:
-        """Store a local file in its place, unless the same one stands there; return the etag."""
+        """Replace the current file by a local one, unless both have the same source; return the etag."""
         if current.source_digest == file.digest:
             OUTPUTS.labels("unchanged").inc()
             return current.etag
@@ -71,7 +71,7 @@ class Outputs:
         return writer.info.etag
 
     async def put(self, current: CurrentOutput, body: bytes, *, content_type: str) -> None:
-        """Store a small file in its place, unless it is there already."""
+        """Replace the current file by `body`, unless it is the same."""
         source_digest = hashlib.sha256(body).hexdigest()
         if source_digest == current.source_digest:
             return
@@ -82,18 +82,18 @@ class Outputs:
             await writer.write(body)
 
     async def remove(self, current: CurrentOutput) -> None:
-        """Remove what stands there."""
+        """Delete the current file."""
         if current.etag != ABSENT:
             await self._store.delete(current.ref)
 
     async def abort_abandoned(self) -> None:
-        """Remove the parts of files that a killed process was writing."""
+        """Abort the multipart uploads of killed processes."""
         if removed := await self._store.abort_abandoned(_leave_unresolved):
             log.info("uploads.removed", uploads=removed)
 
 
 async def _leave_unresolved(_ref: ObjectRef) -> None:
-    """Leave a file in doubt as it is: who writes it next looks at it first."""
+    """Do nothing about an upload of unknown outcome: the next writer reads the etag first."""
 
 
 async def _pieces(source: Path) -> AsyncIterator[bytes]:

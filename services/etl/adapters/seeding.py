@@ -1,4 +1,4 @@
-"""The users to begin with, put once into a place that is as empty as their table."""
+"""Seed an empty bucket with made-up users, once."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ DATASET = "users"
 
 
 async def seed_users(pool: Pool, store: ObjectStore, datasets: Datasets) -> None:
-    """Put 100 users where nobody has put anything yet; several processes put the same ones."""
+    """Store 100 users if bucket and table are empty; concurrent processes store the same ones."""
     dataset = datasets.by_name.get(DATASET)
     if dataset is None or tuple(dataset.columns) != COLUMNS:
         return

@@ -1,4 +1,4 @@
-"""A table as a file that people open: cells of text, none of which a spreadsheet would run."""
+"""Write a table as CSV for spreadsheets, with formulas escaped."""
 
 import hashlib
 from pathlib import Path
@@ -12,9 +12,9 @@ from shared.parquet import scan_csv
 
 
 def write_spreadsheet_csv(values: Path, target: Path, dataset: Dataset) -> str:
-    """Write the columns of the contract, in its order, of the CSV at `values`; return the file's SHA-256.
+    """Write the key, the columns and `img_path` of the CSV at `values`, escaped; return the SHA-256 of the file.
 
-    Blocks for as long as it takes, in bounded memory, as `csv_to_parquet` does.
+    Blocks until done, in bounded memory.
     """
     rows = scan_csv(values, value_types(dataset))
     cells = [escape_column(name) if kind == "text" else pl.col(name) for name, kind in cell_types(dataset).items()]

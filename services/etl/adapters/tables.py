@@ -1,4 +1,4 @@
-"""`etl.sources` and the tables that follow: recalled before a look at the bucket, written under a fence after it."""
+"""Read known objects before the bucket is read, and write rows, images and rejects under a fence afterwards."""
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -21,16 +21,16 @@ from shared.storage import ObjectInfo
 ObjectKey = tuple[str, str]
 PIECE_BYTES: Final = 512 << 10
 LONG_SECONDS: Final = 1800.0
-"""How long a statement about a large file may take."""
+"""Timeout of a statement for a large file."""
 MAX_PIXELS: Final = 2**31 - 1
-"""Of a side of a PNG, the largest that there is."""
+"""The largest width or height that PNG allows."""
 MAX_HASHED_KEYS: Final = 4_000_000
-"""Rows up to which hashes of all keys are held, 8 bytes each."""
+"""Maximum number of key hashes in memory, 8 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """What now stands in the tables of one object."""
+    """What was written for one object."""
 
     fetched: FetchedFile
     rows: int = 0
@@ -39,14 +39,14 @@ class WrittenFile:
 
 
 class Tables:
-    """What is known of objects, and the rows, images and rejects that came of them."""
+    """Known objects, and their rows, images and rejects."""
 
     def __init__(self, pool: Pool, *, max_stored_rejects: int) -> None:
         self._pool = pool
         self._max_stored_rejects = max_stored_rejects
 
     async def get_known(self, files: Sequence[FileToLoad]) -> dict[ObjectKey, KnownObject]:
-        """Return what is known of each; of what is not known, the default."""
+        """Return the known state of each object; the default for unknown ones."""
         object_keys = zip(*(one.object_key for one in files), strict=True)
         rows = await self._pool.fetch(sql.GET_KNOWN, *object_keys)
         known = {(row["bucket"], row["key"]): row for row in rows}
@@ -55,7 +55,7 @@ class Tables:
     async def diff_listing(
         self, dataset: Dataset, page: Sequence[ObjectInfo], *, after: str, upto: str | None, correlation_id: str
     ) -> list[FileToLoad]:
-        """Compare a page of a listing with what is known of the keys behind `after`, up to and with `upto`."""
+        """Compare a page of a listing with the known objects; keys after `after`, up to and including `upto`."""
         listed = [(one.ref.key, one.etag, truncate_to_second(one.last_modified), one.size) for one in page]
         rows = await self._pool.fetch(
             sql.DIFF_LISTING,
@@ -81,20 +81,20 @@ class Tables:
         ]
 
     async def write(self, dataset: Dataset, fetched: Sequence[FetchedFile], checked: CheckedRows) -> list[WrittenFile]:
-        """Write what follows from each of `found` that nobody wrote since it was recalled; return those."""
+        """Write the fetched files; return those that no other process wrote since `get_known`."""
         async with self.transaction(dataset) as transaction:
             await transaction.add(checked)
             return await transaction.apply(fetched)
 
     @asynccontextmanager
     async def transaction(self, dataset: Dataset) -> AsyncIterator["LoadTransaction"]:
-        """Give a transaction into which rows may be filled, as many as there are, before they are applied."""
+        """Open a transaction that collects any number of rows before they are applied."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(sql.create_staging(dataset))
             yield LoadTransaction(connection, dataset, self._max_stored_rejects)
 
     async def save_digests(self, hashed: Sequence[tuple[ObjectHashed, Dataset, str]]) -> None:
-        """Keep what the hasher told; it may be told before the change that it is about."""
+        """Save digests, which may arrive before the change event of their object."""
         values = [
             {
                 "bucket": fact.bucket,
@@ -113,42 +113,42 @@ class Tables:
                 await connection.execute(sql.BUMP_EXPORT, name)
 
     async def note_failure(self, file: FileToLoad, reason: str) -> None:
-        """Note why an object could not be loaded; the next load of it that succeeds takes that back."""
+        """Store why an object could not be loaded; the next successful load clears it."""
         one = (*file.object_key, file.dataset.name, file.kind, reason, file.correlation_id)
         await self._pool.execute(sql.NOTE_FAILURE, *one)
 
     async def purge(self, dataset: Dataset) -> None:
-        """Forget what is gone for a day."""
+        """Delete objects that were removed more than a day ago."""
         await self._pool.execute(sql.PURGE, dataset.name)
 
 
 class KeyHashes:
-    """Hashes of the keys of a filling: where none comes twice, no key does, and the database need not be asked."""
+    """Hashes of all keys of a load; if they are unique, no duplicates have to be searched in the database."""
 
     def __init__(self) -> None:
         self._hashes: list[pl.Series] = []
         self._count = 0
 
     def add(self, keys: pl.DataFrame) -> None:
-        """Take more keys."""
+        """Add the hashes of keys."""
         self._count += keys.height
         if self._count <= MAX_HASHED_KEYS:
             self._hashes.append(keys.hash_rows())
 
     def may_repeat(self) -> bool:
-        """Say whether some key may have come twice."""
+        """Return whether a key may be duplicated."""
         if self._count > MAX_HASHED_KEYS:
             return True
         return bool(self._hashes) and pl.concat(self._hashes).n_unique() < self._count
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all hashes."""
         self._hashes, self._count = [], 0
 
 
 @dataclass(slots=True)
 class LoadTransaction:
-    """Rows on their way into a table; SOURCE and `Reject.source` are positions in what is applied in the end."""
+    """Collects and applies the rows of a load; SOURCE and `RejectedRow.source` are positions in `apply(fetched)`."""
 
     connection: Connection
     dataset: Dataset
@@ -159,7 +159,7 @@ class LoadTransaction:
     keys: KeyHashes = field(default_factory=KeyHashes)
 
     async def add(self, checked: CheckedRows) -> None:
-        """Take rows and rejects."""
+        """Copy rows into the staging table, and count rejects."""
         self.reject(checked.rejects)
         if checked.good.is_empty():
             return
@@ -174,13 +174,13 @@ class LoadTransaction:
         )
 
     async def discard(self) -> None:
-        """Let go of all that was taken: the file as a whole is none."""
+        """Drop all collected rows and rejects, because the file as a whole is rejected."""
         await self.connection.execute(sql.truncate_staging(self.dataset))
         for counts in (self.rows, self.rejected, self.stored_rejects, self.keys):
             counts.clear()
 
     def reject(self, rejects: Iterable[RejectedRow], source: int | None = None) -> None:
-        """Count rejects and keep the first ones of each source."""
+        """Count rejects and store the first ones of each source."""
         for one in rejects:
             position = one.source if source is None else source
             self.rejected[position] += 1
@@ -188,7 +188,7 @@ class LoadTransaction:
                 self.stored_rejects[position].append(one)
 
     async def apply(self, fetched: Sequence[FetchedFile]) -> list[WrittenFile]:
-        """Make the tables follow `found`, and return those that nobody wrote since they were recalled."""
+        """Write the fetched files; return those that no other process wrote since `get_known`."""
         for position, one in enumerate(fetched):
             self.reject([*one.rejects, *one.rows.rejects], position)
         if self.keys.may_repeat():
@@ -214,16 +214,16 @@ class LoadTransaction:
         return first.reason if first else ""
 
     async def _reject_duplicates(self) -> None:
-        """Of several rows of a file with one key the first counts."""
+        """Reject all but the first row of each key of a file."""
         rows = await self.connection.fetch(
             sql.reject_duplicates(self.dataset), self.max_stored_rejects, timeout=LONG_SECONDS
         )
         for row in rows:
             source, key, first = row["source"], row["key"], row["first"]
-            reason = f"{self.dataset.key} {key} stands in line {first} already; a file has one row for each"
-            if row["place"] == 1:
-                self.rows[source] -= row["doubles"]
-                self.rejected[source] += row["doubles"] - 1
+            reason = f"{self.dataset.key} {key} is already in line {first}; keep one row for each"
+            if row["rank"] == 1:
+                self.rows[source] -= row["duplicates"]
+                self.rejected[source] += row["duplicates"] - 1
             else:
                 self.rejected[source] -= 1
             self.reject([RejectedRow(row["line"], "DUPLICATE_KEY", reason, self.dataset.key, key[:200])], source)
@@ -250,7 +250,7 @@ class LoadTransaction:
         return {(row["bucket"], row["key"]): row["id"] for row in rows}
 
     async def _clear(self, fetched: Sequence[FetchedFile], written: Sequence[tuple[int, int]]) -> None:
-        """Take away what came of earlier versions and does not of this one; the fence proves what there was."""
+        """Delete rejects and images of earlier versions; the fence guarantees that `known` is current."""
         known = [(fetched[position], source) for position, source in written if fetched[position].known.id]
         rejects = [source for one, source in known if one.known.rejected]
         images = [source for one, source in known if one.file.kind == "image" and one.image is None]
@@ -260,7 +260,7 @@ class LoadTransaction:
             await self.connection.execute(sql.DELETE_IMAGES, images)
 
     async def _apply_rows(self, fetched: Sequence[FetchedFile], written: Sequence[tuple[int, int]]) -> None:
-        """Delete and insert what differs: rows that stand as they are, are not touched."""
+        """Delete and insert only the rows that differ."""
         replaced = [(position, source) for position, source in written if fetched[position].known.rows]
         new = [(position, source) for position, source in written if not fetched[position].known.rows]
         if replaced:
@@ -300,10 +300,10 @@ class LoadTransaction:
 
 
 async def _pieces(body: BytesIO) -> AsyncIterator[bytes]:
-    """Give all of `body`.
+    """Yield `body` in pieces.
 
-    From a file asyncpg would read by a class that it makes for each call, and a class is let go only by a collection of
-    cycles: with it every body of a large load.
+    Given a file object, asyncpg creates a class per call, which only the cycle collector frees; until then each body
+    of a large load would stay in memory.
     """
     body.seek(0)
     while piece := body.read(PIECE_BYTES):
@@ -311,7 +311,7 @@ async def _pieces(body: BytesIO) -> AsyncIterator[bytes]:
 
 
 def _valid_side(pixels: int | None) -> int | None:
-    """Return a width or height; what no format allows is none."""
+    """Return a width or height; None if no image format allows it."""
     return pixels if pixels is not None and pixels <= MAX_PIXELS else None
 
 
@@ -320,7 +320,7 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _known(row: asyncpg.Record | None, dataset: Dataset) -> KnownObject:
-    """Read a row of etl.sources; what another dataset made of an object says nothing but its fence."""
+    """Convert a row of etl.sources; if it belongs to another dataset, only id, fence and rejects matter."""
     if row is None:
         return KnownObject()
     if row["dataset"] != dataset.name:

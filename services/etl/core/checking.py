@@ -1,4 +1,4 @@
-"""Rows of text -> rows of their types, column by column; what does not fit is told with its reason."""
+"""Convert rows of text to typed rows, column by column; reject what does not fit, with reasons."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ _ISO_DAY: Final = f"^{ISO_DAY.pattern}$"
 
 
 def frame_of(files: Sequence[tuple[int, ParsedRows]], dataset: Dataset) -> pl.DataFrame:
-    """Put the rows of many small files into one frame: SOURCE, LINE and the dataset's fields as text."""
+    """Combine the rows of many small files into one frame: SOURCE, LINE and the dataset's fields as text."""
     sources = [source for source, rows in files for _ in rows.lines]
     lines = [line for _, rows in files for line in rows.lines]
     values = [row for _, rows in files for row in rows.values]
@@ -35,10 +35,10 @@ def frame_of(files: Sequence[tuple[int, ParsedRows]], dataset: Dataset) -> pl.Da
 
 
 def check(frame: pl.DataFrame, dataset: Dataset, *, today: date) -> CheckedRows:
-    """Give each column its type; a row in which values do not fit is a reject, with each such column.
+    """Convert each column to its type; reject rows with wrong values, naming each wrong column.
 
-    `frame` has LINE and the fields as text, and SOURCE or not (then it is 0). Blanks around values go; a value of
-    blanks alone is none, and keys have one spelling.
+    `frame` has LINE and the fields as text; SOURCE is optional and defaults to 0. Values are trimmed, blank values
+    become null, and keys are normalized.
     """
     source = pl.col(SOURCE) if SOURCE in frame.columns else pl.lit(0, dtype=pl.Int64).alias(SOURCE)
     texts = _normalize_keys(frame.select(source, LINE, *map(_trim_column, dataset.fields)), dataset.key)
@@ -82,7 +82,7 @@ def _reject(  # noqa: PLR0913, PLR0917 - a row and what is wrong with it
 
 
 def _normalize_keys(texts: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Do as `key_of` does with keys, whose blanks are gone."""
+    """Normalize trimmed keys as `normalize_key` does."""
     if texts[key].str.len_bytes().sum() == texts[key].str.len_chars().sum():
         return texts
     return texts.with_columns(pl.col(key).str.normalize("NFC"))
@@ -94,7 +94,7 @@ def _trim_column(name: str) -> pl.Expr:
 
 
 def _typed_name(name: str) -> str:
-    return f"{name} typed"  # a name has no blanks, so this is nobody's
+    return f"{name} typed"  # unique, because column names have no blanks
 
 
 def _cast(name: str, column: Column) -> pl.Expr:

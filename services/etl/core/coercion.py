@@ -1,4 +1,4 @@
-"""A second look at texts that no type took as they are: numbers and days are judged by what they are worth."""
+"""Second pass over texts that a plain cast did not accept: convert numbers and dates by their value."""
 
 from datetime import time
 from typing import Final
@@ -17,9 +17,9 @@ _ISO_TIMESTAMP: Final = f"^{ISO_TIMESTAMP.pattern}$"
 
 
 def coerce_remaining(texts: pl.DataFrame, typed: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return texts and values anew: `7.00` and `1e3` are whole numbers, `1.0` is true, NaN is no value.
+    """Fill in values that a cast missed: `7.00` and `1e3` are integers, `1.0` is true, NaN is missing.
 
-    Columns of which each text has a value are passed on as they are.
+    Columns without missing values stay as they are.
     """
     for name, column in dataset.columns.items():
         text, value = texts[name], typed[name]
@@ -30,7 +30,7 @@ def coerce_remaining(texts: pl.DataFrame, typed: pl.DataFrame, dataset: Dataset)
 
 
 def parse_timestamp(text: pl.Expr) -> pl.Expr:
-    """Read ISO 8601 as a moment in UTC; None for all else."""
+    """Parse ISO 8601 as a UTC timestamp; null for anything else."""
     groups = text.str.extract_groups(_ISO_TIMESTAMP).struct
     day = groups.field("day").str.to_date("%Y-%m-%d", strict=False)
 

@@ -1,4 +1,4 @@
-"""Datasets as one file declares them: which objects are theirs, and what a row of theirs must be."""
+"""Datasets as a TOML file declares them: which objects belong to them, and the columns of their rows."""
 
 import re
 import tomllib
@@ -23,7 +23,7 @@ from shared.text import visible
 ObjectKind = Literal["rows", "image"]
 ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
 MAX_NAME_CHARACTERS: Final = 41
-"""Characters of a name: with what is put before and behind it, it stays below the 63 bytes that Postgres keeps."""
+"""Maximum characters of a name: with prefixes and suffixes it stays below the 63 bytes of Postgres."""
 
 
 def _validate_name(name: str) -> str:
@@ -48,21 +48,21 @@ FORMATS: Final[Mapping[str, str]] = {
     "ndjson": "jsonl",
     "parquet": "parquet",
 }
-"""Formats of rows by the ending of a name; `.gz` may follow any but Parquet's."""
+"""Row formats by file extension; `.gz` may follow any of them except Parquet."""
 
 _RESERVED_NAMES: Final = frozenset(
     {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations", "refused"}
     | {"objects", "digests", "digest_history", "sweeps", "timeline", "work"}
 )
-"""Tables of etl's own, and views that other services show beside the datasets'."""
+"""Names of etl's own tables, and of views of other services in schema `api`."""
 PUBLISHED_COLUMNS: Final = frozenset(
     {"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
 )
-"""Columns that views and published files have beside a dataset's own; in a file that is read they are passed over."""
+"""Columns that views and output files add to a dataset's own; ignored in input files."""
 _ADDED_COLUMNS: Final = PUBLISHED_COLUMNS | {"source_id", "line"}
-"""Columns that every table or its view has anyway."""
+"""Columns that each table or view has in addition to the declared ones."""
 _SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
-"""System columns, which every table of Postgres has anyway: the only names that it takes for no other column."""
+"""System columns of Postgres, the only column names that it reserves."""
 
 
 _BOUNDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -73,14 +73,14 @@ _BOUNDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-class InvalidDatasets(PenstockError):  # noqa: N818 - what is wrong, as everywhere here
-    """The file of datasets cannot be used."""
+class InvalidDatasets(PenstockError):  # noqa: N818 - errors here are named after what is wrong
+    """The dataset file cannot be used."""
 
 
 class Column(BaseModel):
-    """A column of a table; `min` and `max` bound values, dates or lengths of text, and both belong to the range.
+    """A column of a table; `min` and `max` are inclusive bounds of values, dates or text lengths.
 
-    `max = "today"` is the day on which the value is read.
+    `max = "today"` means the day on which the row is read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,7 +105,7 @@ class Column(BaseModel):
 
 
 class Dataset(BaseModel):
-    """A table that follows the files and images of one place in one bucket."""
+    """A table of the files and images under one prefix of a bucket."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -145,16 +145,16 @@ class Dataset(BaseModel):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The columns of a row, its key first."""
+        """The key and the columns of a row."""
         return (self.key, *self.columns)
 
     @property
     def output_stem(self) -> str:
-        """Where the whole table is kept as a file, without the ending."""
+        """Key of the output files without extension."""
         return self.output or self.name
 
     def kind_of(self, bucket: str, key: str) -> ObjectKind | None:
-        """Say what an object is to this dataset; None: it is not one of its own."""
+        """Return whether an object is rows or an image of this dataset; None if it belongs to neither."""
         if bucket != self.bucket or not key.startswith(self.prefix):
             return None
         if format_of(key):
@@ -163,14 +163,14 @@ class Dataset(BaseModel):
 
 
 def item_of(key: str) -> str:
-    """Return the key of whose file or image this is: all of its name before the last dot, or before `.csv.gz`."""
+    """Return the row key that a file name stands for: the name without its extension, such as `.png` or `.csv.gz`."""
     name = key.rpartition("/")[2]
     stem = name.rpartition(".")[0]
     return normalize_key(stem.rpartition(".")[0] if _ending(name) == "gz" else stem)
 
 
 def format_of(key: str) -> str:
-    """Return the format of rows that a name promises; empty: none."""
+    """Return the row format of a file name; empty if it has none."""
     name = key.rpartition("/")[2]
     if _ending(name) == "gz":
         inner = FORMATS.get(_ending(name[:-3]), "")
@@ -179,7 +179,7 @@ def format_of(key: str) -> str:
 
 
 def is_compressed(key: str) -> bool:
-    """Say whether a name promises gzip."""
+    """Return whether a name ends in .gz."""
     return _ending(key) == "gz"
 
 
@@ -189,7 +189,7 @@ def _ending(name: str) -> str:
 
 
 class Datasets:
-    """All datasets of one file, by name; and of those that cannot be used, why."""
+    """The datasets of one file by name, and the reasons for refused ones."""
 
     def __init__(self, datasets: Mapping[str, Dataset], refused: Mapping[str, str] | None = None) -> None:
         self.by_name = dict(datasets)
@@ -197,9 +197,11 @@ class Datasets:
 
     @classmethod
     def parse(cls, text: str, where: str = "datasets") -> "Datasets":
-        """Read the file's text; a section that cannot be used is refused alone.
+        """Parse the text of a dataset file; refuse single invalid sections.
 
-        Raises BadDatasets, with the section, the reason and the fix, for a file of which nothing can be used.
+        Raises:
+            InvalidDatasets: no section is valid; says section, reason and fix.
+
         """
         try:
             sections: dict[str, Any] = tomllib.loads(text)
@@ -222,17 +224,17 @@ class Datasets:
         self.by_name[dataset.name] = dataset
 
     def refuse(self, name: str, reason: str) -> None:
-        """Leave a dataset out, and say why; the others stay."""
+        """Remove a dataset and record the reason."""
         self.by_name.pop(name, None)
         self.refused[name] = reason
 
     def require_any(self) -> None:
-        """Raise BadDatasets, with the reasons, when no dataset is left."""
+        """Raise InvalidDatasets with the reasons if no dataset is left."""
         if not self.by_name:
             raise InvalidDatasets("; ".join(self.refused.values()))
 
     def claim(self, bucket: str, key: str) -> tuple[Dataset, ObjectKind] | None:
-        """Return the dataset that an object belongs to, and what it is there; None: nobody's."""
+        """Return the dataset of an object and its kind; None if no dataset claims it."""
         for dataset in self.by_name.values():
             if kind := dataset.kind_of(bucket, key):
                 return dataset, kind
@@ -251,7 +253,7 @@ def _parse_section(name: str, section: object) -> Dataset:
 
 
 def _reject_overlap(other: Dataset, one: Dataset) -> None:
-    """Raise BadDatasets where `one` claims or writes what `other`, which stands before it in the file, does."""
+    """Raise InvalidDatasets if `one` claims the same keys or output as `other`, which is earlier in the file."""
     nested = one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
     if one.bucket == other.bucket and nested:
         both = f"{one.bucket}/{max(one.prefix, other.prefix)}"

@@ -1,7 +1,7 @@
-r"""Bytes as they are stored -> UTF-8 text with `\n` at the end of each line, in bounded memory.
+r"""Decode stored bytes to UTF-8 text with `\n` at the end of each line, in bounded memory.
 
-A line may end in `\n`, `\r\n` or `\r`; within quotes each stays what it is. So a lone `\r` becomes `\r\r\n` here, which
-`as_written` undoes.
+A line may end in `\n`, `\r\n` or `\r`, and line ends within quotes must survive. So a lone `\r` becomes `\r\r\n`, which
+`restore_line_ends` undoes.
 """
 
 import codecs
@@ -14,22 +14,22 @@ from services.etl.core.file_types import GZIP, HEAD_BYTES, detect_type, reject_o
 from services.etl.core.rejects import RejectedFile
 
 _EXPAND_BYTES: Final = 1 << 20
-"""How much of a compressed file is expanded at a time, in bytes."""
+"""Maximum bytes that one decompression step returns."""
 _FREE_BYTES: Final = 64 << 20
 _MAX_RATIO: Final = 250
-"""Text of rows shrinks 3 to 50 times; deflate can shrink nothing but repetition by 250 times and more."""
+"""Tables compress 3 to 50 times; deflate compresses only pure repetition more than 250 times."""
 _FEED_BYTES: Final = 4 << 10
-"""How much is looked at together: each of many tiny members copies what follows it there."""
+"""Bytes decompressed at a time; small, because each gzip member copies the input that follows it."""
 _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
 MAX_RETURNS: Final = 2
-"""The most bytes of `\\r` that stand before the end of a line."""
+"""Maximum number of `\\r` before the end of a line."""
 _LONE_RETURN: Final = re.compile(rb"\r(?!\n)")
 _UTF16: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class Gunzip:
-    """Expands what is fed, member after member; raises Refused for what is no gzip, is cut off, or is a bomb."""
+    """Incremental gunzip of all members; raises RejectedFile for damaged or truncated gzip, and for bombs."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP_WBITS)
@@ -37,7 +37,7 @@ class Gunzip:
         self._padded = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield what `piece` adds, at most 1 MiB at a time."""
+        """Yield the text that `piece` adds, at most 1 MiB at a time."""
         for at in range(0, len(piece), _FEED_BYTES):
             yield from self._feed(piece[at : at + _FEED_BYTES])
 
@@ -53,7 +53,7 @@ class Gunzip:
             yield text
 
     def end(self) -> None:
-        """Raise Refused when the last member is cut off."""
+        """Raise RejectedFile if the last member is truncated."""
         if not self._member.eof:
             raise RejectedFile("NOT_GZIP", "the gzip file ends too early; it was cut off on its way: store it again")
 
@@ -69,7 +69,7 @@ class Gunzip:
         return text, self._member.unused_data if self._member.eof else self._member.unconsumed_tail
 
     def _next_member(self, piece: bytes) -> bool:
-        # zeros may pad what follows the last member, as gzip(1) has it for tapes
+        # zero padding may follow the last member (gzip(1), tapes)
         self._padded = self._padded or piece[0] == 0
         if self._padded:
             if piece.strip(b"\0"):
@@ -80,10 +80,10 @@ class Gunzip:
 
 
 class Decoder:
-    r"""Turns stored bytes into UTF-8 whose lines end in `\n`, `\r\n` or `\r\r\n`, however they were stored.
+    r"""Incremental decoder to UTF-8 with lines that end in `\n`, `\r\n` or `\r\r\n`.
 
-    Bytes that are not UTF-8 stay as they are, for the row's sake; a lone half of a UTF-16 pair becomes such bytes.
-    What is gzip is expanded, whatever its name says. Raises Refused for what is no text, such as a spreadsheet.
+    Invalid UTF-8 and lone UTF-16 surrogates are passed through, so that only their rows are rejected. Gzip is expanded
+    whatever the file name says. Raises RejectedFile for files that are not text, such as spreadsheets.
     """
 
     def __init__(self, *, compressed: bool) -> None:
@@ -98,7 +98,7 @@ class Decoder:
         """Yield the text that `piece` adds."""
         if self._undetected is not None:
             self._undetected += piece
-            # what is called gzip and is none is told as what it is, however it comes
+            # a .gz file that is not gzip needs a longer head, to name its actual type
             needed = HEAD_BYTES if self._compressed and not is_gzip(self._undetected) else len(GZIP)
             if len(self._undetected) < needed:
                 return
@@ -109,7 +109,7 @@ class Decoder:
             yield from map(self._decode, self._gunzip.feed(piece))
 
     def end(self) -> bytes:
-        """Return what was held back; raises Refused for a gzip file that is cut off."""
+        """Return the buffered rest; raise RejectedFile for truncated gzip."""
         if self._undetected is not None:
             self._head = self._detect_gzip(self._undetected)
         if self._gunzip:
@@ -119,7 +119,7 @@ class Decoder:
         return text + (b"\r\r\n" if self._pending_return else b"") + broken
 
     def _detect_gzip(self, first: bytes) -> bytes:
-        """Expand what follows when it begins as gzip does; what is only called so is refused."""
+        """Start gunzip if the file begins like gzip; raise RejectedFile if only its name ends in .gz."""
         self._undetected = None
         if is_gzip(first):
             self._gunzip = Gunzip()
@@ -143,7 +143,7 @@ class Decoder:
         if encoding := _UTF16.get(head[:2]):
             self._utf16 = codecs.getincrementaldecoder(encoding)("surrogatepass")
             head = _utf16_to_utf8(self._utf16, head)
-        # a program that puts a byte order mark before text that has one already
+        # some programs add a byte order mark to text that already has one
         return self._normalize_ends(_strip_boms(head))
 
     def _refuse_other(self, head: bytes) -> None:
@@ -167,17 +167,17 @@ class Decoder:
 
 
 def strip_returns(line: str) -> str:
-    r"""Take off what is left of a line's end besides `\n`."""
+    r"""Strip `\r` from the end of a line."""
     return line.rstrip("\r") if line.endswith("\r") else line
 
 
 def restore_line_ends(text: str) -> str:
-    r"""Give the line ends within a quoted cell back as they were: `\n`, `\r\n` or `\r`."""
+    r"""Restore the original line ends within a quoted cell: `\n`, `\r\n` or `\r`."""
     return text.replace("\r\r\n", "\r") if "\r" in text else text
 
 
 def is_gzip(body: bytes) -> bool:
-    """Say whether bytes begin as gzip does, whatever they are called."""
+    """Return whether bytes begin like gzip."""
     return body.startswith(GZIP)
 
 
@@ -192,7 +192,7 @@ def _utf16_to_utf8(decoder: codecs.IncrementalDecoder, piece: bytes) -> bytes:
 
 
 class LineBuffer:
-    """Gathers text into blocks of whole lines; of a line that is too long no more is kept than shows that it is."""
+    """Collects text into blocks of whole lines; truncates a line after one byte too many."""
 
     def __init__(self, line_bytes: int) -> None:
         self._max_bytes = line_bytes + 1 + MAX_RETURNS
@@ -201,7 +201,7 @@ class LineBuffer:
         self.size = 0
 
     def add(self, text: bytes) -> None:
-        r"""Take more text, cut anywhere."""
+        r"""Add text, split anywhere."""
         first = text.find(b"\n")
         if first < 0:
             self._partial += text[: self._max_bytes - len(self._partial)]
@@ -214,11 +214,11 @@ class LineBuffer:
         self._partial = bytearray(text[last : last + self._max_bytes])
 
     def take(self) -> bytes:
-        """Return all whole lines so far."""
+        """Return and remove the complete lines."""
         block = b"".join(self._complete)
         self._complete, self.size = [], 0
         return block
 
     def end(self) -> bytes:
-        """Return all lines, the last one ended if it was not."""
+        """Return all lines; terminate the last one."""
         return self.take() + (bytes(self._partial) + b"\n" if self._partial else b"")

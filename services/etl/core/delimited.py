@@ -1,4 +1,4 @@
-"""Cells between commas, or what else the first line has between its names -> rows of a dataset."""
+"""Convert delimited text (CSV, TSV) to rows of a dataset."""
 
 import csv
 import re
@@ -18,26 +18,26 @@ from services.etl.core.text_reader import TextReader
 from services.etl.core.values import ParsedRows, RejectedRow
 
 _MAX_REREAD_CHARACTERS: Final = 64 << 20
-"""How much of one file is read again after quotes that went wrong; enough for mistakes, too little for malice."""
+"""How much of a file may be read again after broken quotes; bounds the cost of hostile files."""
 
 DELIMITERS: Final = (",", ";", "\t", "|")
-"""What may stand between the names of a header; of the rest of the file it is not guessed."""
+"""Delimiters that are detected in the header; rows are not used for detection."""
 _FORMULA: Final = re.compile(r'="((?:[^"]|"")*)"', re.DOTALL)
-"""A text that a spreadsheet is kept from taking for a number: `="00123"`."""
+"""Text that a spreadsheet must not read as a number: `="00123"`."""
 CELL_BLANKS: Final = " \t\v\f"
-"""What a line may hold between delimiters and yet be an empty line, like one of delimiters alone."""
+"""A line of only these characters and delimiters is empty."""
 
-# the module's own limit is for the whole process, and smaller than a line may be; lines are bounded before
+# csv's default limit is process-wide and below the maximum line; lines are bounded before they get here
 csv.field_size_limit((1 << 31) - 1)
 
 
 class DelimitedReader(TextReader):
-    """Reads cells between delimiters, quoted where they hold one, after a header that names them.
+    """Reads delimited cells, optionally quoted, after a header.
 
-    The delimiter is the one that the name of the file promises, unless a line `sep=;` before the header names another
-    one, or more of the dataset's names stand between others in the header.
+    The delimiter follows from the file name, unless a line `sep=;` before the header names another one, or another one
+    yields more of the dataset's column names in the header.
 
-    A quoted cell may span lines. A quote that nobody closes costs its row alone: reading goes on with the next line.
+    A quoted cell may span lines. An unclosed quote rejects only its own row; reading goes on with the next line.
     """
 
     def __init__(self, key: str, dataset: Dataset, delimiter: str, line_bytes: int) -> None:
@@ -56,7 +56,7 @@ class DelimitedReader(TextReader):
         self._empty_line = f"{delimiter}{CELL_BLANKS}"
 
     def read(self, block: bytes, *, last: bool) -> tuple[ParsedRows, bytes]:
-        """Return the block's rows, and the lines from a quoted cell on that does not end in it; raises Refused."""
+        """Return the rows of a block, and its last lines if their quoted cell is still open; raise RejectedFile."""
         if not last and self._skip_blank(block):
             return ParsedRows(), b""
         raw = self._lines(block)
@@ -72,7 +72,7 @@ class DelimitedReader(TextReader):
         return rows, rest.encode(errors="surrogateescape")
 
     def _detect_delimiter(self, lines: list[str]) -> None:
-        """Look at the first line that is not blank: what it is, and what stands between its names."""
+        """Detect the delimiter from the first nonblank line; raise RejectedFile if it is markup or JSON."""
         first = next((index for index, line in enumerate(lines) if not is_blank(line)), None)
         if first is None:
             return
@@ -86,7 +86,7 @@ class DelimitedReader(TextReader):
         self._set_delimiter(self._best_delimiter(line))
 
     def _best_delimiter(self, header: str) -> str:
-        """Return what stands between the names of a header: what parts most names that the dataset knows."""
+        """Return the delimiter that yields most of the dataset's column names in the header."""
         candidates = dict.fromkeys((self.delimiter, *DELIMITERS))
         cells = {one: next(csv.reader([header], delimiter=one, skipinitialspace=True), []) for one in candidates}
         known = {one: count_known_names(cells[one], self._dataset) for one in candidates}
@@ -122,14 +122,14 @@ class DelimitedReader(TextReader):
         return ParsedRows(lines, values, self._rejects)
 
     def _restore(self, layout: Layout, row: Row) -> Row:
-        """Undo what stands for something else: an escaped formula and, between tabs, no value as COPY writes it."""
+        """Unescape formulas and, in tab-separated files, replace COPY's NULL by None."""
         if self._may_hold_escapes:
             texts = self._text_indexes[1:] if layout.is_keyless else self._text_indexes
             row = tuple(unescape(one) if one and index in texts else one for index, one in enumerate(row))
         return tuple(None if one == COPY_NULL else one for one in row) if self.delimiter == "\t" else row
 
     def _records(self, raw: list[str], *, last: bool) -> Iterator[tuple[int, str]]:
-        """Yield each row's text with the index of its first line; `_stop` is the line that was not read."""
+        """Yield the text of each row with the index of its first line; `_next_line` is the first line not read."""
         lines = self._strip_returns(raw)
         spans = RowSpans(lines, self._quotes)
         index, count = 0, len(lines)
@@ -159,9 +159,9 @@ class DelimitedReader(TextReader):
             yield index, text
 
     def _end_of_quoted_row(self, lines: Sequence[str], spans: RowSpans, index: int, *, last: bool) -> int:
-        """Return the line after a row that begins here and goes on; the same line: more has to be known.
+        """Return the index after the row that starts at `index` with an open quote.
 
-        The next line: this one is refused.
+        Return `index` itself if more lines are needed, or `index` + 1 after rejecting the line.
         """
         if not self._quotes.leaves_open(lines[index]):
             hint = "write quotes inside a cell twice"
@@ -178,7 +178,7 @@ class DelimitedReader(TextReader):
         return index + 1
 
     def _may_reread(self, size: int) -> bool:
-        """Say whether a row that went wrong costs only its first line; the others are read once more."""
+        """Return whether the lines of a broken row may be read again, within _MAX_REREAD_CHARACTERS."""
         self._reread_left -= size
         return self._reread_left >= 0
 
@@ -199,20 +199,20 @@ def _unwrap_formula(cell: str) -> str:
 
 
 def _has_width(cells: list[Any], width: int) -> bool:
-    """Say whether a row has as many cells as columns, blank ones at its end aside: these are taken off."""
+    """Remove surplus blank cells from the end; return whether the row has `width` cells."""
     while len(cells) > width and not cells[-1].strip(BLANKS):
         cells.pop()
     return len(cells) == width
 
 
 def is_text_field(name: str, dataset: Dataset) -> bool:
-    """Say whether a field is text, as the key is: only such cells are escaped when they are published."""
+    """Return whether a field is text or the key; only these are escaped in output files."""
     return name == dataset.key or dataset.columns[name].type == "text"
 
 
 @lru_cache(maxsize=64)
 def _ragged_reason(count: int, width: int) -> str:
-    # one text for many rows: a file may have nothing else
+    # cached: many rows of a file may have the same reason
     hint = "one may be missing" if count < width else "quote the cell that holds the separator"
     return f"{count} of {width} cells; {hint}"
 

@@ -1,4 +1,4 @@
-"""What bytes are, whatever their name says: the formats that people store under the name of another one."""
+"""Detect the actual type of a file that was stored under the extension of another one."""
 
 import re
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Final
 from services.etl.core.rejects import RejectedFile
 
 HEAD_BYTES: Final = 4096
-"""Bytes from the beginning of a file that are enough to tell."""
+"""Bytes from the start of a file that suffice for detection."""
 GZIP: Final = b"\x1f\x8b\x08"
 
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """A format: what the file is, and what to do to have its rows loaded."""
+    """A file type: its name, and how to get its rows loaded."""
 
     name: str
     fix: str
@@ -25,7 +25,7 @@ _IMAGE: Final = FileType("a picture", "end its name as pictures do")
 _REMOVE: Final = "remove it: it has no rows"
 _SPREADSHEET: Final = "open it and save it as CSV UTF-8"
 
-# https://en.wikipedia.org/wiki/List_of_file_signatures; the first that fits counts
+# https://en.wikipedia.org/wiki/List_of_file_signatures; the first match wins
 _SIGNATURES: Final[tuple[tuple[bytes, FileType], ...]] = (
     (b"Obj\x01", FileType("an Avro file", "write it as Parquet")),
     (b"SQLite format 3\0", FileType("an SQLite database", _EXPORT)),
@@ -58,7 +58,7 @@ _SIGNATURES: Final[tuple[tuple[bytes, FileType], ...]] = (
     (b"MM\0*", _IMAGE),
 )
 _BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-# the name of a column may begin as these do, so there has to be something that is no text as well
+# a column name may start like these, so they count only if the head has binary bytes
 _TEXT_SIGNATURES: Final[tuple[tuple[bytes, FileType], ...]] = (
     (b"PAR1", FileType("Parquet", "end its name in .parquet")),
     (b"PARE", FileType("encrypted Parquet", "store it unencrypted")),
@@ -83,14 +83,14 @@ _GZIPPED: Final = FileType("compressed with gzip", "end its name in .gz")
 _HTML: Final = FileType("an HTML page, perhaps of a login or an error", "store the file itself, or export as CSV")
 _MARKUP: Final = (
     (re.compile(r"<(?:!doctype html|html|head|body|table|script|meta|div|title)\b|<!--", re.IGNORECASE), _HTML),
-    # not the header `<DATE>,<TIME>` of some exports
+    # must not match the header `<DATE>,<TIME>` of some exports
     (re.compile(r"<\?xml|<[A-Za-z][\w:.-]*(?:\s+[\w:.-]+=|/>|>\s*(?:<|$))"), FileType("an XML document", _EXPORT)),
 )
 _JSON: Final = re.compile(r'\{\s*(?:["}]|$)|\[\s*(?:[\[{"\]]|-?[0-9]|true|false|null|$)')
 
 
 def detect_type(head: bytes) -> FileType | None:
-    """Tell what a file is that begins with `head`, up to HEAD_BYTES of it; None: text, or nothing that is known."""
+    """Return the type of a file by its first HEAD_BYTES; None for text and unknown types."""
     if head and not head.strip(b"\0"):
         return _ZEROS
     if head.startswith(GZIP):
@@ -111,13 +111,13 @@ def _detect_binary(head: bytes) -> FileType | None:
 
 
 def detect_markup(line: str) -> FileType | None:
-    """Tell what a text is whose first line that is not blank is `line`; None: it may be rows."""
+    """Return the markup type of a text by its first nonblank line; None if it may be rows."""
     text = line.lstrip()[:200]
     return next((found for pattern, found in _MARKUP if pattern.match(text)), None)
 
 
 def detect_non_image(head: bytes) -> FileType | None:
-    """Tell what is stored as an image and is none; None: nothing that is known."""
+    """Return the type of a file that is not an image; None if unknown."""
     if not head:
         return FileType("empty", "")
     if found := detect_type(head[:HEAD_BYTES]):
@@ -126,13 +126,13 @@ def detect_non_image(head: bytes) -> FileType | None:
 
 
 def reject_other_formats(head: bytes, *, code: str = "OTHER_FORMAT") -> None:
-    """Raise Refused for bytes that are no text, saying what they are."""
+    """Raise RejectedFile with the type of a file that is not text."""
     if found := detect_type(head):
         raise wrong_format(found, code)
 
 
 def require_parquet(head: bytes) -> None:
-    """Raise Refused for bytes that no Parquet file begins with, saying what they are as far as it is known."""
+    """Raise RejectedFile if a file does not start like Parquet; name its type if it is known."""
     if not head.startswith(b"PAR1"):
         found = detect_type(head) or _detect_text(head)
         name = f"is {found.name}, no Parquet; {found.fix}" if found else "is no Parquet, or damaged; write it again"
@@ -148,7 +148,7 @@ def _detect_text(head: bytes) -> FileType | None:
 
 
 def reject_markup(line: str, *, is_json: bool) -> None:
-    """Raise Refused for text that is no rows, by its first line; `is_json`: it should be JSON lines."""
+    """Raise RejectedFile if the first line is markup or JSON of another kind; `is_json`: JSON Lines are expected."""
     if found := detect_markup(line):
         raise wrong_format(found)
     text = line.strip()
@@ -161,7 +161,7 @@ def reject_markup(line: str, *, is_json: bool) -> None:
 
 
 def wrong_format(found: FileType, code: str = "OTHER_FORMAT") -> RejectedFile:
-    """Refuse a file as what it is."""
+    """Return the error for a file of another type."""
     return RejectedFile(code, f"the file is {found.name}; {found.fix}")
 
 
@@ -169,6 +169,6 @@ _SEPARATOR: Final = re.compile(r'"?sep=([^\w\s"]|\t)\1*"?', re.IGNORECASE)
 
 
 def excel_delimiter(line: str) -> str:
-    """Return the delimiter that a first line `sep=;` names, as Excel writes and reads it; empty: it names none."""
+    """Return the delimiter of a line `sep=;`, as Excel writes it; empty for other lines."""
     found = _SEPARATOR.fullmatch(line.strip(" \r\n\ufeff"))
     return found[1] if found else ""

@@ -1,4 +1,4 @@
-"""HEIC and AVIF: boxes that say which of the pictures in a file is shown, and how large it is."""
+"""HEIC and AVIF: find the primary image of a file and its size."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -17,7 +17,7 @@ _TO_THE_END: Final = 0
 
 
 def heif_type(head: bytes) -> str:
-    """Return the type by the brands of the first box; empty: it is another kind of file."""
+    """Return the type by the brands of the first box; empty for other files."""
     if head[4:8] != b"ftyp":
         return ""
     end = min(int.from_bytes(head[:4], "big"), _BRAND_BYTES)
@@ -26,7 +26,7 @@ def heif_type(head: bytes) -> str:
 
 
 def heif_size() -> SizeReader:
-    """Find the box `meta`, and in it the size of the picture that is shown first (ISO/IEC 23008-12)."""
+    """Find the box `meta`, and in it the size of the primary image (ISO/IEC 23008-12)."""
     at = 0
     while len(head := (yield at, 16)) >= 8:  # noqa: PLR2004 - a size and a type
         size, begin = int.from_bytes(head[:4], "big"), 8
@@ -61,7 +61,7 @@ def _pair(ispe: bytes) -> Size:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield type and content of each box; what is cut off or damaged ends it."""
+    """Yield type and content of each box; stop at a truncated or damaged one."""
     at = 0
     while len(data) - at >= 8:  # noqa: PLR2004 - a size and a type
         size = int.from_bytes(data[at : at + 4], "big") or len(data) - at
@@ -72,7 +72,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _associated(ipma: bytes, item: int) -> list[int]:
-    """Return the numbers of an item's properties, from 1 on."""
+    """Return the 1-based property indexes of an item."""
     id_bytes, number_bytes = (2 if ipma[:1] == b"\0" else 4), (2 if ipma[3:4] and ipma[3] & 1 else 1)
     at, count = 8, int.from_bytes(ipma[4:8], "big")
     for _ in range(count):

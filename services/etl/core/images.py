@@ -1,4 +1,4 @@
-"""What an image is, by its content: its type, and the size that it is shown in; nothing is decoded."""
+"""Detect type and displayed size of an image from its bytes, without decoding it."""
 
 from collections.abc import Callable, Generator, Mapping
 from typing import Final
@@ -9,15 +9,15 @@ from services.etl.core.values import ImageInfo
 
 IMAGE_TYPES: Final = "PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF"
 HEAD_BYTES: Final = 32 << 10
-"""Enough for the type and the size of nearly every picture."""
+"""Enough for type and size of nearly every image."""
 READ_BYTES: Final = 8 << 10
-"""What is read at a time of the others, where the lengths before it lead to; more where a part is longer."""
+"""Minimum bytes of each further read."""
 MAX_READS: Final = 256
-"""As many as a JPEG needs with 16 MB of profiles, thumbnails and depth maps before its size."""
+"""Enough for a JPEG with 16 MB of profiles, thumbnails and depth maps before its size."""
 _MAX_STEPS: Final = 20_000
 _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _EXIF_BYTES: Final = 4096
-"""Of what a camera says, as much as has the orientation."""
+"""Bytes of Exif data that include the orientation."""
 
 _SIGNATURES: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -32,10 +32,10 @@ _SIGNATURES: Final = (
 
 
 class ImageProbe:
-    """Finds out what an image is from a few parts of it: answer each `need` by `give`, until there is none.
+    """Detects type and size from a few reads: call `feed` with the bytes of `need` until it is None.
 
-    A need is an offset and a number of bytes; fewer say that the object ends there. Then `picture` is what was found:
-    None for no picture; one of a known type whose size cannot be told has none.
+    `need` is offset and count; fewer bytes mean the end of the object. Afterwards `image` is the result: None if it is
+    not an image of a known type; without width and height if the size is unknown.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class ImageProbe:
         self._reads_left, self._steps_left = MAX_READS, _MAX_STEPS
 
     def feed(self, data: bytes) -> None:
-        """Take the bytes that were needed."""
+        """Take the bytes of `need`."""
         assert self.need is not None, "nothing more was needed"  # noqa: S101
         (at, count), self.need = self.need, None
         self._reads_left -= 1
@@ -62,7 +62,7 @@ class ImageProbe:
             self._finish(end.value)
 
     def _advance(self, steps: SizeReader, at: int, data: bytes, *, is_last: bool) -> None:
-        """Let the reader of the format go on as far as this part has what it wants."""
+        """Advance the size reader as far as these bytes allow."""
         while self._steps_left:
             start, count = self._request[0] - at, self._request[1]
             if start < 0 or (start + count > len(data) and not is_last):
@@ -78,7 +78,7 @@ class ImageProbe:
 
 
 def probe_image(body: bytes) -> ImageInfo | None:
-    """Tell what a whole image is; None: no picture of a known type."""
+    """Detect type and size of a whole image; None if it is not of a known type."""
     probe = ImageProbe()
     while probe.need:
         at, count = probe.need
@@ -87,17 +87,17 @@ def probe_image(body: bytes) -> ImageInfo | None:
 
 
 def image_type(head: bytes) -> str:
-    """Return an image's type by its first bytes, whatever its name says; empty: it is none of a known type."""
+    """Return the content type by the first bytes; empty if unknown."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
-    # two letters may begin a text as well: behind these stand four zeros, and the size of a header
+    # text may start with BM too, so check the reserved zeros and the header size
     if head[:2] == b"BM" and head[6:10] == bytes(4) and _little(head[14:18]) in _BMP_HEADERS:
         return "image/bmp"
     return next((content_type for sign, content_type in _SIGNATURES if head.startswith(sign)), "") or heif_type(head)
 
 
 def _jpeg_size() -> SizeReader:
-    """Follow the lengths of the segments to the frame (ITU T.81, B.1.1.4)."""
+    """Skip segments by their length up to the frame header (ITU T.81, B.1.1.4)."""
     at, turned = 2, False
     while len(head := (yield at, 4)) == 4 and head[0] == 0xFF:  # noqa: PLR2004 - a marker and a length
         marker, length = head[1], int.from_bytes(head[2:], "big")
@@ -119,7 +119,7 @@ def _jpeg_size() -> SizeReader:
 
 
 def _png_size() -> SizeReader:
-    """Read IHDR, also behind the CgBI of Apple's tools, and what says before the pixels that they are turned."""
+    """Read IHDR, also after the CgBI chunk of Apple's tools, and the orientation in eXIf before the pixels."""
     size: Size | None = None
     at, turned = 8, False
     while len(head := (yield at, 8)) == 8:  # noqa: PLR2004 - a length and a type
@@ -136,11 +136,11 @@ def _png_size() -> SizeReader:
 
 
 def _webp_size() -> SizeReader:
-    """Read the first chunk, and what says behind the pixels that they are turned."""
+    """Read the size from the first chunk, and the orientation from EXIF after the pixels."""
     head = yield 12, 18
     kind, data = head[:4], head[8:]
     if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
-        return _little(data[6:8]) & 0x3FFF, _little(data[8:10]) & 0x3FFF  # the upper bits are a scale
+        return _little(data[6:8]) & 0x3FFF, _little(data[8:10]) & 0x3FFF  # the upper bits are the scale
     if kind == b"VP8L" and data[:1] == b"\x2f":
         sides = _little(data[1:5])
         return (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
@@ -169,7 +169,7 @@ def _bmp_size() -> SizeReader:
     header = yield 14, 12
     if _little(header[:4]) == 12:  # noqa: PLR2004 - the header of OS/2
         return _little(header[4:6]), _little(header[6:8])
-    # from the top down where the height is negative
+    # a negative height means rows from top to bottom
     return _little(header[4:8]), abs(int.from_bytes(header[8:12], "little", signed=True))
 
 

@@ -1,4 +1,4 @@
-"""JSON objects, one a line -> rows of a dataset."""
+"""Convert JSON Lines to rows of a dataset."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ from services.etl.core.text_reader import TextReader, has_surrogates
 from services.etl.core.values import MAX_WRONG_CELLS, ParsedRows
 
 _NAME_CACHE_SIZE: Final = 4096
-"""Names of members that are held; a file of other ones in each line has them read anew."""
+"""Cached member names; bounds memory for files with new names in each line."""
 
 
 class JsonLinesReader(TextReader):
-    """Reads an object a line; figures keep every digit they were written with."""
+    """Reads one JSON object per line; numbers keep all their digits."""
 
     def __init__(self, key: str, dataset: Dataset, line_bytes: int) -> None:
         super().__init__(key, dataset, line_bytes)
@@ -30,7 +30,7 @@ class JsonLinesReader(TextReader):
         self._names = lru_cache(maxsize=_NAME_CACHE_SIZE)(normalize_key)
 
     def read(self, block: bytes, *, last: bool) -> tuple[ParsedRows, bytes]:
-        """Return the block's rows, and nothing: each is one line; raises Refused."""
+        """Return the rows of a block and no rest, because each row is one line; raise RejectedFile."""
         if not last and self._skip_blank(block):
             return ParsedRows(), b""
         numbers, values = [], []
@@ -82,7 +82,7 @@ class JsonLinesReader(TextReader):
     def _wrong_members(
         self, row: dict[str, Any], members: Sequence[object], line: str
     ) -> Iterator[tuple[str, str, str]]:
-        """Yield code, reason and column of all that makes no row of an object."""
+        """Yield code, reason and column of each error in an object."""
         if len(row) < len(members):
             yield "DUPLICATE_COLUMN", "a member is there twice; keep one of them", ""
         for name in row if self._dataset.extra_columns == "reject" else ():
@@ -107,13 +107,13 @@ def _members(line: str) -> tuple[tuple[str, Any], ...] | None:
 
 
 class _Number(str):
-    """Figures that are no text."""
+    """The text of a JSON number."""
 
     __slots__ = ()
 
 
 def _parse_constant(text: str) -> str | None:
-    """Read what is no JSON and yet what many programs write for a float: NaN is no value."""
+    """Accept NaN and infinity, which many programs write; NaN is a missing value."""
     return None if is_nan(text) else text
 
 

@@ -1,4 +1,4 @@
-"""Which cell of a line is which column of a dataset."""
+"""Map the cells of a line to the columns of a dataset."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,29 +16,29 @@ _MAX_COLUMNS: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The header, understood: `places` has the cell of each field; `width`: it is absent; `width` + 1: the name's."""
+    """The parsed header: `indexes` has the cell of each field; `width` if absent, `width` + 1 for the file name."""
 
     width: int
     indexes: tuple[int, ...]
     item: str
     pick: Callable[[list[str | None]], Row]
     trailing_unnamed: int = 0
-    """Separators at the end of the header with no name between them: cells there are blank, or absent."""
+    """Number of unnamed cells at the end of the header; cells below them must be blank or absent."""
 
     @property
     def is_keyless(self) -> bool:
-        """Say whether the file's name is the key of its one row."""
+        """Return whether the key comes from the file name, so that the file has one row."""
         return self.indexes[0] > self.width
 
     def row(self, cells: list[str | None]) -> Row:
-        """Put cells in the order of the dataset's fields; `cells` is used up."""
+        """Return cells in the order of the dataset's fields; modifies `cells`."""
         cells.append(None)
         cells.append(self.item)
         return self.pick(cells)
 
 
 def layout_of(header: Sequence[str], key: str, dataset: Dataset) -> Layout:
-    """Match a header with a dataset's columns; raises Refused when they do not fit."""
+    """Match a header with a dataset's columns; raise RejectedFile if they do not fit."""
     if len(header) > _MAX_COLUMNS:
         raise RejectedFile(
             "TOO_MANY_COLUMNS", f"{len(header):,} columns; split the file so that none has {_MAX_COLUMNS:,}"
@@ -59,13 +59,13 @@ def layout_of(header: Sequence[str], key: str, dataset: Dataset) -> Layout:
 
 
 def count_known_names(header: Sequence[str], dataset: Dataset) -> int:
-    """Count the names of a header that the dataset knows, or that come near one."""
+    """Count the names of a header that equal or resemble a column of the dataset."""
     fields = {_simplified(name) for name in dataset.fields}
     return len({_simplified(name) for name in header} & fields)
 
 
 def _column_names(header: Sequence[str]) -> tuple[list[str], int]:
-    """Return the names of columns, and how many separators follow the last one."""
+    """Return the column names, and the number of unnamed cells after the last one."""
     names = [normalize_key(name) for name in header]
     named = list(names)
     while len(named) > 1 and not named[-1]:
@@ -74,7 +74,7 @@ def _column_names(header: Sequence[str]) -> tuple[list[str], int]:
 
 
 def require_columns(names: Sequence[str], dataset: Dataset) -> None:
-    """Raise Refused when a required column is absent, naming what comes near it."""
+    """Raise RejectedFile if a required column is missing; suggest a similar name."""
     for name, column in dataset.columns.items():
         if column.required and name not in names:
             similar = next(
@@ -89,7 +89,7 @@ def require_columns(names: Sequence[str], dataset: Dataset) -> None:
 
 
 def extra_column_reason(name: str, dataset: Dataset) -> str:
-    """Say why a column that the dataset does not know is refused."""
+    """Return the reason for rejecting an unknown column."""
     similar = next((one for one in dataset.fields if _simplified(one) == _simplified(name)), None)
     if not name:
         return "a column has no name; name it or take it out"
@@ -99,12 +99,12 @@ def extra_column_reason(name: str, dataset: Dataset) -> str:
 
 
 def is_extra(name: str, dataset: Dataset) -> bool:
-    """Say whether a column is neither the dataset's nor one that its published files have beside them."""
+    """Return whether a column is neither declared nor one that output files add."""
     return name not in dataset.fields and name not in PUBLISHED_COLUMNS
 
 
 def too_many_rows(dataset: Dataset) -> RejectedFile:
-    """Refuse a file of several rows that does not say whose they are."""
+    """Return the error for a file of several rows without a key column."""
     hint = f"add a column {dataset.key}, or put each row into a file named after its {dataset.key}"
     return RejectedFile("NO_KEY", f"several rows but no column {dataset.key}; {hint}", column=dataset.key)
 

@@ -1,4 +1,4 @@
-"""How a picture is turned, as Exif says it, and TIFF, whose form Exif has."""
+"""Image orientation from Exif, and TIFF, whose structure Exif uses."""
 
 from collections.abc import Generator, Mapping
 from typing import Final, Literal
@@ -6,8 +6,8 @@ from typing import Final, Literal
 Size = tuple[int, int]
 """Width and height in pixels."""
 SizeReader = Generator[tuple[int, int], bytes, Size | None]
-"""A reader of one format: yields the offset and the number of bytes that it needs next, gets them, or fewer at the end
-of the object, and returns the size; None: it cannot be told.
+"""Size reader of one format: yields offset and count of the bytes it needs, receives them (fewer at the end of the
+object), and returns the size, or None if it is unknown.
 """
 
 _WIDTH: Final = 0x0100
@@ -15,7 +15,7 @@ _HEIGHT: Final = 0x0101
 _ORIENTATION: Final = 0x0112
 _QUARTER_TURNS: Final = frozenset({5, 6, 7, 8})
 _NUMBERS: Final[Mapping[int, int]] = {1: 1, 3: 2, 4: 4, 16: 8}
-"""Bytes of a number by its type: BYTE, SHORT, LONG and LONG8."""
+"""Bytes per value by TIFF type: BYTE, SHORT, LONG and LONG8."""
 _MAX_TAGS: Final = 1000
 _EXIF: Final = b"Exif\0\0"
 
@@ -23,12 +23,12 @@ Order = Literal["big", "little"]
 
 
 def displayed_size(size: Size, *, is_rotated: bool) -> Size:
-    """Return the size as it is shown."""
+    """Return the size as displayed: width and height swapped if rotated."""
     return (size[1], size[0]) if is_rotated else size
 
 
 def is_rotated(exif: bytes) -> bool:
-    """Say whether a picture is shown turned by a quarter, by the beginning of its Exif data."""
+    """Return whether Exif data rotates an image by 90 or 270 degrees."""
     tiff = exif.removeprefix(_EXIF)
     if (order := _order(tiff)) is None:
         return False
@@ -38,7 +38,7 @@ def is_rotated(exif: bytes) -> bool:
 
 
 def tiff_size() -> SizeReader:
-    """Read the first directory of a TIFF, or of a BigTIFF."""
+    """Read the size from the first directory of a TIFF or BigTIFF."""
     head = yield 0, 16
     if (order := _order(head)) is None:
         return None
@@ -58,7 +58,7 @@ def _order(tiff: bytes) -> Order | None:
 
 
 def _tags(directory: bytes, count: int, order: Order, word: int) -> dict[int, int]:
-    """Return the numbers of a directory by their tags; `word` is the size of its offsets in bytes."""
+    """Return the integer values of a directory by tag; `word` is the offset size in bytes."""
     step = 4 + 2 * word
     values: dict[int, int] = {}
     for at in range(0, min(count, _MAX_TAGS) * step, step):

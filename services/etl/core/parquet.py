@@ -1,4 +1,4 @@
-"""Parquet -> rows as text, a batch at a time."""
+"""Convert Parquet to rows of text, batch by batch."""
 
 from collections.abc import Iterator
 from datetime import date, time
@@ -15,24 +15,29 @@ from services.etl.core.rejects import RejectedFile
 from services.etl.core.values import LINE, RejectedRow
 
 _BATCH_ROWS: Final = 50_000
-"""Rows of a batch."""
+"""Maximum rows of a batch."""
 _BATCH_BYTES: Final = 8 << 20
-"""Text of a batch: few bytes of a file may stand for many."""
+"""Maximum bytes of text in a batch, because few bytes of a file can expand to many."""
 MAX_ROW_BYTES: Final = 1 << 20
 _FREE_BYTES: Final = 64 << 20
 _MAX_RATIO: Final = 250
-"""As of gzip files: tables shrink 3 to 50 times, nothing but repetition shrinks more than 250 times."""
+"""As for gzip: tables compress 3 to 50 times; only pure repetition compresses more than 250 times."""
 _MAX_DIGITS: Final = 38
-"""What the reader takes of a decimal."""
+"""Maximum decimal digits that polars reads."""
 _FIRST_DAY, _END_DAY = (date(1, 1, 1) - date(1970, 1, 1)).days, (date(9999, 12, 31) - date(1970, 1, 1)).days + 1
-"""The days of all years that a table holds, the last one not among them."""
+"""Days since 1970 of the years 1 to 9999; the end is exclusive."""
 _TICKS_PER_DAY: Final = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-"""Of a day, by unit."""
+"""Ticks of a day by time unit."""
 _READ_ERRORS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def read_batches(source: Path | bytes, key: str, dataset: Dataset, row_bytes: int = MAX_ROW_BYTES) -> Iterator[Batch]:
-    """Yield the rows of a Parquet file as LINE and text; raises Refused, or takes the process down with it."""
+    """Yield the rows of a Parquet file as LINE and text; may crash the process on damaged files.
+
+    Raises:
+        RejectedFile: the file is not Parquet, does not match the dataset, or expands too far.
+
+    """
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     bytes_left = max(_FREE_BYTES, size * _MAX_RATIO)
     try:
@@ -52,7 +57,7 @@ def read_batches(source: Path | bytes, key: str, dataset: Dataset, row_bytes: in
             numbered = rows.select(pl.int_range(first, first + rows.height, dtype=pl.Int64).alias(LINE), pl.all())
             yield from map(_decode_binary, _split_by_bytes(numbered, sizes))
             first += rows.height
-        # a reader that gives up on a damaged part only says so on its error output
+        # polars skips damaged row groups and reports them only on stderr
         if first - 1 != scan.select(pl.len()).collect().item():
             raise not_parquet("rows are missing")
     except _READ_ERRORS as error:
@@ -60,7 +65,7 @@ def read_batches(source: Path | bytes, key: str, dataset: Dataset, row_bytes: in
 
 
 def _scan(source: Path | bytes) -> pl.LazyFrame:
-    """Scan with moments in microseconds: nanoseconds end in 2262, and moments of INT96 beyond would all become that."""
+    """Scan timestamps as microseconds: nanoseconds end in 2262, and later INT96 values would be clipped."""
     scan = _scan_as(source)
     schema = scan.collect_schema()
     if not any(isinstance(kind, pl.Datetime) and kind.time_unit == "ns" for kind in schema.dtypes()):
@@ -79,12 +84,12 @@ def _in_microseconds(kind: pl.DataType) -> pl.DataType:
 
 
 def expands_too_far(reason: str) -> RejectedFile:
-    """Refuse a file of few bytes that stand for very many."""
+    """Return the error for a file that expands too far."""
     return RejectedFile("EXPANDS_TOO_FAR", reason)
 
 
 def _row_sizes(rows: pl.DataFrame) -> pl.Series:
-    """Count the bytes of each row's text, and one for each cell."""
+    """Return the bytes of each row: its text plus one per cell."""
     sizes = [_size(name, kind).fill_null(0).cast(pl.Int64) for name, kind in rows.schema.items()]
     return rows.select(pl.sum_horizontal(sizes).alias("bytes") + len(sizes))["bytes"]
 
@@ -101,7 +106,7 @@ def _sum_checked(sizes: pl.Series, first: int, row_bytes: int) -> int:
 
 
 def _split_by_bytes(rows: pl.DataFrame, sizes: pl.Series) -> Iterator[pl.DataFrame]:
-    """Cut a batch so that no piece holds much more than _BATCH_BYTES of text."""
+    """Split a batch into pieces of about _BATCH_BYTES of text."""
     ends = (sizes.cum_sum() // _BATCH_BYTES).rle().struct.field("len").cum_sum() if rows.height else ()
     start = 0
     for end in ends:
@@ -110,12 +115,12 @@ def _split_by_bytes(rows: pl.DataFrame, sizes: pl.Series) -> Iterator[pl.DataFra
 
 
 def not_parquet(what: str) -> RejectedFile:
-    """Refuse a file that cannot be read as what it says it is."""
+    """Return the error for a file that is not readable Parquet."""
     return RejectedFile("NOT_PARQUET", "the file is no Parquet, or damaged; write it again", value=what)
 
 
 def _decode_binary(rows: pl.DataFrame) -> Batch:
-    """Read bytes as UTF-8, for Impala and older programs do not mark text as such; other bytes are rejects."""
+    """Decode binary columns as UTF-8, because Impala and older programs do not mark text; reject other bytes."""
     rejects: list[RejectedRow] = []
     for name in (name for name, kind in rows.schema.items() if kind == pl.Binary):
         try:
@@ -155,7 +160,7 @@ def _text_columns(layout: Layout, dataset: Dataset, schema: pl.Schema) -> Iterat
 
 
 def _unsupported(kind: pl.DataType, target: str) -> tuple[str, str] | None:
-    """Return the code and the reason of a type that has no value to be written as text."""
+    """Return code and reason for a type that has no text form, or None."""
     if kind.is_nested() or kind == pl.Object:
         return "NESTED", "lists or objects; write one value a row"
     if isinstance(kind, pl.Duration):
@@ -168,7 +173,7 @@ def _unsupported(kind: pl.DataType, target: str) -> tuple[str, str] | None:
 
 
 def _to_text(column: pl.Expr, kind: pl.DataType, target: str) -> pl.Expr:
-    """Write a column as its value is written in a file of text; the type says more than text would."""
+    """Convert a column to the text that a CSV file would have for the target type."""
     if target == "milliseconds" and kind == pl.Date:
         return column.cast(pl.Datetime("ms")).dt.epoch("ms")
     if isinstance(kind, pl.Datetime):
@@ -189,21 +194,21 @@ def _to_text(column: pl.Expr, kind: pl.DataType, target: str) -> pl.Expr:
 
 
 def _in_calendar(column: pl.Expr, ticks: int) -> pl.Expr:
-    """Leave out what is not of the years 1 to 9999: to write it would end the process."""
+    """Null values outside the years 1 to 9999, which polars cannot format without a crash."""
     return pl.when(
         column.to_physical().cast(pl.Int64).is_between(_FIRST_DAY * ticks, _END_DAY * ticks, closed="left")
     ).then(column)
 
 
 def _label_outside(column: pl.Expr, ticks: int, text: pl.Expr) -> pl.Expr:
-    """Name what was left out."""
+    """Label values outside the years 1 to 9999."""
     count = column.to_physical().cast(pl.Int64)
     later = pl.when(count >= _END_DAY * ticks).then(pl.lit("+10000-01-01 or later"))
     return later.when(count < _FIRST_DAY * ticks).then(pl.lit("-0001-12-31 or earlier")).otherwise(text)
 
 
 def _float_text(column: pl.Expr, kind: pl.DataType, target: str) -> pl.Expr:
-    """Write whole numbers without a fraction where a whole number or a key is wanted."""
+    """Write integers without a fraction if the target is an integer or a key."""
     if target not in {"integer", "milliseconds", "key"}:
         return column
     whole = column.cast(pl.Int64, strict=False)

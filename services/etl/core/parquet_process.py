@@ -1,4 +1,4 @@
-"""Parquet, read by a process of its own: damaged or hostile bytes make polars abort whatever process it runs in."""
+"""Read Parquet in a subprocess, because damaged or hostile bytes can make polars abort its process."""
 
 import multiprocessing
 import os
@@ -23,26 +23,31 @@ from services.etl.core.values import LINE, ParsedRows, RejectedRow
 from shared.errors import PenstockError
 
 _MAX_SMALL_ROWS: Final = 100_000
-"""The most rows that are read at once."""
+"""Maximum rows of a small file."""
 _MAX_SILENCE_SECONDS: Final = 60
 _POLL_SECONDS: Final = 0.5
 MEMORY_BYTES: Final = 512 << 20
-"""What the process that reads may write to, its programs' own 70 MiB included."""
+"""Memory limit of the subprocess (RLIMIT_DATA), including 70 MiB of its own."""
 _ADDRESS_BYTES: Final = 4 << 30
-"""Its address space, of which its threads reserve the most without using it."""
+"""Address space limit of the subprocess; its threads reserve most of it without using it."""
 _STDERR_BYTES: Final = 64 << 10
 _OUT_OF_MEMORY: Final = re.compile(rb"memory allocation of \d{1,13} bytes|[Cc]annot allocate|[Oo]ut of memory")
-"""Of something that there could be; a file that asks for more than a terabyte is damaged."""
+"""Plausible allocations only: a file that requests more than a terabyte is damaged."""
 _CRASHES: Final = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
-"""Ends that the file's bytes bring about; whoever is stopped from outside says nothing about them."""
+"""Exit codes caused by the file; other signals come from outside."""
 
 
-class ReaderLost(PenstockError):  # noqa: N818 - what happened, as everywhere here
-    """The process that read a file is gone, and it was not the file's fault."""
+class ReaderLost(PenstockError):  # noqa: N818 - errors here are named after the event
+    """The subprocess that read a file was stopped from outside, not by the file."""
 
 
 def parquet_rows(body: bytes, key: str, dataset: Dataset) -> ParsedRows:
-    """Read a small Parquet file whole; raises Refused, also when few bytes turn out to be very many rows."""
+    """Read a whole small Parquet file.
+
+    Raises:
+        RejectedFile: also if the file has more than 100,000 rows.
+
+    """
     batches = list(_limit_rows(_read_in_subprocess(_ReadRequest(body, key, dataset))))
     frame = pl.concat([empty_frame(dataset), *(batch.frame for batch in batches)])
     rejects = [reject for batch in batches for reject in batch.rejects]
@@ -57,9 +62,9 @@ def parquet_batches(
     memory_bytes: int = MEMORY_BYTES,
     row_bytes: int = MAX_ROW_BYTES,
 ) -> Iterator[Batch]:
-    """Read a local Parquet file in bounded memory; `key` is the object's, when the path is another.
+    """Read a local Parquet file in bounded memory; `key` is the object's key, if it differs from the file name.
 
-    A file that needs more than `memory_bytes` to be read, or has a row of more than `row_bytes`, is refused.
+    Reject a file that needs more than `memory_bytes`, or has a row of more than `row_bytes`.
     """
     try:
         yield from _read_in_subprocess(_ReadRequest(path, key or path.name, dataset, memory_bytes, row_bytes))
@@ -69,7 +74,7 @@ def parquet_batches(
 
 @dataclass(frozen=True, slots=True)
 class _ReadRequest:
-    """What to read, and how much it may take."""
+    """A file to read, and its limits."""
 
     source: Path | bytes
     key: str
@@ -79,9 +84,14 @@ class _ReadRequest:
 
 
 def _read_in_subprocess(request: _ReadRequest) -> Iterator[Batch]:
-    """Yield the rows of a Parquet file, read by a process of its own; raises Refused.
+    """Yield the rows of a Parquet file, read by a subprocess of bounded memory.
 
-    That process is bounded in memory, and gone when the last row is read or nobody wants one.
+    The subprocess ends after the last row, or when the generator is closed.
+
+    Raises:
+        RejectedFile: the file cannot be read within its limits.
+        ReaderLost: the subprocess was stopped from outside.
+
     """
     require_parquet(_read_head(request.source))
     context = multiprocessing.get_context("spawn")
@@ -94,7 +104,7 @@ def _read_in_subprocess(request: _ReadRequest) -> Iterator[Batch]:
     try:
         while (batch := _receive(reader, stderr_reader, request)) is not None:
             yield batch
-    except (EOFError, OSError):  # between two batches, or in the middle of one
+    except (EOFError, OSError):  # the pipe closed between two batches or within one
         child.join()
         if child.exitcode not in _CRASHES:
             raise ReaderLost(
@@ -120,7 +130,7 @@ def _read_head(source: Path | bytes) -> bytes:
 def _receive(reader: Connection, stderr_reader: Connection, request: _ReadRequest) -> Batch | None:
     deadline = time.monotonic() + _MAX_SILENCE_SECONDS
     while not reader.poll(_POLL_SECONDS):
-        _raise_if_out_of_memory(stderr_reader, request)  # one of its threads may be gone, and the others wait for it
+        _raise_if_out_of_memory(stderr_reader, request)  # one thread may have died while the others wait for it
         if time.monotonic() > deadline:
             raise not_parquet("reading takes too long")
     batch = reader.recv()
@@ -130,7 +140,7 @@ def _receive(reader: Connection, stderr_reader: Connection, request: _ReadReques
 
 
 def _raise_if_out_of_memory(stderr_reader: Connection, request: _ReadRequest) -> None:
-    """Raise Refused when the process says on its error output that memory is short."""
+    """Raise RejectedFile if the subprocess reported on stderr that it ran out of memory."""
     if stderr_reader.poll() and _OUT_OF_MEMORY.search(os.read(stderr_reader.fileno(), _STDERR_BYTES)):
         raise _out_of_memory(request.memory_bytes) from None
 
@@ -151,7 +161,7 @@ def _send_batches(writer: Connection, stderr: Connection, request: _ReadRequest)
     _set_limit(resource.RLIMIT_AS, _ADDRESS_BYTES)
     _set_limit(resource.RLIMIT_DATA, request.memory_bytes)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.dup2(stderr.fileno(), 2)  # its crash is told as a reject, not as pages of a log
+    os.dup2(stderr.fileno(), 2)  # a crash becomes a reject instead of pages of log
     os.set_blocking(2, False)
     try:
         for batch in read_batches(request.source, request.key, request.dataset, request.row_bytes):

@@ -1,4 +1,4 @@
-"""Reading ahead: the next is on its way while somebody works on this one."""
+"""Read ahead of a consumer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def prefetch(source: AsyncIterator[T], *, limit: int) -> AsyncGenerator[T, None]:
-    """Give what `source` gives, which is asked for up to `most` more while somebody works on one."""
+    """Yield the items of `source`, reading up to `limit` items ahead of the consumer."""
     queue: asyncio.Queue[T | _End] = asyncio.Queue(limit)
 
     async def read() -> None:
@@ -17,7 +17,7 @@ async def prefetch(source: AsyncIterator[T], *, limit: int) -> AsyncGenerator[T,
         try:
             async for item in source:
                 await queue.put(item)
-        except Exception as error:  # noqa: BLE001 - whoever takes from the queue hears of it
+        except Exception as error:  # noqa: BLE001 - raised again in the consumer
             failure = error
         await queue.put(_End(failure))
 

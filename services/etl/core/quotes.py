@@ -1,4 +1,4 @@
-"""Where quoted cells begin and end, found in time that depends on a text's length alone."""
+"""Find quoted cells in linear time."""
 
 import re
 from collections.abc import Sequence
@@ -9,10 +9,7 @@ from services.etl.core.text_reader import byte_length
 
 
 class QuoteMatcher:
-    """What quotes mean in a line, as the csv module has it; blanks around them mean nothing.
-
-    The patterns never look back.
-    """
+    """Matches quoted cells like the csv module, but ignores blanks around quotes; the patterns do not backtrack."""
 
     def __init__(self, delimiter: str) -> None:
         delimiter = re.escape(delimiter)
@@ -30,24 +27,24 @@ class QuoteMatcher:
         self._has_padding = re.compile(f'[{other_blanks}] *"')
 
     def are_closed(self, text: str) -> bool:
-        """Say whether every quoted cell of a row closes, with nothing but blanks behind it."""
+        """Return whether each quoted cell of a row is closed and followed only by blanks."""
         return self._closed_row.fullmatch(text) is not None
 
     def strip_padding(self, text: str) -> str:
-        """Take off the blanks before cells of a good row: the csv module knows none but spaces."""
+        """Strip blanks before the cells of a well-formed row; the csv module strips only spaces."""
         return self._cell.sub(r"\1\2", text) if '"' in text and self._has_padding.search(text) else text
 
     def leaves_open(self, line: str) -> bool:
-        """Say whether a quoted cell goes on after a line that begins a row."""
+        """Return whether the first line of a row ends within a quoted cell."""
         return self._complete_row.fullmatch(line) is None
 
     def closes(self, line: str) -> bool:
-        """Say whether a line that begins inside a quoted cell ends its row."""
+        """Return whether a line that starts within a quoted cell ends its row."""
         return '"' in line and self._tail.fullmatch(line) is not None
 
 
 class RowSpans:
-    """Which line ends a row that goes on; every line is looked at once, however many rows are open."""
+    """Finds the last line of multi-line rows; scans each line only once."""
 
     def __init__(self, lines: Sequence[str], quotes: QuoteMatcher) -> None:
         self._lines = lines
@@ -56,14 +53,14 @@ class RowSpans:
         self._offsets: list[int] = []
 
     def end(self, index: int) -> int:
-        """Return the line after the row that is open after `index`; more than there are lines: it stays open."""
+        """Return the index after the row that starts at `index`; above the line count if it stays open."""
         if self._end <= index + 1:
             closing = (at for at in range(index + 1, len(self._lines)) if self._quotes.closes(self._lines[at]))
             self._end = next(closing, len(self._lines)) + 1
         return self._end
 
     def bytes_from(self, index: int, end: int | None = None) -> int:
-        """Count the bytes of some lines, their ends included."""
+        """Return the bytes of the lines from `index` to `end`, including line ends."""
         if not self._offsets:
             self._offsets = [0, *accumulate(byte_length(line) + 1 for line in self._lines)]
         return self._offsets[len(self._lines) if end is None else end] - self._offsets[index]

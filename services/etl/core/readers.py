@@ -1,4 +1,4 @@
-"""Which reader reads a file of lines."""
+"""Select the reader of a text file."""
 
 from typing import Protocol
 
@@ -10,21 +10,21 @@ from services.etl.core.values import ParsedRows
 
 
 class Reader(Protocol):
-    """Reads blocks of whole lines."""
+    """Converts blocks of whole lines to rows."""
 
     layout: Layout | None
 
     def read(self, block: bytes, *, last: bool) -> tuple[ParsedRows, bytes]:
-        """Return the rows of a block, and the lines that wait for the next; raises Refused."""
+        """Return the rows of a block, and the lines to put before the next block; raise RejectedFile."""
         ...
 
     def skip(self, lines: int) -> int:
-        """Count lines that somebody else read; return the number of the first."""
+        """Count lines that the caller read; return the number of the first one."""
         ...
 
 
 def reader_for(key: str, dataset: Dataset, line_bytes: int) -> Reader:
-    """Return what reads the text that the name of a file promises."""
+    """Return the reader for the format of a file name."""
     what = format_of(key)
     if what == "jsonl":
         return JsonLinesReader(key, dataset, line_bytes)

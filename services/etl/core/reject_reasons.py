@@ -1,4 +1,4 @@
-"""What exactly is wrong with a value, and what mends it; only for values that were found wrong."""
+"""Explain why a wrong value is rejected, and how to fix it."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,7 +11,7 @@ from services.etl.core.rejects import printable
 TRUE: Final = ("true", "t", "yes", "y", "1")
 FALSE: Final = ("false", "f", "no", "n", "0")
 MAX_KEY_BYTES: Final = 1024
-"""The longest key, in bytes: as long as an object's can be, and well below what an index takes."""
+"""Maximum bytes of a key: the limit of S3 keys, below that of a Postgres index."""
 DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
 
@@ -23,13 +23,13 @@ ISO_TIMESTAMP: Final = re.compile(
     " ?(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3])"
     "(?::?(?P<minutes>[0-5][0-9])(?::?(?P<seconds>[0-5][0-9]))?)?)?)?"
 )
-"""As ISO 8601 and Postgres write it: `+00`, `+05:30`, `+0530`, and offsets of old times to the second."""
+"""ISO 8601 and Postgres format; offsets are `+00`, `+05:30`, `+0530`, or to the second for old times."""
 _ANY_DATE: Final = re.compile(r"[+-]?[0-9]{4,}-[0-9]{2}-[0-9]{2}.*?(?P<bc> BC)?", re.DOTALL)
 _INFINITE: Final = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 
 
 def column_bounds(column: Column, today: date) -> tuple[Bound, Bound]:
-    """Return the least and the greatest value of a column, both in its own type; None: whatever the type holds."""
+    """Return the inclusive bounds of a column in its own type; None means unbounded."""
     if column.type not in ("date", "timestamp", "milliseconds"):
         return column.min, column.max if column.max != "today" else None
     first, last = day_bounds(column, today)
@@ -41,13 +41,13 @@ def column_bounds(column: Column, today: date) -> tuple[Bound, Bound]:
 
 
 def day_bounds(column: Column, today: date) -> tuple[date, date]:
-    """Return the first and the last day of a column that holds days or moments."""
+    """Return the first and last day of a date or timestamp column."""
     high = today if column.max == "today" else column.max
     return column.min if isinstance(column.min, date) else date.min, high if isinstance(high, date) else date.max
 
 
 def reject_reason(column: Column | None, text: str | None, today: date) -> tuple[str, str]:
-    """Return the code and the reason, to be read after the column's name; `column` is None for the key."""
+    """Return code and reason; the reason follows the column name. `column` is None for the key."""
     if text is None:
         return "BLANK", "is blank; fill it in"
     if "\0" in text:
@@ -74,7 +74,7 @@ def _wrong_word(column: Column, text: str) -> tuple[str, str] | None:
 
 
 def _outside_calendar(text: str) -> str:
-    """Say what is wrong with a day or a moment that Postgres or Parquet may hold and no calendar of ours."""
+    """Return the reason for a date outside the years 1 to 9999, as Postgres or Parquet may hold; else empty."""
     if _INFINITE.fullmatch(text):
         return "is infinite; write a day of the years 1 to 9999, or leave it empty"
     found = _ANY_DATE.fullmatch(text)
@@ -113,7 +113,7 @@ def _wrong_number(column: Column, text: str, today: date) -> tuple[str, str]:
 
 
 def _looks_like_seconds(column: Column, value: int, today: date) -> tuple[str, str] | None:
-    """Recognize seconds where milliseconds cannot be meant: these are out of range, and those are not."""
+    """Detect seconds: the value is out of range as milliseconds, but in range as seconds."""
     low, high = column_bounds(column, today)
     if isinstance(low, int) and isinstance(high, int) and low <= value * 1000 <= high:
         return "SECONDS", f"looks like seconds; write milliseconds, {value * 1000}"

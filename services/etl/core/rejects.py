@@ -1,12 +1,12 @@
-"""How a row or a file is refused: thing, reason and mend in one line, and a value that no terminal obeys."""
+"""Rejecting a file: what is wrong and how to fix it in one line, and the value without control characters."""
 
 from services.etl.core.values import MAX_VALUE_CHARACTERS, RejectedRow
 from shared.errors import PenstockError
 from shared.text import visible
 
 
-class RejectedFile(PenstockError):  # noqa: N818 - what became of it, as everywhere here
-    """The file as a whole is refused; none of its rows counts."""
+class RejectedFile(PenstockError):  # noqa: N818 - errors here are named after the outcome
+    """The whole file is rejected; none of its rows is loaded."""
 
     def __init__(self, code: str, reason: str, *, column: str = "", value: str = "") -> None:
         super().__init__(reason)
@@ -14,5 +14,5 @@ class RejectedFile(PenstockError):  # noqa: N818 - what became of it, as everywh
 
 
 def printable(value: str) -> str:
-    r"""Return the beginning of `value` on one line, what cannot be seen written as `\n` or `\u202e`."""
+    r"""Return the start of `value` on one line, with invisible characters escaped as `\n` or `\u202e`."""
     return visible(value, MAX_VALUE_CHARACTERS)

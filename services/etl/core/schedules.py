@@ -1,4 +1,4 @@
-"""When everything is compared with its bucket: every so often, or by cron text in UTC."""
+"""When full loads are due: at a fixed interval, or by a cron expression in UTC."""
 
 import re
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ HINT: Final = "say a number with s, m or h such as 25m, cron text such as */25 *
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The times at which something is due; the same for everybody, so that several processes agree on them."""
+    """Due times, aligned to the epoch, so that all processes compute the same ones."""
 
     seconds: float = 0.0
     cron: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Interval":
-        """Read `25m`, `90s`, `2h`, plain seconds, cron text, or 0: never; raises ValueError with the mend."""
+        """Parse `25m`, `90s`, `2h`, plain seconds, a cron expression, or 0 for never; raise ValueError with a hint."""
         text = text.strip()
         if (match := _DURATION.fullmatch(text)) is not None:
             return cls(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
@@ -32,7 +32,7 @@ class Interval:
         return cls(cron=text)
 
     def after(self, now: datetime) -> datetime | None:
-        """Return the next time; None: never."""
+        """Return the next due time after `now`; None for never."""
         if self.cron:
             return next(CronSim(self.cron, now), None)
         if not self.seconds:

@@ -1,4 +1,4 @@
-"""A hundred made-up users to begin with, each a file and a picture, the same at every call."""
+"""Generate made-up users, each a file and an image; deterministic."""
 
 import random
 import struct
@@ -37,14 +37,14 @@ _DAY_MS: Final = 86_400_000
 _CELLS: Final = 7
 _CELL_PIXELS: Final = 8
 _MARGIN_PIXELS: Final = 4
-"""Seven cells of eight pixels and an edge around them make pictures of 64 by 64."""
+"""Seven cells of eight pixels and a margin make images of 64 by 64."""
 _BACKGROUND: Final = (244, 244, 240)
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class SeedUser:
-    """One user: an id, the file of the row and the picture."""
+    """One user: id, CSV file and PNG image."""
 
     user_id: str
     row: bytes
@@ -52,12 +52,12 @@ class SeedUser:
 
 
 def generate_users(count: int = 100) -> Iterator[SeedUser]:
-    """Make users 1000, 1001 and so on; between 18 and 90 years old in 2026, one of them on a leap day."""
+    """Yield users 1000, 1001, ...; they are 18 to 90 years old in 2026, and one is born on a leap day."""
     rng = random.Random(FIRST_ID)
     first_names, last_names = _shuffle(FIRST_NAMES, rng), _shuffle(LAST_NAMES, rng)
     for number in range(count):
         first = first_names[number % len(first_names)]
-        # another step each round, so that no two have the same full name
+        # shift each round, so that full names are unique
         last = last_names[(number + number // len(last_names)) % len(last_names)]
         born = date.fromordinal(rng.randint(_OLDEST, _YOUNGEST)) if number else _LEAP_DAY
         birthts = int(datetime(born.year, born.month, born.day, tzinfo=UTC).timestamp()) * 1000
@@ -67,9 +67,9 @@ def generate_users(count: int = 100) -> Iterator[SeedUser]:
 
 
 def draw_avatar(number: int) -> bytes:
-    """Draw a pattern that is its own mirror image, in a colour of its own, as PNG."""
+    """Draw a symmetric pattern in a color of its own, as PNG."""
     rng = random.Random(number)
-    color = _color(number * 0.618033988749895 % 1.0)  # by the golden ratio, so that neighbours differ
+    color = _color(number * 0.618033988749895 % 1.0)  # golden ratio, so that neighbors differ
     half = [[rng.choice((True, False)) for _ in range(_CELLS // 2 + 1)] for _ in range(_CELLS)]
     cells = [[*row, *row[-2::-1]] for row in half]
     size = _CELLS * _CELL_PIXELS + 2 * _MARGIN_PIXELS
@@ -90,7 +90,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _color(hue: float) -> Color:
-    """Turn a hue into a colour of middle lightness, dark enough to stand out from the paper."""
+    """Convert a hue to a color of medium lightness that contrasts with the background."""
     channels = (max(0.0, min(1.0, abs((hue * 6 + shift) % 6 - 3) - 1)) for shift in (0, 4, 2))
     red, green, blue = (round(40 + 150 * channel) for channel in channels)
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Small files -> rows, at once."""
+"""Parse small files as a whole."""
 
 import zlib
 from typing import Final
@@ -11,13 +11,13 @@ from services.etl.core.rejects import RejectedFile
 from services.etl.core.values import ParsedRows
 
 MAX_EXPANDED_BYTES: Final = 32 << 20
-"""The most that a small file may expand to."""
+"""Maximum expanded size of a small file."""
 
 
 def read_small_file(body: bytes, key: str, dataset: Dataset, *, line_bytes: int) -> ParsedRows:
-    """Read a file whole; whatever its bytes are, what is wrong with them is among the rejects.
+    """Parse a whole file; errors become rejects, whatever the bytes.
 
-    A reject of line 0 is of the file as a whole; then it is the only one, and there are no rows.
+    A reject of line 0 rejects the whole file: it is the only one, and there are no rows.
     """
     try:
         if format_of(key) == "parquet":
@@ -28,9 +28,9 @@ def read_small_file(body: bytes, key: str, dataset: Dataset, *, line_bytes: int)
 
 
 def is_small(body: bytes, key: str, max_bytes: int) -> bool:
-    """Say whether a file stays small when it is read: compressed ones are expanded as far as `most` bytes.
+    """Return whether a file has at most `max_bytes` after decompression.
 
-    What is damaged is small: `read_small` says what is wrong with it.
+    A damaged file counts as small, and `read_small_file` rejects it.
     """
     if format_of(key) == "parquet" or len(body) > max_bytes:
         return False

@@ -1,6 +1,6 @@
-"""The apostrophe before a text that a spreadsheet would run: written into published CSV, taken off on the way in.
+"""Escape text that a spreadsheet would run as a formula: prepend an apostrophe on export, remove it on import.
 
-Texts that begin with apostrophes and then so are escaped as well, so that each text is read as it was before.
+Text that starts with apostrophes before such a character is escaped too, so that the round trip is exact.
 """
 
 import re
@@ -11,7 +11,7 @@ import polars as pl
 from services.etl.core.cleaning import BLANKS
 
 _FORMULA_START: Final = "[=+@\\t\\r-]"
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection); `api.cell` says the same in SQL."""
+"""First characters of a formula (OWASP, CSV injection); `api.cell` has the same rule in SQL."""
 _NEEDS_ESCAPE: Final = f"^'*{_FORMULA_START}"
 _ESCAPED: Final = f"^[{BLANKS}]*'('*{_FORMULA_START})"
 _PATTERN: Final = re.compile(_ESCAPED)
@@ -25,15 +25,15 @@ def escape_column(name: str) -> pl.Expr:
 
 
 def unescape_column(column: pl.Expr) -> pl.Expr:
-    """Undo `escaped`, whatever blanks are before it."""
+    """Undo `escape_column`, also after leading blanks."""
     return column.str.replace(_ESCAPED, "$1")
 
 
 def unescape(text: str) -> str:
-    """Undo what `escaped` adds to one text, whatever blanks are before it."""
+    """Undo the escape of one text, also after leading blanks."""
     return _PATTERN.sub(r"\1", text, count=1)
 
 
 def may_hold_escapes(block: bytes) -> bool:
-    """Say whether a block of cells may hold an escaped text; most hold none."""
+    """Return whether a block of cells may hold escaped text; a quick test."""
     return _MAY_BE_ESCAPED.search(block) is not None

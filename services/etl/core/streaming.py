@@ -1,4 +1,4 @@
-"""Large files -> batches of rows, in bounded memory: whole blocks by polars where that is safe, else line by line."""
+"""Convert large files to batches of rows in bounded memory: whole blocks by polars if safe, else line by line."""
 
 import re
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ from services.etl.core.values import LINE
 __all__ = ["Batch", "RowStream", "parquet_batches"]
 
 BLOCK_BYTES: Final = 1 << 20
-"""How much text becomes a batch."""
+"""Bytes of text per batch."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 class RowStream:
-    """Reads a file of rows as its bytes come; what it finds is what `read_small` finds.
+    """Incremental reader of a file of rows, with the same results as `read_small_file`.
 
-    Feed compressed files in small pieces: what a piece expands to is returned at once.
+    Feed compressed files in small pieces, because the whole expansion of a piece is returned at once.
     """
 
     def __init__(self, key: str, dataset: Dataset, *, line_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
@@ -42,14 +42,14 @@ class RowStream:
         self._block_bytes = block_bytes
         self._rest = b""
         self.is_rejected = False
-        """The file as a whole was refused: there is no need to read on."""
+        """The whole file is rejected; stop feeding."""
 
     def feed(self, piece: bytes) -> list[Batch]:
-        """Take the next bytes, however they are cut; return the batches that are full."""
+        """Take the next bytes, split anywhere; return the complete batches."""
         return list(self._until_rejected(self._feed(piece)))
 
     def end(self) -> list[Batch]:
-        """Return the rows that are left."""
+        """Return the remaining rows."""
         return list(self._until_rejected(self._end()))
 
     def _feed(self, piece: bytes) -> Iterator[Batch]:
@@ -80,11 +80,11 @@ class RowStream:
         return Batch(text_frame(rows, self._dataset), list(rows.rejects))
 
     def _read_regular(self, block: bytes) -> pl.DataFrame | None:
-        """Read a block at once when each of its lines surely is a row with as many cells as it should have."""
+        """Read a block with polars if each of its lines is certainly one row of the right width; else None."""
         reader = self._reader
         if not isinstance(reader, DelimitedReader) or not (layout := reader.layout) or layout.is_keyless:
             return None
-        # in regular lines no cell is quoted around a line's end, so these are nothing but ends of lines
+        # regular lines have no quoted line ends, so each \\r belongs to a line end
         block = block.replace(b"\r", b"")
         count = block.count(b"\n")
         if not count or not self._is_regular(block, count, layout, reader.delimiter):
@@ -97,7 +97,7 @@ class RowStream:
         return cells.select(number, *self._fields(layout, block, reader.delimiter))
 
     def _fields(self, layout: Layout, block: bytes, delimiter: str) -> Iterator[pl.Expr]:
-        """Read cells as Delimited does."""
+        """Convert cells as DelimitedReader does."""
         has_escaped = may_hold_escapes(block)
         has_copy_null = delimiter == "\t" and COPY_NULL.encode() in block
         for index, name in zip(layout.indexes, self._dataset.fields, strict=True):
@@ -106,7 +106,7 @@ class RowStream:
             yield (pl.when(cell != COPY_NULL).then(cell) if has_copy_null else cell).alias(name)
 
     def _is_regular(self, block: bytes, count: int, layout: Layout, delimiter: str) -> bool:
-        # a lone cell could be a blank line, one without a name a value; a byte order mark would be taken off
+        # a single cell could be a blank line, an unnamed cell a value; polars would strip a byte order mark
         if (
             layout.width == 1
             or layout.trailing_unnamed
@@ -114,12 +114,12 @@ class RowStream:
             or has_long_line(block, self._line_bytes)
         ):
             return False
-        # a text that stands there as a formula, or a row without a value
+        # text written as a formula, or a blank row
         if b'=""' in block or _has_blank_row(block, delimiter):
             return False
         if b'"' in block:
             return bool(_regular_lines(layout.width, delimiter).fullmatch(block))
-        # as many separators as the lines need; polars refuses a line with too many, so none has too few
+        # the total is right and polars rejects lines with too many separators, so no line has too few
         return block.count(delimiter.encode()) == count * (layout.width - 1)
 
 
@@ -139,14 +139,14 @@ def _has_blank_row(block: bytes, delimiter: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _blank_rows(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Match a line that has nothing but delimiters and blanks: the first one, and one behind another line's end."""
+    """Match a line of only delimiters and blanks: the first one, and later ones."""
     blank = f"[{re.escape(delimiter)}{CELL_BLANKS}]*+\n".encode()
     return re.compile(blank), re.compile(b"\n" + blank)
 
 
 @lru_cache(maxsize=64)
 def _regular_lines(width: int, delimiter: str) -> re.Pattern[bytes]:
-    """Match lines of `width` cells, each without quotes or wholly inside them, none longer than its line."""
+    """Match lines of `width` cells that are either unquoted or fully quoted, without line ends inside."""
     delimiter = re.escape(delimiter)
     cell = f'(?:[^"{delimiter}\n]*+|"[^"\n]*+(?:""[^"\n]*+)*+")'
     return re.compile(f"(?:{cell}(?:{delimiter}{cell}){{{width - 1}}}\n)*+".encode())

@@ -1,4 +1,4 @@
-"""What all formats of lines share: text out of bytes, and the lines that are none."""
+"""Shared by all text formats: decode lines, and reject lines that are not text."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class TextReader:
-    """Knows which line it is at, and refuses lines that are too long or no UTF-8."""
+    """Tracks the line number, and rejects lines that are too long or not UTF-8."""
 
     def __init__(self, key: str, dataset: Dataset, line_bytes: int) -> None:
         self._key = key
@@ -28,7 +28,7 @@ class TextReader:
         self._has_bad_utf8 = self._may_be_long = self._has_returns = False
 
     def skip(self, lines: int) -> int:
-        """Count lines that somebody else read; return the number of the first."""
+        """Count lines that the caller read; return the number of the first one."""
         first = self._line
         self._line += lines
         self._seen += lines
@@ -36,7 +36,7 @@ class TextReader:
         return first
 
     def _lines(self, block: bytes) -> list[str]:
-        r"""Return the block's lines, each with what stands of `\r` before its end."""
+        r"""Return the lines of a block without `\n`, but with `\r`."""
         self._rejects = []
         self._may_be_long = len(block) > self._line_bytes
         self._has_returns = b"\r" in block
@@ -52,10 +52,7 @@ class TextReader:
         return [strip_returns(line) for line in lines] if self._has_returns else lines
 
     def _skip_blank(self, block: bytes) -> bool:
-        """Count the lines of a block that holds nothing but blanks, and say whether it does.
-
-        A compressed file may have as many as it likes.
-        """
+        """Skip a block of only blank lines; return whether it was one. Cheap, because gzip makes such blocks tiny."""
         if not block.isspace() or b"\t" in block or has_long_line(block, self._line_bytes):
             return False
         self._line += block.count(b"\n")
@@ -72,7 +69,7 @@ class TextReader:
         self._rejects.append(RejectedRow(self._line + index, code, reason, "", printable(text)))
 
     def _reject_cells(self, index: int, wrong: Sequence[tuple[str, str, str]], text: str) -> None:
-        """Refuse a row for several cells, each with code, reason and column."""
+        """Reject a row for several cells, each with code, reason and column."""
         self._count.add(rejected=1)
         first, *more = (
             RejectedRow(self._line + index, code, reason, name, printable(text)) for code, reason, name in wrong
@@ -81,7 +78,7 @@ class TextReader:
 
     def _reject_long(self, index: int, line: str) -> None:
         hint = "is a line break missing?"
-        # no more is shown than is kept of a line that nobody holds whole
+        # long lines are truncated while streaming, so show only what both ways of reading have
         beginning = line[: self._line_bytes // 4]
         self._reject(index, "LINE_TOO_LONG", f"the line has more than {self._line_bytes:,} bytes; {hint}", beginning)
 
@@ -90,12 +87,12 @@ class TextReader:
 
 
 def has_surrogates(text: str) -> bool:
-    """Say whether text holds what UTF-8 cannot: bytes that were none, or half a character."""
+    """Return whether text has surrogates: undecodable bytes, or half a UTF-16 pair."""
     return _SURROGATE.search(text) is not None
 
 
 def has_long_line(block: bytes, line_bytes: int) -> bool:
-    """Say whether a block of whole lines has one of more than `line_bytes`."""
+    """Return whether a block of whole lines has one above `line_bytes`."""
     at = 0
     while len(block) - at > line_bytes + 1:
         at = block.rfind(b"\n", at, at + line_bytes + 1) + 1
@@ -105,5 +102,5 @@ def has_long_line(block: bytes, line_bytes: int) -> bool:
 
 
 def byte_length(line: str) -> int:
-    """Count the bytes that a line was read from."""
+    """Return the encoded size of a line in bytes."""
     return len(line) if line.isascii() else len(line.encode(errors="surrogateescape"))
