@@ -482,14 +482,14 @@ async def test_rejects_of_long_or_clashing_key_are_written(place):
 async def test_rejects_changed_during_write_are_rewritten(place, monkeypatch):
     source = await place.source("bad.csv")
     await place.reject(source, (1, "", "", "OLD", "old"))
-    settle = Exports.settle
+    settle = Exports.mark_rejects_written
 
     async def change_first(self, *told):
-        monkeypatch.setattr(Exports, "settle", settle)
+        monkeypatch.setattr(Exports, "mark_rejects_written", settle)
         await place.reject(source, (1, "", "", "NEW", "new"))
         await settle(self, *told)
 
-    monkeypatch.setattr(Exports, "settle", change_first)
+    monkeypatch.setattr(Exports, "mark_rejects_written", change_first)
     await place.write()
     await place.write()
     assert (await place.rejects("bad.csv"))[1][-1] == "new"
@@ -515,7 +515,7 @@ async def test_folders_of_killed_processes_are_deleted(place, monkeypatch):
     left = Path(place.settings.state_dir) / "exports" / "left"
     left.mkdir(parents=True)
     (left / "cells.csv").write_text("x")
-    monkeypatch.setattr("services.etl.adapters.exports.LEFT_SECONDS", -60.0)
+    monkeypatch.setattr("services.etl.adapters.exports.ABANDONED_SECONDS", -60.0)
     await place.insert(await place.source("a.csv"), ("1", "x"))
     await place.write()
     assert not left.exists()

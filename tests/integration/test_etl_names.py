@@ -71,7 +71,7 @@ def names_of_ours() -> set[str]:
     }
 
 
-def wrong_format(name: str) -> str:
+def invalid_name_reason(name: str) -> str:
     """Return why a name cannot be a column; empty if it can."""
     text = SECTION.format(table="t", prefix="", key="some_key", born="some_birth", text=name)
     try:
@@ -102,7 +102,7 @@ def body(key: str, born: str, text: str, *rows: str) -> bytes:
 
 def test_only_built_in_and_system_column_names_are_refused(servers):
     found = names_of_ours() | asyncio.run(keywords(servers.env)) | SYSTEM
-    refused = {name: reason for name in found if (reason := wrong_format(name))}
+    refused = {name: reason for name in found if (reason := invalid_name_reason(name))}
     assert all(reason.startswith("datasets: [t]") and name in reason for name, reason in refused.items())
     plain = {name for name in refused if re.fullmatch("[a-z][a-z0-9_]{0,40}", name)}
     images = {"img_path", "img_type", "img_width", "img_height", "img_sha256"}
@@ -113,7 +113,7 @@ def test_only_built_in_and_system_column_names_are_refused(servers):
 async def test_every_name_works_as_key_column_and_birth(servers, shard):
     found = names_of_ours() | await keywords(servers.env, reserved=True)
     assert {"id", "position", "user", "first", "kept", "mine", "made", "all"} <= found
-    names = sorted(name for name in found if not wrong_format(name))
+    names = sorted(name for name in found if not invalid_name_reason(name))
     await load_and_read(servers, triples(names)[shard::SHARDS], f"n{shard}")
 
 

@@ -86,10 +86,10 @@ def test_birth_is_utc_milliseconds_within_bounds(text, value):
     ("text", "reason"),
     [
         ("2000-01-01", "birth is a date; write it as UTC milliseconds, 946684800000"),
-        ("soon", "birth is no number; write UTC milliseconds, such as 951782400000"),
-        ("1.5", "birth is no whole number; write it without a fraction"),
+        ("soon", "birth is not a number; write UTC milliseconds, such as 951782400000"),
+        ("1.5", "birth is not a whole number; write it without a fraction"),
         ("4102444800000", "birth is 2100-01-01; it may be from 1900-01-01 to 2026-11-21"),
-        ("9" * 99, "birth is beyond all calendars; it may be from 1900-01-01 to 2026-11-21"),
+        ("9" * 99, "birth is beyond the calendar; it may be from 1900-01-01 to 2026-11-21"),
         ("", "birth is blank; fill it in"),
     ],
 )
@@ -196,7 +196,7 @@ def test_source_defaults_to_zero_and_empty_frame_is_typed():
     one = dataset(a={"type": "integer"}, b={"type": "timestamp"})
     frame = frame_of([(7, ParsedRows([2], [("1", "x", None)]))], one).drop(SOURCE)
     assert check(frame, one, today=TODAY).rejects == [
-        RejectedRow(2, "NOT_A_NUMBER", "a is no number; write figures alone, such as 42", "a", "x", 0)
+        RejectedRow(2, "NOT_A_NUMBER", "a is not a number; write digits only, such as 42", "a", "x", 0)
     ]
     nothing = check(frame_of([], one), one, today=TODAY)
     assert nothing.good.dtypes == [pl.Int64, pl.Int64, pl.String, pl.Int64, pl.Datetime("us", "UTC")]

@@ -63,8 +63,8 @@ def test_item_is_name_without_extension(key, item, format_, compressed):
     ("before", "after", "reason"),
     [
         ("[people]", "[objects]", "call the dataset something else"),
-        ('key = "id"', 'key = "line"', "column line is there anyway"),
-        ('key = "id"', 'key = "name"', "column name is there anyway"),
+        ('key = "id"', 'key = "line"', "column line is added to every table"),
+        ('key = "id"', 'key = "name"', "column name is the key"),
         ('key = "id"', 'key = "Id"', "key"),
         ('"text"', '"txt"', "columns.name.type"),
         ("max = 80", "max = 0", "min = 1 is above max = 0"),
@@ -72,8 +72,8 @@ def test_item_is_name_without_extension(key, item, format_, compressed):
         ("1900-01-01", "1900", "the bounds of a column of type milliseconds are days"),
         ('type = "number", min = 0.5', 'type = "boolean", min = 0', "of type boolean are none"),
         ('bucket = "in"', "", "bucket"),
-        ('prefix = "a/"', 'prefix = "a/"\nborn = "name"', "no column of type milliseconds"),
-        ("[people]", "people", "is no TOML"),
+        ('prefix = "a/"', 'prefix = "a/"\nborn = "name"', "not a column of type milliseconds"),
+        ("[people]", "people", "is not TOML"),
         (ONE, "", "declares no dataset"),
         (ONE, "x = 1", "stands outside a section"),
     ],
@@ -120,7 +120,7 @@ def test_uppercase_name_is_refused_beside_lowercase():
     two = ONE.replace("name =", 'Name = { type = "text" }\nname =')
     datasets = Datasets.parse(two + ONE.replace("people", "others").replace("a/", "b/"))
     assert list(datasets.by_name) == ["others"]
-    assert "'Name' cannot be: write lower-case letters" in datasets.refused["people"]
+    assert "'Name' is not allowed: write lower-case letters" in datasets.refused["people"]
     assert "such as name" in datasets.refused["people"]
 
 

@@ -225,8 +225,8 @@ OTHERS = [
     (b"Obj\x01\x04", "an Avro file"),
     (b"\0\x05\x16\x07\0\x02\0\0Mac OS X        ", "what macOS keeps beside a file"),
     (b"\0\0\0\x01Bud1\0\0", "a .DS_Store file"),
-    (b"\x89PNG\r\n\x1a\n", "a picture"),
-    (b"\xff\xd8\xff\xe0", "a picture"),
+    (b"\x89PNG\r\n\x1a\n", "an image"),
+    (b"\xff\xd8\xff\xe0", "an image"),
     (bytes(5000), "nothing but NUL bytes"),
     ("id\n".encode("utf-32"), "is UTF-32"),
     (compressed(compressed(PLAIN.encode())), "compressed twice"),
@@ -262,12 +262,12 @@ def test_json_not_one_object_per_line_is_rejected(body, said):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (PLAIN.encode(), "is text, no Parquet; end its name as what it is"),
+        (PLAIN.encode(), "is text, not Parquet; end its name as what it is"),
         (b"<html>", "an HTML page"),
         (XLSX, "an Excel workbook"),
-        (compressed(parquet()), "compressed with gzip, no Parquet"),
-        (b"", "is no Parquet, or damaged"),
-        (b"\x01\x02\x03", "is no Parquet, or damaged"),
+        (compressed(parquet()), "compressed with gzip, not Parquet"),
+        (b"", "is not Parquet, or is damaged"),
+        (b"\x01\x02\x03", "is not Parquet, or is damaged"),
     ],
 )
 def test_non_parquet_named_parquet_is_rejected_with_its_type(body, said):
@@ -278,7 +278,7 @@ def test_non_parquet_named_parquet_is_rejected_with_its_type(body, said):
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(PLAIN.encode(), "is no gzip"), (XLSX, "is an Excel workbook (.xlsx), no gzip"), (b"", "is no gzip")],
+    [(PLAIN.encode(), "is not gzip"), (XLSX, "is an Excel workbook (.xlsx), not gzip"), (b"", "is not gzip")],
 )
 def test_non_gzip_named_gz_is_rejected_with_its_type(body, said):
     (reject,) = read(body, "1.csv.gz").rejects

@@ -157,5 +157,5 @@ def ref_of(file: FileToLoad) -> ObjectRef:
 
 def not_an_image(head: bytes) -> RejectedFile:
     """Return the error for a file that is not an image; name its actual type if it is recognized."""
-    content = file_type.name if (file_type := detect_non_image(head)) else "no picture of a type that is known"
+    content = file_type.name if (file_type := detect_non_image(head)) else "not an image of a known type"
     return RejectedFile("NOT_AN_IMAGE", f"the file is {content}; store it again as {IMAGE_TYPES}")

@@ -83,7 +83,7 @@ async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
             await _note_refused(connection, datasets)
             return created
 
-    created = await retry_outages(ensure, event="etl.tables_not_made")
+    created = await retry_outages(ensure, event="etl.tables_not_created")
     for name, reason in datasets.refused.items():
         log.error("etl.dataset_refused", dataset=visible(name), reason=reason)
     datasets.require_any()
@@ -126,7 +126,7 @@ async def _ensure_table(connection: Connection, dataset: Dataset) -> bool:
     await connection.execute(_RESET_SOURCES, dataset.name)
     await connection.execute(_table_ddl(dataset))
     await connection.execute(view_ddl(dataset))
-    log.info("etl.table_made", dataset=dataset.name, recreated=before is not None)
+    log.info("etl.table_created", dataset=dataset.name, recreated=before is not None)
     return True
 
 

@@ -75,7 +75,7 @@ def _reject(  # noqa: PLR0913, PLR0917 - a row and what is wrong with it
         rejects.append(RejectedRow(line, code, f"{name} {reason}", name, printable(value or ""), source))
     if left := wrong[MAX_WRONG_CELLS:]:
         names = printable(", ".join(name for name, _ in left))
-        reason = f"{len(left)} more cells of the row are wrong: {names}; correct those that are told first"
+        reason = f"{len(left)} more cells of the row are wrong: {names}; correct the ones listed first"
         rejects.append(RejectedRow(line, "MORE_CELLS", reason, source=source))
     first, *more = rejects
     return replace(first, more=tuple(more))

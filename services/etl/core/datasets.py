@@ -31,7 +31,7 @@ def _validate_name(name: str) -> str:
         cleaned = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")[:MAX_NAME_CHARACTERS]
         suggestion = cleaned if cleaned[:1].isalpha() else f"name_{cleaned}"[:MAX_NAME_CHARACTERS].rstrip("_")
         msg = (
-            f"the name {visible(name, 80)!r} cannot be: write lower-case letters, digits and underscores, "
+            f"the name {visible(name, 80)!r} is not allowed: write lower-case letters, digits and underscores, "
             f"a letter first, {MAX_NAME_CHARACTERS} at most, such as {suggestion}"
         )
         raise ValueError(msg)
@@ -126,21 +126,21 @@ class Dataset(BaseModel):
             raise ValueError(msg)
         self._reject_taken_names()
         if self.born and (self.born not in self.columns or self.columns[self.born].type != "milliseconds"):
-            msg = f"born = {self.born!r} is no column of type milliseconds"
+            msg = f"born = {self.born!r} is not a column of type milliseconds"
             raise ValueError(msg)
         return self
 
     def _reject_taken_names(self) -> None:
         names = {self.key, *self.columns}
         if taken := _ADDED_COLUMNS & names:
-            msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
+            msg = f"column {min(taken)} is added to every table; leave it out, or call it something else"
             raise ValueError(msg)
         if taken := _SYSTEM_COLUMNS & names:
             name = min(taken)
             msg = f"column {name} is one that Postgres keeps for itself; call it something else, such as {name}_value"
             raise ValueError(msg)
         if self.key in self.columns:
-            msg = f"column {self.key} is there anyway, as the key; leave it out of the columns"
+            msg = f"column {self.key} is the key; leave it out of the columns"
             raise ValueError(msg)
 
     @property
@@ -206,7 +206,7 @@ class Datasets:
         try:
             sections: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise InvalidDatasets(f"{where} is no TOML: {error}") from None
+            raise InvalidDatasets(f"{where} is not TOML: {error}") from None
         datasets = cls({})
         for name, section in sections.items():
             try:

@@ -62,7 +62,7 @@ class Gunzip:
             text = self._member.decompress(piece, _EXPAND_BYTES)
         except zlib.error:
             hint = "compress it again, or leave .gz out of its name"
-            raise RejectedFile("NOT_GZIP", f"the file is no gzip, or damaged; {hint}") from None
+            raise RejectedFile("NOT_GZIP", f"the file is not gzip, or is damaged; {hint}") from None
         self._bytes_out += len(text)
         if self._bytes_out > max(_FREE_BYTES, self._bytes_in * _MAX_RATIO):
             raise RejectedFile("GZIP_BOMB", f"the file expands more than {_MAX_RATIO} times; store it uncompressed")
@@ -73,7 +73,7 @@ class Gunzip:
         self._padded = self._padded or piece[0] == 0
         if self._padded:
             if piece.strip(b"\0"):
-                raise RejectedFile("NOT_GZIP", "something that is no gzip follows the gzip file; compress it again")
+                raise RejectedFile("NOT_GZIP", "data that is not gzip follows the gzip file; compress it again")
             return False
         self._member = zlib.decompressobj(_GZIP_WBITS)
         return True
@@ -125,7 +125,7 @@ class Decoder:
             self._gunzip = Gunzip()
         elif self._compressed:
             found = detect_type(first[:HEAD_BYTES])
-            content = f"is {found.name}, no gzip" if found else "is no gzip"
+            content = f"is {found.name}, not gzip" if found else "is not gzip"
             raise RejectedFile("NOT_GZIP", f"the file {content}; compress it, or leave .gz out of its name")
         return first
 
@@ -139,14 +139,14 @@ class Decoder:
             self._head = head
             return b""
         self._head = None
-        self._refuse_other(head)
+        self._reject_other_formats(head)
         if encoding := _UTF16.get(head[:2]):
             self._utf16 = codecs.getincrementaldecoder(encoding)("surrogatepass")
             head = _utf16_to_utf8(self._utf16, head)
         # some programs add a byte order mark to text that already has one
         return self._normalize_ends(_strip_boms(head))
 
-    def _refuse_other(self, head: bytes) -> None:
+    def _reject_other_formats(self, head: bytes) -> None:
         if self._gunzip and is_gzip(head):
             raise RejectedFile("OTHER_FORMAT", "the file is compressed twice; compress it once")
         if head.startswith(_UTF32):

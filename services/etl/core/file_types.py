@@ -21,7 +21,7 @@ class FileType:
 
 _DECOMPRESS: Final = "expand it, or compress it with gzip and end its name in .gz"
 _EXPORT: Final = "export its rows as CSV, JSON lines or Parquet"
-_IMAGE: Final = FileType("a picture", "end its name as pictures do")
+_IMAGE: Final = FileType("an image", "give it the extension of an image, such as .png")
 _REMOVE: Final = "remove it: it has no rows"
 _SPREADSHEET: Final = "open it and save it as CSV UTF-8"
 
@@ -135,7 +135,9 @@ def require_parquet(head: bytes) -> None:
     """Raise RejectedFile if a file does not start like Parquet; name its type if it is known."""
     if not head.startswith(b"PAR1"):
         found = detect_type(head) or _detect_text(head)
-        name = f"is {found.name}, no Parquet; {found.fix}" if found else "is no Parquet, or damaged; write it again"
+        name = (
+            f"is {found.name}, not Parquet; {found.fix}" if found else "is not Parquet, or is damaged; write it again"
+        )
         raise RejectedFile("NOT_PARQUET", f"the file {name}")
 
 

@@ -60,7 +60,7 @@ class JsonLinesReader(TextReader):
         elif self._is_bad_utf8(line):
             self._reject_not_utf8(index, line)
         elif (members := _members(line)) is None:
-            self._reject(index, "NOT_JSON", "the line is no JSON object; write one object a line", line)
+            self._reject(index, "NOT_JSON", "the line is not a JSON object; write one object a line", line)
         else:
             return self._to_row(index, line, members)
         return None

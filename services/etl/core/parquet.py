@@ -116,7 +116,7 @@ def _split_by_bytes(rows: pl.DataFrame, sizes: pl.Series) -> Iterator[pl.DataFra
 
 def not_parquet(what: str) -> RejectedFile:
     """Return the error for a file that is not readable Parquet."""
-    return RejectedFile("NOT_PARQUET", "the file is no Parquet, or damaged; write it again", value=what)
+    return RejectedFile("NOT_PARQUET", "the file is not Parquet, or is damaged; write it again", value=what)
 
 
 def _decode_binary(rows: pl.DataFrame) -> Batch:
@@ -128,7 +128,7 @@ def _decode_binary(rows: pl.DataFrame) -> Batch:
         except pl.exceptions.PolarsError:
             texts = [_decode_value(value) for value in rows[name]]
             rejects += [
-                RejectedRow(line, "NOT_UTF8", f"{name} holds bytes that are no UTF-8 text; write it as text", name)
+                RejectedRow(line, "NOT_UTF8", f"{name} holds bytes that are not UTF-8 text; write it as text", name)
                 for line, text in zip(rows[LINE], texts, strict=True)
                 if text is None
             ]

@@ -67,9 +67,9 @@ def _wrong_word(column: Column, text: str) -> tuple[str, str] | None:
     if column.type == "date" and not _parse_day(text):
         return "NOT_A_DATE", _outside_calendar(text) or _has_time_of_day(
             text
-        ) or "is no day of the calendar; write it as 2000-02-29"
+        ) or "is not a date; write it as 2000-02-29"
     if column.type == "timestamp" and not (ISO_TIMESTAMP.fullmatch(text) and _parse_day(text[:10])):
-        return "NOT_A_TIMESTAMP", _outside_calendar(text) or "is no moment; write it as 2000-02-29T12:30:00Z"
+        return "NOT_A_TIMESTAMP", _outside_calendar(text) or "is not a timestamp; write it as 2000-02-29T12:30:00Z"
     return None
 
 
@@ -101,14 +101,14 @@ def _wrong_number(column: Column, text: str, today: date) -> tuple[str, str]:
     if is_time and (day := _parse_day(text)):
         return "NOT_A_NUMBER", f"is a date; write it as UTC milliseconds, {_to_ms(day)}"
     if not is_number(text):
-        hint = "write UTC milliseconds, such as 951782400000" if is_time else "write figures alone, such as 42"
+        hint = "write UTC milliseconds, such as 951782400000" if is_time else "write digits only, such as 42"
         infinite = "is infinite; leave it empty, or write a finite number"
-        return "NOT_A_NUMBER", infinite if _INFINITE.fullmatch(text) else f"is no number; {hint}"
+        return "NOT_A_NUMBER", infinite if _INFINITE.fullmatch(text) else f"is not a number; {hint}"
     if column.type == "number":
         return _out_of_range(column, text, today)
     value = parse_whole(text)
     if value is None:
-        return "NOT_WHOLE", "is no whole number; write it without a fraction"
+        return "NOT_WHOLE", "is not a whole number; write it without a fraction"
     return (_looks_like_seconds(column, value, today) if is_time else None) or _out_of_range(column, text, today)
 
 
@@ -124,7 +124,7 @@ def _out_of_range(column: Column, text: str, today: date) -> tuple[str, str]:
     low, high = column_bounds(column, today)
     if column.type == "milliseconds":
         low, high = day_bounds(column, today)
-        text = _format_day(parse_whole(text) or 0) or "beyond all calendars"
+        text = _format_day(parse_whole(text) or 0) or "beyond the calendar"
     subject = f"is {printable(text)}" if column.type != "text" else f"has {len(text)} characters"
     span = " ".join(
         f"{word} {_format_bound(bound)}" for word, bound in (("from", low), ("to", high)) if bound is not None

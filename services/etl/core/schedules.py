@@ -28,7 +28,7 @@ class Interval:
         try:
             next(CronSim(text, datetime.now(UTC)))
         except (CronSimError, StopIteration):
-            raise ValueError(f"{text!r} is no interval; {HINT}") from None
+            raise ValueError(f"{text!r} is not an interval; {HINT}") from None
         return cls(cron=text)
 
     def after(self, now: datetime) -> datetime | None:

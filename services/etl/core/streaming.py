@@ -84,7 +84,7 @@ class RowStream:
         reader = self._reader
         if not isinstance(reader, DelimitedReader) or not (layout := reader.layout) or layout.is_keyless:
             return None
-        # regular lines have no quoted line ends, so each \\r belongs to a line end
+        # regular lines have no quoted line ends, so each CR belongs to a line end
         block = block.replace(b"\r", b"")
         count = block.count(b"\n")
         if not count or not self._is_regular(block, count, layout, reader.delimiter):

@@ -53,7 +53,7 @@ class Exporter:
                 await retry_outages(self.outputs.abort_abandoned)
                 await retry_outages(self._repair)
             except Rejected as refusal:
-                log.warning("export.not_looked_at", reason=one_line(refusal))
+                log.warning("export.check_failed", reason=one_line(refusal))
             await asyncio.sleep(REPAIR_SECONDS)
 
     async def write(self, lease: Lease) -> None:

@@ -105,7 +105,7 @@ class FullLoads:
         return list(diff.chunks(files, size=settings.etl_slice, large_bytes=settings.etl_large_bytes))
 
     async def _enqueue(self, lease: Lease, chunks: Sequence[Sequence[FileToLoad]], number: int) -> int:
-        for number, chunk in enumerate(chunks, number + 1):  # noqa: B020, PLR1704 - it goes on counting
+        for number, chunk in enumerate(chunks, number + 1):  # noqa: B020, PLR1704 - continues the numbering
             name = f"{_prefix(lease.item)}{lease.item.token}-{number}"
             await self.files.add(name, to_payload(chunk), correlation_id=lease.item.correlation_id)
         return number
