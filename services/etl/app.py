@@ -1,4 +1,4 @@
-"""Etl, wired."""
+"""Wire the etl service."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,11 +7,11 @@ from functools import partial
 from services.etl import handlers, workers
 from services.etl.adapters.bucket import Bucket
 from services.etl.adapters.exports import Exports
-from services.etl.adapters.files import LargeFiles
+from services.etl.adapters.large_files import LargeFiles
 from services.etl.adapters.loads import Loads
 from services.etl.adapters.outputs import Outputs
-from services.etl.adapters.planting import plant
 from services.etl.adapters.schema import ensure_schema, ensure_tables
+from services.etl.adapters.seeding import seed_users
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Datasets
 from services.etl.core.schedules import Interval
@@ -24,14 +24,14 @@ from shared.work import RetryPolicy, Worker, WorkQueue
 
 
 def build_app(settings: EtlSettings) -> Service:
-    """Wire etl; nothing connects before it runs. A file of datasets that cannot be used is refused here."""
+    """Wire etl without connecting to anything; raise InvalidDatasets if the dataset file is unusable."""
     datasets = Datasets.parse(settings.etl_datasets.read_text("utf-8"), str(settings.etl_datasets))
     return Service(settings, handlers.router, partial(_open, settings, datasets))
 
 
 @asynccontextmanager
 async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIterator[Resources]:
-    # a folder of its own, for what it left half written no other service may remove
+    # etl has its own folder, so that no other service removes its unfinished uploads
     settings = settings.model_copy(update={"state_dir": settings.state_dir / "etl"})
     await ensure_schema(settings.postgres_dsn)
     async with open_pool(settings.postgres_dsn, service="etl", max_size=12) as pool, open_store(settings) as store:
@@ -40,20 +40,20 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
         files, loads, exports = (
             WorkQueue(pool, name, lease_seconds=lease) for name in ("etl.files", "etl.loads", "etl.exports")
         )
-        loading = handlers.Loading(
+        loader = handlers.Loader(
             datasets,
             Bucket(store, settings),
-            Tables(pool, rejects_kept=settings.etl_rejects_kept),
+            Tables(pool, max_stored_rejects=settings.etl_rejects_kept),
             Loads(pool, loads),
             files,
             settings,
         )
-        pieces = workers.Files(loading, LargeFiles(store, settings), bus)
-        full = workers.FullLoads(loading, files, bus)
+        file_loads = workers.FileLoads(loader, LargeFiles(store, settings), bus)
+        full_loads = workers.FullLoads(loader, files, bus)
         exporter = workers.Exporter(
             Exports(pool, exports, settings), Outputs(store, settings.etl_output_bucket), datasets
         )
-        schedule = workers.Schedule(loading.loads, tuple(datasets.by_name), Interval.parse(settings.etl_interval))
+        schedule = workers.Schedule(loader.loads, tuple(datasets.by_name), Interval.parse(settings.etl_interval))
         grace = settings.shutdown_grace / 2
         worker = partial(
             Worker,
@@ -63,11 +63,11 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
             check=store.check,
             progress=handlers.router.progress,
         )
-        crew = (
-            worker(files, pieces.load, concurrency=3, on_failure=pieces.give_up),
-            worker(loads, full.load, on_failure=full.give_up),
+        queue_workers = (
+            worker(files, file_loads.load, concurrency=3, on_failure=file_loads.on_failure),
+            worker(loads, full_loads.load, on_failure=full_loads.on_failure),
             worker(exports, exporter.write),
         )
-        planting = (partial(plant, pool, store, datasets),) if settings.etl_seed else ()
-        loops = (schedule.run, exporter.watch, exporter.mend, *planting)
-        yield Resources({"loading": loading}, (*(one.run for one in crew), *loops))
+        seeding = (partial(seed_users, pool, store, datasets),) if settings.etl_seed else ()
+        loops = (schedule.run, exporter.watch, exporter.repair, *seeding)
+        yield Resources({"loader": loader}, (*(each.run for each in queue_workers), *loops))

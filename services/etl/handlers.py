@@ -1,4 +1,4 @@
-"""Changes and requests in; rows, images and loads out."""
+"""Handle object changes, digests and load requests."""
 
 import asyncio
 import time
@@ -12,11 +12,11 @@ from prometheus_client import Counter
 
 from services.etl.adapters.bucket import Bucket
 from services.etl.adapters.loads import Loads
-from services.etl.adapters.tables import Tables, Written
-from services.etl.core import differences
+from services.etl.adapters.tables import Tables, WrittenFile
+from services.etl.core import diff
 from services.etl.core.checking import check, frame_of
 from services.etl.core.datasets import Datasets
-from services.etl.core.values import Found, Known, Wanted
+from services.etl.core.values import FetchedFile, FileToLoad, KnownObject
 from services.etl.settings import EtlSettings
 from shared.bus import Received, Router
 from shared.errors import PenstockError, Rejected, one_line
@@ -27,59 +27,59 @@ from shared.work import WorkQueue
 log = structlog.get_logger()
 router = Router("etl")
 
-OBJECTS = Counter("penstock_etl_objects_total", "Files and images by what became of them.", ["kind", "outcome"])
-ROWS = Counter("penstock_etl_rows_total", "Good rows of the files that were read.")
-REJECTED = Counter("penstock_etl_rejected_rows_total", "Rows that are no rows of their table.")
+OBJECTS = Counter("penstock_etl_objects_total", "Files and images by outcome.", ["kind", "outcome"])
+ROWS = Counter("penstock_etl_rows_total", "Valid rows of the files that were read.")
+REJECTED = Counter("penstock_etl_rejected_rows_total", "Rows rejected because they do not fit their table.")
 
 MAX_PENDING_LOADS = 1000
-BUNCH_OBJECTS = 1000
-BUNCH_BYTES = 8 << 20
+MAX_BATCH_OBJECTS = 1000
+MAX_BATCH_BYTES = 8 << 20
 
 
 @router.on(ObjectChanged, publishes=[EtlLoaded])
-async def load_objects(batch: Sequence[Received[ObjectChanged]], loading: "Loading") -> list[EtlLoaded]:
-    """Make the tables follow the bucket where something changed in it."""
-    wanted = [loading.wanted(received.event) for received in batch]
-    newest = differences.newest(one for one in wanted if one is not None)
+async def load_objects(batch: Sequence[Received[ObjectChanged]], loader: "Loader") -> list[EtlLoaded]:
+    """Load each changed object into its dataset's table, or remove its rows."""
+    files = [loader.file_to_load(received.event) for received in batch]
+    newest = diff.latest_changes(one for one in files if one is not None)
     try:
-        return await loading.load(newest)
+        return await loader.load(newest)
     except Exception as error:
-        # of a batch that fails the culprit comes once more alone, before it is a dead letter
+        # after a failed batch each record is retried alone, so the failing one arrives here before it is dead-lettered
         if len(newest) == 1:
-            await loading.note_failure(newest[0], error)
+            await loader.note_failure(newest[0], error)
         raise
 
 
 @router.on(ObjectHashed)
-async def keep_digests(batch: Sequence[Received[ObjectHashed]], loading: "Loading") -> None:
-    """Keep what the hasher says of files and images."""
+async def save_digests(batch: Sequence[Received[ObjectHashed]], loader: "Loader") -> None:
+    """Save the digests of files and images."""
     newest = {(one.event.bucket, one.event.key): one.event for one in sorted(batch, key=lambda one: one.event.revision)}
-    claims = [(fact, loading.datasets.claim(*place)) for place, fact in newest.items()]
+    claims = [(fact, loader.datasets.claim(*object_key)) for object_key, fact in newest.items()]
     claimed = [(fact, *claim) for fact, claim in claims if claim is not None]
     if claimed:
-        await loading.tables.keep_digests(claimed)
+        await loader.tables.save_digests(claimed)
 
 
 @router.on(EtlRequested)
-async def request_load(batch: Sequence[Received[EtlRequested]], loading: "Loading") -> None:
-    """Put the loads that are asked for among the work; past so many that wait, no more."""
-    waiting = (await loading.loads.queue.counts()).get("pending", 0)
+async def request_load(batch: Sequence[Received[EtlRequested]], loader: "Loader") -> None:
+    """Enqueue the requested loads; reject requests while MAX_PENDING_LOADS are pending."""
+    waiting = (await loader.loads.queue.counts()).get("pending", 0)
     for received in batch:
         if waiting >= MAX_PENDING_LOADS:
             reason = f"{waiting} loads wait already: ask again when they are done"
             received.reject(Rejected("TOO_MANY_LOADS", reason))
-        elif received.event.dataset in loading.datasets.by_name:
-            await loading.loads.request(received.event, why="requested")
+        elif received.event.dataset in loader.datasets.by_name:
+            await loader.loads.request(received.event, why="requested")
             waiting += 1
         else:
-            there = ", ".join(sorted(loading.datasets.by_name))
-            reason = f"there is no dataset {received.event.dataset!r}; ask for one of {there}"
+            names = ", ".join(sorted(loader.datasets.by_name))
+            reason = f"there is no dataset {received.event.dataset!r}; ask for one of {names}"
             received.reject(Rejected("UNKNOWN_DATASET", reason))
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
-    """The one way from an object that may have changed to what its dataset's table says; events and loads share it."""
+class Loader:
+    """Load objects into tables; shared by events and full loads."""
 
     datasets: Datasets
     bucket: Bucket
@@ -88,139 +88,147 @@ class Loading:
     files: WorkQueue
     settings: EtlSettings
 
-    def wanted(self, change: ObjectChanged) -> Wanted | None:
-        """Return what an event asks to look at; None: the object is nobody's."""
+    def file_to_load(self, change: ObjectChanged) -> FileToLoad | None:
+        """Return the object to load for an event; None if no dataset claims it."""
         claim = self.datasets.claim(change.bucket, change.key)
         if claim is None:
             return None
-        # 0 would say that a listing tells; one that is ahead would outdate every later change
+        # revision 0 is reserved for listings; a future revision would hide every later change
         revision = max(min(change.revision, time.time_ns() // 1000), 1)
-        return Wanted(change.bucket, change.key, *claim, revision, change.correlation_id, change.size)
+        return FileToLoad(change.bucket, change.key, *claim, revision, change.correlation_id, change.size)
 
-    async def load(self, wanted: Sequence[Wanted]) -> list[EtlLoaded]:
-        """Look at objects, write what follows, and return what became of each; large files become leased work."""
-        facts, large = await self.follow(wanted)
-        await self.postpone(large)
+    async def load(self, files: Sequence[FileToLoad]) -> list[EtlLoaded]:
+        """Load small objects, enqueue large files as leased work, and return the facts to publish."""
+        facts, large = await self.load_small(files)
+        await self.enqueue_large(large)
         return facts
 
-    async def follow(self, wanted: Sequence[Wanted]) -> tuple[list[EtlLoaded], list[Wanted]]:
-        """Look at objects and write what follows; return what became of each, and which are too large for that."""
+    async def load_small(self, files: Sequence[FileToLoad]) -> tuple[list[EtlLoaded], list[FileToLoad]]:
+        """Load small objects; return the facts to publish and the files that are too large."""
         facts: list[EtlLoaded] = []
-        large: list[Wanted] = []
-        for bunch in differences.bunches(wanted, most=BUNCH_OBJECTS, most_bytes=BUNCH_BYTES):
-            left = bunch
-            while left:
-                more, larger, left = await self._look_and_write(left)
-                facts += more
-                large += larger
+        large: list[FileToLoad] = []
+        for batch in diff.batches(files, max_objects=MAX_BATCH_OBJECTS, max_bytes=MAX_BATCH_BYTES):
+            remaining = batch
+            while remaining:
+                facts_of_batch, too_large, remaining = await self._fetch_and_write(remaining)
+                facts += facts_of_batch
+                large += too_large
         return facts, large
 
-    async def _look_and_write(self, wanted: Sequence[Wanted]) -> tuple[list[EtlLoaded], list[Wanted], list[Wanted]]:
-        """Return facts, large files, and what somebody else wrote in the meantime: that is looked at again."""
-        known = await self.tables.recall(wanted)
-        facts, news = self.sort(wanted, known)
-        small = [one for one in news if not differences.is_large(one[0], self.settings.etl_large_bytes)]
-        large = [one for one, _ in news if differences.is_large(one, self.settings.etl_large_bytes)]
-        found, larger = await self.bucket.look_all(small)
-        written = await self._write(found)
-        done = {one.found.wanted.place for one in written}
+    async def _fetch_and_write(
+        self, files: Sequence[FileToLoad]
+    ) -> tuple[list[EtlLoaded], list[FileToLoad], list[FileToLoad]]:
+        """Return facts, large files, and objects that another process wrote meanwhile, which must be fetched again."""
+        known = await self.tables.get_known(files)
+        facts, to_fetch = self.split_known(files, known)
+        small = [one for one in to_fetch if not diff.is_large(one[0], self.settings.etl_large_bytes)]
+        large = [one for one, _ in to_fetch if diff.is_large(one, self.settings.etl_large_bytes)]
+        fetched, too_large = await self.bucket.fetch_all(small)
+        written = await self._write(fetched)
+        written_keys = {one.fetched.file.object_key for one in written}
         facts += [fact_of(one) for one in written]
-        return facts, [*large, *larger], [one.wanted for one in found if one.wanted.place not in done]
+        return facts, [*large, *too_large], [one.file for one in fetched if one.file.object_key not in written_keys]
 
-    def sort(
-        self, wanted: Sequence[Wanted], known: dict[tuple[str, str], Known]
-    ) -> tuple[list[EtlLoaded], list[tuple[Wanted, Known]]]:
-        """Part what is known already, with its facts to be told once more, from what has to be looked at."""
-        pairs = [(one, known[one.place]) for one in wanted]
-        again = [fact_again(one, mine) for one, mine in pairs if differences.is_told_again(one, mine)]
-        return again, [(one, mine) for one, mine in pairs if differences.is_news(one, mine)]
+    def split_known(
+        self, files: Sequence[FileToLoad], known: dict[tuple[str, str], KnownObject]
+    ) -> tuple[list[EtlLoaded], list[tuple[FileToLoad, KnownObject]]]:
+        """Split files into facts to republish and objects to fetch."""
+        pairs = [(one, known[one.object_key]) for one in files]
+        repeated = [
+            repeated_fact(one, known_object) for one, known_object in pairs if diff.needs_republish(one, known_object)
+        ]
+        return repeated, [(one, known_object) for one, known_object in pairs if diff.needs_work(one, known_object)]
 
-    async def _write(self, found: Sequence[Found]) -> list[Written]:
-        if not found:
+    async def _write(self, fetched: Sequence[FetchedFile]) -> list[WrittenFile]:
+        if not fetched:
             return []
-        dataset = found[0].wanted.dataset
-        frame = frame_of([(position, one.rows) for position, one in enumerate(found)], dataset)
+        dataset = fetched[0].file.dataset
+        frame = frame_of([(position, one.rows) for position, one in enumerate(fetched)], dataset)
         checked = await asyncio.to_thread(check, frame, dataset, today=datetime.now(UTC).date())
-        return await self.tables.write(dataset, found, checked)
+        return await self.tables.write(dataset, fetched, checked)
 
-    async def note_failure(self, wanted: Wanted, error: Exception) -> None:
-        """Show everywhere that an object could not be loaded; an outage is no failure, it passes."""
+    async def note_failure(self, file: FileToLoad, error: Exception) -> None:
+        """Record, count and log that an object could not be loaded; ignore outages, which are retried."""
         if is_outage(error):
             return
-        OBJECTS.labels(wanted.kind, "failed").inc()
-        log.warning("object.not_loaded", bucket=wanted.bucket, key=wanted.key, reason=one_line(error))
-        await self.tables.note_failure(wanted, failure_of(error))
+        OBJECTS.labels(file.kind, "failed").inc()
+        log.warning("object.not_loaded", bucket=file.bucket, key=file.key, reason=one_line(error))
+        await self.tables.note_failure(file, failure_reason(error))
 
-    async def postpone(self, wanted: Sequence[Wanted]) -> None:
-        """Turn large files into leased work."""
-        for one in wanted:
+    async def enqueue_large(self, files: Sequence[FileToLoad]) -> None:
+        """Enqueue large files as leased work."""
+        for one in files:
             name = f"{one.bucket}/{one.key}#{one.revision or one.etag}"
-            await self.files.add(name, payload_of([one]), correlation_id=one.correlation_id)
+            await self.files.add(name, to_payload([one]), correlation_id=one.correlation_id)
 
 
-def failure_of(error: Exception) -> str:
-    """Say that an object could not be loaded, and why; not a fault of its rows, which are not looked at then."""
+def failure_reason(error: Exception) -> str:
+    """Return the reason to show for an object that could not be loaded; no row of it was checked."""
     return f"the object could not be loaded: {one_line(error)}; replay its dead letter or load the dataset again"
 
 
-def payload_of(wanted: Sequence[Wanted]) -> dict[str, object]:
-    """Return objects of one dataset as a queue keeps them."""
+def to_payload(files: Sequence[FileToLoad]) -> dict[str, object]:
+    """Return objects of one dataset as the payload of a work item."""
     objects = [
         [one.key, one.revision, one.size, one.etag, one.stored_at.isoformat() if one.stored_at else None]
-        for one in wanted
+        for one in files
     ]
-    return {"dataset": wanted[0].dataset.name, "objects": objects}
+    return {"dataset": files[0].dataset.name, "objects": objects}
 
 
-def wanted_of(payload: dict[str, object], datasets: Datasets, correlation_id: str) -> list[Wanted]:
-    """Read what `payload_of` wrote; what the dataset does not claim any more is left out.
+def from_payload(payload: dict[str, object], datasets: Datasets, correlation_id: str) -> list[FileToLoad]:
+    """Parse a payload of `to_payload`; skip objects that the dataset no longer claims.
 
-    Raises PenstockError for a dataset that this process's file does not have: another process may have a newer one.
+    Raises:
+        PenstockError: this process's file has no such dataset; another process may have a newer file.
+
     """
     dataset = datasets.by_name.get(str(payload["dataset"]))
     if dataset is None:
         raise PenstockError(f"this process's file of datasets has no {payload['dataset']}; another process's may")
-    wanted = []
+    files = []
     for key, revision, size, etag, stored_at in payload["objects"]:  # type: ignore[attr-defined]
         kind = dataset.kind_of(dataset.bucket, key)
         time = datetime.fromisoformat(stored_at) if stored_at else None
         if kind is not None:
-            wanted.append(Wanted(dataset.bucket, key, dataset, kind, revision, correlation_id, size, etag, time))
-    return wanted
+            files.append(FileToLoad(dataset.bucket, key, dataset, kind, revision, correlation_id, size, etag, time))
+    return files
 
 
-def change_of(wanted: Wanted) -> ObjectChanged:
-    """Return the change that asked for a file, as far as it matters here."""
+def change_of(file: FileToLoad) -> ObjectChanged:
+    """Return the change event that a file was enqueued for, with the fields that etl uses."""
     return ObjectChanged(
         change="stored",
-        bucket=wanted.bucket,
-        key=wanted.key,
-        size=wanted.size,
-        revision=wanted.revision,
-        correlation_id=wanted.correlation_id,
+        bucket=file.bucket,
+        key=file.key,
+        size=file.size,
+        revision=file.revision,
+        correlation_id=file.correlation_id,
     )
 
 
-def fact_of(written: Written) -> EtlLoaded:
-    """Return what is told of an object that was written."""
-    found, wanted = written.found, written.found.wanted
-    outcome = "removed" if found.etag is None else "rejected" if written.rejected else "loaded"
-    OBJECTS.labels(wanted.kind, outcome).inc()
+def fact_of(written: WrittenFile) -> EtlLoaded:
+    """Return the fact about an object that was written; count it."""
+    fetched, file = written.fetched, written.fetched.file
+    outcome = "removed" if fetched.etag is None else "rejected" if written.rejected else "loaded"
+    OBJECTS.labels(file.kind, outcome).inc()
     ROWS.inc(written.rows)
     REJECTED.inc(written.rejected)
-    now = Known(etag=found.etag, size=found.size, rows=written.rows, rejected=written.rejected, reason=written.reason)
-    return fact_again(wanted, now)
+    now = KnownObject(
+        etag=fetched.etag, size=fetched.size, rows=written.rows, rejected=written.rejected, reason=written.reason
+    )
+    return repeated_fact(file, now)
 
 
-def fact_of_failure(wanted: Wanted, error: Exception) -> EtlLoaded:
-    """Return what is told of an object that could not be loaded; its rows are those of the version before."""
-    return _loaded(wanted, etag=wanted.etag, size=wanted.size, change="stored", error=failure_of(error))
+def failure_fact(file: FileToLoad, error: Exception) -> EtlLoaded:
+    """Return the fact about an object that could not be loaded; its table still has the previous version."""
+    return _loaded(file, etag=file.etag, size=file.size, change="stored", error=failure_reason(error))
 
 
-def fact_again(wanted: Wanted, known: Known) -> EtlLoaded:
-    """Return what was told of an object that was written before, or was to be told."""
+def repeated_fact(file: FileToLoad, known: KnownObject) -> EtlLoaded:
+    """Return the fact about the known state of an object."""
     return _loaded(
-        wanted,
+        file,
         etag=known.etag,
         size=known.size,
         change="removed" if known.etag is None else "stored",
@@ -230,12 +238,12 @@ def fact_again(wanted: Wanted, known: Known) -> EtlLoaded:
     )
 
 
-def _loaded(wanted: Wanted, **found: Any) -> EtlLoaded:
+def _loaded(file: FileToLoad, **fetched: Any) -> EtlLoaded:
     return EtlLoaded(
-        bucket=wanted.bucket,
-        key=wanted.key,
-        dataset=wanted.dataset.name,
-        kind=wanted.kind,
-        correlation_id=wanted.correlation_id,
-        **found,
+        bucket=file.bucket,
+        key=file.key,
+        dataset=file.dataset.name,
+        kind=file.kind,
+        correlation_id=file.correlation_id,
+        **fetched,
     )

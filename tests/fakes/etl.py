@@ -8,13 +8,13 @@ from typing import Any
 
 from services.etl import handlers
 from services.etl.adapters.bucket import Bucket
-from services.etl.adapters.files import LargeFiles
+from services.etl.adapters.large_files import LargeFiles
 from services.etl.adapters.loads import Loads
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
-from services.etl.workers import Files, FullLoads
+from services.etl.workers import FileLoads, FullLoads
 from shared.errors import PenstockError
 from shared.events import EtlCompleted, EtlLoaded, EtlRequested, ObjectChanged, ObjectHashed
 from shared.postgres import Pool, migrate, open_pool
@@ -63,13 +63,13 @@ class Etl:
         self.datasets = Datasets.parse(USERS.format(name=self.name, prefix=f"{self.name}/") + self.columns)
         # queues of their own: tests share a database
         self.pieces, self.asked = (WorkQueue(self.pool, f"{self.name}.{one}") for one in ("files", "loads"))
-        tables = Tables(self.pool, rejects_kept=self.settings.etl_rejects_kept)
+        tables = Tables(self.pool, max_stored_rejects=self.settings.etl_rejects_kept)
         loads = Loads(self.pool, self.asked)
         bucket = Bucket(self.store, self.settings)
-        self.loading = handlers.Loading(self.datasets, bucket, tables, loads, self.pieces, self.settings)
-        self.large = Files(self.loading, LargeFiles(self.store, self.settings), self.wired.bus)
-        self.full = FullLoads(self.loading, self.pieces, self.wired.bus)
-        handlers.router.provided.update(loading=self.loading)
+        self.loader = handlers.Loader(self.datasets, bucket, tables, loads, self.pieces, self.settings)
+        self.large = FileLoads(self.loader, LargeFiles(self.store, self.settings), self.wired.bus)
+        self.full = FullLoads(self.loader, self.pieces, self.wired.bus)
+        handlers.router.provided.update(loader=self.loader)
 
     @property
     def dataset(self) -> Dataset:
@@ -95,7 +95,7 @@ class Etl:
 
     async def deliver(self, *events: Any) -> None:
         """Hand over events of one topic as one batch; whoever was wired last has the handlers' arguments."""
-        handlers.router.provided.update(loading=self.loading)
+        handlers.router.provided.update(loader=self.loader)
         await self.wired.deliver(*map(record_of, events))
 
     async def hashed(self, change: ObjectChanged, **digests: str) -> None:

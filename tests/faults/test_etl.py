@@ -1,4 +1,4 @@
-"""Etl processes that start, die, freeze and race: table and files end up equal to the bucket."""
+"""etl processes start, die, freeze and race: table and output files still equal the bucket."""
 
 import random
 import secrets
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.faults
 
 PEOPLE = [str(number) for number in range(1000, 1100)]
 MANY = 100_000
-"""Rows of a table whose files take some time to write."""
+"""Rows of a table whose files take a while to write."""
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def pairs_of(people):
 
 
 def replaced(people):
-    """Return new rows and images for the same users."""
+    """Return the same users with other rows and images."""
     chance = random.Random(2)
     return [drop for user in people for drop in (one_row(user, drops.person(user, chance)), image(user, seed=1))]
 
 
-def test_four_processes_and_three_loads_during_uploads(users, tables, chance):
+def test_processes_and_concurrent_loads_agree_with_bucket_during_uploads(users, tables, chance):
     users.serve(4)
     everything = pairs_of(PEOPLE)
     chance.shuffle(everything)
@@ -48,8 +48,8 @@ def test_four_processes_and_three_loads_during_uploads(users, tables, chance):
     assert set(loads) <= set(told)
 
 
-def test_load_survives_processes_killed_at_random_moments(users, tables, chance):
-    """With ingest stopped, only the load finds the files."""
+def test_table_equals_bucket_after_kills_during_load(users, tables, chance):
+    """ingest is stopped, so that only the load finds the objects."""
     people = [str(number) for number in range(600)]
     names = users.serve(2, etl_slice=50)
     with users.world.without("ingest"):
@@ -67,7 +67,7 @@ def test_load_survives_processes_killed_at_random_moments(users, tables, chance)
     assert len(tables.judge()) == len(people)
 
 
-def test_processes_killed_while_files_are_added_changed_and_removed(users, tables, chance):
+def test_table_equals_bucket_after_kills_during_changes(users, tables, chance):
     names = users.serve(2)
     for each in range(4):
         with_change = [pairs_of, replaced][each % 2](PEOPLE)
@@ -83,7 +83,7 @@ def test_processes_killed_while_files_are_added_changed_and_removed(users, table
     assert len(wanted) == len(PEOPLE) - len(PEOPLE[3::5])
 
 
-def test_process_killed_while_writing_the_files(users, tables, chance):
+def test_output_files_are_complete_after_kill_during_write(users, tables, chance):
     users.serve()
     users.put(drops.many_rows("many", {f"m{number}": drops.person(str(number)) for number in range(MANY)}))
     until(lambda: len(users.table("1")) == MANY, 120, lambda: len(users.table("1")))
@@ -97,7 +97,7 @@ def test_process_killed_while_writing_the_files(users, tables, chance):
     assert len(tables.judge()) == MANY + 3
 
 
-def test_writer_resumed_after_another_write_overwrites_nothing(users, tables, chance):
+def test_frozen_writer_does_not_overwrite_newer_file(users, tables, chance):
     users.serve(2)
     users.put(drops.many_rows("many", {f"m{number}": drops.person(str(number)) for number in range(MANY)}))
     until(lambda: users.output("csv") is not None and not tables.unsettled(), 120, tables.unsettled)
@@ -115,13 +115,13 @@ def test_writer_resumed_after_another_write_overwrites_nothing(users, tables, ch
     tables.judge()
 
 
-def test_process_resumed_after_changes_reverts_none(users, tables):
+def test_frozen_process_does_not_undo_changes(users, tables):
     sleeper, _ = users.serve(2)
     users.put_all(pairs_of(PEOPLE))
     users.world.stack.pause(sleeper)
     users.put_all(replaced(PEOPLE))
     users.remove(*(f"{user}.csv" for user in PEOPLE[::3]))
-    until(lambda: not tables.differing(), 90, tables.differing)  # the group reassigns its partitions
+    until(lambda: not tables.differing(), 90, tables.differing)  # the group gives its partitions to the other
     users.world.stack.resume(sleeper)
     tables.over()
     tables.judge()
@@ -129,20 +129,20 @@ def test_process_resumed_after_changes_reverts_none(users, tables):
 
 
 def writer_of(users):
-    """Wait for a process that writes the files; return its name."""
+    """Wait for a process that writes output files; return it."""
     return until(lambda: users.holder("etl.exports"), 30, "nobody writes the files")
 
 
 def stays(condition, seconds, what):
-    """Assert that `condition` holds for `seconds`."""
+    """Assert that a condition holds for this long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert condition(), what() if callable(what) else what
         time.sleep(0.2)
 
 
-def test_changed_dataset_declaration_reloads_all_files(users, tables):
-    """Reload large files too, although their work has succeeded before."""
+def test_changed_dataset_declaration_reloads_table(users, tables):
+    """Includes large files whose work items are already done."""
     limits = {"etl_large_bytes": 1000, "etl_slice": 10}
     users.serve(2, **limits)
     many = {f"m{number}": drops.person(str(number)) for number in range(100)}
@@ -156,7 +156,7 @@ def test_changed_dataset_declaration_reloads_all_files(users, tables):
     assert len(tables.judge()) == len(many) + 10
 
 
-def test_process_paused_within_a_large_file_blocks_no_other_and_reverts_nothing(users, tables):
+def test_process_frozen_during_large_file_neither_blocks_nor_undoes_others(users, tables):
     users.serve(2)
     users.put(drops.many_rows("many", {f"m{number}": drops.person(str(number)) for number in range(MANY)}))
     sleeper = until(lambda: users.holder("etl.files"), 30, "nobody loads the file")

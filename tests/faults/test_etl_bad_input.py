@@ -1,4 +1,4 @@
-"""Many malformed files at once: each is rejected with its reason, and no other file is affected."""
+"""Invalid files of all kinds at once: each is rejected with its reason, and the others load."""
 
 import csv
 import gzip
@@ -9,7 +9,19 @@ import polars as pl
 import pytest
 
 from shared.topics import ETL_REQUESTED, OBJECTS_HASHED
-from tests.support.drops import HEAD, Drop, bad_row, guarded, image, many_rows, no_image, no_rows, one_row, pair, person
+from tests.support.drops import (
+    HEAD,
+    Drop,
+    bad_row,
+    guarded,
+    image,
+    many_rows,
+    no_rows,
+    not_an_image,
+    one_row,
+    pair,
+    person,
+)
 from tests.support.memory import peak, reset_peak
 from tests.support.waiting import until
 
@@ -34,7 +46,7 @@ BAD = [
     (no_rows("broken.csv.gz", gzip.compress(HEAD.encode() * 100)[:40]), "NOT_GZIP"),
     (no_rows("plain.csv.gz", HEAD.encode()), "NOT_GZIP"),
     (no_rows("no.parquet", b"PAR1 it is not PAR1"), "NOT_PARQUET"),
-    (no_image("text"), "NOT_AN_IMAGE"),
+    (not_an_image("text"), "NOT_AN_IMAGE"),
     (bad_row("blank", "Ada, , 0"), "BLANK"),
     (bad_row("shifted", "Ada, Lovelace"), "RAGGED"),
     (bad_row("ragged", "Ada, Lovelace, 0, 1"), "RAGGED"),
@@ -51,7 +63,7 @@ BAD = [
     (lines("same.csv", HEADER + b"same,Ada,Lovelace,0\nsame,Eve,Lovelace,0\n", 3, same=1), "DUPLICATE_KEY"),
     (lines("some.csv", HEADER + b"s1,Ada,Lovelace,0\ns2,Ada\n,Ada,Lovelace,0\n", 3, 4, s1=1), "RAGGED"),
 ]
-"""Files with the code of their first reject, or '' if it is not fixed."""
+"""Each with the code of its first reject, where one is sure."""
 
 
 def frame_of(rows):
@@ -86,22 +98,22 @@ def odd_but_good():
     ]
 
 
-def test_malformed_files_are_rejected_and_accepted_once_fixed(users, tables):
+def test_mixed_invalid_files_are_rejected_then_load_after_correction(users, tables):
     users.serve(2)
-    files = [*(drop for drop, _ in BAD), *odd_but_good(), *(drop for user in GOOD for drop in pair(user))]
-    assert len(users.put_all(files)) == len(files)
+    zoo = [*(drop for drop, _ in BAD), *odd_but_good(), *(drop for user in GOOD for drop in pair(user))]
+    assert len(users.put_all(zoo)) == len(zoo)
     tables.over()
     wanted = tables.judge()
     assert set(GOOD) < set(wanted)
-    expected_codes = {drop.name: code for drop, code in BAD if code}
-    assert {name: code for name, code in first_codes(users).items() if name in expected_codes} == expected_codes
+    sure = {drop.name: code for drop, code in BAD if code}
+    assert {name: code for name, code in first_codes(users).items() if name in sure} == sure
     for row in users.rejects():
         assert len(row["reason"].splitlines()) == 1, dict(row)
         assert row["value"].isprintable(), dict(row)
         assert len(row["value"]) <= 200, dict(row)
 
-    fixed = [fix(drop) for drop, _ in BAD]
-    assert len(users.put_all(fixed)) == len(fixed)
+    mended = [mend(drop) for drop, _ in BAD]
+    assert len(users.put_all(mended)) == len(mended)
     tables.over()
     assert set(tables.judge()) >= set(wanted) - {"same", "s1"}
     assert not users.rejects()
@@ -114,8 +126,8 @@ def first_codes(users):
     return codes
 
 
-def fix(drop):
-    """Return a valid file under the name of a malformed one."""
+def mend(drop):
+    """Return a valid file under the name of an invalid one."""
     stem, _, ending = drop.name.partition(".")
     body = one_row(stem).body
     rows = {stem: person(stem)}
@@ -130,7 +142,7 @@ def fix(drop):
     return Drop(drop.name, gzip.compress(body) if ending.endswith("gz") else body, rows)
 
 
-def test_formula_cells_are_escaped_in_the_csv_file(users, tables):
+def test_formula_cells_are_escaped_in_csv_output(users, tables):
     users.serve()
     cells = ["=1+1", "+1", "-1", "@A1", "'", '=HYPERLINK("x")']
     rows = {f"u{number}": (cell, "x", 0) for number, cell in enumerate(cells)}
@@ -141,7 +153,7 @@ def test_formula_cells_are_escaped_in_the_csv_file(users, tables):
     assert [row["first_name"] for row in shown] == list(map(guarded, cells))
 
 
-def test_gigabyte_line_is_one_reject_in_bounded_memory(users, tables):
+def test_gigabyte_line_is_rejected_in_bounded_memory(users, tables):
     (name,) = users.serve()
     users.put(*pair("1000"))
     until(lambda: not tables.unsettled(), 30, tables.unsettled)
@@ -156,7 +168,7 @@ def test_gigabyte_line_is_one_reject_in_bounded_memory(users, tables):
     tables.judge_facts()
 
 
-def test_gzip_bomb_is_rejected_in_bounded_memory(users, tables):
+def test_gzip_bomb_is_rejected(users, tables):
     (name,) = users.serve()
     pid = users.world.stack.pid(name)
     zeros = gzip.compress(b"\0" * (1 << 30), 1)
@@ -167,7 +179,7 @@ def test_gzip_bomb_is_rejected_in_bounded_memory(users, tables):
     assert peak(pid) < 400 * MIB
 
 
-def test_all_bad_rows_are_counted_and_some_are_stored(users):
+def test_many_bad_rows_are_all_counted_and_partly_stored(users):
     users.serve(etl_rejects_kept=50)
     users.put(many_rows("many", {"good": ROW}, bad=[f"b{number},Ada,Lovelace,never" for number in range(5000)]))
     question = "SELECT rows, rejected FROM api.sources WHERE dataset = $1"
@@ -176,7 +188,7 @@ def test_all_bad_rows_are_counted_and_some_are_stored(users):
     assert len(users.rejects()) == 50
 
 
-def test_malformed_records_become_dead_letters_and_files_are_loaded(users, tables):
+def test_undecodable_records_do_not_block_others(users, tables):
     users.serve()
     kafka, mine = users.world.kafka, users.world.prefix.encode()
     topics = (ETL_REQUESTED.name, OBJECTS_HASHED.name)
@@ -186,21 +198,21 @@ def test_malformed_records_become_dead_letters_and_files_are_loaded(users, table
     until(lambda: not tables.differing(), 60, tables.differing)
     for topic in topics:
         until(
-            lambda topic=topic: len(dead_letters(users, topic, mine)) == len(bodies),
+            lambda topic=topic: len(letters(users, topic, mine)) == len(bodies),
             30,
             lambda topic=topic: [
-                (one.header("dlq_code"), (one.value or b"")[:9]) for one in dead_letters(users, topic, mine)
+                (one.header("dlq_code"), (one.value or b"")[:9]) for one in letters(users, topic, mine)
             ],
         )
 
 
-def test_load_of_an_unknown_dataset_is_a_dead_letter(users):
+def test_load_request_for_unknown_dataset_is_dead_lettered(users):
     users.serve()
     wanted = json.dumps({"load_id": users.world.prefix, "dataset": "nobodys"}).encode()
     users.world.kafka.send(ETL_REQUESTED.name, wanted, mine := users.world.prefix.encode())
-    (dead_letter,) = until(lambda: dead_letters(users, ETL_REQUESTED.name, mine), 30, "no letter")
-    assert users.dataset in dead_letter.header("dlq_reason")
+    (letter,) = until(lambda: letters(users, ETL_REQUESTED.name, mine), 30, "no letter")
+    assert users.dataset in letter.header("dlq_reason")
 
 
-def dead_letters(users, topic, key):
+def letters(users, topic, key):
     return [one for one in users.world.kafka.read(f"{topic}.etl.dlq") if one.key == key]

@@ -1,4 +1,4 @@
-"""Outages of the servers that etl needs: it waits, and afterwards every row exists once."""
+"""Outages of the servers that etl needs: it waits, and afterwards everything is loaded once."""
 
 import random
 import secrets
@@ -20,7 +20,7 @@ def dropped():
     return [drop for user in PEOPLE for drop in pair(user)]
 
 
-def test_postgres_outage_during_uploads(users, tables, dropped):
+def test_postgres_outage_loses_nothing(users, tables, dropped):
     users.serve(2)
     with users.dropping(dropped, threads=2) as acknowledged:
         for end in ("stop", "kill", "kill"):
@@ -31,7 +31,7 @@ def test_postgres_outage_during_uploads(users, tables, dropped):
     assert sorted(tables.judge()) == PEOPLE
 
 
-def test_postgres_killed_during_a_load(users, tables, dropped):
+def test_postgres_kills_during_loads_lose_nothing(users, tables, dropped):
     users.serve(2, etl_slice=20)
     with users.world.without("ingest"):
         assert len(users.put_all(dropped)) == len(dropped)
@@ -45,7 +45,7 @@ def test_postgres_killed_during_a_load(users, tables, dropped):
     assert sorted(tables.judge()) == PEOPLE
 
 
-def test_minio_killed_during_uploads(users, tables, dropped):
+def test_minio_kill_loses_nothing(users, tables, dropped):
     seed = secrets.randbits(32)
     print(f"\nseed {seed}")
     chance = random.Random(seed)
@@ -65,8 +65,8 @@ def test_minio_killed_during_uploads(users, tables, dropped):
     assert acknowledged <= held, acknowledged - held
 
 
-def test_minio_outage_while_events_are_read_rejects_nothing(users, tables, dropped):
-    """Treat an unreadable object neither as removed nor as malformed."""
+def test_minio_outage_during_events_rejects_nothing(users, tables, dropped):
+    """A temporarily unreadable object is neither removed nor rejected."""
     names = users.serve(2)
     users.put(*dropped[:2])
     until(lambda: not tables.unsettled(), 30, tables.unsettled)
@@ -83,7 +83,7 @@ def test_minio_outage_while_events_are_read_rejects_nothing(users, tables, dropp
     assert sorted(tables.judge()) == PEOPLE
 
 
-def test_kafka_outage_during_uploads(users, tables, dropped):
+def test_kafka_outage_loses_nothing(users, tables, dropped):
     users.serve(2)
     with users.world.without("kafka"), users.dropping(dropped, threads=200) as acknowledged:
         until(lambda: len(users.stored()) == len(dropped), 60, lambda: f"{len(users.stored())} stored")
@@ -93,7 +93,7 @@ def test_kafka_outage_during_uploads(users, tables, dropped):
     assert sorted(tables.judge()) == PEOPLE
 
 
-def test_load_finds_changes_without_events(users, tables, dropped):
+def test_full_load_finds_changes_without_events(users, tables, dropped):
     users.serve(2)
     with users.world.without("ingest"):
         users.put_all(dropped)
@@ -106,7 +106,7 @@ def test_load_finds_changes_without_events(users, tables, dropped):
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_emptied_bucket_gives_an_empty_table(users, tables, dropped, again):
+def test_emptied_bucket_empties_table(users, tables, dropped, again):
     users.serve(2)
     users.put_all(dropped)
     until(lambda: not tables.unsettled(), 60, tables.unsettled)

@@ -1,4 +1,4 @@
-"""Files and images dropped into a bucket become the rows of a table: processes, on real servers."""
+"""Objects in a bucket become rows of a table: etl processes on real servers."""
 
 import gzip
 import io
@@ -52,7 +52,7 @@ def fact(users, name):
     return next((one for one in users.world.facts(ETL_LOADED.name, name, bucket="src-data")), None)
 
 
-def test_a_file_and_its_image_become_a_row_that_follows_them(users):
+def test_row_follows_its_file_and_image(users):
     users.serve()
     users.put(drops.one_row("1000", ADA), drops.image("1000"))
     shows(users, {"1000": (*ADA, path(users, "1000.png"))})
@@ -63,7 +63,7 @@ def test_a_file_and_its_image_become_a_row_that_follows_them(users):
     shows(users, {"1001": (*ADA, "")})
 
 
-def test_a_change_is_in_the_table_within_two_seconds(users):
+def test_change_reaches_table_within_two_seconds(users):
     users.serve()
     users.put(drops.one_row("1000", ADA))
     shows(users, {"1000": (*ADA, "")})
@@ -77,7 +77,7 @@ def test_a_change_is_in_the_table_within_two_seconds(users):
     assert sorted(took)[2] < 2
 
 
-def test_every_format_has_its_rows(users):
+def test_every_format_loads_its_rows(users):
     users.serve()
     frame = pl.DataFrame({"user_id": ["p"], "first_name": ["Ada"], "last_name": ["Lovelace"], "birthts": [ADA[2]]})
     parquet = io.BytesIO()
@@ -93,9 +93,9 @@ def test_every_format_has_its_rows(users):
     shows(users, dict.fromkeys("abcdp", (*ADA, "")))
 
 
-def test_what_is_wrong_is_told_and_stops_nobody(users):
+def test_errors_are_reported_and_do_not_block_others(users):
     users.serve()
-    users.put(drops.no_rows("1.csv", b""), drops.no_image("2"), drops.no_rows("3.png", b""), drops.bad_row("4"))
+    users.put(drops.no_rows("1.csv", b""), drops.not_an_image("2"), drops.no_rows("3.png", b""), drops.bad_row("4"))
     users.put(drops.one_row("2", ADA), drops.one_row("5", BOB))
     shows(users, {"2": (*ADA, ""), "5": (*BOB, "")})
     until(lambda: len(users.rejects()) == 4, 20, users.rejects)
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_told_and_stops_nobody(users):
     assert (told.body["rows"], told.body["rejected"], "birthts" in told.body["reason"]) == (0, 1, True)
 
 
-def test_a_large_file_is_streamed_and_its_progress_told(users):
+def test_large_file_is_streamed_with_progress(users):
     users.serve(etl_large_bytes=10_000)
     everybody = {f"{user:05}": person(user % 9000) for user in range(200_000)}
     users.put(drops.many_rows("all", everybody, ["bad,Bob,Bobson,never"]))
@@ -120,7 +120,7 @@ def test_a_large_file_is_streamed_and_its_progress_told(users):
         )
 
 
-def test_several_processes_share_a_load_of_what_was_there_before_them(users):
+def test_processes_share_load_of_existing_objects(users):
     with users.world.without("ingest"):
         users.put_all(
             [drop for user in range(60) for drop in (drops.one_row(f"{user}", person(user)), drops.image(f"{user}"))]
@@ -144,7 +144,7 @@ def test_several_processes_share_a_load_of_what_was_there_before_them(users):
     assert len(names) == 3
 
 
-def test_a_schedule_loads_what_nobody_tells_of(users):
+def test_scheduled_load_finds_objects_without_events(users):
     with users.world.without("ingest"):
         users.serve(2, etl_interval="2s")
         users.put(drops.one_row("1", ADA))

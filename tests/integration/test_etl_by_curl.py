@@ -1,4 +1,4 @@
-"""The calls of the users ETL that was here before, word for word: by curl, from the PUT to the table and its file."""
+"""The documented calls of the former users ETL, by curl: from PUT to table and output file."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 
 def born(years, days=0):
-    """Return UTC milliseconds of a birth so many whole years ago today, plus days."""
+    """Return the birth in UTC milliseconds of a person of this age, plus days."""
     today = datetime.now(UTC).date()
     day = date.fromordinal(today.replace(year=today.year - years, day=min(today.day, 28)).toordinal() + days)
     return int(datetime.combine(day, time(), UTC).timestamp() * 1000)
@@ -53,7 +53,7 @@ def curl(users):
 
 @pytest.fixture(scope="module")
 def loaded(users):
-    """Wait for three users, two of whom have an image."""
+    """Wait for three users, two of them with an image."""
     rows = {user: (first, last, born(age)) for user, (first, last, age) in PEOPLE.items()}
     for user, row in rows.items():
         users.put(Drop(f"{user}.csv", f"{HEAD}{', '.join(map(str, row))}\n".encode(), {user: row}))
@@ -63,7 +63,7 @@ def loaded(users):
     return rows
 
 
-def test_data_is_an_object_by_user(users, curl, loaded):
+def test_data_returns_object_keyed_by_user(users, curl, loaded):
     status, data = curl("/data")
     assert status == 200
     assert data == {
@@ -97,20 +97,20 @@ def test_data_is_an_object_by_user(users, curl, loaded):
     ],
 )
 @pytest.mark.usefixtures("loaded")
-def test_filters_combine_and_bounds_are_inclusive(curl, question, found):
+def test_filters_combine_with_inclusive_bounds(curl, question, found):
     status, data = curl(f"/data?{question}")
     assert (status, set(data)) == (200, found)
 
 
 @pytest.mark.parametrize("question", ["min_age=old", "max_age=-1x", "is_image_exists=perhaps"])
 @pytest.mark.usefixtures("loaded")
-def test_values_that_are_none_are_refused(curl, question):
+def test_invalid_filter_values_are_rejected(curl, question):
     status, problem = curl(f"/data?{question}")
     assert status == 422
     assert question.partition("=")[0] in json.dumps(problem)
 
 
-def test_the_run_that_is_asked_for_can_be_followed(users, curl, loaded):
+def test_requested_load_can_be_polled(users, curl, loaded):
     status, answer = curl("/data", "-X", "POST")
     assert status == 202
     assert users.loaded(answer["load_id"])["state"] == "succeeded"
@@ -121,7 +121,7 @@ def test_the_run_that_is_asked_for_can_be_followed(users, curl, loaded):
 
 
 @pytest.mark.usefixtures("loaded")
-def test_stats_count_and_average_under_the_same_filters(curl):
+def test_stats_apply_same_filters(curl):
     status, stats = curl("/stats")
     assert status == 200
     assert 54.0 in stats.values(), "the average of 36, 41 and 85"
@@ -131,7 +131,7 @@ def test_stats_count_and_average_under_the_same_filters(curl):
     assert 36.0 in some.values()
 
 
-def test_the_output_is_the_contracts_file(users, loaded):
+def test_output_csv_matches_contract(users, loaded):
     def written():
         body = users.output("csv")
         return body and list(csv.reader(io.StringIO(body.decode(), newline="")))

@@ -1,4 +1,4 @@
-"""The files in the output bucket: what the table says, written rarely, and never by who comes too late."""
+"""Output files equal the table, are written rarely, and never by an outdated writer."""
 
 import asyncio
 import csv
@@ -51,7 +51,7 @@ STORED = datetime(2024, 2, 29, tzinfo=UTC)
 
 @dataclass
 class Place:
-    """One dataset with an output bucket of its own that keeps every version, so that writes can be counted."""
+    """One dataset with its own versioned output bucket, so that writes can be counted."""
 
     pool: Any
     store: Any
@@ -88,22 +88,22 @@ class Place:
             f'INSERT INTO etl."{self.dataset.name}" VALUES ({marks}, {source}, 1)',  # noqa: S608
             [(*row, *[None] * (7 - len(row))) for row in rows],
         )
-        await self.exporter.exports.redo(self.dataset.name)
+        await self.exporter.exports.request_rewrite(self.dataset.name)
 
     async def reject(self, source: int, *rejects: tuple[Any, ...]) -> None:
-        """Say, as a writer does, that these are all that is wrong with a source."""
+        """Replace the rejects of a source, as a writer does."""
         await self.pool.execute("DELETE FROM etl.rejects WHERE source_id = $1", source)
         await self.pool.executemany(f"INSERT INTO etl.rejects VALUES ({source}, $1, $2, $3, $4, $5)", rejects)  # noqa: S608
         await self.pool.execute("UPDATE etl.sources SET fence = fence + 1, is_stale = true WHERE id = $1", source)
-        await self.exporter.exports.redo(self.dataset.name)
+        await self.exporter.exports.request_rewrite(self.dataset.name)
 
     async def claimed(self) -> list[Lease]:
         for due in await self.exporter.exports.due([self.dataset.name]):
-            await self.exporter.exports.ask(due)
+            await self.exporter.exports.enqueue(due)
         return [Lease(item) for item in await self.queue.claim("test", 2)]
 
     async def write(self, exporter: Exporter | None = None) -> int:
-        """Write all that is due; return how much that was."""
+        """Write all due exports; return their number."""
         leases = await self.claimed()
         for lease in leases:
             await (exporter or self.exporter).write(lease)
@@ -176,7 +176,7 @@ async def eventually(condition, seconds=10.0):
             await asyncio.sleep(0.05)
 
 
-async def test_both_files_say_what_the_table_says(place):
+async def test_csv_and_parquet_equal_table(place):
     rows = [
         ("1", 'Zoë "Zed" O\'Brien', date(2000, 2, 29), STORED, 1.5, True, 951_782_400_000),
         ("2", "two\r\nlines, and a comma", date(1900, 1, 1), None, float("inf"), False, -1),
@@ -222,7 +222,7 @@ async def test_both_files_say_what_the_table_says(place):
     assert list((place.settings.state_dir / "exports").iterdir()) == []
 
 
-async def test_what_a_spreadsheet_would_run_is_text_in_csv_and_itself_in_parquet(place):
+async def test_formulas_are_escaped_in_csv_but_not_in_parquet(place):
     names = ["=1+1", "+1", "-1", "@x", "\tx", "a=1", "'=1", "''a"]
     await place.insert(await place.source("many.csv"), *((f"={n}", name) for n, name in enumerate(names)))
     await place.write()
@@ -232,7 +232,7 @@ async def test_what_a_spreadsheet_would_run_is_text_in_csv_and_itself_in_parquet
     assert (await place.frame())["name"].to_list() == names
 
 
-async def test_files_that_are_published_are_read_again_as_they_were(place):
+async def test_output_files_load_back_unchanged(place):
     first, last = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     rows = [  # the first and the last day of Python's calendar are infinite to asyncpg
         ("'=1", "'=1", date(9999, 12, 30), last, sys.float_info.max, True, 253_402_214_400_000),
@@ -250,7 +250,7 @@ async def test_files_that_are_published_are_read_again_as_they_were(place):
         assert (sorted(found), rejects) == (sorted(rows), []), ending
 
 
-async def test_an_empty_table_is_a_file_once_it_was_loaded_and_not_before(place):
+async def test_empty_table_is_written_only_after_a_load(place):
     assert await place.write() == 0
     assert place.writes("csv") == 0
     await place.pool.execute(
@@ -263,7 +263,7 @@ async def test_an_empty_table_is_a_file_once_it_was_loaded_and_not_before(place)
     assert (await place.frame()).shape == (0, 12)
 
 
-async def test_a_burst_is_written_no_more_often_than_its_longest_wait_and_its_last_change_is_not_lost(place):
+async def test_burst_is_written_once_per_maximum_wait_including_last_change(place):
     wait = 0.4
     exporters = [place.another(etl_debounce_seconds=wait, etl_debounce_most_seconds=1.0) for _ in range(2)]
     crew = [Worker(place.queue, one.write, concurrency=2, retries=RetryPolicy()).run for one in exporters]
@@ -292,23 +292,23 @@ async def is_shown(place, rows):
     return False
 
 
-async def test_what_changes_nothing_in_the_files_is_not_written_again(place):
+async def test_unchanged_content_is_not_rewritten(place):
     await place.insert(await place.source("a.csv"), ("1", "x"))
     await place.write()
-    await place.exporter.exports.redo(place.dataset.name)
+    await place.exporter.exports.request_rewrite(place.dataset.name)
     assert await place.write() == 1
     assert (place.writes("csv"), place.writes("parquet")) == (1, 1)
     image = await place.source("1.png", "image")
     await place.pool.execute(
         "INSERT INTO etl.images VALUES ($1, $2, '1', 'image/png', 6, 4)", image, place.dataset.name
     )
-    await place.exporter.exports.redo(place.dataset.name)
+    await place.exporter.exports.request_rewrite(place.dataset.name)
     await place.write()
     assert (place.writes("csv"), place.writes("parquet")) == (2, 2)
 
 
 class Sleeper:
-    """Outputs whose first write happens when it is let go, as when its process was stopped before it."""
+    """Outputs that wait before the first write until `awake` is set, like a frozen process."""
 
     def __init__(self, outputs):
         self._outputs = outputs
@@ -324,7 +324,7 @@ class Sleeper:
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["file is there", "file is not there"])
-async def test_a_writer_that_slept_overwrites_no_newer_file(place, is_there):
+async def test_delayed_writer_does_not_overwrite_newer_file(place, is_there):
     place.queue.lease_seconds = 0.1
     source = await place.source("a.csv")
     if is_there:
@@ -348,14 +348,14 @@ async def test_a_writer_that_slept_overwrites_no_newer_file(place, is_there):
     assert (await place.state())["written"] == (await place.state())["changed"]
 
 
-async def test_a_writer_that_dies_before_it_says_so_leaves_no_second_write(place, monkeypatch):
+async def test_repeat_after_crash_before_mark_writes_no_second_version(place, monkeypatch):
     await place.insert(await place.source("a.csv"), ("1", "x"))
     with monkeypatch.context() as patched:
 
         async def die(*_):
             raise RuntimeError("killed")
 
-        patched.setattr(Exports, "mark", die)
+        patched.setattr(Exports, "mark_written", die)
         (lease,) = await place.claimed()
         with pytest.raises(RuntimeError, match="killed"):
             await place.exporter.write(lease)
@@ -365,17 +365,17 @@ async def test_a_writer_that_dies_before_it_says_so_leaves_no_second_write(place
     assert (place.writes("csv"), place.writes("parquet")) == (1, 1)
 
 
-async def test_a_change_beside_the_write_keeps_the_files_behind(place, monkeypatch):
+async def test_change_during_write_keeps_files_behind(place, monkeypatch):
     source = await place.source("a.csv")
     await place.insert(source, ("1", "x"))
-    mark = Exports.mark
+    mark = Exports.mark_written
 
     async def change_first(self, *told):
-        monkeypatch.setattr(Exports, "mark", mark)
+        monkeypatch.setattr(Exports, "mark_written", mark)
         await place.insert(source, ("2", "x"))
         await mark(self, *told)
 
-    monkeypatch.setattr(Exports, "mark", change_first)
+    monkeypatch.setattr(Exports, "mark_written", change_first)
     await place.write()
     state = await place.state()
     assert state["written"] == state["changed"] - 1
@@ -385,39 +385,39 @@ async def test_a_change_beside_the_write_keeps_the_files_behind(place, monkeypat
     assert (await place.state())["dirty_since"] is None
 
 
-async def test_what_could_not_be_asked_for_beside_a_write_is_asked_for_after_it(place, monkeypatch):
+async def test_change_during_write_is_enqueued_afterwards(place, monkeypatch):
     source = await place.source("a.csv")
     await place.insert(source, ("1", "x"))
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     (item,) = await place.queue.claim("test", 2)
-    mark = Exports.mark
+    mark = Exports.mark_written
 
     async def change_first(self, *told):
         await place.insert(source, ("2", "x"))
-        await place.exporter._look()
+        await place.exporter._enqueue_due()
         await mark(self, *told)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Exports, "mark", change_first)
+        patched.setattr(Exports, "mark_written", change_first)
         await place.exporter.write(Lease(item))
     assert await place.queue.claim("test", 2) == []
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     assert len(await place.queue.claim("test", 2)) == 1
 
 
-async def test_what_fails_for_good_is_not_asked_for_at_once(place, monkeypatch):
+async def test_failed_export_is_enqueued_again_only_after_delay(place, monkeypatch):
     await place.insert(await place.source("a.csv"), ("1", "x"))
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     (item,) = await place.queue.claim("test", 2)
     await place.queue.fail(item, "no bucket", retry_in=None)
-    await place.exporter._look()
+    await place.exporter._enqueue_due()
     assert await place.queue.claim("test", 2) == []
-    monkeypatch.setattr("services.etl.workers.exporter.ASKED_SECONDS", -1.0)
-    await place.exporter._look()
+    monkeypatch.setattr("services.etl.workers.exporter.REQUEST_AGAIN_SECONDS", -1.0)
+    await place.exporter._enqueue_due()
     assert len(await place.queue.claim("test", 2)) == 1
 
 
-async def test_parts_that_a_killed_process_left_are_removed(place):
+async def test_abandoned_multipart_uploads_are_aborted(place):
     ref = ObjectRef(place.bucket, f"{place.dataset.name}.csv")
     async with open_store(place.settings) as other:
         writing = other.write(ref)
@@ -426,26 +426,26 @@ async def test_parts_that_a_killed_process_left_are_removed(place):
         await writer._settle(most=0)
     # its journal is closed as when its process had died; nobody removed its parts
     assert place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
-    await place.exporter.outputs.tidy()
+    await place.exporter.outputs.abort_abandoned()
     assert not place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
 
 
-async def test_files_that_somebody_else_removed_or_changed_come_back(place):
+async def test_removed_or_changed_output_files_are_restored(place):
     await place.insert(await place.source("a.csv"), ("1", "x"))
     await place.write()
-    await place.exporter._mend()
+    await place.exporter._repair()
     assert await place.write() == 0
     await place.store.delete(ObjectRef(place.bucket, f"{place.dataset.name}.csv"))
-    await place.exporter._mend()
+    await place.exporter._repair()
     assert await place.write() == 1
     assert await place.users() == {"1"}
     await place.store.put(ObjectRef(place.bucket, f"{place.dataset.name}.parquet"), b"nonsense")
-    await place.exporter._mend()
+    await place.exporter._repair()
     assert await place.write() == 1
     assert await place.users() == {"1"}
 
 
-async def test_rejects_are_a_file_as_long_as_there_are_any(place):
+async def test_rejects_file_exists_only_while_there_are_rejects(place):
     source = await place.source("bad.csv")
     await place.reject(source, (7, "name", "=1+1", "BLANK", 'two\nlines, "quoted"'), (2, "", "", "RAGGED", "3 cells"))
     await place.write()
@@ -463,7 +463,7 @@ async def test_rejects_are_a_file_as_long_as_there_are_any(place):
     )
 
 
-async def test_rejects_of_a_key_that_would_be_too_long_or_in_the_way_have_a_place_too(place):
+async def test_rejects_of_long_or_clashing_key_are_written(place):
     keys = [
         "a",
         "a.csv/b",
@@ -479,31 +479,31 @@ async def test_rejects_of_a_key_that_would_be_too_long_or_in_the_way_have_a_plac
     assert sorted(next(csv.DictReader(io.StringIO(body)))["reason"] for body in bodies) == sorted(keys)
 
 
-async def test_rejects_that_changed_beside_the_write_are_written_again(place, monkeypatch):
+async def test_rejects_changed_during_write_are_rewritten(place, monkeypatch):
     source = await place.source("bad.csv")
     await place.reject(source, (1, "", "", "OLD", "old"))
-    settle = Exports.settle
+    settle = Exports.mark_rejects_written
 
     async def change_first(self, *told):
-        monkeypatch.setattr(Exports, "settle", settle)
+        monkeypatch.setattr(Exports, "mark_rejects_written", settle)
         await place.reject(source, (1, "", "", "NEW", "new"))
         await settle(self, *told)
 
-    monkeypatch.setattr(Exports, "settle", change_first)
+    monkeypatch.setattr(Exports, "mark_rejects_written", change_first)
     await place.write()
     await place.write()
     assert (await place.rejects("bad.csv"))[1][-1] == "new"
     assert await place.write() == 0
 
 
-async def test_many_rejects_are_all_written(place):
+async def test_all_of_many_rejects_files_are_written(place):
     for number in range(120):
         await place.reject(await place.source(f"{number}.csv"), (1, "", "", "BAD", str(number)))
     await place.write()
     assert [(await place.rejects(f"{number}.csv"))[1][-1] for number in (0, 49, 50, 119)] == ["0", "49", "50", "119"]
 
 
-async def test_work_on_a_dataset_that_a_process_does_not_know_is_left_to_another(place):
+async def test_export_of_unknown_dataset_is_left_to_another_process(place):
     await place.insert(await place.source("a.csv"), ("1", "x"))
     (lease,) = await place.claimed()
     stranger = Exporter(place.exporter.exports, place.exporter.outputs, Datasets({}))
@@ -511,11 +511,11 @@ async def test_work_on_a_dataset_that_a_process_does_not_know_is_left_to_another
         await stranger.write(lease)
 
 
-async def test_folders_that_a_killed_process_left_are_removed(place, monkeypatch):
+async def test_folders_of_killed_processes_are_deleted(place, monkeypatch):
     left = Path(place.settings.state_dir) / "exports" / "left"
     left.mkdir(parents=True)
     (left / "cells.csv").write_text("x")
-    monkeypatch.setattr("services.etl.adapters.exports.LEFT_SECONDS", -60.0)
+    monkeypatch.setattr("services.etl.adapters.exports.ABANDONED_SECONDS", -60.0)
     await place.insert(await place.source("a.csv"), ("1", "x"))
     await place.write()
     assert not left.exists()

@@ -1,4 +1,4 @@
-"""Names that a user declares meet names of our own SQL and of Postgres: each works in every place, or is refused."""
+"""Declared names that equal names in our SQL or in Postgres either work everywhere or are refused."""
 
 import ast
 import asyncio
@@ -10,9 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.etl.adapters import exports, loads, planting, schema, statements, tables
+from services.etl.adapters import exports, loads, schema, seeding, statements, tables
 from services.etl.core import checking, datasets, delimited, exporting, frames, layouts, values
-from services.etl.core.datasets import BadDatasets, Datasets
+from services.etl.core.datasets import Datasets, InvalidDatasets
 from services.ingress.adapters import rejects, selects
 from services.ingress.adapters import tables as ingress_tables
 from services.ingress.core.datasets import dataset_of
@@ -25,7 +25,7 @@ from tests.fakes.etl import BUCKET, etl_on
 
 pytestmark = pytest.mark.integration
 
-MODULES = (statements, schema, tables, exports, loads, planting, exporting, selects, rejects, ingress_tables)
+MODULES = (statements, schema, tables, exports, loads, seeding, exporting, selects, rejects, ingress_tables)
 FRAMES = (checking, datasets, delimited, frames, layouts, values)
 MIGRATIONS = Path(datasets.__file__).parents[1] / "migrations"
 SYSTEM = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
@@ -50,7 +50,7 @@ born = "{born}"
 
 
 def strings_in(path: Path) -> Iterator[str]:
-    """Yield the texts of a module that are no docstrings: among them all of its SQL."""
+    """Yield the strings of a module except docstrings; they include all SQL."""
     tree = ast.parse(path.read_text("utf-8"))
     said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -63,7 +63,7 @@ def words(text: str) -> set[str]:
 
 
 def names_of_ours() -> set[str]:
-    """Return each word of the statements of etl and of what the ingress asks of tables, and each name of a frame."""
+    """Return each word of the SQL of etl and of the ingress's table queries, and each frame column."""
     found = {word for module in MODULES for text in strings_in(Path(module.__file__)) for word in words(text)}
     found |= {word for path in MIGRATIONS.glob("*.sql") for word in words(path.read_text("utf-8"))}
     return found | {
@@ -71,18 +71,18 @@ def names_of_ours() -> set[str]:
     }
 
 
-def refusal_of(name: str) -> str:
-    """Say why a name can be no column; empty: it can."""
+def invalid_name_reason(name: str) -> str:
+    """Return why a name cannot be a column; empty if it can."""
     text = SECTION.format(table="t", prefix="", key="some_key", born="some_birth", text=name)
     try:
         Datasets.parse(text)
-    except BadDatasets as error:
+    except InvalidDatasets as error:
         return str(error)
     return ""
 
 
 async def keywords(env, *, reserved: bool = False) -> set[str]:
-    """Return the words of Postgres's grammar; `reserved`: those that are not names everywhere."""
+    """Return the keywords of Postgres; `reserved`: only those that are not allowed as names everywhere."""
     connection = await asyncpg.connect(env["PENSTOCK_POSTGRES_DSN"])
     try:
         rows = await connection.fetch("select word from pg_get_keywords() where not $1 or catcode <> 'U'", reserved)
@@ -92,7 +92,7 @@ async def keywords(env, *, reserved: bool = False) -> set[str]:
 
 
 def triples(names: list[str]) -> list[tuple[str, str, str]]:
-    """Give each name once as key, as birth and as column of text."""
+    """Use each name once as key, birth and text column."""
     return list(zip(names, [*names[1:], *names[:1]], [*names[2:], *names[:2]], strict=True))
 
 
@@ -100,9 +100,9 @@ def body(key: str, born: str, text: str, *rows: str) -> bytes:
     return "\n".join((f"{key},{born},{text}", *rows, "")).encode()
 
 
-def test_only_names_of_every_table_and_of_postgres_are_refused(servers):
+def test_only_built_in_and_system_column_names_are_refused(servers):
     found = names_of_ours() | asyncio.run(keywords(servers.env)) | SYSTEM
-    refused = {name: reason for name in found if (reason := refusal_of(name))}
+    refused = {name: reason for name in found if (reason := invalid_name_reason(name))}
     assert all(reason.startswith("datasets: [t]") and name in reason for name, reason in refused.items())
     plain = {name for name in refused if re.fullmatch("[a-z][a-z0-9_]{0,40}", name)}
     images = {"img_path", "img_type", "img_width", "img_height", "img_sha256"}
@@ -110,21 +110,21 @@ def test_only_names_of_every_table_and_of_postgres_are_refused(servers):
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-async def test_every_name_is_a_key_a_column_and_a_birth_like_any_other(servers, shard):
+async def test_every_name_works_as_key_column_and_birth(servers, shard):
     found = names_of_ours() | await keywords(servers.env, reserved=True)
     assert {"id", "position", "user", "first", "kept", "mine", "made", "all"} <= found
-    names = sorted(name for name in found if not refusal_of(name))
+    names = sorted(name for name in found if not invalid_name_reason(name))
     await load_and_read(servers, triples(names)[shard::SHARDS], f"n{shard}")
 
 
-async def test_words_that_postgres_gives_a_meaning_in_places_are_names_like_any_others(servers):
+async def test_nonreserved_postgres_keywords_work_as_names(servers):
     found = await keywords(servers.env) - names_of_ours() - await keywords(servers.env, reserved=True)
     assert len(found) > 100
     await load_and_read(servers, triples(sorted(found)), "w", is_brief=True)
 
 
 async def load_and_read(servers, every, run, *, is_brief=False):
-    """Load a table of each triple of names, replace its file, and ask all that is asked of a table."""
+    """Load a table for each triple of names, replace its file, and run all queries of a table."""
     declared = {f"{run}_{number}": names for number, names in enumerate(every)}
     sections = [
         SECTION.format(table=table, prefix=f"{table}/", key=key, born=born, text=text)
@@ -161,7 +161,7 @@ async def stored(etl, key, body):
 
 async def read(etl, table, names):
     dataset = etl.datasets.by_name[table]
-    rows = await etl.pool.fetch(exporting.values_query(dataset))
+    rows = await etl.pool.fetch(exporting.table_query(dataset))
     assert [tuple(row.values())[:4] for row in rows] == [
         ("a", MILLISECONDS, "one", ""),
         ("b", 86_400_000, "changed", ""),
@@ -171,7 +171,7 @@ async def read(etl, table, names):
 
 
 async def ask(etl, table, names):
-    """Ask all that the ingress asks of a table."""
+    """Run all queries of the ingress on a table."""
     row = await etl.pool.fetchrow("select definition from api.datasets where name = $1", table)
     seen = dataset_of(row["definition"], names)
     wanted = Rows(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
@@ -194,8 +194,8 @@ async def drop(etl, tables):
     await etl.pool.execute("delete from etl.datasets where name = any($1)", tables)
 
 
-async def test_a_table_may_be_called_like_any_word_of_our_statements_or_of_postgres(servers):
-    ours = ("age", "cell", "mine", "kept", "filling_users", "id", "position")
+async def test_table_names_may_equal_words_of_statements_or_postgres_keywords(servers):
+    ours = ("age", "cell", "mine", "stored", "staging_users", "id", "position")
     names = [*sorted(await keywords(servers.env))[::7], *ours]
     names = [name for name in names if is_table(name)]
     sections = [
@@ -216,13 +216,13 @@ async def test_a_table_may_be_called_like_any_word_of_our_statements_or_of_postg
 def is_table(name: str) -> bool:
     try:
         Datasets.parse(SECTION.format(table=name, prefix="", key="k", born="b", text="t"))
-    except BadDatasets:
+    except InvalidDatasets:
         return False
     return True
 
 
-async def test_a_dataset_that_postgres_takes_no_table_of_is_refused_alone_and_shown(servers):
-    """The index of one table is called as another one: nothing that a list of words would know."""
+async def test_dataset_rejected_by_postgres_is_refused_alone_and_shown(servers):
+    """The table name equals the index name of another table, which no word list contains."""
     async with etl_on(servers.env) as etl:
         other = f"{etl.name}_by_source"
         section = SECTION.format(table=other, prefix=f"{other}/", key="k", born="b", text="t")
@@ -237,7 +237,7 @@ async def test_a_dataset_that_postgres_takes_no_table_of_is_refused_alone_and_sh
         await drop(etl, [f"{etl.name}_2"])
 
 
-async def test_a_dataset_that_cannot_be_costs_no_other_its_files_and_is_shown_until_it_can(servers):
+async def test_invalid_dataset_does_not_affect_others_and_is_shown_until_valid(servers):
     async with etl_on(servers.env, columns='[bad_one]\nbucket = "src-data"\nprefix = "bad/"\nkey = "ctid"\n') as etl:
         await etl.deliver(await etl.put("1.csv", b"first_name,last_name,birthts\nAda,Byron,0\n"))
         assert list(await etl.rows()) == ["1"]
@@ -257,13 +257,13 @@ async def state_of(etl):
 
 
 async def refuse_bob(etl):
-    """Have Postgres refuse a row for a reason that nobody has foreseen."""
+    """Make Postgres reject a row for an unexpected reason."""
     check = f'alter table etl."{etl.name}" add constraint nobody_foresaw check (first_name <> $$Bob$$)'
     await etl.pool.execute(check)
 
 
 async def fail_to_load(etl):
-    """Do a full load as a worker does one of which a slice cannot be loaded."""
+    """Run a full load, as a worker does, with a chunk that fails."""
     await etl.deliver(EtlRequested(load_id=uuid.uuid4().hex, dataset=etl.name))
     (item,) = await etl.asked.claim("test")
     loading = asyncio.ensure_future(etl.full.load(Lease(item)))
@@ -272,15 +272,15 @@ async def fail_to_load(etl):
     for piece in pieces:
         with pytest.raises(asyncpg.CheckViolationError) as caught:
             await etl.large.load(Lease(piece))
-        await etl.large.give_up(piece, caught.value)
+        await etl.large.on_failure(piece, caught.value)
         await etl.pieces.fail(piece, "no", retry_in=None)
     with pytest.raises(Rejected, match="1 of 1 slices failed") as caught:
         await loading
-    await etl.full.give_up(item, caught.value)
+    await etl.full.on_failure(item, caught.value)
     await etl.asked.fail(item, "no", retry_in=None)
 
 
-async def test_a_load_that_failed_shows_as_failed_everywhere_until_it_succeeds(servers):
+async def test_failed_load_is_shown_until_it_succeeds(servers):
     async with etl_on(servers.env) as etl:
         await etl.deliver(await etl.put("1.csv", b"first_name,last_name,birthts\nAda,Byron,0\n"))
         await refuse_bob(etl)
@@ -305,7 +305,7 @@ async def test_a_load_that_failed_shows_as_failed_everywhere_until_it_succeeds(s
         assert etl.wired.recorder.events(EtlCompleted)[-1].state == "succeeded"
 
 
-async def test_a_file_that_failed_and_is_gone_is_no_failure_any_more(servers):
+async def test_removed_file_clears_its_failure(servers):
     async with etl_on(servers.env) as etl:
         await refuse_bob(etl)
         await etl.deliver(await etl.put("2.csv", b"first_name,last_name,birthts\nBob,Byron,0\n"))

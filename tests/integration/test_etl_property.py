@@ -1,4 +1,4 @@
-"""Whatever happens to files, images and etl itself, in whatever order: the table is what the bucket implies."""
+"""Property: after any sequence of changes, events and crashes, the table equals the bucket."""
 
 import asyncio
 import random
@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
-from services.etl.workers import loads
+from services.etl.workers import full_loads
 from shared.postgres import open_pool
 from tests.support import drops
-from tests.support.drops import bad_row, image, many_rows, no_image, no_rows, one_row
+from tests.support.drops import bad_row, image, many_rows, no_rows, not_an_image, one_row
 from tests.support.etl import SECTION
 from tests.support.etl_in_memory import BUCKET, Crash, Etl
 
@@ -39,7 +39,7 @@ class Remove:
 
 @dataclass(frozen=True)
 class Deliver:
-    """Events of the past by their share of it, those that were given before too, in this order; `crash`: where."""
+    """Deliver past events, given as fractions of the history, in this order and with repeats; `crash`: where."""
 
     shares: tuple[float, ...]
     crash: str = ""
@@ -47,7 +47,7 @@ class Deliver:
 
 @dataclass(frozen=True)
 class Race:
-    """While somebody who looked has not written yet, another change happens and is written by somebody else."""
+    """A change is written by another process between this process's fetch and write."""
 
     share: float
     change: Put | Remove
@@ -73,7 +73,7 @@ images = st.one_of(
     st.builds(
         image, users, ending=endings, kind=st.sampled_from(["png", "jpeg", "gif", "webp"]), seed=st.integers(0, 2)
     ),
-    st.builds(no_image, users, ending=endings),
+    st.builds(not_an_image, users, ending=endings),
 )
 names = st.one_of(st.builds("{}.{}".format, users, st.sampled_from(["csv", "png", "jpg", "GIF"])), st.just("many.csv"))
 changes = st.one_of(st.builds(Put, files), st.builds(Put, images), st.builds(Remove, names))
@@ -93,7 +93,7 @@ steps = st.lists(
 
 
 class Database:
-    """One connection pool and one dataset for all examples, on a loop that outlives them."""
+    """One connection pool, dataset and event loop for all examples."""
 
     def __init__(self, dsn, folder):
         self.runner = asyncio.Runner()
@@ -126,7 +126,7 @@ def database(stack, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(loads, "LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(full_loads, "POLL_SECONDS", 0.002)
 
 
 FIRST, SECOND = image("ada"), image("ada", ending="jpg", kind="jpeg")
@@ -141,7 +141,7 @@ ADA = one_row("ada", ROWS[0])
 )
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=steps, ends_with_load=st.booleans(), order=st.randoms(use_true_random=False))
-def test_any_interleaving_ends_as_the_bucket_implies(database, steps, ends_with_load, order):
+def test_any_interleaving_ends_with_table_equal_to_bucket(database, steps, ends_with_load, order):
     database.runner.run(live(database, steps, ends_with_load=ends_with_load, order=order))
 
 
@@ -159,7 +159,7 @@ async def live(database, steps, *, ends_with_load, order):
 
 
 async def witnessed(etl, step, number):
-    """Take a step; whatever it changes for readers, the writer of files hears of."""
+    """Take a step; assert that each visible change marks the export as changed."""
     before, seen = await changed(etl), await table(etl)
     try:
         await take(etl, step, number)
@@ -241,7 +241,7 @@ async def rejected(etl):
 
 
 def judge_facts(etl, stored):
-    """Of what the bucket holds, and of what it held and does not, somebody told the truth."""
+    """Assert that the latest fact of each present or removed object is true."""
     etags, said = etl.etags(), defaultdict(set)
     for fact in etl.loaded():
         said[fact.key, fact.etag].add((fact.rows, fact.rejected))

@@ -1,4 +1,4 @@
-"""Tables follow the bucket's own state, on a real Postgres: whatever is told, in whatever order, however often."""
+"""Tables equal the bucket on a real Postgres, for any order and repetition of events."""
 
 import asyncio
 import gzip
@@ -47,7 +47,7 @@ async def etl(servers):
 
 
 @pytest.mark.parametrize("order", list(permutations(("csv", "png"))))
-async def test_file_and_image_meet_in_whatever_order_they_come(etl, order):
+async def test_file_and_image_join_in_any_order(etl, order):
     bodies = {"csv": csv(ADA), "png": PNG}
     for ending in order:
         await etl.deliver(await etl.put(f"1000.{ending}", bodies[ending]))
@@ -55,7 +55,7 @@ async def test_file_and_image_meet_in_whatever_order_they_come(etl, order):
 
 
 @pytest.mark.parametrize("forms", list(permutations(("NFC", "NFD"))))
-async def test_file_and_image_meet_however_their_names_are_spelled(etl, forms):
+async def test_file_and_image_join_across_name_spellings(etl, forms):
     one, other = (unicodedata.normalize(form, "José") for form in forms)
     await etl.deliver(await etl.put(f"{one}.csv", csv(ADA)), await etl.put(f"{other} .png", PNG))
     assert await etl.rows() == {"José": (*ADA, f"src-data/{etl.key(f'{other} .png')}")}
@@ -63,7 +63,7 @@ async def test_file_and_image_meet_however_their_names_are_spelled(etl, forms):
     assert await etl.rejects() == [("all.csv", 3, "DUPLICATE_KEY")]
 
 
-async def test_after_the_upgrade_a_load_reads_once_more_what_may_mean_another_thing(etl):
+async def test_first_load_after_upgrade_reloads_ambiguous_files(etl):
     names = ("1.csv", "1.png", "José.png")
     await etl.deliver(*[await etl.put(name, PNG if name.endswith("png") else csv(ADA)) for name in names])
     statement = resources.files("services.etl.migrations").joinpath("0004.values.sql").read_text("utf-8")
@@ -72,19 +72,19 @@ async def test_after_the_upgrade_a_load_reads_once_more_what_may_mean_another_th
     assert (await etl.load()).changed == 0
 
 
-async def test_an_image_alone_is_no_row_and_a_file_alone_has_no_image(etl):
+async def test_image_without_file_has_no_row_and_file_without_image_has_none(etl):
     await etl.deliver(await etl.put("1000.png", PNG), await etl.put("1001.csv", csv(BOB)))
     assert await etl.rows() == {"1001": (*BOB, "")}
 
 
-async def test_what_is_replaced_is_followed(etl):
+async def test_replaced_objects_update_row(etl):
     await etl.deliver(await etl.put("1000.csv", csv(ADA)), await etl.put("1000.png", PNG))
     await etl.deliver(await etl.put("1000.csv", csv(BOB)), await etl.put("1000.png", drops.image("x", kind="gif").body))
     assert (await etl.rows())["1000"][:3] == BOB
     assert await etl.pool.fetchval(f"select img_type from api.{etl.name}") == "image/gif"  # noqa: S608
 
 
-async def test_what_is_removed_is_gone_the_image_or_the_user(etl):
+async def test_removed_objects_clear_image_or_row(etl):
     await etl.deliver(
         *[await etl.put(name, body) for name, body in (("1.csv", csv(ADA)), ("1.png", PNG), ("2.csv", csv(BOB)))]
     )
@@ -95,7 +95,7 @@ async def test_what_is_removed_is_gone_the_image_or_the_user(etl):
     assert [fact.change for fact in etl.facts()] == ["stored"] * 3 + ["removed"] * 2
 
 
-async def test_the_same_change_again_is_told_again_and_neither_read_nor_written_again(etl):
+async def test_duplicate_event_republishes_fact_without_reading_or_writing(etl):
     change = await etl.put("1000.csv", csv(ADA))
     await etl.deliver(change, change)
     reads, changed = etl.store.reads, await etl.changed()
@@ -106,7 +106,7 @@ async def test_the_same_change_again_is_told_again_and_neither_read_nor_written_
     assert len(set(told)) == 1
 
 
-async def test_changes_that_come_late_and_in_disorder_say_what_the_bucket_says(etl):
+async def test_late_and_unordered_events_end_with_table_equal_to_bucket(etl):
     first, second = await etl.put("1.csv", csv(ADA)), await etl.remove("1.csv")
     third = await etl.put("1.csv", csv(BOB))
     for change in (third, first, second):
@@ -117,7 +117,7 @@ async def test_changes_that_come_late_and_in_disorder_say_what_the_bucket_says(e
     assert etl.store.reads == reads
 
 
-async def test_a_file_stored_again_with_fewer_rows_has_fewer_rows(etl):
+async def test_replaced_file_with_fewer_rows_removes_rows(etl):
     everybody = {f"{user}": person(user) for user in range(20)}
     await etl.deliver(await etl.put("all.csv", many(everybody)))
     assert len(await etl.rows()) == 20
@@ -129,7 +129,7 @@ async def test_a_file_stored_again_with_fewer_rows_has_fewer_rows(etl):
     assert await etl.pool.fetch(stamp) == before, "rows that stand as they are, are not written"
 
 
-async def test_of_two_files_with_one_user_the_one_stored_last_counts_until_it_goes(etl):
+async def test_latest_of_two_files_of_one_user_wins_until_removed(etl):
     await etl.deliver(await etl.put("1.csv", csv(ADA)), await etl.put("all.csv", many({"1": BOB})))
     later = "update etl.sources set stored_at = stored_at + interval '1 minute' where key = $1"
     await etl.pool.execute(later, etl.key("all.csv"))
@@ -138,7 +138,7 @@ async def test_of_two_files_with_one_user_the_one_stored_last_counts_until_it_go
     assert (await etl.rows())["1"][:3] == ADA
 
 
-async def test_bad_rows_are_kept_with_their_reason_until_they_are_corrected(etl):
+async def test_bad_rows_are_stored_with_reason_until_corrected(etl):
     await etl.deliver(
         await etl.put("all.csv", many({"1": ADA}, "2,Bob,Bobson,yesterday")), await etl.put("3.csv", csv(BOB))
     )
@@ -158,7 +158,7 @@ async def test_bad_rows_are_kept_with_their_reason_until_they_are_corrected(etl)
     assert [row["key"] for row in await etl.pool.fetch(stale, etl.name)] == [etl.key("all.csv")], "its file has to go"
 
 
-async def test_a_bad_file_and_an_image_that_is_none_stop_nobody(etl):
+async def test_bad_file_and_bad_image_do_not_block_others(etl):
     await etl.deliver(
         await etl.put("1.csv", b"nonsense"),
         await etl.put("1.png", b"text"),
@@ -176,7 +176,7 @@ async def test_a_bad_file_and_an_image_that_is_none_stop_nobody(etl):
     ]
 
 
-async def test_an_image_that_says_it_is_larger_than_any_has_no_size(etl):
+async def test_image_with_impossible_size_has_no_size(etl):
     hostile = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + b"\xff" * 8 + b"\x08\x02" + bytes(7)
     await etl.deliver(await etl.put("1.png", hostile), await etl.put("1.csv", csv(ADA)))
     (row,) = await etl.pool.fetch(f"select img_type, img_width, img_height from api.{etl.name}")  # noqa: S608
@@ -184,7 +184,7 @@ async def test_an_image_that_says_it_is_larger_than_any_has_no_size(etl):
     assert etl.wired.recorder.dead_letters() == []
 
 
-async def test_of_rows_with_one_key_in_one_file_the_first_counts(etl):
+async def test_first_row_of_duplicate_key_wins(etl):
     body = many({"1": ADA}, "1,Bob,Bobson,946771200000", "1,Cid,Bobson,946771200000", "2,Bob,Bobson,946771200000")
     await etl.deliver(await etl.put("all.csv", body), await etl.put("other.csv", many({"1": ADA})))
     assert await etl.rejects() == [("all.csv", 3, "DUPLICATE_KEY"), ("all.csv", 4, "DUPLICATE_KEY")]
@@ -193,7 +193,7 @@ async def test_of_rows_with_one_key_in_one_file_the_first_counts(etl):
     assert (rows, rejected) == (2, 2)
 
 
-async def test_of_very_many_rejects_the_first_are_kept_and_all_are_counted(servers):
+async def test_first_rejects_are_stored_and_all_are_counted(servers):
     async with etl_on(servers.env, etl_rejects_kept=3) as etl:
         bad = [f"{number},Bob,Bobson,never" for number in range(10)] + ["a,Bob,Bobson,946771200000"] * 5
         await etl.deliver(await etl.put("all.csv", many({"a": ADA}, *bad)))
@@ -201,7 +201,7 @@ async def test_of_very_many_rejects_the_first_are_kept_and_all_are_counted(serve
         assert (etl.facts()[0].rows, etl.facts()[0].rejected) == (1, 15)
 
 
-async def test_digests_are_kept_whether_they_come_before_or_after_the_change(etl):
+async def test_digests_are_saved_before_or_after_change(etl):
     before, after = await etl.put("1.png", PNG), await etl.put("2.png", PNG)
     await etl.hashed(before, sha256="aa")
     await etl.deliver(before, after, await etl.put("1.csv", csv(ADA)), await etl.put("2.csv", csv(BOB)))
@@ -216,20 +216,20 @@ async def test_digests_are_kept_whether_they_come_before_or_after_the_change(etl
     assert [tuple(row) for row in await etl.pool.fetch(view)] == [("1", "aa"), ("2", "cc")], "an older hash comes late"
 
 
-async def test_objects_that_no_dataset_claims_are_left_alone(etl):
+async def test_unclaimed_objects_are_ignored(etl):
     await etl.store.put(ObjectRef(BUCKET, "elsewhere.csv"), csv(ADA))
     elsewhere = ObjectChanged(bucket=BUCKET, key="elsewhere.csv", change="stored", revision=1)
     await etl.deliver(await etl.put("readme.txt", b"hello"), elsewhere)
     assert (etl.store.reads, etl.facts()) == (0, [])
 
 
-async def test_a_dataset_that_is_not_declared_is_refused_with_those_that_are(etl):
+async def test_unknown_dataset_is_rejected_with_list_of_known_ones(etl):
     await etl.deliver(EtlRequested(load_id="one", dataset="nobody"))
     assert etl.wired.recorder.dead_letter_codes() == ["UNKNOWN_DATASET"]
     assert etl.name in etl.wired.recorder.dead_letters()[0].headers["dlq_reason"]
 
 
-async def test_a_load_finds_what_no_event_told_and_removes_what_is_gone(etl):
+async def test_load_finds_objects_without_events_and_removes_missing_ones(etl):
     await etl.deliver(
         await etl.put("1.csv", csv(ADA)), await etl.put("2.csv", csv(ADA)), await etl.put("3.csv", csv(ADA))
     )
@@ -245,7 +245,7 @@ async def test_a_load_finds_what_no_event_told_and_removes_what_is_gone(etl):
     assert {fact.correlation_id for fact in etl.facts()[3:]} == {done.correlation_id}
 
 
-async def test_a_second_load_reads_and_writes_nothing(servers):
+async def test_second_load_reads_and_writes_nothing(servers):
     async with etl_on(servers.env, etl_slice=3) as etl:
         for user in range(10):
             await etl.put(f"{user}.csv", csv(person(user)))
@@ -258,7 +258,7 @@ async def test_a_second_load_reads_and_writes_nothing(servers):
         assert await etl.pieces.counts() == {}
 
 
-async def test_a_load_tells_how_far_it_is_a_large_file_in_part(servers):
+async def test_load_reports_progress_including_fraction_of_large_file(servers):
     async with etl_on(servers.env, etl_slice=2, etl_large_bytes=200) as etl:
         for number in range(6):
             await etl.put(f"{number}.csv", csv(person(number)))
@@ -294,7 +294,7 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
-async def test_a_load_that_was_interrupted_does_what_is_left(servers):
+async def test_interrupted_load_completes_the_rest(servers):
     async with etl_on(servers.env, etl_slice=2) as etl:
         for user in range(10):
             await etl.put(f"{user}.csv", csv(person(user)))
@@ -319,7 +319,7 @@ async def test_a_load_that_was_interrupted_does_what_is_left(servers):
         assert len({fact.key for fact in etl.facts()}) == 10
 
 
-async def test_an_object_that_cannot_be_loaded_keeps_no_other_of_its_slice_from_it(etl):
+async def test_failing_object_does_not_block_its_chunk(etl):
     for user in range(5):
         await etl.put(f"{user}.csv", csv(person(user)))
     read = etl.store.read
@@ -335,35 +335,35 @@ async def test_an_object_that_cannot_be_loaded_keeps_no_other_of_its_slice_from_
     assert set(await etl.rows()) == {"0", "1", "2", "4"}
 
 
-async def test_who_wrote_between_a_look_and_its_write_is_not_overwritten(servers, etl):
-    """Two processes race for one object: the one that looked before the other wrote looks again."""
+async def test_write_between_fetch_and_write_is_not_overwritten(servers, etl):
+    """Two processes race for one object: the one that fetched before the other wrote fetches again."""
     async with etl_on(servers.env, etl.store, etl.name) as other:
         first = await etl.put("1.csv", csv(ADA))
         looked, go_on = asyncio.Event(), asyncio.Event()
-        look_all = etl.loading.bucket.look_all
+        fetch_all = etl.loader.bucket.fetch_all
 
         async def slowly(wanted):
-            found = await look_all(wanted)
+            found = await fetch_all(wanted)
             looked.set()
             await go_on.wait()
             return found
 
-        etl.loading.bucket.look_all = slowly
-        late = asyncio.ensure_future(etl.loading.load([etl.loading.wanted(first)]))
+        etl.loader.bucket.fetch_all = slowly
+        late = asyncio.ensure_future(etl.loader.load([etl.loader.file_to_load(first)]))
         await looked.wait()
         second = await etl.put("1.csv", csv(BOB))
-        await other.loading.load([other.loading.wanted(second)])
+        await other.loader.load([other.loader.file_to_load(second)])
         go_on.set()
         assert await late == [], "the other one tells"
         assert await etl.rows() == {"1": (*BOB, "")}
 
 
-async def test_processes_that_race_for_the_same_objects_end_at_the_bucket(servers, etl):
+async def test_racing_processes_end_with_table_equal_to_bucket(servers, etl):
     async with etl_on(servers.env, etl.store, etl.name) as other:
         changes = [await etl.put(f"{user}.csv", csv(person(user + turn))) for turn in range(3) for user in range(30)]
-        wanted = [etl.loading.wanted(change) for change in changes]
+        wanted = [etl.loader.file_to_load(change) for change in changes]
         await asyncio.gather(
-            *(one.loading.load(part) for one in (etl, other) for part in (wanted[:30], wanted[30:60], wanted[60:]))
+            *(one.loader.load(part) for one in (etl, other) for part in (wanted[:30], wanted[30:60], wanted[60:]))
         )
         assert {user: row[:3] for user, row in (await etl.rows()).items()} == {
             f"{user}": person(user + 2) for user in range(30)
@@ -376,7 +376,7 @@ async def streaming(servers):
         yield etl
 
 
-async def test_a_large_file_becomes_leased_work_with_progress(streaming):
+async def test_large_file_becomes_leased_work_with_progress(streaming):
     etl, everybody = streaming, {f"{user:04}": person(user) for user in range(2000)}
     change = await etl.put("all.csv", many(everybody, "bad,Bob,Bobson,never", "0000,Bob,Bobson,946771200000"))
     await etl.deliver(change)
@@ -393,7 +393,7 @@ async def test_a_large_file_becomes_leased_work_with_progress(streaming):
     assert (len(await etl.rows()), await etl.rejects()) == (1000, [])
 
 
-async def test_a_key_that_comes_again_much_later_in_a_large_file_is_refused(streaming):
+async def test_distant_duplicate_key_in_large_file_is_rejected(streaming):
     etl, everybody = streaming, {f"{user:06}": person(user % 9000) for user in range(60_000)}
     body = many(everybody, "000007,Bob,Bobson,946771200000")
     assert len(body) > 2 << 20, "it is read in several batches"
@@ -403,10 +403,10 @@ async def test_a_key_that_comes_again_much_later_in_a_large_file_is_refused(stre
     assert (etl.facts()[0].rows, (await etl.rows())["000007"][:3]) == (60_000, person(7))
 
 
-async def test_a_large_file_that_is_replaced_while_it_is_read_is_read_again(streaming):
+async def test_large_file_replaced_while_read_is_read_again(streaming):
     etl = streaming
     await etl.deliver(await etl.put("all.csv", many({f"{user}": ADA for user in range(100)})))
-    filling, turns = etl.loading.tables.filling, []
+    filling, turns = etl.loader.tables.transaction, []
 
     @asynccontextmanager
     async def replaced(dataset):
@@ -416,13 +416,13 @@ async def test_a_large_file_that_is_replaced_while_it_is_read_is_read_again(stre
         async with filling(dataset) as given:
             yield given
 
-    etl.loading.tables.filling = replaced
+    etl.loader.tables.transaction = replaced
     await etl.work()
     assert [row[:3] for row in (await etl.rows()).values()] == [BOB] * 50
     assert (len(turns), [fact.rows for fact in etl.facts()]) == (2, [50])
 
 
-async def test_a_large_file_that_is_gone_before_it_is_read_has_no_row(streaming):
+async def test_large_file_removed_before_read_has_no_rows(streaming):
     etl = streaming
     await etl.deliver(await etl.put("all.csv", many({f"{user}": ADA for user in range(100)})))
     await etl.remove("all.csv")
@@ -430,7 +430,7 @@ async def test_a_large_file_that_is_gone_before_it_is_read_has_no_row(streaming)
     assert (await etl.rows(), [fact.change for fact in etl.facts()]) == ({}, ["removed"])
 
 
-async def test_a_large_file_that_is_none_after_all_leaves_no_row(streaming):
+async def test_rejected_large_file_leaves_no_rows(streaming):
     etl = streaming
     whole = gzip.compress(many({f"{user}": person(user) for user in range(5000)}), 1)
     await etl.deliver(await etl.put("all.csv.gz", whole[:-2000]))
@@ -441,7 +441,7 @@ async def test_a_large_file_that_is_none_after_all_leaves_no_row(streaming):
     assert (len(await etl.rows()), await etl.rejects()) == (5000, [])
 
 
-async def test_a_small_file_that_holds_very_much_is_streamed(servers):
+async def test_small_compressed_file_of_many_rows_is_streamed(servers):
     async with etl_on(servers.env, etl_large_bytes=5000) as etl:
         body = gzip.compress(many({f"{user}": ADA for user in range(5000)}))
         await etl.deliver(await etl.put("all.csv.gz", body[:1]), await etl.put("all.csv.gz", body))
@@ -449,14 +449,14 @@ async def test_a_small_file_that_holds_very_much_is_streamed(servers):
         assert len(await etl.rows()) == 5000
 
 
-async def test_a_full_load_is_over_when_a_small_file_that_holds_very_much_is_in_the_table(servers):
+async def test_full_load_waits_for_small_compressed_file_of_many_rows(servers):
     async with etl_on(servers.env, etl_large_bytes=5000) as etl:
         await etl.put("all.csv.gz", gzip.compress(many({f"{user}": ADA for user in range(5000)})))
         done = await etl.load()
         assert (done.listed, done.changed, done.rows) == (1, 1, 5000)
 
 
-async def test_a_dataset_that_is_declared_otherwise_is_made_anew_and_loaded(servers, etl):
+async def test_changed_declaration_recreates_and_reloads_table(servers, etl):
     await etl.deliver(await etl.put("1.csv", b"first_name,last_name,birthts,town\nAda,Lovelace,946684800000,London\n"))
     assert (await etl.rows(), [code for *_, code in await etl.rejects()]) == ({}, ["EXTRA_COLUMN"])
     async with etl_on(servers.env, etl.store, etl.name, COLUMN.format(etl.name, "town")) as other:
@@ -482,7 +482,7 @@ ms = {{ type = "milliseconds" }}
 """
 
 
-async def test_the_ends_of_every_type_arrive_as_they_are(servers):
+async def test_extreme_values_of_every_type_are_exact(servers):
     name = f"u{uuid.uuid4().hex[:10]}"
     async with etl_on(servers.env, name=name, columns=EVERY_TYPE.format(name)) as etl:
         lines = [

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from services.etl import handlers
 from services.etl.adapters.bucket import Bucket
-from services.etl.adapters.files import LargeFiles
+from services.etl.adapters.large_files import LargeFiles
 from services.etl.adapters.loads import Loads
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
-from services.etl.workers import Files, FullLoads
+from services.etl.workers import FileLoads, FullLoads
 from shared.bus import Received
 from shared.events import EtlLoaded, EtlRequested, Event, ObjectChanged
 from shared.postgres import Pool
@@ -63,9 +63,9 @@ class Crashing(Tables):
     crash: str = ""
 
     @asynccontextmanager
-    async def filling(self, dataset: Dataset) -> AsyncIterator[Any]:
-        async with super().filling(dataset) as filling:
-            yield filling
+    async def transaction(self, dataset: Dataset) -> AsyncIterator[Any]:
+        async with super().transaction(dataset) as transaction:
+            yield transaction
             self._crash("before")
         self._crash("after")
 
@@ -102,11 +102,11 @@ class Etl:
         datasets = Datasets({self.dataset.name: self.dataset})
         queue, work = (WorkQueue(self.pool, f"{self.dataset.name}.{name}") for name in ("files", "loads"))
         self.queue, self.work = queue, work
-        self.tables = Crashing(self.pool, rejects_kept=settings.etl_rejects_kept)
+        self.tables = Crashing(self.pool, max_stored_rejects=settings.etl_rejects_kept)
         bucket, loads = Bucket(self.store, settings), Loads(self.pool, work)
-        self.loading = handlers.Loading(datasets, bucket, self.tables, loads, queue, settings)
-        self.files = Files(self.loading, LargeFiles(self.store, settings), self.told)  # type: ignore[arg-type]
-        self.loads = FullLoads(self.loading, queue, self.told)  # type: ignore[arg-type]
+        self.loader = handlers.Loader(datasets, bucket, self.tables, loads, queue, settings)
+        self.files = FileLoads(self.loader, LargeFiles(self.store, settings), self.told)  # type: ignore[arg-type]
+        self.loads = FullLoads(self.loader, queue, self.told)  # type: ignore[arg-type]
 
     async def clear(self) -> None:
         """Let nothing be known."""
@@ -147,7 +147,7 @@ class Etl:
     async def deliver(self, numbers: Sequence[int]) -> None:
         """Hand events over as one batch; a crash leaves them to be given again."""
         batch = [Received(event, record_of(event)) for event in (self.history[number] for number in numbers)]
-        facts = await handlers.load_objects(batch, self.loading)
+        facts = await handlers.load_objects(batch, self.loader)
         await self.told.publish(facts)
         self.undelivered = [one for one in self.undelivered if one not in numbers]
 
@@ -164,7 +164,7 @@ class Etl:
 
     async def load(self, name: str) -> None:
         """Do a full load, with a worker beside it; one that crashes is taken over."""
-        await self.loading.loads.request(EtlRequested(load_id=name, dataset=self.dataset.name), why="requested")
+        await self.loader.loads.request(EtlRequested(load_id=name, dataset=self.dataset.name), why="requested")
         for item in await self.work.claim("worker", 1):
             full = asyncio.ensure_future(self.loads.load(Lease(item)))
             while not full.done():

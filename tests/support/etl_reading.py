@@ -3,13 +3,13 @@
 from datetime import date
 
 from services.etl.core.checking import check, frame_of
-from services.etl.core.columnar import batches_of
 from services.etl.core.datasets import Column, Dataset
-from services.etl.core.frames import Batch, empty
-from services.etl.core.reading import read_small
-from services.etl.core.refusing import Refused
-from services.etl.core.streaming import Stream
-from services.etl.core.values import Checked, Reject
+from services.etl.core.frames import Batch, empty_frame
+from services.etl.core.parquet import read_batches
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.small_files import read_small_file
+from services.etl.core.streaming import RowStream
+from services.etl.core.values import CheckedRows, RejectedRow
 
 TODAY = date(2026, 11, 21)
 LAB = Dataset(
@@ -26,7 +26,7 @@ LAB = Dataset(
         "ok": Column(type="boolean"),
     },
 )
-Understood = tuple[list[tuple[object, ...]], list[Reject]]
+Understood = tuple[list[tuple[object, ...]], list[RejectedRow]]
 
 
 def understood(body: bytes, key: str = "x.csv", dataset: Dataset = LAB, block_bytes: int = 1) -> Understood:
@@ -36,9 +36,9 @@ def understood(body: bytes, key: str = "x.csv", dataset: Dataset = LAB, block_by
     """
     if key.endswith(".parquet"):
         return _of_batches(_batches_of(body, key, dataset), dataset)
-    rows = read_small(body, key, dataset, line_bytes=1 << 20)
+    rows = read_small_file(body, key, dataset, line_bytes=1 << 20)
     at_once = _found([check(frame_of([(0, rows)], dataset), dataset, today=TODAY)], list(rows.rejects), dataset)
-    stream = Stream(key, dataset, line_bytes=1 << 20, block_bytes=block_bytes)
+    stream = RowStream(key, dataset, line_bytes=1 << 20, block_bytes=block_bytes)
     size = max(7, len(body) // 100)
     batches = [batch for at in range(0, len(body), size) for batch in stream.feed(body[at : at + size])] + stream.end()
     assert _of_batches(batches, dataset) == at_once
@@ -55,9 +55,9 @@ def values(name: str, body: bytes, key: str = "x.csv", dataset: Dataset = LAB) -
 
 def _batches_of(body: bytes, key: str, dataset: Dataset) -> list[Batch]:
     try:
-        return list(batches_of(body, key, dataset))
-    except Refused as refused:
-        return [Batch(empty(dataset), [refused.reject])]
+        return list(read_batches(body, key, dataset))
+    except RejectedFile as refused:
+        return [Batch(empty_frame(dataset), [refused.reject])]
 
 
 def _of_batches(batches: list[Batch], dataset: Dataset) -> Understood:
@@ -65,7 +65,7 @@ def _of_batches(batches: list[Batch], dataset: Dataset) -> Understood:
     return _found([check(batch.frame, dataset, today=TODAY) for batch in batches], rejects, dataset)
 
 
-def _found(checked: list[Checked], rejects: list[Reject], dataset: Dataset) -> Understood:
+def _found(checked: list[CheckedRows], rejects: list[RejectedRow], dataset: Dataset) -> Understood:
     rows = [row for one in checked for row in one.good.select(dataset.fields).rows()]
     found = [*rejects, *(reject for one in checked for reject in one.rejects)]
     return rows, sorted(found, key=lambda reject: reject.line)

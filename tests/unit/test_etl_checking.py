@@ -1,4 +1,4 @@
-"""Values as text become values of their types, or a reason why not; the model says so one value at a time."""
+"""Conversion of text to typed values or reject reasons, compared with a model of single values."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.etl.core.checking import check, frame_of
 from services.etl.core.datasets import Column, Dataset
-from services.etl.core.values import LINE, MAX_WRONG_CELLS, SOURCE, Reject, Rows
+from services.etl.core.values import LINE, MAX_WRONG_CELLS, SOURCE, ParsedRows, RejectedRow
 
 TODAY = date(2026, 11, 21)
 DAY = 86_400_000
@@ -25,7 +25,7 @@ def dataset(**columns):
 
 def checked(one, *rows, today=TODAY):
     lines = range(2, len(rows) + 2)
-    return check(frame_of([(7, Rows(list(lines), rows))], one), one, today=today)
+    return check(frame_of([(7, ParsedRows(list(lines), rows))], one), one, today=today)
 
 
 def value_of(text, **column):
@@ -78,7 +78,7 @@ NEW_YEAR_2000 = 946_684_800_000
         ("1\0", "NUL"),
     ],
 )
-def test_a_time_of_birth_is_utc_milliseconds_between_its_days(text, value):
+def test_birth_is_utc_milliseconds_within_bounds(text, value):
     assert value_of(text, **BIRTH) == value
 
 
@@ -86,14 +86,14 @@ def test_a_time_of_birth_is_utc_milliseconds_between_its_days(text, value):
     ("text", "reason"),
     [
         ("2000-01-01", "birth is a date; write it as UTC milliseconds, 946684800000"),
-        ("soon", "birth is no number; write UTC milliseconds, such as 951782400000"),
-        ("1.5", "birth is no whole number; write it without a fraction"),
+        ("soon", "birth is not a number; write UTC milliseconds, such as 951782400000"),
+        ("1.5", "birth is not a whole number; write it without a fraction"),
         ("4102444800000", "birth is 2100-01-01; it may be from 1900-01-01 to 2026-11-21"),
-        ("9" * 99, "birth is beyond all calendars; it may be from 1900-01-01 to 2026-11-21"),
+        ("9" * 99, "birth is beyond the calendar; it may be from 1900-01-01 to 2026-11-21"),
         ("", "birth is blank; fill it in"),
     ],
 )
-def test_a_reason_names_the_thing_and_what_mends_it(text, reason):
+def test_reason_names_problem_and_fix(text, reason):
     (reject,) = checked(dataset(birth=BIRTH), ("1", text)).rejects
     assert reject.reason == reason
     assert reject.value == (text if len(text) < 200 else reject.value)
@@ -150,7 +150,7 @@ def test_a_reason_names_the_thing_and_what_mends_it(text, reason):
         ({"type": "timestamp", "max": "today"}, "2026-11-22T00:00:00+01:00", datetime(2026, 11, 21, 23, tzinfo=UTC)),
     ],
 )
-def test_a_value_has_its_type_or_a_code(column, text, value):
+def test_value_is_converted_or_rejected_with_code(column, text, value):
     found = value_of(text, **column)
     assert found == value
     assert type(found) is type(value)
@@ -174,13 +174,13 @@ def test_a_value_has_its_type_or_a_code(column, text, value):
         ("日本", None),
     ],
 )
-def test_a_key_is_neither_blank_nor_unsafe_nor_too_long_for_an_index(key, code):
+def test_blank_unsafe_or_long_key_is_rejected(key, code):
     found = checked(dataset(value={"type": "text"}), (key, "a"))
     assert [(reject.code, reject.column) for reject in found.rejects] == ([(code, "id")] if code else [])
     assert found.good.height == (code is None)
 
 
-def test_the_first_column_that_is_wrong_is_the_reason_and_others_stay():
+def test_first_wrong_column_is_the_reason_and_other_rows_stay():
     one = dataset(a={"type": "integer"}, b={"type": "integer", "required": True})
     found = checked(one, ("1", "x", ""), ("", "x", ""), ("3", "1", "2"), ("4", "", " "))
     assert [(reject.line, reject.column, reject.code) for reject in found.rejects] == [
@@ -192,20 +192,20 @@ def test_the_first_column_that_is_wrong_is_the_reason_and_others_stay():
     assert found.good.rows() == [(7, 4, "3", 1, 2)]
 
 
-def test_a_frame_without_sources_is_of_source_0_and_a_frame_without_rows_has_the_types():
+def test_source_defaults_to_zero_and_empty_frame_is_typed():
     one = dataset(a={"type": "integer"}, b={"type": "timestamp"})
-    frame = frame_of([(7, Rows([2], [("1", "x", None)]))], one).drop(SOURCE)
+    frame = frame_of([(7, ParsedRows([2], [("1", "x", None)]))], one).drop(SOURCE)
     assert check(frame, one, today=TODAY).rejects == [
-        Reject(2, "NOT_A_NUMBER", "a is no number; write figures alone, such as 42", "a", "x", 0)
+        RejectedRow(2, "NOT_A_NUMBER", "a is not a number; write digits only, such as 42", "a", "x", 0)
     ]
     nothing = check(frame_of([], one), one, today=TODAY)
     assert nothing.good.dtypes == [pl.Int64, pl.Int64, pl.String, pl.Int64, pl.Datetime("us", "UTC")]
     assert not nothing.rejects
 
 
-def test_rows_of_many_files_keep_their_source_and_line():
+def test_rows_of_many_files_keep_source_and_line():
     one = dataset(a={"type": "text"})
-    files = [(3, Rows([2, 9], [("1", "x"), ("2", "y")])), (4, Rows()), (5, Rows([2], [("1", None)]))]
+    files = [(3, ParsedRows([2, 9], [("1", "x"), ("2", "y")])), (4, ParsedRows()), (5, ParsedRows([2], [("1", None)]))]
     assert check(frame_of(files, one), one, today=TODAY).good.rows() == [
         (3, 2, "1", "x"),
         (3, 9, "2", "y"),
@@ -319,7 +319,7 @@ def unsafe(text):
 
 @settings(max_examples=150)
 @given(st.sampled_from(sorted(MODEL)), st.booleans(), st.lists(TEXTS, min_size=1, max_size=20))
-def test_columns_at_once_say_what_the_model_says_of_each_value(kind, required, texts):
+def test_column_checks_agree_with_value_model(kind, required, texts):
     found = checked(
         dataset(value={"type": kind, "required": required}), *((f"{at}", text) for at, text in enumerate(texts))
     )
@@ -342,11 +342,11 @@ LATE = {"type": "milliseconds", "min": date(1980, 1, 1), "max": "today"}
         ("1", "OUT_OF_RANGE"),
     ],
 )
-def test_seconds_are_recognized_only_where_milliseconds_cannot_be_meant(text, value):
+def test_seconds_are_detected_only_if_out_of_range_as_milliseconds(text, value):
     assert value_of(text, **LATE) == value
 
 
-def test_what_would_be_good_seconds_is_told_with_its_milliseconds():
+def test_seconds_reason_gives_milliseconds():
     (reject,) = checked(dataset(birth=LATE), ("1", "473385600")).rejects
     assert reject.reason == "birth looks like seconds; write milliseconds, 473385600000"
 
@@ -354,7 +354,7 @@ def test_what_would_be_good_seconds_is_told_with_its_milliseconds():
 WIDE = dataset(first={"type": "integer"}, second={"type": "date", "required": True}, third={"type": "text"})
 
 
-def test_every_wrong_cell_of_a_row_is_told_and_the_row_counts_once():
+def test_all_wrong_cells_are_reported_and_row_counts_once():
     found = checked(WIDE, ("1", "x", "soon", "a"), ("2", "3", "2000-01-01", "b"), (None, "y", None, "c"))
     assert found.good.height == 1
     first, last = found.rejects
@@ -370,7 +370,7 @@ def test_every_wrong_cell_of_a_row_is_told_and_the_row_counts_once():
     assert {one.source for reject in found.rejects for one in (reject, *reject.more)} == {7}
 
 
-def test_of_a_row_of_very_many_wrong_cells_the_first_are_told_and_the_others_named():
+def test_excess_wrong_cells_are_only_named():
     many = dataset(**{f"c{number}": {"type": "integer"} for number in range(500)})
     (reject,) = checked(many, ("1", *["x"] * 500)).rejects
     every = (reject, *reject.more)
@@ -382,7 +382,7 @@ def test_of_a_row_of_very_many_wrong_cells_the_first_are_told_and_the_others_nam
 
 
 @pytest.mark.parametrize("name", ["first", "typed", "literal", "len", "index", "column", "row", "id_typed"])
-def test_a_column_may_be_called_like_what_a_frame_needs_for_itself(name):
+def test_column_may_have_internal_frame_column_name(name):
     found = checked(
         dataset(**{name: {"type": "integer"}, "other": {"type": "date"}}), ("1", "x", "y"), ("2", "1", None)
     )

@@ -1,4 +1,4 @@
-"""The file of datasets: what it may say, and which objects are whose."""
+"""The dataset file: valid content, and which dataset claims an object."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.etl.core.datasets import BadDatasets, Datasets, format_of, is_compressed, item_of
+from services.etl.core.datasets import Datasets, InvalidDatasets, format_of, is_compressed, item_of
 from shared.text import visible
 
 ONE = """
@@ -40,7 +40,7 @@ size = { type = "number", min = 0.5 }
         ("out", "a/1.csv", None),
     ],
 )
-def test_an_object_is_claimed_by_its_place_and_the_ending_of_its_name(bucket, key, kind):
+def test_object_is_claimed_by_bucket_prefix_and_extension(bucket, key, kind):
     claim = Datasets.parse(ONE).claim(bucket, key)
     assert (claim and claim[1]) == kind
 
@@ -55,7 +55,7 @@ def test_an_object_is_claimed_by_its_place_and_the_ending_of_its_name(bucket, ke
         ("1000.tab", "1000", "tsv", False),
     ],
 )
-def test_the_item_of_a_name_is_all_before_its_last_ending(key, item, format_, compressed):
+def test_item_is_name_without_extension(key, item, format_, compressed):
     assert (item_of(key), format_of(key), is_compressed(key)) == (item, format_, compressed)
 
 
@@ -63,8 +63,8 @@ def test_the_item_of_a_name_is_all_before_its_last_ending(key, item, format_, co
     ("before", "after", "reason"),
     [
         ("[people]", "[objects]", "call the dataset something else"),
-        ('key = "id"', 'key = "line"', "column line is there anyway"),
-        ('key = "id"', 'key = "name"', "column name is there anyway"),
+        ('key = "id"', 'key = "line"', "column line is added to every table"),
+        ('key = "id"', 'key = "name"', "column name is the key"),
         ('key = "id"', 'key = "Id"', "key"),
         ('"text"', '"txt"', "columns.name.type"),
         ("max = 80", "max = 0", "min = 1 is above max = 0"),
@@ -72,15 +72,15 @@ def test_the_item_of_a_name_is_all_before_its_last_ending(key, item, format_, co
         ("1900-01-01", "1900", "the bounds of a column of type milliseconds are days"),
         ('type = "number", min = 0.5', 'type = "boolean", min = 0', "of type boolean are none"),
         ('bucket = "in"', "", "bucket"),
-        ('prefix = "a/"', 'prefix = "a/"\nborn = "name"', "no column of type milliseconds"),
-        ("[people]", "people", "is no TOML"),
+        ('prefix = "a/"', 'prefix = "a/"\nborn = "name"', "not a column of type milliseconds"),
+        ("[people]", "people", "is not TOML"),
         (ONE, "", "declares no dataset"),
         (ONE, "x = 1", "stands outside a section"),
     ],
 )
-def test_a_file_that_cannot_be_used_says_where_and_why(before, after, reason):
+def test_unusable_dataset_file_raises_with_section_and_reason(before, after, reason):
     text = ONE.replace(before, after).replace("[people.", "[objects." if "[objects]" in after else "[people.")
-    with pytest.raises(BadDatasets, match=r"^datasets") as caught:
+    with pytest.raises(InvalidDatasets, match=r"^datasets") as caught:
         Datasets.parse(text)
     assert reason in str(caught.value)
 
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_used_says_where_and_why(before, after, reason):
     ("prefix", "output", "reason"),
     [("a/b/", "", "both claim in/a/b/"), ("", "", "both claim in/a/"), ("c/", "people", "both write people")],
 )
-def test_of_two_datasets_that_claim_an_object_or_write_a_file_together_the_first_counts(prefix, output, reason):
+def test_second_of_overlapping_datasets_is_refused(prefix, output, reason):
     other = ONE.replace("people", "others").replace('"a/"', f'"{prefix}"\noutput = "{output}"')
     datasets = Datasets.parse(ONE + other)
     assert list(datasets.by_name) == ["people"]
@@ -105,7 +105,7 @@ PLACES += [(place, name) for place in ("dataset", "key", "column") for name in N
 
 
 @pytest.mark.parametrize(("place", "name"), PLACES)
-def test_a_name_that_cannot_be_is_refused_alone_with_section_reason_and_fix(place, name):
+def test_invalid_name_refuses_section_with_reason_and_fix(place, name):
     said = {"dataset": "t", "key": "k", "column": "c", place: name}
     bad = SECTION.format(*(json.dumps(said[one], ensure_ascii=False) for one in ("dataset", "key", "column")))
     datasets = Datasets.parse(bad + ONE)
@@ -116,11 +116,11 @@ def test_a_name_that_cannot_be_is_refused_alone_with_section_reason_and_fix(plac
     assert reason.isprintable()
 
 
-def test_a_name_of_two_spellings_is_refused_in_capitals():
+def test_uppercase_name_is_refused_beside_lowercase():
     two = ONE.replace("name =", 'Name = { type = "text" }\nname =')
     datasets = Datasets.parse(two + ONE.replace("people", "others").replace("a/", "b/"))
     assert list(datasets.by_name) == ["others"]
-    assert "'Name' cannot be: write lower-case letters" in datasets.refused["people"]
+    assert "'Name' is not allowed: write lower-case letters" in datasets.refused["people"]
     assert "such as name" in datasets.refused["people"]
 
 
@@ -133,18 +133,18 @@ def test_a_name_of_two_spellings_is_refused_in_capitals():
         '[objects]\nbucket = "b"\nkey = "k"\n[objects.columns.a]\ntype = "text"\n',
     ],
 )
-def test_one_bad_section_stops_no_other(bad):
+def test_bad_section_does_not_affect_others(bad):
     datasets = Datasets.parse(bad + ONE)
     assert list(datasets.by_name) == ["people"]
     assert len(datasets.refused) == 1
 
 
-def test_the_views_of_other_services_and_our_own_tables_are_no_names_of_datasets():
+def test_names_of_views_and_etl_tables_are_reserved():
     root = Path(__file__).parents[2]
     texts = [path.read_text("utf-8").lower() for one in ("services", "shared") for path in (root / one).rglob("*.sql")]
     views = {name for text in texts for name in re.findall(r"view api\.(\w+)", text)}
     tables = {name for text in texts for name in re.findall(r"create table etl\.(\w+)", text)}
     assert {"objects", "timeline", "work"} <= views
     for name in views | tables:
-        with pytest.raises(BadDatasets, match="call the dataset something else"):
+        with pytest.raises(InvalidDatasets, match="call the dataset something else"):
             Datasets.parse(ONE.replace("people", name))

@@ -1,4 +1,4 @@
-"""What a hostile file of a few bytes, or of many short lines, costs whoever reads it."""
+"""The cost of reading hostile files is bounded."""
 
 import asyncio
 import gzip
@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from services.etl.core import limits
-from services.etl.core.apart import parquet_batches
 from services.etl.core.datasets import Datasets
 from services.etl.core.limits import RowCount
-from services.etl.core.reading import read_small
-from services.etl.core.refusing import Refused
-from services.etl.core.streaming import Stream
+from services.etl.core.parquet_process import parquet_batches
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.small_files import read_small_file
+from services.etl.core.streaming import RowStream
 from services.etl.workers.lane import Lane
 
 USERS = Datasets.parse('[users]\nbucket = "b"\nkey = "id"\n[users.columns.name]\ntype = "text"\n').by_name["users"]
@@ -29,10 +29,10 @@ def few_rejects(monkeypatch):
 
 
 def streamed(body, key="x.csv"):
-    """Return the good rows and rejects of a file, as long as reading goes on, and the bytes that were read."""
-    stream = Stream(key, USERS, line_bytes=MIB)
+    """Read a file until it ends or is rejected; return its valid rows, its rejects and the bytes read."""
+    stream = RowStream(key, USERS, line_bytes=MIB)
     batches, taken = [], 0
-    while taken < len(body) and not stream.is_over:
+    while taken < len(body) and not stream.is_rejected:
         batches += stream.feed(body[taken : taken + MIB])
         taken += MIB
     batches += stream.end()
@@ -60,7 +60,7 @@ def filled(unit, size=3 * MIB):
     ],
     ids=repr,
 )
-def test_a_file_of_wrong_lines_is_refused_before_most_of_it_is_read(unit):
+def test_file_of_wrong_lines_is_rejected_early(unit):
     rows, rejects, taken = streamed(HEADER + filled(unit))
     assert (rows, rejects[-1].line, rejects[-1].code) == (0, 0, "TOO_MANY_REJECTS")
     assert len(rejects) <= MAX_REJECTED_ROWS + 1
@@ -68,29 +68,31 @@ def test_a_file_of_wrong_lines_is_refused_before_most_of_it_is_read(unit):
 
 
 @pytest.mark.parametrize("unit", [b'{"a\n', b"x\n", b'{"id":[]}\n'], ids=repr)
-def test_a_file_of_wrong_json_is_refused_before_most_of_it_is_read(unit):
+def test_file_of_wrong_json_is_rejected_early(unit):
     _, rejects, taken = streamed(filled(unit), "x.jsonl")
     assert rejects[-1].code == "TOO_MANY_REJECTS"
     assert taken <= 2 * MIB
 
 
-def test_a_small_compressed_file_of_wrong_lines_is_refused_at_the_same_place():
+def test_small_compressed_file_of_wrong_lines_is_rejected_at_same_limit():
     body = gzip.compress(HEADER + filled(b'"a\n', MIB))
-    assert [one.code for one in read_small(body, "x.csv.gz", USERS, line_bytes=MIB).rejects] == ["TOO_MANY_REJECTS"]
+    assert [one.code for one in read_small_file(body, "x.csv.gz", USERS, line_bytes=MIB).rejects] == [
+        "TOO_MANY_REJECTS"
+    ]
 
 
-def test_many_wrong_rows_among_more_good_ones_cost_only_themselves():
+def test_many_wrong_rows_among_more_good_ones_are_rejected_alone():
     good = b"".join(b"%d,name\n" % number for number in range(MAX_REJECTED_ROWS + 5000))
     rows, rejects, _ = streamed(HEADER + good + b"x\n" * (MAX_REJECTED_ROWS + 1))
     assert rows == MAX_REJECTED_ROWS + 5000
     assert {one.code for one in rejects} == {"RAGGED"}
 
 
-def test_wrong_values_count_as_wrong_lines_do():
+def test_wrong_values_count_like_wrong_lines():
     count = RowCount()
     count.add(good=MAX_REJECTED_ROWS + 1, rejected=MAX_REJECTED_ROWS)
     count.add(rejected=1)
-    with pytest.raises(Refused, match="most of the file are wrong"):
+    with pytest.raises(RejectedFile, match="most of the file are wrong"):
         count.add(rejected=1)
 
 
@@ -106,20 +108,20 @@ def test_wrong_values_count_as_wrong_lines_do():
     ],
     ids=repr,
 )
-def test_lines_that_hold_nothing_cost_no_more_than_rows(unit, key):
+def test_blank_lines_cost_no_more_than_rows(unit, key):
     row = b'{"id":"1","name":"x"}\n' if key.endswith("l") else b"1,xxxxxxxxxxxxxxxxxxxx\n"
     header = b"" if key.endswith("l") else HEADER
     of_rows = _seconds(header + filled(row, 2 * MIB), key)
     assert _seconds(header + row + filled(unit, 2 * MIB), key) < 10 * of_rows + 0.5
 
 
-def test_a_line_after_blank_ones_keeps_its_number():
+def test_line_number_counts_blank_lines():
     _, rejects, _ = streamed(HEADER + b"1,a\n" + b"\n" * (3 * MIB) + b"wrong\n")
     assert [(one.line, one.code) for one in rejects] == [(3 * MIB + 3, "RAGGED")]
 
 
 @pytest.mark.parametrize("size", [64 << 10, MIB])
-def test_many_members_of_gzip_cost_in_proportion(size):
+def test_many_gzip_members_take_linear_time(size):
     body = gzip.compress(HEADER + b"1,a\n") + filled(gzip.compress(b""), size)
     assert _seconds(body, "x.csv.gz") < 3.0
 
@@ -131,13 +133,13 @@ def _seconds(body, key):
 
 
 def twice_as_long(unit):
-    """Return how much longer twice as much takes; the least of a few tries, for the machine does other things too."""
+    """Return the time ratio of doubled input; the minimum of a few tries, to exclude noise."""
     small, large = (HEADER + b"1,a\n" + unit * count for count in (1000, 2000))
     return min(_seconds(large, "x.csv") for _ in range(5)) / min(_seconds(small, "x.csv") for _ in range(5))
 
 
 @pytest.mark.parametrize("unit", [b'"a\n' * 20, b'"\n' * 20, b'"a\n' + b"b\n" * 20, b'"a\nb"c\n' * 20], ids=repr)
-def test_twice_as_many_open_quotes_take_twice_as_long(unit):
+def test_open_quotes_take_linear_time(unit):
     assert twice_as_long(unit) < 3
 
 
@@ -151,7 +153,7 @@ def refusals(path, **limits):
     return [one for batch in parquet_batches(path, USERS, **limits) for one in batch.rejects]
 
 
-def test_parquet_that_needs_too_much_memory_is_refused_with_the_setting(tmp_path):
+def test_parquet_above_memory_limit_is_rejected_with_setting(tmp_path):
     many = pl.repeat("x" * 50, 6_000_000, eager=True)
     path = stored(tmp_path, id=many, name=many)
     assert path.stat().st_size < 100_000
@@ -161,26 +163,26 @@ def test_parquet_that_needs_too_much_memory_is_refused_with_the_setting(tmp_path
     assert "PENSTOCK_ETL_PARQUET_BYTES" in refused.reason
 
 
-def test_parquet_whose_few_bytes_are_much_text_is_refused(tmp_path):
+def test_parquet_that_expands_too_far_is_rejected(tmp_path):
     path = stored(tmp_path, id=pl.repeat("x" * 100_000, 5000, eager=True))
     assert path.stat().st_size < 10_000
     (refused,) = refusals(path)
     assert refused.code == "EXPANDS_TOO_FAR"
 
 
-def test_parquet_of_very_many_empty_cells_is_refused(tmp_path):
+def test_parquet_of_many_empty_cells_is_rejected(tmp_path):
     column = pl.repeat(None, 34_000_000, eager=True, dtype=pl.String)
     (refused,) = refusals(stored(tmp_path, id=column))
     assert refused.code == "EXPANDS_TOO_FAR"
 
 
-def test_parquet_with_a_long_row_is_refused_with_its_number(tmp_path):
+def test_parquet_with_long_row_is_rejected_with_row_number(tmp_path):
     path = stored(tmp_path, id=["1", "2", "3"], name=["a", "b" * MIB, "c"])
     (refused,) = refusals(path)
     assert refused.reason == "row 2 has more than 1,048,576 bytes; shorten it"
 
 
-def test_parquet_of_long_rows_comes_in_pieces_of_bounded_text(tmp_path):
+def test_parquet_batches_are_bounded_in_text(tmp_path):
     names = [f"{number:08}" * 12_500 for number in range(200)]
     path = stored(tmp_path, id=[str(number) for number in range(200)], name=names)
     frames = [batch.frame for batch in parquet_batches(path, USERS)]
@@ -189,12 +191,12 @@ def test_parquet_of_long_rows_comes_in_pieces_of_bounded_text(tmp_path):
     assert pl.concat(frames)["line"].to_list() == list(range(1, 201))
 
 
-def test_parquet_without_rows_has_none(tmp_path):
+def test_parquet_without_rows_gives_no_rows(tmp_path):
     path = stored(tmp_path, id=pl.Series([], dtype=pl.String), name=pl.Series([], dtype=pl.String))
     assert refusals(path) == []
 
 
-def test_parquet_of_many_nested_lists_is_refused(tmp_path):
+def test_nested_parquet_is_rejected(tmp_path):
     deep = [["x"]]
     for _ in range(20):
         deep = [deep]
@@ -204,48 +206,48 @@ def test_parquet_of_many_nested_lists_is_refused(tmp_path):
     assert [one.code for one in refusals(tmp_path / "deep.parquet")] == ["NESTED"]
 
 
-async def test_a_file_that_takes_long_gives_the_lane_to_the_next():
-    lane, events = Lane(turn_seconds=0.0), []
+async def test_slow_file_yields_lane_to_next():
+    lane, events = Lane(max_hold_seconds=0.0), []
 
     async def read(name, batches):
-        async with lane.entered() as turns:
+        async with lane.enter() as lane_lock:
             for _ in range(batches):
                 events.append(name)
                 await asyncio.sleep(0)
-                await turns.share()
+                await lane_lock.yield_to_waiting()
 
     await asyncio.gather(read("slow", 6), read("fast", 2))
     assert events == ["slow", "fast", "slow", "fast", "slow", "slow", "slow", "slow"]
 
 
-async def test_a_file_keeps_the_lane_until_its_turn_is_over():
-    lane, events = Lane(turn_seconds=60.0), []
+async def test_file_keeps_lane_until_max_hold():
+    lane, events = Lane(max_hold_seconds=60.0), []
 
     async def read(name):
-        async with lane.entered() as turns:
+        async with lane.enter() as lane_lock:
             for _ in range(3):
                 events.append(name)
                 await asyncio.sleep(0)
-                await turns.share()
+                await lane_lock.yield_to_waiting()
 
     await asyncio.gather(read("first"), read("second"))
     assert events == ["first"] * 3 + ["second"] * 3
 
 
-async def test_a_file_that_is_stopped_while_others_have_their_turn_leaves_it_to_them():
-    lane = Lane(turn_seconds=0.0)
+async def test_cancelled_waiter_does_not_release_lane_of_others():
+    lane = Lane(max_hold_seconds=0.0)
     inside = asyncio.Event()
 
     async def shared():
-        async with lane.entered() as turns:
+        async with lane.enter() as lane_lock:
             inside.set()
             while True:
                 await asyncio.sleep(0)
-                await turns.share()
+                await lane_lock.yield_to_waiting()
 
     first = asyncio.create_task(shared())
     await inside.wait()
-    async with lane.entered():
+    async with lane.enter():
         first.cancel()
         await asyncio.wait((first,))
         assert lane.lock.locked(), "the turn is ours"

@@ -1,9 +1,11 @@
+"""Progress reports of full loads."""
+
 import pytest
 
 from services.etl.core import progress
 
 
-def test_a_listing_tells_what_it_has_found_and_no_share():
+def test_listing_reports_counts_without_share():
     assert progress.listing(1, 0)["message"] == "1 object listed, 0 to be read"
     assert progress.listing(12_000, 1_500) == {
         "listed": 12_000,
@@ -12,7 +14,7 @@ def test_a_listing_tells_what_it_has_found_and_no_share():
     }
 
 
-def test_reading_tells_share_rate_and_what_is_left():
+def test_reading_reports_share_rate_and_remaining_time():
     assert progress.reading(9_000, 8_000, share=0.25, seconds=10.0) == {
         "listed": 9_000,
         "differing": 8_000,
@@ -23,17 +25,17 @@ def test_reading_tells_share_rate_and_what_is_left():
     }
 
 
-def test_before_anything_is_read_nobody_knows_how_long_it_takes():
+def test_remaining_time_is_unknown_before_first_object():
     told = progress.reading(2, 2, share=0.0, seconds=0.0)
     assert (told["eta_seconds"], told["message"]) == (None, "0% of 2 objects read, 0 a second")
 
 
-def test_a_load_that_was_taken_over_tells_the_share_alone():
+def test_taken_over_load_reports_only_share():
     assert progress.reading(0, 0, share=0.5, seconds=1.0)["message"] == "50% read, 1 s left"
 
 
 @pytest.mark.parametrize(
     ("report", "share"), [({}, 0.0), ({"bytes": 3, "size": 0}, 0.0), ({"bytes": 3, "size": 12}, 0.25)]
 )
-def test_the_share_of_a_slice_is_that_of_its_bytes(report, share):
-    assert progress.share_of(report) == share
+def test_fraction_of_large_file_is_that_of_its_bytes(report, share):
+    assert progress.fraction_read(report) == share

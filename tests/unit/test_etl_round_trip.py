@@ -1,4 +1,4 @@
-"""What the product writes it reads again as it was, and what other programs write, each in its own way."""
+"""Round trips of output files, and input of other programs."""
 
 import csv
 import io
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.etl.adapters.sheets import write_cells
-from services.etl.core.cleaning import key_of
-from services.etl.core.exporting import values_types
-from services.etl.core.formulas import unescape
+from services.etl.adapters.spreadsheet_csv import write_spreadsheet_csv
+from services.etl.core.cleaning import normalize_key
+from services.etl.core.exporting import value_types
+from services.etl.core.spreadsheet_escape import unescape
 from shared.parquet import csv_to_parquet
 from tests.support.drops import guarded
 from tests.support.etl_reading import LAB, understood, values
@@ -49,12 +49,12 @@ ODD = [
 ]
 TEXTS = st.one_of(
     st.sampled_from(ODD), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
-).map(key_of)
+).map(normalize_key)
 KEYS = st.one_of(
     st.sampled_from([one for one in ODD if one.isprintable()]), st.from_regex(r"[-='@+ a-c]{1,5}", fullmatch=True)
 )
 ROW = st.tuples(
-    KEYS.map(key_of).filter(bool),
+    KEYS.map(normalize_key).filter(bool),
     st.none() | TEXTS.map(lambda text: text or None),
     st.none() | st.integers(-(2**63), 2**63 - 1),
     st.none() | st.floats(allow_nan=False, allow_infinity=False),
@@ -66,7 +66,7 @@ ROW = st.tuples(
 
 
 def as_postgres(value):
-    """Write a value as COPY (FORMAT csv) does."""
+    """Format a value as COPY (FORMAT csv) does."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -82,8 +82,8 @@ def as_postgres(value):
 
 
 def published(rows):
-    """Write a table as Postgres gives it, with an image for each row."""
-    names = list(values_types(LAB))
+    """Write a table as Postgres exports it, with an image for each row."""
+    names = list(value_types(LAB))
     lines = [",".join([*map(as_postgres, row), "src-data/x.png", "image/png", "1", "1", ""]) for row in rows]
     return "\n".join([",".join(names), *lines, ""]).encode()
 
@@ -92,12 +92,12 @@ def published(rows):
 @given(st.lists(ROW, min_size=1, max_size=8, unique_by=lambda row: row[0]))
 @example([("k", LONGEST, 2**63 - 1, 5e-324, date.min, datetime.min.replace(tzinfo=UTC), -62_135_596_800_000, True)])
 @example([("k", "'=", -(2**63), -0.0, date.max, datetime.max.replace(tzinfo=UTC), 253_402_214_400_000, False)])
-def test_what_is_published_is_read_again_as_it_was(rows):
+def test_output_is_read_back_unchanged(rows):
     with tempfile.TemporaryDirectory() as folder:
         source, cells, table = (Path(folder, name) for name in ("values.csv", "output.csv", "output.parquet"))
         source.write_bytes(published(rows))
-        write_cells(source, cells, LAB)
-        csv_to_parquet(source, table, values_types(LAB))
+        write_spreadsheet_csv(source, cells, LAB)
+        csv_to_parquet(source, table, value_types(LAB))
         assert understood(cells.read_bytes(), "output.csv", block_bytes=1 << 20) == (rows, [])
         assert understood(table.read_bytes(), "output.parquet") == (rows, [])
     over_http = [(guarded(row[0]), row[1] and guarded(row[1]), *row[2:]) for row in rows]
@@ -105,27 +105,27 @@ def test_what_is_published_is_read_again_as_it_was(rows):
 
 
 @pytest.mark.parametrize("text", [*ODD, "O'Brien", "a=1", "'=1+1", "''", "'''+"])
-def test_only_what_the_writer_adds_is_taken_off(text):
+def test_unescape_removes_only_the_escape(text):
     assert unescape(guarded(text)) == text
     cell = as_postgres(guarded(text))
     assert values("label", f"sample_id,label\na,{cell}\nb,c\n".encode()) == [text, "c"]
 
 
-def test_an_escape_is_undone_in_text_alone_and_not_where_no_writer_escapes():
+def test_escape_is_undone_only_in_text_columns():
     (reject,) = understood(b"sample_id,qty\na,'-5\n")[1]
     assert reject.code == "NOT_A_NUMBER"
     assert values("label", b'{"sample_id":"a","label":"\'=1"}', "x.jsonl") == ["'=1"]
     assert values("sample_id", b"label\nx\n", "'=1.csv") == ["'=1"]
 
 
-def test_columns_that_only_the_product_adds_are_passed_over_and_others_are_not():
+def test_added_columns_are_ignored_and_others_rejected():
     head = "sample_id,label,img_path,img_type,img_width,img_height,img_sha256,source,loaded_at"
     assert values("label", f"{head}\na,b,,,,,,,\n".encode()) == ["b"]
     assert values("label", b'{"sample_id":"a","label":"b","img_path":{}}', "x.jsonl") == ["b"]
     assert [one.code for one in understood(b"sample_id,image\na,b\n")[1]] == ["EXTRA_COLUMN"]
 
 
-def test_what_postgres_writes_is_read():
+def test_postgres_copy_output_is_read():
     lines = [
         "a,2024-01-02 03:04:05+00,t",
         "b,2024-01-02 03:04:05.123456+00,f",
@@ -159,12 +159,12 @@ def test_what_postgres_writes_is_read():
         ("at", r"\N", "is how COPY writes no value as text; write the file with (FORMAT csv), or leave it empty"),
     ],
 )
-def test_what_no_table_holds_is_refused_with_the_reason(column, text, reason):
+def test_unsupported_postgres_values_are_rejected_with_reason(column, text, reason):
     (reject,) = understood(f"sample_id,{column}\na,{text}\n".encode())[1]
     assert reject.reason == f"{column} {reason}"
 
 
-def test_no_value_as_copy_writes_it_between_tabs_is_none_and_text_between_commas():
+def test_copy_null_is_missing_in_tsv_and_text_in_csv():
     assert understood(b"sample_id\tlabel\tqty\na\t\\N\t\\N\n", "x.tsv") == ([("a", *[None] * 7)], [])
     assert values("label", b"sample_id,label\na,\\N\n") == ["\\N"]
 
@@ -174,7 +174,7 @@ def test_no_value_as_copy_writes_it_between_tabs_is_none_and_text_between_commas
     ["pandas.csv", "pandas.jsonl", "duckdb.csv"]
     + [f"{one}.parquet" for one in ("pandas", "duckdb", "spark", "impala", "units", "dictionaries")],
 )
-def test_what_other_programs_write_is_read(name):
+def test_output_of_other_programs_is_read(name):
     rows, rejects = understood((WRITTEN_BY / name).read_bytes(), name)
     assert not rejects
     in_milliseconds = [(*row[:5], row[5] and row[5].replace(microsecond=123000), *row[6:]) for row in ROWS[:1]]
@@ -182,7 +182,7 @@ def test_what_other_programs_write_is_read(name):
 
 
 @pytest.mark.parametrize("unit", ["ms", "us"])
-def test_days_and_moments_of_parquet_that_no_table_holds_cost_their_row_alone(unit):
+def test_out_of_range_parquet_dates_reject_only_their_rows(unit):
     ticks = {"ms": 1000, "us": 1_000_000}[unit]
     seconds = [0, -62_135_596_800, -62_135_596_801, 253_402_300_799, 253_402_300_800]
     at = pl.Series([second * ticks for second in seconds]).cast(pl.Datetime(unit, "UTC"))
@@ -197,7 +197,7 @@ def test_days_and_moments_of_parquet_that_no_table_holds_cost_their_row_alone(un
         ]
 
 
-def test_what_polars_writes_is_read():
+def test_polars_output_is_read():
     frame = pl.DataFrame(ROWS, schema=list(LAB.fields), orient="row")
     assert understood(frame.write_csv().encode()) == (ROWS, [])
     missing = frame.with_columns(pl.col("depth").fill_null(float("nan")), pl.col("qty").cast(pl.Float64))
@@ -205,7 +205,7 @@ def test_what_polars_writes_is_read():
     assert understood(frame.write_ndjson().encode(), "x.jsonl") == (ROWS, [])
 
 
-def test_what_excel_writes_as_utf8_is_read():
+def test_excel_utf8_output_is_read():
     body = b'\xef\xbb\xbfsample_id,label,qty,ms,ok\r\na,"x\ny",7,4.733856E+11,TRUE\r\nb,,-12,,FALSE\r\n'
     assert [(row[1], row[2], row[6], row[7]) for row in understood(body)[0]] == [
         ("x\ny", 7, 473385600000, True),
@@ -213,7 +213,7 @@ def test_what_excel_writes_as_utf8_is_read():
     ]
 
 
-def test_int96_holds_the_first_and_the_last_moment():
+def test_int96_extremes_are_exact():
     body = (WRITTEN_BY / "int96_ends.parquet").read_bytes()
     assert values("at", body, "x.parquet") == [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
 
@@ -228,7 +228,7 @@ def test_int96_holds_the_first_and_the_last_moment():
         ("wide", "TOO_PRECISE", "decimals of more than 38 figures; write them with fewer, or as text"),
     ],
 )
-def test_a_type_that_no_column_has_is_named_as_what_it_is(column, code, reason):
+def test_unsupported_parquet_type_is_named(column, code, reason):
     odd = dataset_of(column, "timestamp")
     (reject,) = understood((WRITTEN_BY / "odd.parquet").read_bytes(), "x.parquet", odd)[1]
     assert (reject.line, reject.code, reject.reason) == (0, code, f"column {column} holds {reason}")
@@ -239,7 +239,7 @@ def dataset_of(column, kind):
     return LAB.model_copy(update={"columns": only, "extra_columns": "ignore"})
 
 
-def test_odd_types_that_are_text_or_numbers_are_read():
+def test_unusual_text_and_number_types_are_read():
     body = (WRITTEN_BY / "odd.parquet").read_bytes()
     assert values("at_time", body, "x.parquet", dataset_of("at_time", "text")) == ["12:30:00"]
     assert values("nothing", body, "x.parquet", dataset_of("nothing", "integer")) == [None]
@@ -247,7 +247,7 @@ def test_odd_types_that_are_text_or_numbers_are_read():
     assert (reject.line, reject.code, reject.value) == (1, "OUT_OF_RANGE", "18446744073709551615")
 
 
-def test_bytes_that_are_no_text_cost_their_row_alone():
+def test_non_utf8_bytes_reject_only_their_row():
     body = io.BytesIO()
     pl.DataFrame({"sample_id": [b"a", b"b", b"c"], "label": [b"x", b"\xff", None]}).write_parquet(body)
     rows, rejects = understood(body.getvalue(), "x.parquet")
@@ -255,6 +255,6 @@ def test_bytes_that_are_no_text_cost_their_row_alone():
     assert [(one.line, one.code, one.column) for one in rejects] == [(2, "NOT_UTF8", "label")]
 
 
-def test_the_csv_module_reads_published_cells_as_they_stand():
+def test_csv_module_reads_output_cells_as_written():
     cells = list(csv.reader(io.StringIO(published(ROWS).decode(), newline="")))
     assert [row[0] for row in cells[1:]] == ["a", "b", "c"]

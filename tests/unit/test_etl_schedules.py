@@ -1,4 +1,4 @@
-"""When loads are due."""
+"""Due times of loads."""
 
 from datetime import UTC, datetime
 
@@ -24,22 +24,22 @@ NOW = datetime(2026, 3, 1, 12, 1, 30, tzinfo=UTC)
         ("5 14 * * *", (14, 5, 0)),
     ],
 )
-def test_an_interval_is_due_at_the_same_moments_for_everybody(text, due):
+def test_due_times_are_the_same_for_all_processes(text, due):
     assert Interval.parse(text).after(NOW) == datetime(2026, 3, 1, *due, tzinfo=UTC)
 
 
-def test_due_is_always_later_than_now():
+def test_due_time_is_after_now():
     at = datetime(2026, 3, 1, 12, 25, tzinfo=UTC)
     assert Interval.parse("5m").after(at) == datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
     assert Interval.parse("*/25 * * * *").after(at) == datetime(2026, 3, 1, 12, 50, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("text", ["0", "0m", "0s"])
-def test_an_interval_of_nothing_is_never_due(text):
+def test_zero_interval_is_never_due(text):
     assert Interval.parse(text).after(NOW) is None
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "5 weeks", "61 * * * *", "* * *", "0 0 31 2 *", "nan", "1e3"])
-def test_what_is_no_interval_is_refused_with_the_mend(text):
+def test_invalid_interval_is_rejected_with_hint(text):
     with pytest.raises(ValidationError, match=r"25m, cron text such as"):
         EtlSettings(etl_interval=text)

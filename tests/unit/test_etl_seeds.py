@@ -1,29 +1,29 @@
-"""The users to begin with: whole files and pictures, all different, and the same wherever they are made."""
+"""Seed users: valid, unique and deterministic files and images."""
 
 import csv
 import struct
 import zlib
 from datetime import UTC, date, datetime
 
-from services.etl.core.pictures import picture_of
-from services.etl.core.seeds import picture, seeds
+from services.etl.core.images import probe_image
+from services.etl.core.seeds import draw_avatar, generate_users
 
-SEEDS = list(seeds())
+SEEDS = list(generate_users())
 
 
 def rows():
     return [next(csv.DictReader(seed.row.decode().splitlines(), skipinitialspace=True)) for seed in SEEDS]
 
 
-def test_they_are_the_same_at_every_call():
-    assert list(seeds()) == SEEDS
+def test_users_are_deterministic():
+    assert list(generate_users()) == SEEDS
 
 
-def test_there_are_a_hundred_of_them_from_1000_to_1099():
+def test_users_have_ids_1000_to_1099():
     assert [seed.user_id for seed in SEEDS] == [str(number) for number in range(1000, 1100)]
 
 
-def test_a_file_has_the_header_of_the_contract_and_one_row():
+def test_file_has_contract_header_and_one_row():
     for seed in SEEDS:
         head, row, end = seed.row.decode().split("\n")
         assert head == "first_name, last_name, birthts"
@@ -31,7 +31,7 @@ def test_a_file_has_the_header_of_the_contract_and_one_row():
         assert end == ""
 
 
-def test_names_are_different_and_of_many_sorts():
+def test_names_are_unique_and_varied():
     names = {f"{row['first_name']} {row['last_name']}" for row in rows()}
     assert len(names) == len(SEEDS)
     assert all(name == name.strip() and "," not in name for name in names)
@@ -39,25 +39,25 @@ def test_names_are_different_and_of_many_sorts():
         assert any(sort in name for name in names), sort
 
 
-def test_they_are_grown_up_and_not_over_ninety_in_2026():
+def test_users_are_18_to_90_years_old_in_2026():
     born = [datetime.fromtimestamp(int(row["birthts"]) / 1000, UTC).date() for row in rows()]
     assert all(date(1935, 1, 1) <= day <= date(2007, 12, 31) for day in born)
     assert date(1996, 2, 29) in born
 
 
-def test_pictures_are_different_small_and_whole():
-    assert len({seed.picture for seed in SEEDS}) == len(SEEDS)
+def test_images_are_unique_small_and_valid():
+    assert len({seed.image for seed in SEEDS}) == len(SEEDS)
     for seed in SEEDS:
-        assert len(seed.picture) < 400
-        pixels = decoded(seed.picture)
+        assert len(seed.image) < 400
+        pixels = decoded(seed.image)
         assert len(pixels) == 64 * (1 + 64 * 3)
         lines = [pixels[at + 1 : at + 1 + 64 * 3] for at in range(0, len(pixels), 1 + 64 * 3)]
         assert all(mirrored(line) == line for line in lines)
         assert len({line[at : at + 3] for line in lines for at in range(0, len(line), 3)}) == 2
 
 
-def test_a_picture_is_told_by_its_first_bytes():
-    seen = picture_of(picture(7))
+def test_image_is_detected_as_png():
+    seen = probe_image(draw_avatar(7))
     assert seen is not None
     assert (seen.content_type, seen.width, seen.height) == ("image/png", 64, 64)
 

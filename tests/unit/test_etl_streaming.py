@@ -1,4 +1,4 @@
-"""A file read as its bytes come holds what the same file holds when it is read at once."""
+"""Streaming a file gives the same result as reading it whole."""
 
 import gzip
 import json
@@ -16,14 +16,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.etl.core import decoding
-from services.etl.core.apart import ReaderLost
 from services.etl.core.checking import check
 from services.etl.core.cleaning import BLANKS
-from services.etl.core.columnar import batches_of
 from services.etl.core.datasets import Column, Dataset
-from services.etl.core.reading import is_small, read_small
-from services.etl.core.refusing import Refused
-from services.etl.core.streaming import Stream, parquet_batches
+from services.etl.core.parquet import read_batches
+from services.etl.core.parquet_process import ReaderLost
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.small_files import is_small, read_small_file
+from services.etl.core.streaming import RowStream, parquet_batches
 from services.etl.core.values import LINE
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -92,7 +92,7 @@ BODIES = st.builds(
 
 @pytest.fixture(scope="module", autouse=True)
 def short_heads():
-    """Have short files come in several blocks, too: what tells of the format is held back."""
+    """Shorten the detection head, so that short files also come in several blocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "HEAD_BYTES", 16)
         yield
@@ -103,13 +103,13 @@ def trimmed(values):
 
 
 def at_once(body, key, dataset, line_bytes):
-    rows = read_small(body, key, dataset, line_bytes=line_bytes)
+    rows = read_small_file(body, key, dataset, line_bytes=line_bytes)
     assert len(rows.lines) == len(rows.values)
     return list(zip(rows.lines, trimmed(rows.values), strict=True)), list(rows.rejects)
 
 
 def as_it_comes(pieces, key, dataset, line_bytes, block_bytes):
-    stream = Stream(key, dataset, line_bytes=line_bytes, block_bytes=block_bytes)
+    stream = RowStream(key, dataset, line_bytes=line_bytes, block_bytes=block_bytes)
     batches = [batch for piece in pieces for batch in stream.feed(piece)] + stream.end()
     rejects = [reject for batch in batches for reject in batch.rejects]
     if whole := [reject for reject in rejects if not reject.line]:
@@ -137,7 +137,7 @@ def cut(body, places):
 @example(HEADERS[0] + b'1,"a\n2,b,c\n', "csv", USERS, (1 << 20, 1), [])
 @example(HEADERS[0] + b"1,a,b\n\xef\xbb\xbf2,a,b\n", "csv", USERS, (1 << 20, 1), [])
 @example(HEADERS[0] + b"1,a,b\n,,\n\n2,a\n3,a,b,c\n", "csv", USERS, (1 << 20, 1 << 20), [])
-def test_a_file_of_cells_is_the_same_however_it_is_cut(body, ending, dataset, limits, places):
+def test_delimited_file_gives_same_rows_for_any_split(body, ending, dataset, limits, places):
     line_bytes, block_bytes = limits
     whole = at_once(body, f"x.{ending}", dataset, line_bytes)
     assert as_it_comes(cut(body, places), f"x.{ending}", dataset, line_bytes, block_bytes) == whole
@@ -150,7 +150,7 @@ def test_a_file_of_cells_is_the_same_however_it_is_cut(body, ending, dataset, li
     block_bytes=st.sampled_from((1, 30)),
     places=st.lists(st.integers(0, 500), max_size=4),
 )
-def test_a_file_of_json_lines_is_the_same_however_it_is_cut(text, line_bytes, block_bytes, places):
+def test_json_lines_give_same_rows_for_any_split(text, line_bytes, block_bytes, places):
     whole = at_once(text, "x.jsonl", USERS, line_bytes)
     assert as_it_comes(cut(text, places), "x.jsonl", USERS, line_bytes, block_bytes) == whole
 
@@ -169,7 +169,7 @@ def is_gzip(body):
     tail=st.sampled_from((b"", b"\0\0", b"\0x", b"x")),
     places=st.lists(st.integers(0, 500), max_size=4),
 )
-def test_a_compressed_file_is_the_same_however_it_is_cut_and_damaged(members, damage, tail, places):
+def test_compressed_file_gives_same_result_for_any_split_and_damage(members, damage, tail, places):
     body = b"".join(gzip.compress(text, mtime=0) for text in (HEADERS[0], *members))
     if damage is not None:
         body = body[: damage % len(body)]
@@ -180,7 +180,7 @@ def test_a_compressed_file_is_the_same_however_it_is_cut_and_damaged(members, da
     assert is_gzip(body) != any(reject.code == "NOT_GZIP" for reject in rejects)
 
 
-def test_a_quoted_cell_spans_blocks_and_its_row_has_the_number_of_its_first_line():
+def test_row_spanning_blocks_has_number_of_its_first_line():
     body = b'id,name,note\n1,"a\n\n\nb",c\n2,x,y\n'
     rows, rejects = as_it_comes([body], "x.csv", USERS, 1 << 20, 1)
     assert rows == [(2, ("1", "a\n\n\nb", "c")), (6, ("2", "x", "y"))]
@@ -198,8 +198,8 @@ def fed(stream, pieces):
 
 
 @pytest.mark.parametrize(("opening", "code"), [(b"2,", "LINE_TOO_LONG"), (b'2,"', "LINE_TOO_LONG")])
-def test_a_line_without_end_costs_no_memory_and_its_neighbours_load(opening, code):
-    stream = Stream("x.csv", USERS, line_bytes=1 << 16)
+def test_endless_line_is_rejected_in_bounded_memory(opening, code):
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 16)
     tracemalloc.start()
     pieces = [b"id,name,note\n1,a,b\n", opening, *[b"x" * (1 << 18)] * 400, b"\n3,c,d\n"]
     rows, codes = fed(stream, pieces)
@@ -211,8 +211,8 @@ def test_a_line_without_end_costs_no_memory_and_its_neighbours_load(opening, cod
     assert peak < 8 << 20
 
 
-def test_an_unclosed_quote_costs_its_row_alone_and_no_more_memory_than_a_line_may():
-    stream = Stream("x.csv", USERS, line_bytes=1 << 16)
+def test_unclosed_quote_rejects_one_row_in_bounded_memory():
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 16)
     tracemalloc.start()
     rows, codes = fed(stream, [b'id,name,note\n1,"a,b\n', *[b"2,a,b\n" * 10_000] * 50])
     peak = tracemalloc.get_traced_memory()[1]
@@ -225,30 +225,30 @@ def test_an_unclosed_quote_costs_its_row_alone_and_no_more_memory_than_a_line_ma
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("line", [b'x","\n', b'"\n', b'"""\n', b'a,"b\n', b'"a"b"\n'])
-def test_lines_that_all_open_quotes_take_time_by_their_length_alone(line):
-    stream = Stream("x.csv", USERS, line_bytes=1 << 20)
+def test_lines_of_open_quotes_take_linear_time(line):
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 20)
     _rows, codes = fed(stream, [b"id,name,note\n", *[line * 4096] * 20])
     for batch in stream.end():
         codes += batch.rejects
     assert len(codes) > 1000
 
 
-def test_a_bomb_is_refused_before_it_has_grown(monkeypatch):
-    monkeypatch.setattr(decoding, "_BOMB_BYTES", 4 << 20)
+def test_gzip_bomb_is_rejected_early(monkeypatch):
+    monkeypatch.setattr(decoding, "_FREE_BYTES", 4 << 20)
     bomb = gzip.compress(b"id,name,note\n" + b"1,a,b\n" * 2_000_000, compresslevel=9)
-    stream = Stream("x.csv.gz", USERS, line_bytes=1 << 16)
+    stream = RowStream("x.csv.gz", USERS, line_bytes=1 << 16)
     batches = []
     for at in range(0, len(bomb), 1 << 16):
         batches += stream.feed(bomb[at : at + (1 << 16)])
     batches += stream.end()
-    assert stream.is_over
+    assert stream.is_rejected
     assert batches[-1].rejects[0].code == "GZIP_BOMB"
     assert sum(batch.frame.height for batch in batches) * 6 <= 5 << 20
     assert not is_small(bomb[: 1 << 16], "x.csv.gz", 1 << 20)
-    assert [reject.code for reject in read_small(bomb, "x.csv.gz", USERS, line_bytes=1).rejects] == ["GZIP_BOMB"]
+    assert [reject.code for reject in read_small_file(bomb, "x.csv.gz", USERS, line_bytes=1).rejects] == ["GZIP_BOMB"]
 
 
-def test_a_compressed_file_is_small_by_what_it_expands_to():
+def test_compressed_file_is_small_by_expanded_size():
     body = gzip.compress(b"1,a,b\n" * 100)
     assert is_small(body, "x.csv.gz", 600)
     assert not is_small(body, "x.csv.gz", 599)
@@ -258,11 +258,11 @@ def test_a_compressed_file_is_small_by_what_it_expands_to():
     assert not is_small(b"", "x.parquet", 600)
 
 
-def test_a_refused_file_is_read_no_further():
-    stream = Stream("x.csv", USERS, line_bytes=1 << 20, block_bytes=1)
+def test_rejected_file_is_not_read_further():
+    stream = RowStream("x.csv", USERS, line_bytes=1 << 20, block_bytes=1)
     body = b"name\na\nb\nc\nd\ne\nf\n"
     assert [reject.code for batch in stream.feed(body) for reject in batch.rejects] == ["NO_KEY"]
-    assert stream.is_over
+    assert stream.is_rejected
     assert stream.feed(b"c\n") == []
     assert stream.end() == []
 
@@ -291,7 +291,7 @@ def parquet(folder, file, **columns):
     return path
 
 
-def test_parquet_gives_the_values_that_its_types_mean(tmp_path):
+def test_parquet_types_are_converted_to_text(tmp_path):
     path = parquet(
         tmp_path,
         "x.parquet",
@@ -313,22 +313,22 @@ def test_parquet_gives_the_values_that_its_types_mean(tmp_path):
     assert [(reject.line, reject.code, reject.column) for reject in checked.rejects] == [(2, "NOT_WHOLE", "whole")]
 
 
-def test_parquet_with_moments_gives_what_they_are_in_utc(tmp_path):
+def test_parquet_timestamps_are_converted_to_utc(tmp_path):
     moments = pl.Series([datetime(2000, 1, 1, 0, 30), datetime(2000, 1, 2, 1)])  # noqa: DTZ001 - as written
     zoned = moments.dt.replace_time_zone("Europe/Paris")
     path = parquet(tmp_path, "x.parquet", id=[1, 2], ms=zoned, at=zoned, day=zoned)
-    frame = next(batches_of(path, "x.parquet", KINDS)).frame
+    frame = next(read_batches(path, "x.parquet", KINDS)).frame
     assert frame["ms"].to_list() == [str(NEW_YEAR_2000 - 1_800_000), str(NEW_YEAR_2000 + DAY)]
     assert frame["at"].to_list() == ["1999-12-31T23:30:00.000000Z", "2000-01-02T00:00:00.000000Z"]
     assert frame["day"].to_list() == ["1999-12-31T23:30:00.000000Z", "2000-01-02"]
 
 
-def test_parquet_comes_in_batches_whose_lines_go_on(tmp_path):
+def test_parquet_line_numbers_continue_across_batches(tmp_path):
     path = parquet(tmp_path, "x.parquet", id=range(200_000), name=["a"] * 200_000, note=["b"] * 200_000)
     batches = list(parquet_batches(path, USERS))
     assert len(batches) > 1
     assert pl.concat([batch.frame for batch in batches])[LINE].to_list() == list(range(1, 200_001))
-    assert read_small(path.read_bytes(), "x.parquet", USERS, line_bytes=1).rejects[0].code == "TOO_MANY_ROWS"
+    assert read_small_file(path.read_bytes(), "x.parquet", USERS, line_bytes=1).rejects[0].code == "TOO_MANY_ROWS"
 
 
 @pytest.mark.parametrize(
@@ -342,29 +342,29 @@ def test_parquet_comes_in_batches_whose_lines_go_on(tmp_path):
         ({"id": ["a"], "name": [timedelta(1)]}, "DURATION"),
     ],
 )
-def test_parquet_follows_the_rules_of_a_header(tmp_path, columns, code):
+def test_parquet_columns_follow_header_rules(tmp_path, columns, code):
     path = parquet(tmp_path, "1000.parquet", **columns)
     if code:
-        with pytest.raises(Refused) as caught:
-            list(batches_of(path, "1000.parquet", USERS))
+        with pytest.raises(RejectedFile) as caught:
+            list(read_batches(path, "1000.parquet", USERS))
         assert (caught.value.reject.line, caught.value.reject.code) == (0, code)
     else:
-        assert [batch.frame.rows() for batch in batches_of(path, "1000.parquet", USERS)] == [[(1, "1000", "a", None)]]
+        assert [batch.frame.rows() for batch in read_batches(path, "1000.parquet", USERS)] == [[(1, "1000", "a", None)]]
 
 
-def test_a_refused_parquet_file_is_a_reject_like_any_other(tmp_path):
+def test_rejected_parquet_file_gives_one_reject(tmp_path):
     path = parquet(tmp_path, "copy.parquet", name=["a", "b"])
     (batch,) = parquet_batches(path, USERS, "a/1000.parquet")
-    assert batch.rejects == list(read_small(path.read_bytes(), "a/1000.parquet", USERS, line_bytes=1).rejects)
+    assert batch.rejects == list(read_small_file(path.read_bytes(), "a/1000.parquet", USERS, line_bytes=1).rejects)
     assert [(reject.line, reject.code, reject.column) for reject in batch.rejects] == [(0, "NO_KEY", "id")]
 
 
-def test_a_parquet_file_that_takes_its_reader_down_is_refused():
+def test_parquet_that_crashes_its_reader_is_rejected():
     (batch,) = parquet_batches(GOLDEN / "aborts_its_reader.parquet", USERS)
     assert [(reject.line, reject.code) for reject in batch.rejects] == [(0, "NOT_PARQUET")]
 
 
-def test_a_reader_that_is_stopped_from_outside_says_nothing_about_the_file(tmp_path):
+def test_reader_killed_from_outside_raises_reader_lost(tmp_path):
     path = parquet(tmp_path, "x.parquet", id=range(300_000), name=["a"] * 300_000)
     batches = parquet_batches(path, USERS)
     next(batches)
@@ -374,7 +374,7 @@ def test_a_reader_that_is_stopped_from_outside_says_nothing_about_the_file(tmp_p
         list(batches)
 
 
-def test_a_reader_that_is_needed_no_more_is_gone(tmp_path):
+def test_closed_reader_ends_its_process(tmp_path):
     path = parquet(tmp_path, "x.parquet", id=range(300_000), name=["a"] * 300_000)
     batches = parquet_batches(path, USERS)
     next(batches)
@@ -384,16 +384,16 @@ def test_a_reader_that_is_needed_no_more_is_gone(tmp_path):
 
 @settings(max_examples=5)
 @given(st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4))
-def test_damaged_parquet_is_refused_or_read_and_loses_no_rows(damage):
+def test_damaged_parquet_is_rejected_or_read_completely(damage):
     stored = BytesIO()
     pl.DataFrame({"id": ["1", "2"], "name": ["a", "b"]}).write_parquet(stored)
     body = bytearray(stored.getvalue())
     for place, value in damage:
         body[place % len(body)] = value
-    rows = read_small(bytes(body), "x.parquet", USERS, line_bytes=1)
+    rows = read_small_file(bytes(body), "x.parquet", USERS, line_bytes=1)
     assert [reject.line for reject in rows.rejects] == ([] if rows.values else [0])
 
 
-def test_figures_of_json_keep_every_digit():
+def test_json_numbers_keep_every_digit():
     body = json.dumps({"id": 2**63, "name": 10**40}).encode()
     assert at_once(body, "x.jsonl", USERS, 1 << 20)[0] == [(1, (str(2**63), str(10**40), None))]

@@ -1,1 +1,1 @@
-"""The bucket that is read, the tables that follow it, and the files that are written."""
+"""Access to the input bucket, the tables and the output files."""

@@ -1,4 +1,4 @@
-"""The bucket, looked at: what is there now, whatever an event said."""
+"""Fetch objects as they are now, whatever version an event announced."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -9,23 +9,23 @@ import structlog
 
 from services.etl.core.datasets import Dataset, is_compressed
 from services.etl.core.decoding import is_gzip
-from services.etl.core.differences import to_the_second
-from services.etl.core.pictures import HEAD_BYTES, TYPES, PictureProbe
-from services.etl.core.reading import is_small, read_small
-from services.etl.core.recognizing import recognized_image
-from services.etl.core.refusing import Refused
-from services.etl.core.values import Found, Known, Picture, Rows, Wanted
+from services.etl.core.diff import truncate_to_second
+from services.etl.core.file_types import detect_non_image
+from services.etl.core.images import HEAD_BYTES, IMAGE_TYPES, ImageProbe
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.small_files import is_small, read_small_file
+from services.etl.core.values import FetchedFile, FileToLoad, ImageInfo, KnownObject, ParsedRows
 from services.etl.settings import EtlSettings
 from shared.errors import Kind, Rejected, kind_of, one_line
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
 from shared.text import is_unsafe
 
-LOOK_SECONDS: Final = 30.0
-"""How long one object may hold up its batch."""
+FETCH_SECONDS: Final = 30.0
+"""Maximum seconds for one object of a batch."""
 THREAD_BYTES: Final = 64 << 10
-"""A file above this is parsed beside the loop."""
-EXPANDED: Final = 4
-"""How many times more than a small file's bytes a compressed one may hold."""
+"""Larger files are parsed in a thread."""
+MAX_EXPANSION: Final = 4
+"""Maximum expanded size of a small compressed file, as a multiple of `etl_large_bytes`."""
 
 
 log = structlog.get_logger()
@@ -33,127 +33,129 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """A file that is larger than what was announced, or cannot be read now: it has to be work of its own."""
+    """A file that must become leased work: it is larger than announced, or unreadable at the moment."""
 
-    wanted: Wanted
+    file: FileToLoad
 
 
 class Bucket:
-    """Objects as they are now."""
+    """Reads the current version of objects."""
 
     def __init__(self, store: ObjectStore, settings: EtlSettings) -> None:
         self.store = store
         self._settings = settings
-        self._room = asyncio.Semaphore(settings.etl_in_flight)
+        self._in_flight = asyncio.Semaphore(settings.etl_in_flight)
 
-    async def look_all(self, wanted: Sequence[tuple[Wanted, Known]]) -> tuple[list[Found], list[Wanted]]:
-        """Look at small files and images, many at a time; return what is there, and which of them are large."""
-        looks: list[Found | TooLarge] = []
-        waiting = iter(wanted)
+    async def fetch_all(
+        self, files: Sequence[tuple[FileToLoad, KnownObject]]
+    ) -> tuple[list[FetchedFile], list[FileToLoad]]:
+        """Fetch small files and images concurrently; return what was fetched, and the files that are too large."""
+        results: list[FetchedFile | TooLarge] = []
+        waiting = iter(files)
 
-        async def work_on() -> None:
-            looks.extend([await self._look(*one) for one in waiting])
+        async def fetch_waiting() -> None:
+            results.extend([await self._fetch(*one) for one in waiting])
 
         try:
-            async with asyncio.TaskGroup() as crew:
-                for _ in range(min(len(wanted), self._settings.etl_in_flight)):
-                    crew.create_task(work_on())
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(len(files), self._settings.etl_in_flight)):
+                    group.create_task(fetch_waiting())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        found = [one for one in looks if isinstance(one, Found)]
-        return found, [one.wanted for one in looks if isinstance(one, TooLarge)]
+        fetched = [one for one in results if isinstance(one, FetchedFile)]
+        return fetched, [one.file for one in results if isinstance(one, TooLarge)]
 
-    async def head(self, wanted: Wanted) -> ObjectInfo | None:
-        """Describe an object; None: it is not there."""
+    async def head(self, file: FileToLoad) -> ObjectInfo | None:
+        """Return the metadata of an object; None if it does not exist."""
         try:
-            return await self.store.head(ref_of(wanted))
+            return await self.store.head(ref_of(file))
         except ObjectGone:
             return None
 
     async def pages(self, dataset: Dataset) -> AsyncGenerator[list[ObjectInfo], None]:
-        """List what is a dataset's page by page, keys in order."""
+        """List the objects of a dataset page by page, in key order."""
         async for page in self.store.list(dataset.bucket, prefix=dataset.prefix):
             yield [one for one in page if not is_unsafe(one.ref.key) and dataset.kind_of(one.ref.bucket, one.ref.key)]
 
-    async def _look(self, wanted: Wanted, known: Known) -> Found | TooLarge:
-        async with self._room:
-            look = self._image if wanted.kind == "image" else self._rows
+    async def _fetch(self, file: FileToLoad, known: KnownObject) -> FetchedFile | TooLarge:
+        async with self._in_flight:
+            fetch = self._fetch_image if file.kind == "image" else self._fetch_rows
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    return await look(wanted, known)
+                async with asyncio.timeout(FETCH_SECONDS):
+                    return await fetch(file, known)
             except ObjectGone:
-                return Found(wanted, known)
+                return FetchedFile(file, known)
             except Exception as error:
                 if kind_of(error) is not Kind.OUTAGE:
                     raise
                 await self.store.check()
-                log.warning("object.set_aside", bucket=wanted.bucket, key=wanted.key, reason=one_line(error))
-                return TooLarge(wanted)
+                log.warning("object.set_aside", bucket=file.bucket, key=file.key, reason=one_line(error))
+                return TooLarge(file)
 
-    async def _rows(self, wanted: Wanted, known: Known) -> Found | TooLarge:
+    async def _fetch_rows(self, file: FileToLoad, known: KnownObject) -> FetchedFile | TooLarge:
         limit = self._settings.etl_large_bytes
         try:
-            info, body = await self.store.read(ref_of(wanted), limit=limit)
-        except Rejected as refusal:
-            if refusal.code != "SIZE_DIFFERS":
+            info, body = await self.store.read(ref_of(file), limit=limit)
+        except Rejected as error:
+            if error.code != "SIZE_DIFFERS":
                 raise
-            return TooLarge(replace(wanted, size=limit + 1))
-        if len(body) > THREAD_BYTES or is_compressed(wanted.key) or is_gzip(body):
-            rows = await asyncio.to_thread(self._parse, body, wanted)
+            return TooLarge(replace(file, size=limit + 1))
+        if len(body) > THREAD_BYTES or is_compressed(file.key) or is_gzip(body):
+            rows = await asyncio.to_thread(self._parse, body, file)
         else:
-            rows = self._parse(body, wanted)
+            rows = self._parse(body, file)
         if rows is None:
-            return TooLarge(replace(wanted, size=limit + 1))
-        return Found(wanted, known, info.etag, info.size, to_the_second(info.last_modified), rows=rows)
+            return TooLarge(replace(file, size=limit + 1))
+        return FetchedFile(file, known, info.etag, info.size, truncate_to_second(info.last_modified), rows=rows)
 
-    def _parse(self, body: bytes, wanted: Wanted) -> Rows | None:
-        """Read a file whole; None: it expands to what has to be streamed."""
-        if not is_small(body, wanted.key, EXPANDED * self._settings.etl_large_bytes):
+    def _parse(self, body: bytes, file: FileToLoad) -> ParsedRows | None:
+        """Parse a whole file; return None if its expanded size requires streaming."""
+        if not is_small(body, file.key, MAX_EXPANSION * self._settings.etl_large_bytes):
             return None
-        return read_small(body, wanted.key, wanted.dataset, line_bytes=self._settings.etl_line_bytes)
+        return read_small_file(body, file.key, file.dataset, line_bytes=self._settings.etl_line_bytes)
 
-    async def _image(self, wanted: Wanted, known: Known) -> Found:
-        info, picture, head = await self._picture(ref_of(wanted))
-        rejects = () if picture else (no_image(head).reject,)
-        stored_at = to_the_second(info.last_modified)
-        return Found(wanted, known, info.etag, info.size, stored_at, picture=picture, rejects=rejects)
+    async def _fetch_image(self, file: FileToLoad, known: KnownObject) -> FetchedFile:
+        info, image, head = await self._probe_image(ref_of(file))
+        rejects = () if image else (not_an_image(head).reject,)
+        stored_at = truncate_to_second(info.last_modified)
+        return FetchedFile(file, known, info.etag, info.size, stored_at, image=image, rejects=rejects)
 
-    async def _picture(self, ref: ObjectRef) -> tuple[ObjectInfo, Picture | None, bytes]:
-        """Read as much of an image as tells what it is; one that is replaced meanwhile is read again."""
+    async def _probe_image(self, ref: ObjectRef) -> tuple[ObjectInfo, ImageInfo | None, bytes]:
+        """Read an image until its type and size are known; start over if it is replaced meanwhile."""
         while True:
             try:
                 info, head = await self.store.read(ref, end=HEAD_BYTES)
-                return info, await self._looked_into(info, head), head
+                return info, await self._probe(info, head), head
             except ObjectSuperseded:
                 continue
-            except Rejected as refusal:
-                if refusal.code != "RANGE_PAST_END":
+            except Rejected as error:
+                if error.code != "RANGE_PAST_END":
                     raise
                 info = await self.store.head(ref)
                 if not info.size:
                     return info, None, b""
 
-    async def _looked_into(self, info: ObjectInfo, head: bytes) -> Picture | None:
-        probe = PictureProbe()
-        probe.give(head)
+    async def _probe(self, info: ObjectInfo, head: bytes) -> ImageInfo | None:
+        probe = ImageProbe()
+        probe.feed(head)
         while probe.need:
             start, count = probe.need
-            probe.give(await self._part(info, start, min(start + count, info.size or 0)))
-        return probe.picture
+            probe.feed(await self._read_range(info, start, min(start + count, info.size or 0)))
+        return probe.image
 
-    async def _part(self, info: ObjectInfo, start: int, end: int) -> bytes:
+    async def _read_range(self, info: ObjectInfo, start: int, end: int) -> bytes:
         if end <= start:
             return b""
         async with self.store.stream(info.ref, etag=info.etag, start=start, end=end) as pieces:
             return b"".join([bytes(piece) async for piece in pieces])
 
 
-def ref_of(wanted: Wanted) -> ObjectRef:
-    """Name an object as it is now, whatever version was told of."""
-    return ObjectRef(wanted.bucket, wanted.key)
+def ref_of(file: FileToLoad) -> ObjectRef:
+    """Return a reference to the current version of an object."""
+    return ObjectRef(file.bucket, file.key)
 
 
-def no_image(head: bytes) -> Refused:
-    """Refuse an image that is none, saying what it is as far as its first bytes tell."""
-    what = found.what if (found := recognized_image(head)) else "no picture of a type that is known"
-    return Refused("NOT_AN_IMAGE", f"the file is {what}; store it again as {TYPES}")
+def not_an_image(head: bytes) -> RejectedFile:
+    """Return the error for a file that is not an image; name its actual type if it is recognized."""
+    content = file_type.name if (file_type := detect_non_image(head)) else "not an image of a known type"
+    return RejectedFile("NOT_AN_IMAGE", f"the file is {content}; store it again as {IMAGE_TYPES}")

@@ -1,4 +1,4 @@
-"""`etl.loads`: full loads, asked for once each by whoever asks, and what they came to."""
+"""`etl.loads`: requested full loads and their results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,53 +12,53 @@ from shared.work import WorkQueue
 
 @dataclass(frozen=True, slots=True)
 class Loads:
-    """Loads by id and dataset, each with one item of leased work."""
+    """Loads by id and dataset, each with one leased work item."""
 
     pool: Pool
     queue: WorkQueue
 
-    async def request(self, asked: EtlRequested, *, why: str) -> None:
-        """Put a load among the work; one that is known stays as it is."""
-        correlation_id = asked.correlation_id or stable_id("etl", asked.load_id, asked.dataset)
-        payload = {"load_id": asked.load_id, "dataset": asked.dataset}
+    async def request(self, request_: EtlRequested, *, why: str) -> None:
+        """Enqueue a load; do nothing if its id is known."""
+        correlation_id = request_.correlation_id or stable_id("etl", request_.load_id, request_.dataset)
+        payload = {"load_id": request_.load_id, "dataset": request_.dataset}
         async with self.pool.acquire() as connection, connection.transaction():
-            await connection.execute(_REQUEST, asked.load_id, asked.dataset, why, correlation_id)
+            await connection.execute(_REQUEST, request_.load_id, request_.dataset, why, correlation_id)
             await self.queue.add(
-                f"{asked.load_id}/{asked.dataset}", payload, correlation_id=correlation_id, connection=connection
+                f"{request_.load_id}/{request_.dataset}", payload, correlation_id=correlation_id, connection=connection
             )
 
     async def begin(self, load_id: str, dataset: str) -> None:
-        """Note that a load is under way."""
+        """Mark a load as running."""
         await self.pool.execute(_BEGIN, load_id, dataset)
 
     async def note_listed(self, load_id: str, dataset: str, listed: int) -> None:
-        """Note how many objects the listing had."""
+        """Store how many objects were listed."""
         await self.pool.execute(_LISTED, load_id, dataset, listed)
 
     async def finish(self, load_id: str, dataset: str, correlation_id: str) -> Mapping[str, Any]:
-        """Note that a load is done; return its row, which says what became of the objects that it loaded last."""
+        """Mark a load as succeeded; return its row, with counts of the objects that it loaded last."""
         row = await self.pool.fetchrow(_FINISH, load_id, dataset, correlation_id)
         return dict(row) if row else {}
 
     async def fail(self, load_id: str, dataset: str, correlation_id: str, error: str) -> Mapping[str, Any]:
-        """Note why a load was given up; return its row, as `finish` does."""
+        """Mark a load as failed with a reason; return its row, as `finish` does."""
         row = await self.pool.fetchrow(_FAIL, load_id, dataset, correlation_id, error)
         return dict(row) if row else {}
 
-    async def made_at(self, dataset: str) -> str:
-        """Return when a dataset's table was made, as a word: a table that is made again is loaded again."""
-        return str(await self.pool.fetchval(_MADE_AT, dataset))
+    async def table_created_at(self, dataset: str) -> str:
+        """Return when a dataset's table was created, for load ids: a recreated table needs another load."""
+        return str(await self.pool.fetchval(_TABLE_CREATED_AT, dataset))
 
     async def purge(self) -> None:
-        """Forget old loads."""
+        """Delete loads older than 30 days."""
         await self.pool.execute(_PURGE)
 
 
-def completed(row: Mapping[str, Any], dataset: Dataset, bucket: str) -> EtlCompleted:
-    """Return the fact that a finished load's row stands for."""
-    told = ("load_id", "dataset", "listed", "changed", "removed", "rows", "rejected", "seconds", "correlation_id")
+def completed_fact(row: Mapping[str, Any], dataset: Dataset, bucket: str) -> EtlCompleted:
+    """Return the fact about a finished load."""
+    fields = ("load_id", "dataset", "listed", "changed", "removed", "rows", "rejected", "seconds", "correlation_id")
     outputs = tuple(f"{bucket}/{dataset.output_stem}.{ending}" for ending in ("csv", "parquet"))
-    return EtlCompleted(**{name: row[name] for name in told}, outputs=outputs)
+    return EtlCompleted(**{name: row[name] for name in fields}, outputs=outputs)
 
 
 _REQUEST: Final = """
@@ -89,7 +89,7 @@ RETURNING loads.load_id, loads.dataset, loads.listed, loads.changed, loads.remov
 _FINISH: Final = _END.format("state = 'succeeded', error = NULL")
 _FAIL: Final = _END.format("state = 'failed', error = $4")
 
-_MADE_AT: Final = """
+_TABLE_CREATED_AT: Final = """
 SELECT (extract(epoch FROM updated_at) * 1000000)::bigint FROM etl.datasets WHERE name = $1
 """
 

@@ -1,4 +1,4 @@
-"""The files that etl writes, each only in place of the one that stood there when somebody looked."""
+"""Write output files, each only over the version that the writer has seen (compare-and-swap by etag)."""
 
 import asyncio
 import hashlib
@@ -15,88 +15,88 @@ from shared.storage.store import S3
 
 log = structlog.get_logger()
 
-OUTPUTS: Final = Counter("penstock_etl_outputs_total", "Files that tables were written to, or found in.", ["outcome"])
-PIECE: Final = 1 << 20
-_MADE_OF: Final = "made-of"
+OUTPUTS: Final = Counter("penstock_etl_outputs_total", "Output files of tables by outcome.", ["outcome"])
+PIECE_BYTES: Final = 1 << 20
+_SOURCE_DIGEST: Final = "made-of"
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
-    """What stands in a place; an etag of ABSENT: nothing."""
+class CurrentOutput:
+    """The current file at a key; the etag is ABSENT if there is none."""
 
     ref: ObjectRef
     etag: str
-    made_of: str
+    source_digest: str
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A local file, and a digest of what it was made of."""
+class LocalFile:
+    """A local file, and a digest of the data that it was made from."""
 
     file: Path
-    of: str
+    digest: str
 
 
 class Outputs:
-    """The output bucket; a writer that slept while another one wrote changes nothing there.
+    """The output bucket; a delayed writer cannot overwrite a newer file.
 
-    Writing is ObjectSuperseded or ObjectGone where another file stands than the one that was looked at.
+    Writes raise ObjectSuperseded or ObjectGone if the file changed after `head`.
     """
 
     def __init__(self, store: S3, bucket: str) -> None:
         self._store = store
         self._bucket = bucket
 
-    async def look(self, key: str) -> Present:
-        """Say what stands at `key`."""
+    async def head(self, key: str) -> CurrentOutput:
+        """Return the current file at `key`."""
         ref = ObjectRef(self._bucket, key)
         try:
             info = await self._store.head(ref)
         except ObjectGone:
-            return Present(ref, ABSENT, "")
-        return Present(ref, info.etag, info.metadata.get(_MADE_OF, ""))
+            return CurrentOutput(ref, ABSENT, "")
+        return CurrentOutput(ref, info.etag, info.metadata.get(_SOURCE_DIGEST, ""))
 
-    async def replace(self, present: Present, made: Made, *, content_type: str) -> str:
-        """Store a local file in its place, unless the same one stands there; return the etag."""
-        if present.made_of == made.of:
+    async def replace(self, current: CurrentOutput, file: LocalFile, *, content_type: str) -> str:
+        """Replace the current file by a local one, unless both have the same source; return the etag."""
+        if current.source_digest == file.digest:
             OUTPUTS.labels("unchanged").inc()
-            return present.etag
-        metadata = {_MADE_OF: made.of}
+            return current.etag
+        metadata = {_SOURCE_DIGEST: file.digest}
         async with self._store.write(
-            present.ref, metadata=metadata, content_type=content_type, if_match=present.etag
+            current.ref, metadata=metadata, content_type=content_type, if_match=current.etag
         ) as writer:
-            async for piece in _pieces(made.file):
+            async for piece in _pieces(file.file):
                 await writer.write(piece)
         OUTPUTS.labels("written").inc()
         return writer.info.etag
 
-    async def put(self, present: Present, body: bytes, *, content_type: str) -> None:
-        """Store a small file in its place, unless it is there already."""
-        made_of = hashlib.sha256(body).hexdigest()
-        if made_of == present.made_of:
+    async def put(self, current: CurrentOutput, body: bytes, *, content_type: str) -> None:
+        """Replace the current file by `body`, unless it is the same."""
+        source_digest = hashlib.sha256(body).hexdigest()
+        if source_digest == current.source_digest:
             return
-        metadata = {_MADE_OF: made_of}
+        metadata = {_SOURCE_DIGEST: source_digest}
         async with self._store.write(
-            present.ref, metadata=metadata, content_type=content_type, if_match=present.etag
+            current.ref, metadata=metadata, content_type=content_type, if_match=current.etag
         ) as writer:
             await writer.write(body)
 
-    async def remove(self, present: Present) -> None:
-        """Remove what stands there."""
-        if present.etag != ABSENT:
-            await self._store.delete(present.ref)
+    async def remove(self, current: CurrentOutput) -> None:
+        """Delete the current file."""
+        if current.etag != ABSENT:
+            await self._store.delete(current.ref)
 
-    async def tidy(self) -> None:
-        """Remove the parts of files that a killed process was writing."""
-        if removed := await self._store.abort_abandoned(_looked_at_anyway):
+    async def abort_abandoned(self) -> None:
+        """Abort the multipart uploads of killed processes."""
+        if removed := await self._store.abort_abandoned(_leave_unresolved):
             log.info("uploads.removed", uploads=removed)
 
 
-async def _looked_at_anyway(_ref: ObjectRef) -> None:
-    """Leave a file in doubt as it is: who writes it next looks at it first."""
+async def _leave_unresolved(_ref: ObjectRef) -> None:
+    """Do nothing about an upload of unknown outcome: the next writer reads the etag first."""
 
 
 async def _pieces(source: Path) -> AsyncIterator[bytes]:
     with source.open("rb") as file:
-        while piece := await asyncio.to_thread(file.read, PIECE):
+        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
             yield piece

@@ -1,4 +1,4 @@
-"""The tables and views that the file of datasets asks for, made and changed with it."""
+"""Create and change the tables and views that the dataset file declares."""
 
 import json
 from collections.abc import Mapping
@@ -28,44 +28,44 @@ SQL_TYPES: Final[Mapping[ColumnType, str]] = {
 }
 
 
-_SHOW_ANEW: Final = """
+_MARK_CHANGED: Final = """
 insert into etl.exports as mine (dataset) values ($1) on conflict (dataset) do update set
     changed = mine.changed + 1, changed_at = clock_timestamp(), dirty_since = coalesce(mine.dirty_since, now())
 """
 
-# What stood in the table before comes to nothing, whoever is just about to write it; files of rejects go with it.
-_READ_ANEW: Final = """
-with anew as (
+# Forget the sources of a dropped table; the higher fence stops writers that have read the old ones.
+_RESET_SOURCES: Final = """
+with reset as (
     update etl.sources set
         fence = fence + 1, revision = 0, etag = null, rows = 0, rejected = 0, reason = '',
         is_stale = is_stale or has_rejects_file, loaded_at = clock_timestamp(), failure = '', failed_at = null
     where dataset = $1 returning id
 ), images as (
-    delete from etl.images using anew where images.source_id = anew.id
+    delete from etl.images using reset where images.source_id = reset.id
 )
-delete from etl.rejects using anew where rejects.source_id = anew.id
+delete from etl.rejects using reset where rejects.source_id = reset.id
 """
 
 _NOTE_REFUSED: Final = "insert into etl.refused (name, reason) select * from unnest($1::text[], $2::text[])"
 
 
 async def ensure_schema(dsn: SecretStr) -> None:
-    """Bring schema `etl` up to date, and before it that of leased work, of which its views tell."""
+    """Migrate schema `etl`, after schema `work`, which its views read."""
     await migrate(dsn, "work", MIGRATIONS)
     await migrate(dsn, "etl", "services.etl.migrations")
 
 
 async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
-    """Make each dataset's table and view; return the datasets that have to be read anew.
+    """Create each dataset's table and view; return the datasets that must be loaded again.
 
-    A table whose columns changed is dropped and made again: its rows are in the bucket. Names come from Dataset,
-    which takes nothing that would need quoting but reserved words. While a reader holds a view that has to change, it
-    tries again: a change that waited for its lock would keep all other readers waiting behind it.
+    A table whose columns changed is dropped and created again: its rows are in the bucket. Names come from Dataset,
+    which allows nothing that needs quoting except reserved words. The lock timeout is short and the change retried,
+    because a waiting ALTER would block all readers behind it.
 
-    A dataset that Postgres takes no table of is refused alone; what is refused shows in `api.datasets`.
+    A dataset whose table Postgres does not accept is refused without affecting the others; `api.datasets` shows it.
 
     Raises:
-        BadDatasets: none is left.
+        InvalidDatasets: no dataset is left.
 
     """
 
@@ -73,26 +73,28 @@ async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
             await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock.etl.schema', 0))")
-            # whoever runs etl by hand leaves tables that the service can change
+            # the service's role owns the tables, even if an operator runs etl as another role
             await act_as(connection, "penstock_etl", schemas=[])
-            made = [
-                one.name for one in tuple(datasets.by_name.values()) if await _ensure_alone(connection, one, datasets)
+            created = [
+                dataset.name
+                for dataset in tuple(datasets.by_name.values())
+                if await _ensure_or_refuse(connection, dataset, datasets)
             ]
             await _note_refused(connection, datasets)
-            return made
+            return created
 
-    made = await retry_outages(ensure, event="etl.tables_not_made")
+    created = await retry_outages(ensure, event="etl.tables_not_created")
     for name, reason in datasets.refused.items():
         log.error("etl.dataset_refused", dataset=visible(name), reason=reason)
     datasets.require_any()
-    return made
+    return created
 
 
-async def _ensure_alone(connection: Connection, dataset: Dataset, datasets: Datasets) -> bool:
-    """Make one dataset's table; what Postgres refuses of it costs no other dataset its own."""
+async def _ensure_or_refuse(connection: Connection, dataset: Dataset, datasets: Datasets) -> bool:
+    """Create one dataset's table; refuse the dataset if Postgres rejects the table."""
     try:
         async with connection.transaction():
-            return await _ensure(connection, dataset)
+            return await _ensure_table(connection, dataset)
     except asyncpg.PostgresError as error:
         if is_outage(error):
             raise
@@ -102,13 +104,13 @@ async def _ensure_alone(connection: Connection, dataset: Dataset, datasets: Data
 
 
 async def _note_refused(connection: Connection, datasets: Datasets) -> None:
-    """Say which sections of the file cannot be used now; what was refused before may be no more."""
+    """Replace the stored list of refused sections."""
     refused = {visible(name): reason for name, reason in datasets.refused.items()}
     await connection.execute("delete from etl.refused")
     await connection.execute(_NOTE_REFUSED, list(refused), list(refused.values()))
 
 
-async def _ensure(connection: Connection, dataset: Dataset) -> bool:
+async def _ensure_table(connection: Connection, dataset: Dataset) -> bool:
     definition = json.loads(dataset.model_dump_json())
     before = await connection.fetchval("select definition from etl.datasets where name = $1", dataset.name)
     if before == definition:
@@ -119,16 +121,16 @@ async def _ensure(connection: Connection, dataset: Dataset) -> bool:
         dataset.name,
         definition,
     )
-    await connection.execute(_SHOW_ANEW, dataset.name)
+    await connection.execute(_MARK_CHANGED, dataset.name)
     await connection.execute(f'drop view if exists api."{dataset.name}"; drop table if exists etl."{dataset.name}"')
-    await connection.execute(_READ_ANEW, dataset.name)
-    await connection.execute(_table(dataset))
-    await connection.execute(view_of(dataset))
-    log.info("etl.table_made", dataset=dataset.name, again=before is not None)
+    await connection.execute(_RESET_SOURCES, dataset.name)
+    await connection.execute(_table_ddl(dataset))
+    await connection.execute(view_ddl(dataset))
+    log.info("etl.table_created", dataset=dataset.name, recreated=before is not None)
     return True
 
 
-def _table(dataset: Dataset) -> str:
+def _table_ddl(dataset: Dataset) -> str:
     columns = ", ".join(f'"{name}" {SQL_TYPES[column.type]}' for name, column in dataset.columns.items())
     return f"""
         create table etl."{dataset.name}" (
@@ -140,10 +142,10 @@ def _table(dataset: Dataset) -> str:
     """
 
 
-def view_of(dataset: Dataset) -> str:
-    """Write the view: of several files with a row, and of several images, the one that was stored last counts.
+def view_ddl(dataset: Dataset) -> str:
+    """Return the DDL of the view, which shows the row and the image that were stored last.
 
-    Rows and images meet here alone, so neither has to wait for the other, and none has to be taken back.
+    Rows and images are joined only here, so they can arrive in any order.
     """
     columns = "".join(f', row."{name}"' for name in dataset.columns)
     outer = "".join(f', latest."{name}"' for name in dataset.columns)
@@ -159,10 +161,10 @@ def view_of(dataset: Dataset) -> str:
             order by row."{dataset.key}", file.stored_at desc, file.key
         ) as latest
         left join lateral (
-            select picture.bucket || '/' || picture.key as path, seen.content_type, seen.width, seen.height,
-                   case when picture.hashed_etag = picture.etag then picture.digests ->> 'sha256' end as sha256
-            from etl.images as seen join etl.sources as picture on picture.id = seen.source_id
-            where seen.dataset = '{dataset.name}' and seen.item = latest."{dataset.key}"
-            order by picture.stored_at desc, picture.key limit 1
+            select image_file.bucket || '/' || image_file.key as path, found.content_type, found.width, found.height,
+                   case when image_file.hashed_etag = image_file.etag then image_file.digests ->> 'sha256' end as sha256
+            from etl.images as found join etl.sources as image_file on image_file.id = found.source_id
+            where found.dataset = '{dataset.name}' and found.item = latest."{dataset.key}"
+            order by image_file.stored_at desc, image_file.key limit 1
         ) as image on true
-    """  # noqa: S608 - names that Dataset checked
+    """  # noqa: S608 - Dataset validated the names

@@ -1,23 +1,23 @@
 """The SQL of `adapters.tables`.
 
-Names of columns and tables come from Dataset, which takes nothing that ends a quoted name. A declared column stands
-behind its table's alias everywhere, so that it is never taken for a name of these statements, whatever it is called.
+Names of columns and tables come from Dataset, which allows no quotes in names. A declared column is always qualified
+by a table alias, so that it cannot be confused with a name of these statements.
 """
-# ruff: noqa: S608 - names that Dataset checked
+# ruff: noqa: S608 - Dataset validated the names
 
 from typing import Final
 
 from services.etl.adapters.schema import SQL_TYPES
 from services.etl.core.datasets import Dataset
 
-RECALL: Final = """
+GET_KNOWN: Final = """
 SELECT id, bucket, key, dataset, fence, revision, etag, size, stored_at, rows, rejected, reason, correlation_id, failure
-FROM unnest($1::text[], $2::text[]) AS wanted (bucket, key) JOIN etl.sources USING (bucket, key)
+FROM unnest($1::text[], $2::text[]) AS requested (bucket, key) JOIN etl.sources USING (bucket, key)
 """
 
-# Listed and known are both of keys behind $2, up to $3; what is known to be gone and not listed is the same. An object
-# that could not be loaded differs until it is.
-DIFFERING: Final = """
+# Compare the listing with the known objects for keys after $2 up to $3. A removed object that is not listed is equal.
+# An object whose last load failed always differs.
+DIFF_LISTING: Final = """
 SELECT key, listed.etag, listed.stored_at, listed.size
 FROM unnest($5::text[], $6::text[], $7::timestamptz[], $8::bigint[]) AS listed (key, etag, stored_at, size)
 FULL JOIN (
@@ -28,7 +28,7 @@ WHERE (listed.etag, listed.stored_at) IS DISTINCT FROM (known.etag, known.stored
 ORDER BY key COLLATE "C"
 """
 
-# In the order of keys, so that two writers never wait for each other. Who knew a row that is no more wrote too late.
+# In key order, so that two writers never deadlock. A writer that has read a row which no longer exists is too late.
 UPSERT_SOURCES: Final = """
 INSERT INTO etl.sources AS mine (
     bucket, key, dataset, kind, fence, revision, etag, size, stored_at, rows, rejected, reason, is_stale,
@@ -39,7 +39,7 @@ SELECT bucket, key, $1, kind, fence + 1, revision, etag, size, stored_at, rows, 
 FROM unnest(
     $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[],
     $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[], $14::text[]
-) AS told (
+) AS new (
     bucket, key, kind, known_id, fence, revision, etag, size, stored_at, rows, rejected, reason, correlation_id
 )
 WHERE known_id = 0 OR EXISTS (SELECT FROM etl.sources AS before WHERE before.id = known_id)
@@ -54,7 +54,7 @@ WHERE mine.fence = excluded.fence - 1
 RETURNING id, bucket, key
 """
 
-# Nothing else changes: what was loaded before stays, and whoever asks for the object next loads it.
+# Nothing else changes: the loaded rows stay, and the next load tries the object again.
 NOTE_FAILURE: Final = """
 INSERT INTO etl.sources AS mine (bucket, key, dataset, kind, failure, failed_at, correlation_id)
 VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6)
@@ -80,7 +80,7 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::tex
 """
 
 # A fact only says where to look: anybody may write one where Kafka knows no users, and the view is the hasher's own.
-KEEP_DIGESTS: Final = """
+SAVE_DIGESTS: Final = """
 INSERT INTO etl.sources AS mine (bucket, key, dataset, kind, hashed_etag, hashed_revision, digests)
 SELECT fact.bucket, fact.key, fact.dataset, fact.kind, hashed.etag, hashed.revision, hashed.digests
 FROM jsonb_to_recordset($1) AS fact (bucket text, key text, dataset text, kind text)
@@ -94,7 +94,7 @@ WHERE mine.hashed_revision <= excluded.hashed_revision
 RETURNING dataset, kind
 """
 
-# The last statement of every writer: others of the dataset wait for it no longer than a commit takes.
+# The last statement of each writer, so that other writers of the dataset wait only for a commit.
 BUMP_EXPORT: Final = """
 UPDATE etl.exports SET
     changed = changed + 1, changed_at = clock_timestamp(), dirty_since = coalesce(dirty_since, clock_timestamp())
@@ -109,58 +109,58 @@ WHERE dataset = $1 AND etag IS NULL AND NOT is_stale AND NOT has_rejects_file AN
 
 
 def settings() -> str:
-    """Let sorting and hashing a whole table's rows stay in memory, for one transaction."""
+    """Return the settings of a transaction: enough memory to sort and hash the rows of a table."""
     return "SET LOCAL work_mem = '64MB'"
 
 
-def filling_name(dataset: Dataset) -> str:
-    """Name the temporary table of a connection."""
-    return f"filling_{dataset.name}"
+def staging_name(dataset: Dataset) -> str:
+    """Return the name of a connection's temporary table."""
+    return f"staging_{dataset.name}"
 
 
-def filling_table(dataset: Dataset) -> str:
-    """Make the table into which rows are copied; it is empty again after each transaction."""
+def create_staging(dataset: Dataset) -> str:
+    """Create the temporary table that rows are copied into; it is emptied after each transaction."""
     columns = ", ".join(f'"{name}" {SQL_TYPES[column.type]}' for name, column in dataset.columns.items())
     return f"""
         {settings()};
-        CREATE TEMPORARY TABLE IF NOT EXISTS "{filling_name(dataset)}" (
+        CREATE TEMPORARY TABLE IF NOT EXISTS "{staging_name(dataset)}" (
             source integer, line bigint, "{dataset.key}" text COLLATE "C", {columns}
         ) ON COMMIT DELETE ROWS
     """
 
 
-def empty_filling(dataset: Dataset) -> str:
+def truncate_staging(dataset: Dataset) -> str:
     """Empty the temporary table."""
-    return f'TRUNCATE "{filling_name(dataset)}"'
+    return f'TRUNCATE "{staging_name(dataset)}"'
 
 
-def refuse_duplicates(dataset: Dataset) -> str:
-    """Take out all but the first row of each key of each file; tell the first ones of them, and how many."""
-    filling, key = filling_name(dataset), dataset.key
+def reject_duplicates(dataset: Dataset) -> str:
+    """Delete all but the first row of each key of each file; return the first $1 of them, and their number."""
+    staging, key = staging_name(dataset), dataset.key
     return f"""
-        WITH doubled AS (
-            SELECT all_rows.source, all_rows."{key}" AS key, min(all_rows.line) AS first FROM "{filling}" AS all_rows
+        WITH duplicated AS (
+            SELECT all_rows.source, all_rows."{key}" AS key, min(all_rows.line) AS first FROM "{staging}" AS all_rows
             GROUP BY all_rows.source, all_rows."{key}" HAVING count(*) > 1
         ), gone AS (
-            DELETE FROM "{filling}" AS mine USING doubled
-            WHERE mine.source = doubled.source AND mine."{key}" = doubled.key AND mine.line > doubled.first
-            RETURNING mine.source, mine.line, doubled.key, doubled.first
+            DELETE FROM "{staging}" AS mine USING duplicated
+            WHERE mine.source = duplicated.source AND mine."{key}" = duplicated.key AND mine.line > duplicated.first
+            RETURNING mine.source, mine.line, duplicated.key, duplicated.first
         ), ranked AS (
-            SELECT *, row_number() OVER (PARTITION BY source ORDER BY line) AS place,
-                   count(*) OVER (PARTITION BY source) AS doubles
+            SELECT *, row_number() OVER (PARTITION BY source ORDER BY line) AS rank,
+                   count(*) OVER (PARTITION BY source) AS duplicates
             FROM gone
         )
-        SELECT source, line, key, first, place, doubles FROM ranked WHERE place <= $1 ORDER BY source, line
+        SELECT source, line, key, first, rank, duplicates FROM ranked WHERE rank <= $1 ORDER BY source, line
     """
 
 
 def delete_rows(dataset: Dataset) -> str:
-    """Delete the rows of sources that their files no longer have, or have otherwise."""
+    """Delete the rows that their source no longer has, or has with other values."""
     return f"""
         DELETE FROM etl."{dataset.name}" AS mine
         USING unnest($1::integer[], $2::bigint[]) AS made (position, id)
         WHERE mine.source_id = made.id AND NOT EXISTS (
-            SELECT FROM "{filling_name(dataset)}" AS new
+            SELECT FROM "{staging_name(dataset)}" AS new
             WHERE new.source = made.position AND new."{dataset.key}" = mine."{dataset.key}"
                 AND {_same(dataset, "new", "mine")}
         )
@@ -168,7 +168,7 @@ def delete_rows(dataset: Dataset) -> str:
 
 
 def insert_rows(dataset: Dataset, *, missing: bool) -> str:
-    """Insert the rows of the sources that were written; with `missing`, those that do not stand there already."""
+    """Insert the rows of the written sources; with `missing`, only those that are not in the table."""
     columns = ", ".join(f'"{name}"' for name in dataset.fields)
     values = ", ".join(f'new."{name}"' for name in dataset.fields)
     there = f"""
@@ -180,7 +180,7 @@ def insert_rows(dataset: Dataset, *, missing: bool) -> str:
     return f"""
         INSERT INTO etl."{dataset.name}" ({columns}, source_id, line)
         SELECT {values}, made.id, new.line
-        FROM "{filling_name(dataset)}" AS new JOIN unnest($1::integer[], $2::bigint[]) AS made (position, id)
+        FROM "{staging_name(dataset)}" AS new JOIN unnest($1::integer[], $2::bigint[]) AS made (position, id)
             ON new.source = made.position
         {there if missing else ""}
         ORDER BY new."{dataset.key}", made.id

@@ -1,4 +1,4 @@
-"""`etl.sources` and the tables that follow: recalled before a look at the bucket, written under a fence after it."""
+"""Read known objects before the bucket is read, and write rows, images and rejects under a fence afterwards."""
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -12,53 +12,53 @@ import polars as pl
 
 from services.etl.adapters import statements as sql
 from services.etl.core.datasets import Dataset, item_of
-from services.etl.core.differences import to_the_second
-from services.etl.core.values import LINE, SOURCE, Checked, Found, Known, Reject, Wanted
+from services.etl.core.diff import truncate_to_second
+from services.etl.core.values import LINE, SOURCE, CheckedRows, FetchedFile, FileToLoad, KnownObject, RejectedRow
 from shared.events import ObjectHashed
 from shared.postgres import Connection, Pool
 from shared.storage import ObjectInfo
 
-Place = tuple[str, str]
+ObjectKey = tuple[str, str]
 PIECE_BYTES: Final = 512 << 10
 LONG_SECONDS: Final = 1800.0
-"""How long a statement about a large file may take."""
-MOST_PIXELS: Final = 2**31 - 1
-"""Of a side of a PNG, the largest that there is."""
-KEYS_HASHED: Final = 4_000_000
-"""Rows up to which hashes of all keys are held, 8 bytes each."""
+"""Timeout of a statement for a large file."""
+MAX_PIXELS: Final = 2**31 - 1
+"""The largest width or height that PNG allows."""
+MAX_HASHED_KEYS: Final = 4_000_000
+"""Maximum number of key hashes in memory, 8 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What now stands in the tables of one object."""
+class WrittenFile:
+    """What was written for one object."""
 
-    found: Found
+    fetched: FetchedFile
     rows: int = 0
     rejected: int = 0
     reason: str = ""
 
 
 class Tables:
-    """What is known of objects, and the rows, images and rejects that came of them."""
+    """Known objects, and their rows, images and rejects."""
 
-    def __init__(self, pool: Pool, *, rejects_kept: int) -> None:
+    def __init__(self, pool: Pool, *, max_stored_rejects: int) -> None:
         self._pool = pool
-        self._rejects_kept = rejects_kept
+        self._max_stored_rejects = max_stored_rejects
 
-    async def recall(self, wanted: Sequence[Wanted]) -> dict[Place, Known]:
-        """Return what is known of each; of what is not known, the default."""
-        places = zip(*(one.place for one in wanted), strict=True)
-        rows = await self._pool.fetch(sql.RECALL, *places)
+    async def get_known(self, files: Sequence[FileToLoad]) -> dict[ObjectKey, KnownObject]:
+        """Return the known state of each object; the default for unknown ones."""
+        object_keys = zip(*(one.object_key for one in files), strict=True)
+        rows = await self._pool.fetch(sql.GET_KNOWN, *object_keys)
         known = {(row["bucket"], row["key"]): row for row in rows}
-        return {one.place: _known(known.get(one.place), one.dataset) for one in wanted}
+        return {one.object_key: _known(known.get(one.object_key), one.dataset) for one in files}
 
-    async def differing(
+    async def diff_listing(
         self, dataset: Dataset, page: Sequence[ObjectInfo], *, after: str, upto: str | None, correlation_id: str
-    ) -> list[Wanted]:
-        """Compare a page of a listing with what is known of the keys behind `after`, up to and with `upto`."""
-        listed = [(one.ref.key, one.etag, to_the_second(one.last_modified), one.size) for one in page]
+    ) -> list[FileToLoad]:
+        """Compare a page of a listing with the known objects; keys after `after`, up to and including `upto`."""
+        listed = [(one.ref.key, one.etag, truncate_to_second(one.last_modified), one.size) for one in page]
         rows = await self._pool.fetch(
-            sql.DIFFERING,
+            sql.DIFF_LISTING,
             dataset.name,
             after,
             upto,
@@ -66,7 +66,7 @@ class Tables:
             *(zip(*listed, strict=True) if listed else [()] * 4),
         )
         return [
-            Wanted(
+            FileToLoad(
                 dataset.bucket,
                 row["key"],
                 dataset,
@@ -80,78 +80,78 @@ class Tables:
             if (kind := dataset.kind_of(dataset.bucket, row["key"]))
         ]
 
-    async def write(self, dataset: Dataset, found: Sequence[Found], checked: Checked) -> list[Written]:
-        """Write what follows from each of `found` that nobody wrote since it was recalled; return those."""
-        async with self.filling(dataset) as filling:
-            await filling.add(checked)
-            return await filling.apply(found)
+    async def write(self, dataset: Dataset, fetched: Sequence[FetchedFile], checked: CheckedRows) -> list[WrittenFile]:
+        """Write the fetched files; return those that no other process wrote since `get_known`."""
+        async with self.transaction(dataset) as transaction:
+            await transaction.add(checked)
+            return await transaction.apply(fetched)
 
     @asynccontextmanager
-    async def filling(self, dataset: Dataset) -> AsyncIterator["Filling"]:
-        """Give a transaction into which rows may be filled, as many as there are, before they are applied."""
+    async def transaction(self, dataset: Dataset) -> AsyncIterator["LoadTransaction"]:
+        """Open a transaction that collects any number of rows before they are applied."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(sql.filling_table(dataset))
-            yield Filling(connection, dataset, self._rejects_kept)
+            await connection.execute(sql.create_staging(dataset))
+            yield LoadTransaction(connection, dataset, self._max_stored_rejects)
 
-    async def keep_digests(self, hashed: Sequence[tuple[ObjectHashed, Dataset, str]]) -> None:
+    async def save_digests(self, hashed: Sequence[tuple[ObjectHashed, Dataset, str]]) -> None:
         """Store the digests that the hasher has of the objects of `hashed`, also before an object's change arrives."""
         facts = [
             {"bucket": fact.bucket, "key": fact.key, "dataset": dataset.name, "kind": kind}
             for fact, dataset, kind in hashed
         ]
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(sql.KEEP_DIGESTS, facts)
+            rows = await connection.fetch(sql.SAVE_DIGESTS, facts)
             for name in sorted({row["dataset"] for row in rows if row["kind"] == "image"}):
                 await connection.execute(sql.BUMP_EXPORT, name)
 
-    async def note_failure(self, wanted: Wanted, reason: str) -> None:
-        """Note why an object could not be loaded; the next load of it that succeeds takes that back."""
-        one = (*wanted.place, wanted.dataset.name, wanted.kind, reason, wanted.correlation_id)
+    async def note_failure(self, file: FileToLoad, reason: str) -> None:
+        """Store why an object could not be loaded; the next successful load clears it."""
+        one = (*file.object_key, file.dataset.name, file.kind, reason, file.correlation_id)
         await self._pool.execute(sql.NOTE_FAILURE, *one)
 
     async def purge(self, dataset: Dataset) -> None:
-        """Forget what is gone for a day."""
+        """Delete objects that were removed more than a day ago."""
         await self._pool.execute(sql.PURGE, dataset.name)
 
 
-class Keys:
-    """Hashes of the keys of a filling: where none comes twice, no key does, and the database need not be asked."""
+class KeyHashes:
+    """Hashes of all keys of a load; if they are unique, no duplicates have to be searched in the database."""
 
     def __init__(self) -> None:
         self._hashes: list[pl.Series] = []
         self._count = 0
 
     def add(self, keys: pl.DataFrame) -> None:
-        """Take more keys."""
+        """Add the hashes of keys."""
         self._count += keys.height
-        if self._count <= KEYS_HASHED:
+        if self._count <= MAX_HASHED_KEYS:
             self._hashes.append(keys.hash_rows())
 
     def may_repeat(self) -> bool:
-        """Say whether some key may have come twice."""
-        if self._count > KEYS_HASHED:
+        """Return whether a key may be duplicated."""
+        if self._count > MAX_HASHED_KEYS:
             return True
         return bool(self._hashes) and pl.concat(self._hashes).n_unique() < self._count
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all hashes."""
         self._hashes, self._count = [], 0
 
 
 @dataclass(slots=True)
-class Filling:
-    """Rows on their way into a table; SOURCE and `Reject.source` are positions in what is applied in the end."""
+class LoadTransaction:
+    """Collects and applies the rows of a load; SOURCE and `RejectedRow.source` are positions in `apply(fetched)`."""
 
     connection: Connection
     dataset: Dataset
-    rejects_kept: int
+    max_stored_rejects: int
     rows: Counter[int] = field(default_factory=Counter)
     rejected: Counter[int] = field(default_factory=Counter)
-    kept: dict[int, list[Reject]] = field(default_factory=lambda: defaultdict(list))
-    keys: Keys = field(default_factory=Keys)
+    stored_rejects: dict[int, list[RejectedRow]] = field(default_factory=lambda: defaultdict(list))
+    keys: KeyHashes = field(default_factory=KeyHashes)
 
-    async def add(self, checked: Checked) -> None:
-        """Take rows and rejects."""
+    async def add(self, checked: CheckedRows) -> None:
+        """Copy rows into the staging table, and count rejects."""
         self.reject(checked.rejects)
         if checked.good.is_empty():
             return
@@ -162,116 +162,120 @@ class Filling:
         columns = [SOURCE, LINE, *self.dataset.fields]
         checked.good.select(columns).write_csv(body, include_header=False)
         await self.connection.copy_to_table(
-            sql.filling_name(self.dataset), source=_pieces(body), columns=columns, format="csv", timeout=LONG_SECONDS
+            sql.staging_name(self.dataset), source=_pieces(body), columns=columns, format="csv", timeout=LONG_SECONDS
         )
 
     async def discard(self) -> None:
-        """Let go of all that was taken: the file as a whole is none."""
-        await self.connection.execute(sql.empty_filling(self.dataset))
-        for taken in (self.rows, self.rejected, self.kept, self.keys):
-            taken.clear()
+        """Drop all collected rows and rejects, because the file as a whole is rejected."""
+        await self.connection.execute(sql.truncate_staging(self.dataset))
+        for counts in (self.rows, self.rejected, self.stored_rejects, self.keys):
+            counts.clear()
 
-    def reject(self, rejects: Iterable[Reject], source: int | None = None) -> None:
-        """Count rejects and keep the first ones of each source."""
+    def reject(self, rejects: Iterable[RejectedRow], source: int | None = None) -> None:
+        """Count rejects and store the first ones of each source."""
         for one in rejects:
             position = one.source if source is None else source
             self.rejected[position] += 1
-            if len(self.kept[position]) < self.rejects_kept:
-                self.kept[position].append(one)
+            if len(self.stored_rejects[position]) < self.max_stored_rejects:
+                self.stored_rejects[position].append(one)
 
-    async def apply(self, found: Sequence[Found]) -> list[Written]:
-        """Make the tables follow `found`, and return those that nobody wrote since they were recalled."""
-        for position, one in enumerate(found):
+    async def apply(self, fetched: Sequence[FetchedFile]) -> list[WrittenFile]:
+        """Write the fetched files; return those that no other process wrote since `get_known`."""
+        for position, one in enumerate(fetched):
             self.reject([*one.rejects, *one.rows.rejects], position)
         if self.keys.may_repeat():
-            await self._refuse_duplicates()
-        ids = await self._upsert_sources(found)
-        written = [(position, ids[one.wanted.place]) for position, one in enumerate(found) if one.wanted.place in ids]
+            await self._reject_duplicates()
+        ids = await self._upsert_sources(fetched)
+        written = [
+            (position, ids[one.file.object_key]) for position, one in enumerate(fetched) if one.file.object_key in ids
+        ]
         if not written:
             return []
-        await self._clear(found, written)
-        await self._apply_rows(found, written)
-        await self._apply_images(found, written)
+        await self._clear(fetched, written)
+        await self._apply_rows(fetched, written)
+        await self._apply_images(fetched, written)
         await self._apply_rejects(written)
         await self.connection.execute(sql.BUMP_EXPORT, self.dataset.name)
         return [
-            Written(found[position], self.rows[position], self.rejected[position], self._reason(position))
+            WrittenFile(fetched[position], self.rows[position], self.rejected[position], self._reason(position))
             for position, _ in written
         ]
 
     def _reason(self, position: int) -> str:
-        first = min(self.kept[position], key=lambda one: one.line, default=None)
+        first = min(self.stored_rejects[position], key=lambda one: one.line, default=None)
         return first.reason if first else ""
 
-    async def _refuse_duplicates(self) -> None:
-        """Of several rows of a file with one key the first counts."""
-        rows = await self.connection.fetch(sql.refuse_duplicates(self.dataset), self.rejects_kept, timeout=LONG_SECONDS)
+    async def _reject_duplicates(self) -> None:
+        """Reject all but the first row of each key of a file."""
+        rows = await self.connection.fetch(
+            sql.reject_duplicates(self.dataset), self.max_stored_rejects, timeout=LONG_SECONDS
+        )
         for row in rows:
             source, key, first = row["source"], row["key"], row["first"]
-            reason = f"{self.dataset.key} {key} stands in line {first} already; a file has one row for each"
-            if row["place"] == 1:
-                self.rows[source] -= row["doubles"]
-                self.rejected[source] += row["doubles"] - 1
+            reason = f"{self.dataset.key} {key} is already in line {first}; keep one row for each"
+            if row["rank"] == 1:
+                self.rows[source] -= row["duplicates"]
+                self.rejected[source] += row["duplicates"] - 1
             else:
                 self.rejected[source] -= 1
-            self.reject([Reject(row["line"], "DUPLICATE_KEY", reason, self.dataset.key, key[:200])], source)
+            self.reject([RejectedRow(row["line"], "DUPLICATE_KEY", reason, self.dataset.key, key[:200])], source)
 
-    async def _upsert_sources(self, found: Sequence[Found]) -> dict[Place, int]:
-        told = [
+    async def _upsert_sources(self, fetched: Sequence[FetchedFile]) -> dict[ObjectKey, int]:
+        values = [
             (
-                *one.wanted.place,
-                one.wanted.kind,
+                *one.file.object_key,
+                one.file.kind,
                 one.known.id,
                 one.known.fence,
-                one.wanted.revision,
+                one.file.revision,
                 one.etag,
                 one.size,
                 one.stored_at,
                 self.rows[position],
                 self.rejected[position],
                 self._reason(position),
-                one.wanted.correlation_id,
+                one.file.correlation_id,
             )
-            for position, one in enumerate(found)
+            for position, one in enumerate(fetched)
         ]
-        rows = await self.connection.fetch(sql.UPSERT_SOURCES, self.dataset.name, *zip(*told, strict=True))
+        rows = await self.connection.fetch(sql.UPSERT_SOURCES, self.dataset.name, *zip(*values, strict=True))
         return {(row["bucket"], row["key"]): row["id"] for row in rows}
 
-    async def _clear(self, found: Sequence[Found], written: Sequence[tuple[int, int]]) -> None:
-        """Take away what came of earlier versions and does not of this one; the fence proves what there was."""
-        known = [(found[position], source) for position, source in written if found[position].known.id]
+    async def _clear(self, fetched: Sequence[FetchedFile], written: Sequence[tuple[int, int]]) -> None:
+        """Delete rejects and images of earlier versions; the fence guarantees that `known` is current."""
+        known = [(fetched[position], source) for position, source in written if fetched[position].known.id]
         rejects = [source for one, source in known if one.known.rejected]
-        images = [source for one, source in known if one.wanted.kind == "image" and one.picture is None]
+        images = [source for one, source in known if one.file.kind == "image" and one.image is None]
         if rejects:
             await self.connection.execute(sql.DELETE_REJECTS, rejects)
         if images:
             await self.connection.execute(sql.DELETE_IMAGES, images)
 
-    async def _apply_rows(self, found: Sequence[Found], written: Sequence[tuple[int, int]]) -> None:
-        """Delete and insert what differs: rows that stand as they are, are not touched."""
-        old = [(position, source) for position, source in written if found[position].known.rows]
-        fresh = [(position, source) for position, source in written if not found[position].known.rows]
-        if old:
-            await self._execute_long(sql.delete_rows(self.dataset), *_columns(old))
-        if any(self.rows[position] for position, _ in old):
-            await self._execute_long(sql.insert_rows(self.dataset, missing=True), *_columns(old))
-        if any(self.rows[position] for position, _ in fresh):
-            await self._execute_long(sql.insert_rows(self.dataset, missing=False), *_columns(fresh))
+    async def _apply_rows(self, fetched: Sequence[FetchedFile], written: Sequence[tuple[int, int]]) -> None:
+        """Delete and insert only the rows that differ."""
+        replaced = [(position, source) for position, source in written if fetched[position].known.rows]
+        new = [(position, source) for position, source in written if not fetched[position].known.rows]
+        if replaced:
+            await self._execute_long(sql.delete_rows(self.dataset), *_columns(replaced))
+        if any(self.rows[position] for position, _ in replaced):
+            await self._execute_long(sql.insert_rows(self.dataset, missing=True), *_columns(replaced))
+        if any(self.rows[position] for position, _ in new):
+            await self._execute_long(sql.insert_rows(self.dataset, missing=False), *_columns(new))
 
     async def _execute_long(self, statement: str, *values: object) -> None:
         await self.connection.execute(statement, *values, timeout=LONG_SECONDS)
 
-    async def _apply_images(self, found: Sequence[Found], written: Sequence[tuple[int, int]]) -> None:
+    async def _apply_images(self, fetched: Sequence[FetchedFile], written: Sequence[tuple[int, int]]) -> None:
         images = [
             (
                 source,
-                item_of(found[position].wanted.key),
-                picture.content_type,
-                _side(picture.width),
-                _side(picture.height),
+                item_of(fetched[position].file.key),
+                image.content_type,
+                _valid_side(image.width),
+                _valid_side(image.height),
             )
             for position, source in written
-            if (picture := found[position].picture) is not None
+            if (image := fetched[position].image) is not None
         ]
         if images:
             await self.connection.execute(sql.UPSERT_IMAGES, self.dataset.name, *_columns(images))
@@ -280,7 +284,7 @@ class Filling:
         rejects = [
             (source, one.line, one.column, one.value, one.code, one.reason)
             for position, source in written
-            for row in sorted(self.kept[position], key=lambda one: one.line)
+            for row in sorted(self.stored_rejects[position], key=lambda one: one.line)
             for one in (row, *row.more)
         ]
         if rejects:
@@ -288,29 +292,29 @@ class Filling:
 
 
 async def _pieces(body: BytesIO) -> AsyncIterator[bytes]:
-    """Give all of `body`.
+    """Yield `body` in pieces.
 
-    From a file asyncpg would read by a class that it makes for each call, and a class is let go only by a collection of
-    cycles: with it every body of a large load.
+    Given a file object, asyncpg creates a class per call, which only the cycle collector frees; until then each body
+    of a large load would stay in memory.
     """
     body.seek(0)
     while piece := body.read(PIECE_BYTES):
         yield piece
 
 
-def _side(pixels: int | None) -> int | None:
-    """Return a width or height; what no format allows is none."""
-    return pixels if pixels is not None and pixels <= MOST_PIXELS else None
+def _valid_side(pixels: int | None) -> int | None:
+    """Return a width or height; None if no image format allows it."""
+    return pixels if pixels is not None and pixels <= MAX_PIXELS else None
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return list(zip(*rows, strict=True))
 
 
-def _known(row: asyncpg.Record | None, dataset: Dataset) -> Known:
-    """Read a row of etl.sources; what another dataset made of an object says nothing but its fence."""
+def _known(row: asyncpg.Record | None, dataset: Dataset) -> KnownObject:
+    """Convert a row of etl.sources; if it belongs to another dataset, only id, fence and rejects matter."""
     if row is None:
-        return Known()
+        return KnownObject()
     if row["dataset"] != dataset.name:
-        return Known(row["id"], row["fence"], rejected=row["rejected"], failure=row["failure"])
-    return Known(**{name: row[name] for name in Known.__slots__})
+        return KnownObject(row["id"], row["fence"], rejected=row["rejected"], failure=row["failure"])
+    return KnownObject(**{name: row[name] for name in KnownObject.__slots__})

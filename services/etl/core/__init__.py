@@ -1,1 +1,1 @@
-"""What a dataset is, and how bytes become its rows."""
+"""Datasets, and the conversion of bytes to their rows."""

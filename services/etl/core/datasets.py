@@ -1,4 +1,4 @@
-"""Datasets as one file declares them: which objects are theirs, and what a row of theirs must be."""
+"""Datasets as a TOML file declares them: which objects belong to them, and the columns of their rows."""
 
 import re
 import tomllib
@@ -16,29 +16,29 @@ from pydantic import (
     model_validator,
 )
 
-from services.etl.core.cleaning import key_of
+from services.etl.core.cleaning import normalize_key
 from shared.errors import PenstockError
 from shared.text import visible
 
-Kind = Literal["rows", "image"]
+ObjectKind = Literal["rows", "image"]
 ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
-MAX_NAME: Final = 41
-"""Characters of a name: with what is put before and behind it, it stays below the 63 bytes that Postgres keeps."""
+MAX_NAME_CHARACTERS: Final = 41
+"""Maximum characters of a name: with prefixes and suffixes it stays below the 63 bytes of Postgres."""
 
 
-def _checked_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > MAX_NAME:
-        plain = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")[:MAX_NAME]
-        like = plain if plain[:1].isalpha() else f"name_{plain}"[:MAX_NAME].rstrip("_")
+def _validate_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > MAX_NAME_CHARACTERS:
+        cleaned = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")[:MAX_NAME_CHARACTERS]
+        suggestion = cleaned if cleaned[:1].isalpha() else f"name_{cleaned}"[:MAX_NAME_CHARACTERS].rstrip("_")
         msg = (
-            f"the name {visible(name, 80)!r} cannot be: write lower-case letters, digits and underscores, "
-            f"a letter first, {MAX_NAME} at most, such as {like}"
+            f"the name {visible(name, 80)!r} is not allowed: write lower-case letters, digits and underscores, "
+            f"a letter first, {MAX_NAME_CHARACTERS} at most, such as {suggestion}"
         )
         raise ValueError(msg)
     return name
 
 
-Name = Annotated[str, AfterValidator(_checked_name)]
+Name = Annotated[str, AfterValidator(_validate_name)]
 
 FORMATS: Final[Mapping[str, str]] = {
     "csv": "csv",
@@ -48,19 +48,21 @@ FORMATS: Final[Mapping[str, str]] = {
     "ndjson": "jsonl",
     "parquet": "parquet",
 }
-"""Formats of rows by the ending of a name; `.gz` may follow any but Parquet's."""
+"""Row formats by file extension; `.gz` may follow any of them except Parquet."""
 
-_RESERVED: Final = frozenset(
+_RESERVED_NAMES: Final = frozenset(
     {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations", "refused"}
     | {"objects", "digests", "digest_history", "sweeps", "timeline", "work"}
 )
-"""Tables of etl's own, and views that other services show beside the datasets'."""
-PUBLISHED: Final = frozenset({"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"})
-"""Columns that views and published files have beside a dataset's own; in a file that is read they are passed over."""
-_ADDED: Final = PUBLISHED | {"source_id", "line"}
-"""Columns that every table or its view has anyway."""
-_POSTGRES: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
-"""System columns, which every table of Postgres has anyway: the only names that it takes for no other column."""
+"""Names of etl's own tables, and of views of other services in schema `api`."""
+PUBLISHED_COLUMNS: Final = frozenset(
+    {"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
+)
+"""Columns that views and output files add to a dataset's own; ignored in input files."""
+_ADDED_COLUMNS: Final = PUBLISHED_COLUMNS | {"source_id", "line"}
+"""Columns that each table or view has in addition to the declared ones."""
+_SYSTEM_COLUMNS: Final = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+"""System columns of Postgres, the only column names that it reserves."""
 
 
 _BOUNDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -71,14 +73,14 @@ _BOUNDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-class BadDatasets(PenstockError):  # noqa: N818 - what is wrong, as everywhere here
-    """The file of datasets cannot be used."""
+class InvalidDatasets(PenstockError):  # noqa: N818 - errors here are named after what is wrong
+    """The dataset file cannot be used."""
 
 
 class Column(BaseModel):
-    """A column of a table; `min` and `max` bound values, dates or lengths of text, and both belong to the range.
+    """A column of a table; `min` and `max` are inclusive bounds of values, dates or text lengths.
 
-    `max = "today"` is the day on which the value is read.
+    `max = "today"` means the day on which the row is read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,12 +91,12 @@ class Column(BaseModel):
     max: int | float | date | Literal["today"] | None = None
 
     @model_validator(mode="after")
-    def _bounds_fit(self) -> "Column":
-        wanted = _BOUNDS.get(self.type, (int, float))
+    def _validate_bounds(self) -> "Column":
+        allowed = _BOUNDS.get(self.type, (int, float))
         bounds = [one for one in (self.min, date.max if self.max == "today" else self.max) if one is not None]
-        if not all(isinstance(one, wanted) for one in bounds):
-            what = {"boolean": "none"}.get(self.type, "days, such as 2000-02-29" if date in wanted else "figures")
-            msg = f"the bounds of a column of type {self.type} are {what}"
+        if not all(isinstance(one, allowed) for one in bounds):
+            expected = {"boolean": "none"}.get(self.type, "days, such as 2000-02-29" if date in allowed else "figures")
+            msg = f"the bounds of a column of type {self.type} are {expected}"
             raise ValueError(msg)
         if len(bounds) > 1 and bounds[0] > bounds[1]:  # type: ignore[operator]
             msg = f"min = {self.min} is above max = {self.max}; nothing would fit"
@@ -103,7 +105,7 @@ class Column(BaseModel):
 
 
 class Dataset(BaseModel):
-    """A table that follows the files and images of one place in one bucket."""
+    """A table of the files and images under one prefix of a bucket."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,41 +120,41 @@ class Dataset(BaseModel):
     extra_columns: Literal["reject", "ignore"] = "reject"
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Dataset":
-        if self.name in _RESERVED:
+    def _validate_names(self) -> "Dataset":
+        if self.name in _RESERVED_NAMES:
             msg = f"{self.name} is the name of a table or view of Penstock's own; call the dataset something else"
             raise ValueError(msg)
-        self._refuse_taken()
+        self._reject_taken_names()
         if self.born and (self.born not in self.columns or self.columns[self.born].type != "milliseconds"):
-            msg = f"born = {self.born!r} is no column of type milliseconds"
+            msg = f"born = {self.born!r} is not a column of type milliseconds"
             raise ValueError(msg)
         return self
 
-    def _refuse_taken(self) -> None:
+    def _reject_taken_names(self) -> None:
         names = {self.key, *self.columns}
-        if taken := _ADDED & names:
-            msg = f"column {min(taken)} is there anyway; leave it out, or call it something else"
+        if taken := _ADDED_COLUMNS & names:
+            msg = f"column {min(taken)} is added to every table; leave it out, or call it something else"
             raise ValueError(msg)
-        if taken := _POSTGRES & names:
+        if taken := _SYSTEM_COLUMNS & names:
             name = min(taken)
             msg = f"column {name} is one that Postgres keeps for itself; call it something else, such as {name}_value"
             raise ValueError(msg)
         if self.key in self.columns:
-            msg = f"column {self.key} is there anyway, as the key; leave it out of the columns"
+            msg = f"column {self.key} is the key; leave it out of the columns"
             raise ValueError(msg)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The columns of a row, its key first."""
+        """The key and the columns of a row."""
         return (self.key, *self.columns)
 
     @property
     def output_stem(self) -> str:
-        """Where the whole table is kept as a file, without the ending."""
+        """Key of the output files without extension."""
         return self.output or self.name
 
-    def kind_of(self, bucket: str, key: str) -> Kind | None:
-        """Say what an object is to this dataset; None: it is not one of its own."""
+    def kind_of(self, bucket: str, key: str) -> ObjectKind | None:
+        """Return whether an object is rows or an image of this dataset; None if it belongs to neither."""
         if bucket != self.bucket or not key.startswith(self.prefix):
             return None
         if format_of(key):
@@ -161,14 +163,14 @@ class Dataset(BaseModel):
 
 
 def item_of(key: str) -> str:
-    """Return the key of whose file or image this is: all of its name before the last dot, or before `.csv.gz`."""
+    """Return the row key that a file name stands for: the name without its extension, such as `.png` or `.csv.gz`."""
     name = key.rpartition("/")[2]
     stem = name.rpartition(".")[0]
-    return key_of(stem.rpartition(".")[0] if _ending(name) == "gz" else stem)
+    return normalize_key(stem.rpartition(".")[0] if _ending(name) == "gz" else stem)
 
 
 def format_of(key: str) -> str:
-    """Return the format of rows that a name promises; empty: none."""
+    """Return the row format of a file name; empty if it has none."""
     name = key.rpartition("/")[2]
     if _ending(name) == "gz":
         inner = FORMATS.get(_ending(name[:-3]), "")
@@ -177,7 +179,7 @@ def format_of(key: str) -> str:
 
 
 def is_compressed(key: str) -> bool:
-    """Say whether a name promises gzip."""
+    """Return whether a name ends in .gz."""
     return _ending(key) == "gz"
 
 
@@ -187,7 +189,7 @@ def _ending(name: str) -> str:
 
 
 class Datasets:
-    """All datasets of one file, by name; and of those that cannot be used, why."""
+    """The datasets of one file by name, and the reasons for refused ones."""
 
     def __init__(self, datasets: Mapping[str, Dataset], refused: Mapping[str, str] | None = None) -> None:
         self.by_name = dict(datasets)
@@ -195,64 +197,66 @@ class Datasets:
 
     @classmethod
     def parse(cls, text: str, where: str = "datasets") -> "Datasets":
-        """Read the file's text; a section that cannot be used is refused alone.
+        """Parse the text of a dataset file; refuse single invalid sections.
 
-        Raises BadDatasets, with the section, the reason and the fix, for a file of which nothing can be used.
+        Raises:
+            InvalidDatasets: no section is valid; says section, reason and fix.
+
         """
         try:
             sections: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise BadDatasets(f"{where} is no TOML: {error}") from None
+            raise InvalidDatasets(f"{where} is not TOML: {error}") from None
         datasets = cls({})
         for name, section in sections.items():
             try:
-                datasets._add(_dataset_in(name, section))
-            except BadDatasets as error:
+                datasets._add(_parse_section(name, section))
+            except InvalidDatasets as error:
                 datasets.refuse(name, f"{where}: {error}")
         if not sections:
-            raise BadDatasets(f"{where} declares no dataset; begin one with [name]")
+            raise InvalidDatasets(f"{where} declares no dataset; begin one with [name]")
         datasets.require_any()
         return datasets
 
     def _add(self, dataset: Dataset) -> None:
         for other in self.by_name.values():
-            _refuse_overlap(other, dataset)
+            _reject_overlap(other, dataset)
         self.by_name[dataset.name] = dataset
 
     def refuse(self, name: str, reason: str) -> None:
-        """Leave a dataset out, and say why; the others stay."""
+        """Remove a dataset and record the reason."""
         self.by_name.pop(name, None)
         self.refused[name] = reason
 
     def require_any(self) -> None:
-        """Raise BadDatasets, with the reasons, when no dataset is left."""
+        """Raise InvalidDatasets with the reasons if no dataset is left."""
         if not self.by_name:
-            raise BadDatasets("; ".join(self.refused.values()))
+            raise InvalidDatasets("; ".join(self.refused.values()))
 
-    def claim(self, bucket: str, key: str) -> tuple[Dataset, Kind] | None:
-        """Return the dataset that an object belongs to, and what it is there; None: nobody's."""
+    def claim(self, bucket: str, key: str) -> tuple[Dataset, ObjectKind] | None:
+        """Return the dataset of an object and its kind; None if no dataset claims it."""
         for dataset in self.by_name.values():
             if kind := dataset.kind_of(bucket, key):
                 return dataset, kind
         return None
 
 
-def _dataset_in(name: str, section: object) -> Dataset:
+def _parse_section(name: str, section: object) -> Dataset:
     if not isinstance(section, dict):
-        raise BadDatasets(f"{visible(name)} stands outside a section; begin one with [name]")
+        raise InvalidDatasets(f"{visible(name)} stands outside a section; begin one with [name]")
     try:
         return Dataset.model_validate({**section, "name": name})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(visible(str(part)) for part in first["loc"] if part != "[key]")
-        raise BadDatasets(f"[{visible(name)}] {place}: {first['msg'].removeprefix('Value error, ')}") from None
+        field = ".".join(visible(str(part)) for part in first["loc"] if part != "[key]")
+        raise InvalidDatasets(f"[{visible(name)}] {field}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _refuse_overlap(other: Dataset, one: Dataset) -> None:
-    """Raise BadDatasets where `one` claims or writes what `other`, which stands before it in the file, does."""
+def _reject_overlap(other: Dataset, one: Dataset) -> None:
+    """Raise InvalidDatasets if `one` claims the same keys or output as `other`, which is earlier in the file."""
     nested = one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
     if one.bucket == other.bucket and nested:
         both = f"{one.bucket}/{max(one.prefix, other.prefix)}"
-        raise BadDatasets(f"[{other.name}] and [{one.name}] both claim {both}; set prefixes apart")
+        raise InvalidDatasets(f"[{other.name}] and [{one.name}] both claim {both}; set prefixes apart")
     if one.output_stem == other.output_stem:
-        raise BadDatasets(f"[{other.name}] and [{one.name}] both write {one.output_stem}; change one output")
+        raise InvalidDatasets(f"[{other.name}] and [{one.name}] both write {one.output_stem}; change one output")

@@ -1,4 +1,4 @@
-"""What the files in the output bucket are called, and what stands in them."""
+"""Names and contents of output files."""
 
 import csv
 import hashlib
@@ -23,48 +23,48 @@ _IMAGE: Final[Mapping[str, str]] = {
     "img_height": "integer",
     "img_sha256": "text",
 }
-_KEY_BYTES: Final = 1024
-_NAME_BYTES: Final = 255
-"""The longest key that S3 takes, and the longest part of one that a store on a file system does."""
+_MAX_KEY_BYTES: Final = 1024
+_MAX_NAME_BYTES: Final = 255
+"""Limits of an S3 key, and of its path segments in a store on a file system."""
 
 
 def output_key(dataset: Dataset, output: Output) -> str:
-    """Name the file that holds a whole table."""
+    """Return the key of the file of a whole table."""
     return f"{dataset.output_stem}.{output}"
 
 
 def rejects_key(dataset: str, key: str) -> str:
-    """Name the file that says what is wrong with `key`: after it, or after its digest where a store might not take it.
+    """Return the key of the rejects file of `key`.
 
-    A key that is too long with what is added, or that lies in a folder of a name such as another one's file may have.
+    Uses a digest of `key` if the name would be too long, or if a folder in it could clash with another rejects file.
     """
     name = f"rejects/{dataset}/{key}.csv"
     folders, last = PurePosixPath(name).parts[:-1], PurePosixPath(name).name
-    is_plain = len(name.encode()) <= _KEY_BYTES and len(last.encode()) <= _NAME_BYTES
+    is_plain = len(name.encode()) <= _MAX_KEY_BYTES and len(last.encode()) <= _MAX_NAME_BYTES
     if is_plain and not any(folder.endswith(".csv") for folder in folders):
         return name
     return f"rejects/{dataset}/{hashlib.sha256(key.encode()).hexdigest()}.csv"
 
 
-def values_query(dataset: Dataset) -> str:
-    """Ask for a table in the order of its keys: the values as they are, and what is known of images."""
-    columns = ", ".join(f'kept."{name}"' for name in values_types(dataset))
-    return f'SELECT {columns} FROM api."{dataset.name}" AS kept ORDER BY kept."{dataset.key}"'  # noqa: S608 - Dataset checked them
+def table_query(dataset: Dataset) -> str:
+    """Return the query of a whole table in key order: raw values and image columns."""
+    columns = ", ".join(f'stored."{name}"' for name in value_types(dataset))
+    return f'SELECT {columns} FROM api."{dataset.name}" AS stored ORDER BY stored."{dataset.key}"'  # noqa: S608 - Dataset validated them
 
 
-def values_types(dataset: Dataset) -> dict[str, str]:
-    """Name the columns of `values_query`, each with its type."""
-    return {**cells_types(dataset), **_IMAGE}
+def value_types(dataset: Dataset) -> dict[str, str]:
+    """Return the columns of `table_query` with their types."""
+    return {**cell_types(dataset), **_IMAGE}
 
 
-def cells_types(dataset: Dataset) -> dict[str, str]:
-    """Name the columns of a row, each with its type."""
+def cell_types(dataset: Dataset) -> dict[str, str]:
+    """Return the key and the columns of a row with their types."""
     return {dataset.key: "text", **{name: column.type for name, column in dataset.columns.items()}}
 
 
-def recipe(dataset: Dataset) -> bytes:
-    """Say how a file is made of rows: of the same rows and the same recipe comes the same file."""
-    return json.dumps(values_types(dataset)).encode()
+def schema_fingerprint(dataset: Dataset) -> bytes:
+    """Return bytes that identify the file layout: the same rows and fingerprint give the same file."""
+    return json.dumps(value_types(dataset)).encode()
 
 
 def rejects_file(rows: Iterable[tuple[object, ...]]) -> bytes:

@@ -1,30 +1,30 @@
-"""How far a full load is, for programs and for people."""
+"""Progress reports of full loads."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def listing(listed: int, differing: int) -> dict[str, Any]:
-    """Tell of a bucket that is still being listed: how much there is in all, nobody knows."""
+    """Report a bucket that is still being listed; the total is unknown."""
     message = f"{_objects(listed)} listed, {differing:,} to be read"
     return {"listed": listed, "differing": differing, "message": message}
 
 
 def reading(listed: int, differing: int, *, share: float, seconds: float) -> dict[str, Any]:
-    """Tell what share of what differs is read after so many seconds, how fast that was, and how long the rest takes.
+    """Report share done, rate and remaining seconds.
 
-    A load that was taken over has nothing listed when it waits for what was begun already.
+    `listed` and `differing` are 0 while a load that was taken over waits for its first chunks.
     """
     rate = round(differing * share / seconds) if seconds else 0
-    left = round(seconds * (1 - share) / share, 1) if share else None
-    told = [f"{share:.0%} of {_objects(differing)} read, {rate:,} a second" if differing else f"{share:.0%} read"]
-    told += [] if left is None else [f"{left:,.0f} s left"]
-    figures = {"done": round(share, 4), "objects_per_second": rate, "eta_seconds": left}
-    return {**listing(listed, differing), **figures, "message": ", ".join(told)}
+    seconds_left = round(seconds * (1 - share) / share, 1) if share else None
+    parts = [f"{share:.0%} of {_objects(differing)} read, {rate:,} a second" if differing else f"{share:.0%} read"]
+    parts += [] if seconds_left is None else [f"{seconds_left:,.0f} s left"]
+    figures = {"done": round(share, 4), "objects_per_second": rate, "eta_seconds": seconds_left}
+    return {**listing(listed, differing), **figures, "message": ", ".join(parts)}
 
 
-def share_of(report: Mapping[str, Any]) -> float:
-    """Return what share of its bytes a large file's report tells as read; of what reports none, nothing."""
+def fraction_read(report: Mapping[str, Any]) -> float:
+    """Return the fraction of bytes read by the report of a large file; 0 without a size."""
     return float(report["bytes"] / report["size"]) if report.get("size") else 0.0
 
 

@@ -1,69 +1,66 @@
-"""Where quoted cells begin and end, found in time that depends on a text's length alone."""
+"""Find quoted cells in linear time."""
 
 import re
 from collections.abc import Sequence
 from itertools import accumulate
 
 from services.etl.core.cleaning import BLANKS
-from services.etl.core.text import bytes_of
+from services.etl.core.text_reader import byte_length
 
 
-class Quotes:
-    """What quotes mean in a line, as the csv module has it; blanks around them mean nothing.
-
-    The patterns never look back.
-    """
+class QuoteMatcher:
+    """Matches quoted cells like the csv module, but ignores blanks around quotes; the patterns do not backtrack."""
 
     def __init__(self, delimiter: str) -> None:
         delimiter = re.escape(delimiter)
         inside = '[^"]*+(?:""[^"]*+)*+"'
         rest = f"[^{delimiter}]*+"
-        odd = "".join(sorted(set(BLANKS) - {" ", "\r", "\n", delimiter}))
-        blanks = f"[ {odd}]*+"
+        other_blanks = "".join(sorted(set(BLANKS) - {" ", "\r", "\n", delimiter}))
+        blanks = f"[ {other_blanks}]*+"
         cell = f'{blanks}(?:"{inside}{rest}|(?!"){rest})'
         content = f'(?:"{inside}{blanks}|[^"{delimiter}][^{delimiter}]*+|)'
-        good = f"{blanks}{content}"
-        self._good = re.compile(f"{good}(?:{delimiter}{good})*+")
-        self._whole = re.compile(f"{cell}(?:{delimiter}{cell})*+")
+        closed_cell = f"{blanks}{content}"
+        self._closed_row = re.compile(f"{closed_cell}(?:{delimiter}{closed_cell})*+")
+        self._complete_row = re.compile(f"{cell}(?:{delimiter}{cell})*+")
         self._tail = re.compile(f"{inside}{rest}(?:{delimiter}{cell})*+")
         self._cell = re.compile(f"(^|{delimiter}){blanks}({content})")
-        self._padded = re.compile(f'[{odd}] *"')
+        self._has_padding = re.compile(f'[{other_blanks}] *"')
 
-    def are_good(self, text: str) -> bool:
-        """Say whether every quoted cell of a row closes, with nothing but blanks behind it."""
-        return self._good.fullmatch(text) is not None
+    def are_closed(self, text: str) -> bool:
+        """Return whether each quoted cell of a row is closed and followed only by blanks."""
+        return self._closed_row.fullmatch(text) is not None
 
-    def without_padding(self, text: str) -> str:
-        """Take off the blanks before cells of a good row: the csv module knows none but spaces."""
-        return self._cell.sub(r"\1\2", text) if '"' in text and self._padded.search(text) else text
+    def strip_padding(self, text: str) -> str:
+        """Strip blanks before the cells of a well-formed row; the csv module strips only spaces."""
+        return self._cell.sub(r"\1\2", text) if '"' in text and self._has_padding.search(text) else text
 
-    def opens(self, line: str) -> bool:
-        """Say whether a quoted cell goes on after a line that begins a row."""
-        return self._whole.fullmatch(line) is None
+    def leaves_open(self, line: str) -> bool:
+        """Return whether the first line of a row ends within a quoted cell."""
+        return self._complete_row.fullmatch(line) is None
 
     def closes(self, line: str) -> bool:
-        """Say whether a line that begins inside a quoted cell ends its row."""
+        """Return whether a line that starts within a quoted cell ends its row."""
         return '"' in line and self._tail.fullmatch(line) is not None
 
 
-class Spans:
-    """Which line ends a row that goes on; every line is looked at once, however many rows are open."""
+class RowSpans:
+    """Finds the last line of multi-line rows; scans each line only once."""
 
-    def __init__(self, lines: Sequence[str], quotes: Quotes) -> None:
+    def __init__(self, lines: Sequence[str], quotes: QuoteMatcher) -> None:
         self._lines = lines
         self._quotes = quotes
         self._end = 0
         self._offsets: list[int] = []
 
     def end(self, index: int) -> int:
-        """Return the line after the row that is open after `index`; more than there are lines: it stays open."""
+        """Return the index after the row that starts at `index`; above the line count if it stays open."""
         if self._end <= index + 1:
             closing = (at for at in range(index + 1, len(self._lines)) if self._quotes.closes(self._lines[at]))
             self._end = next(closing, len(self._lines)) + 1
         return self._end
 
     def bytes_from(self, index: int, end: int | None = None) -> int:
-        """Count the bytes of some lines, their ends included."""
+        """Return the bytes of the lines from `index` to `end`, including line ends."""
         if not self._offsets:
-            self._offsets = [0, *accumulate(bytes_of(line) + 1 for line in self._lines)]
+            self._offsets = [0, *accumulate(byte_length(line) + 1 for line in self._lines)]
         return self._offsets[len(self._lines) if end is None else end] - self._offsets[index]

@@ -1,4 +1,4 @@
-"""A hundred made-up users to begin with, each a file and a picture, the same at every call."""
+"""Generate made-up users, each a file and an image; deterministic."""
 
 import random
 import struct
@@ -36,49 +36,50 @@ _LEAP_DAY: Final = date(1996, 2, 29)
 _DAY_MS: Final = 86_400_000
 _CELLS: Final = 7
 _CELL_PIXELS: Final = 8
-_EDGE_PIXELS: Final = 4
-"""Seven cells of eight pixels and an edge around them make pictures of 64 by 64."""
-_PAPER: Final = (244, 244, 240)
-Colour = tuple[int, int, int]
+_MARGIN_PIXELS: Final = 4
+"""Seven cells of eight pixels and a margin make images of 64 by 64."""
+_BACKGROUND: Final = (244, 244, 240)
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Seed:
-    """One user: an id, the file of the row and the picture."""
+class SeedUser:
+    """One user: id, CSV file and PNG image."""
 
     user_id: str
     row: bytes
-    picture: bytes
+    image: bytes
 
 
-def seeds(count: int = 100) -> Iterator[Seed]:
-    """Make users 1000, 1001 and so on; between 18 and 90 years old in 2026, one of them on a leap day."""
-    chance = random.Random(FIRST_ID)
-    firsts, lasts = _shuffled(FIRST_NAMES, chance), _shuffled(LAST_NAMES, chance)
+def generate_users(count: int = 100) -> Iterator[SeedUser]:
+    """Yield users 1000, 1001, ...; they are 18 to 90 years old in 2026, and one is born on a leap day."""
+    rng = random.Random(FIRST_ID)
+    first_names, last_names = _shuffle(FIRST_NAMES, rng), _shuffle(LAST_NAMES, rng)
     for number in range(count):
-        first = firsts[number % len(firsts)]
-        # another step each round, so that no two have the same full name
-        last = lasts[(number + number // len(lasts)) % len(lasts)]
-        born = date.fromordinal(chance.randint(_OLDEST, _YOUNGEST)) if number else _LEAP_DAY
+        first = first_names[number % len(first_names)]
+        # shift each round, so that full names are unique
+        last = last_names[(number + number // len(last_names)) % len(last_names)]
+        born = date.fromordinal(rng.randint(_OLDEST, _YOUNGEST)) if number else _LEAP_DAY
         birthts = int(datetime(born.year, born.month, born.day, tzinfo=UTC).timestamp()) * 1000
-        birthts += chance.randrange(_DAY_MS // 1000) * 1000
+        birthts += rng.randrange(_DAY_MS // 1000) * 1000
         row = f"{', '.join(COLUMNS)}\n{first}, {last}, {birthts}\n"
-        yield Seed(str(FIRST_ID + number), row.encode(), picture(number))
+        yield SeedUser(str(FIRST_ID + number), row.encode(), draw_avatar(number))
 
 
-def picture(number: int) -> bytes:
-    """Draw a pattern that is its own mirror image, in a colour of its own, as PNG."""
-    chance = random.Random(number)
-    ink = _colour(number * 0.618033988749895 % 1.0)  # by the golden ratio, so that neighbours differ
-    half = [[chance.choice((True, False)) for _ in range(_CELLS // 2 + 1)] for _ in range(_CELLS)]
+def draw_avatar(number: int) -> bytes:
+    """Draw a symmetric pattern in a color of its own, as PNG."""
+    rng = random.Random(number)
+    color = _color(number * 0.618033988749895 % 1.0)  # golden ratio, so that neighbors differ
+    half = [[rng.choice((True, False)) for _ in range(_CELLS // 2 + 1)] for _ in range(_CELLS)]
     cells = [[*row, *row[-2::-1]] for row in half]
-    size = _CELLS * _CELL_PIXELS + 2 * _EDGE_PIXELS
-    edge = bytes(_PAPER) * _EDGE_PIXELS
-    blank = b"\0" + bytes(_PAPER) * size
+    size = _CELLS * _CELL_PIXELS + 2 * _MARGIN_PIXELS
+    margin = bytes(_BACKGROUND) * _MARGIN_PIXELS
+    blank = b"\0" + bytes(_BACKGROUND) * size
     lines = [
-        b"\0" + edge + b"".join(bytes(ink if cell else _PAPER) * _CELL_PIXELS for cell in row) + edge for row in cells
+        b"\0" + margin + b"".join(bytes(color if cell else _BACKGROUND) * _CELL_PIXELS for cell in row) + margin
+        for row in cells
     ]
-    pixels = blank * _EDGE_PIXELS + b"".join(line * _CELL_PIXELS for line in lines) + blank * _EDGE_PIXELS
+    pixels = blank * _MARGIN_PIXELS + b"".join(line * _CELL_PIXELS for line in lines) + blank * _MARGIN_PIXELS
     header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(pixels, 9)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
@@ -88,12 +89,12 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _colour(hue: float) -> Colour:
-    """Turn a hue into a colour of middle lightness, dark enough to stand out from the paper."""
-    parts = (max(0.0, min(1.0, abs((hue * 6 + shift) % 6 - 3) - 1)) for shift in (0, 4, 2))
-    red, green, blue = (round(40 + 150 * part) for part in parts)
+def _color(hue: float) -> Color:
+    """Convert a hue to a color of medium lightness that contrasts with the background."""
+    channels = (max(0.0, min(1.0, abs((hue * 6 + shift) % 6 - 3) - 1)) for shift in (0, 4, 2))
+    red, green, blue = (round(40 + 150 * channel) for channel in channels)
     return red, green, blue
 
 
-def _shuffled(names: Sequence[str], chance: random.Random) -> list[str]:
-    return chance.sample(names, len(names))
+def _shuffle(names: Sequence[str], rng: random.Random) -> list[str]:
+    return rng.sample(names, len(names))

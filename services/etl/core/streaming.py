@@ -1,4 +1,4 @@
-"""Large files -> batches of rows, in bounded memory: whole blocks by polars where that is safe, else line by line."""
+"""Convert large files to batches of rows in bounded memory: whole blocks by polars if safe, else line by line."""
 
 import re
 from collections.abc import Iterator
@@ -7,119 +7,124 @@ from typing import Final
 
 import polars as pl
 
-from services.etl.core.apart import parquet_batches
-from services.etl.core.cleaning import NO_VALUE
+from services.etl.core.cleaning import COPY_NULL
 from services.etl.core.datasets import Dataset, is_compressed
-from services.etl.core.decoding import Decoder, Lines
-from services.etl.core.delimited import BETWEEN, Delimited, is_text
-from services.etl.core.formulas import may_be_escaped, unescaped
-from services.etl.core.frames import Batch, empty, text_frame
+from services.etl.core.decoding import Decoder, LineBuffer
+from services.etl.core.delimited import CELL_BLANKS, DelimitedReader, is_text_field
+from services.etl.core.frames import Batch, empty_frame, text_frame
 from services.etl.core.layouts import Layout
-from services.etl.core.records import reader_of
-from services.etl.core.refusing import Refused
-from services.etl.core.text import has_long_line
+from services.etl.core.parquet_process import parquet_batches
+from services.etl.core.readers import reader_for
+from services.etl.core.rejects import RejectedFile
+from services.etl.core.spreadsheet_escape import may_hold_escapes, unescape_column
+from services.etl.core.text_reader import has_long_line
 from services.etl.core.values import LINE
 
-__all__ = ["Batch", "Stream", "parquet_batches"]
+__all__ = ["Batch", "RowStream", "parquet_batches"]
 
 BLOCK_BYTES: Final = 1 << 20
-"""How much text becomes a batch."""
+"""Bytes of text per batch."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class Stream:
-    """Reads a file of rows as its bytes come; what it finds is what `read_small` finds.
+class RowStream:
+    """Incremental reader of a file of rows, with the same results as `read_small_file`.
 
-    Feed compressed files in small pieces: what a piece expands to is returned at once.
+    Feed compressed files in small pieces, because the whole expansion of a piece is returned at once.
     """
 
     def __init__(self, key: str, dataset: Dataset, *, line_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         self._dataset = dataset
         self._decoder = Decoder(compressed=is_compressed(key))
-        self._lines = Lines(line_bytes)
-        self._reader = reader_of(key, dataset, line_bytes)
+        self._lines = LineBuffer(line_bytes)
+        self._reader = reader_for(key, dataset, line_bytes)
         self._line_bytes = line_bytes
         self._block_bytes = block_bytes
         self._rest = b""
-        self.is_over = False
-        """The file as a whole was refused: there is no need to read on."""
+        self.is_rejected = False
+        """The whole file is rejected; stop feeding."""
 
     def feed(self, piece: bytes) -> list[Batch]:
-        """Take the next bytes, however they are cut; return the batches that are full."""
-        return list(self._guarded(self._fed(piece)))
+        """Take the next bytes, split anywhere; return the complete batches."""
+        return list(self._until_rejected(self._feed(piece)))
 
     def end(self) -> list[Batch]:
-        """Return the rows that are left."""
-        return list(self._guarded(self._ended()))
+        """Return the remaining rows."""
+        return list(self._until_rejected(self._end()))
 
-    def _fed(self, piece: bytes) -> Iterator[Batch]:
+    def _feed(self, piece: bytes) -> Iterator[Batch]:
         for at in range(0, len(piece), BLOCK_BYTES):
             for text in self._decoder.feed(piece[at : at + BLOCK_BYTES]):
                 self._lines.add(text)
                 if self._lines.size >= self._block_bytes:
-                    yield self._batch(self._rest + self._lines.take(), last=False)
+                    yield self._read_block(self._rest + self._lines.take(), last=False)
 
-    def _ended(self) -> Iterator[Batch]:
+    def _end(self) -> Iterator[Batch]:
         self._lines.add(self._decoder.end())
-        yield self._batch(self._rest + self._lines.end(), last=True)
+        yield self._read_block(self._rest + self._lines.end(), last=True)
 
-    def _guarded(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        if self.is_over:
+    def _until_rejected(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        if self.is_rejected:
             return
         try:
             yield from batches
-        except Refused as refused:
-            self.is_over = True
-            yield Batch(empty(self._dataset), [refused.reject])
+        except RejectedFile as rejected:
+            self.is_rejected = True
+            yield Batch(empty_frame(self._dataset), [rejected.reject])
 
-    def _batch(self, block: bytes, *, last: bool) -> Batch:
-        if (frame := self._whole(block)) is not None:
+    def _read_block(self, block: bytes, *, last: bool) -> Batch:
+        if (frame := self._read_regular(block)) is not None:
             self._rest = b""
             return Batch(frame, [])
         rows, self._rest = self._reader.read(block, last=last)
         return Batch(text_frame(rows, self._dataset), list(rows.rejects))
 
-    def _whole(self, block: bytes) -> pl.DataFrame | None:
-        """Read a block at once when each of its lines surely is a row with as many cells as it should have."""
+    def _read_regular(self, block: bytes) -> pl.DataFrame | None:
+        """Read a block with polars if each of its lines is certainly one row of the right width; else None."""
         reader = self._reader
-        if not isinstance(reader, Delimited) or not (layout := reader.layout) or layout.is_keyless:
+        if not isinstance(reader, DelimitedReader) or not (layout := reader.layout) or layout.is_keyless:
             return None
-        # in regular lines no cell is quoted around a line's end, so these are nothing but ends of lines
+        # regular lines have no quoted line ends, so each CR belongs to a line end
         block = block.replace(b"\r", b"")
         count = block.count(b"\n")
         if not count or not self._is_regular(block, count, layout, reader.delimiter):
             return None
-        found = _cells(block, layout.width, reader.delimiter)
-        if found is None or found.height != count:
+        cells = _parse_csv(block, layout.width, reader.delimiter)
+        if cells is None or cells.height != count:
             return None
         first = reader.skip(count)
         number = pl.int_range(first, first + count, dtype=pl.Int64).alias(LINE)
-        return found.select(number, *self._cells_of(layout, block, reader.delimiter))
+        return cells.select(number, *self._fields(layout, block, reader.delimiter))
 
-    def _cells_of(self, layout: Layout, block: bytes, delimiter: str) -> Iterator[pl.Expr]:
-        """Read cells as Delimited does."""
-        has_escaped = may_be_escaped(block)
-        has_no_value = delimiter == "\t" and NO_VALUE.encode() in block
-        for place, name in zip(layout.places, self._dataset.fields, strict=True):
-            cell = pl.col(f"{place}") if place < layout.width else pl.lit(None, dtype=pl.String)
-            cell = unescaped(cell) if has_escaped and is_text(name, self._dataset) else cell
-            yield (pl.when(cell != NO_VALUE).then(cell) if has_no_value else cell).alias(name)
+    def _fields(self, layout: Layout, block: bytes, delimiter: str) -> Iterator[pl.Expr]:
+        """Convert cells as DelimitedReader does."""
+        has_escaped = may_hold_escapes(block)
+        has_copy_null = delimiter == "\t" and COPY_NULL.encode() in block
+        for index, name in zip(layout.indexes, self._dataset.fields, strict=True):
+            cell = pl.col(f"{index}") if index < layout.width else pl.lit(None, dtype=pl.String)
+            cell = unescape_column(cell) if has_escaped and is_text_field(name, self._dataset) else cell
+            yield (pl.when(cell != COPY_NULL).then(cell) if has_copy_null else cell).alias(name)
 
     def _is_regular(self, block: bytes, count: int, layout: Layout, delimiter: str) -> bool:
-        # a lone cell could be a blank line, one without a name a value; a byte order mark would be taken off
-        if layout.width == 1 or layout.unnamed or block.startswith(_BOM) or has_long_line(block, self._line_bytes):
+        # a single cell could be a blank line, an unnamed cell a value; polars would strip a byte order mark
+        if (
+            layout.width == 1
+            or layout.trailing_unnamed
+            or block.startswith(_BOM)
+            or has_long_line(block, self._line_bytes)
+        ):
             return False
-        # a text that stands there as a formula, or a row without a value
+        # text written as a formula, or a blank row
         if b'=""' in block or _has_blank_row(block, delimiter):
             return False
         if b'"' in block:
-            return bool(_shape(layout.width, delimiter).fullmatch(block))
-        # as many separators as the lines need; polars refuses a line with too many, so none has too few
+            return bool(_regular_lines(layout.width, delimiter).fullmatch(block))
+        # the total is right and polars rejects lines with too many separators, so no line has too few
         return block.count(delimiter.encode()) == count * (layout.width - 1)
 
 
-def _cells(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
-    schema = dict.fromkeys((f"{place}" for place in range(width)), pl.String)
+def _parse_csv(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
+    schema = dict.fromkeys((f"{index}" for index in range(width)), pl.String)
     quote = '"' if b'"' in block else None
     try:
         return pl.read_csv(block, has_header=False, schema=schema, separator=delimiter, quote_char=quote)
@@ -134,14 +139,14 @@ def _has_blank_row(block: bytes, delimiter: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _blank_rows(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Match a line that has nothing but delimiters and blanks: the first one, and one behind another line's end."""
-    blank = f"[{re.escape(delimiter)}{BETWEEN}]*+\n".encode()
+    """Match a line of only delimiters and blanks: the first one, and later ones."""
+    blank = f"[{re.escape(delimiter)}{CELL_BLANKS}]*+\n".encode()
     return re.compile(blank), re.compile(b"\n" + blank)
 
 
 @lru_cache(maxsize=64)
-def _shape(width: int, delimiter: str) -> re.Pattern[bytes]:
-    """Match lines of `width` cells, each without quotes or wholly inside them, none longer than its line."""
+def _regular_lines(width: int, delimiter: str) -> re.Pattern[bytes]:
+    """Match lines of `width` cells that are either unquoted or fully quoted, without line ends inside."""
     delimiter = re.escape(delimiter)
     cell = f'(?:[^"{delimiter}\n]*+|"[^"\n]*+(?:""[^"\n]*+)*+")'
     return re.compile(f"(?:{cell}(?:{delimiter}{cell}){{{width - 1}}}\n)*+".encode())

@@ -1,4 +1,4 @@
-"""What etl's parts hand to each other."""
+"""Value types that the modules of etl exchange."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,23 +7,23 @@ from typing import Final
 
 import polars as pl
 
-from services.etl.core.datasets import Dataset, Kind
+from services.etl.core.datasets import Dataset, ObjectKind
 
 SOURCE: Final = "source"
 LINE: Final = "line"
-"""Columns that a frame of rows carries beside its dataset's: which file, by position or id, and which line of it."""
+"""Extra columns of a frame of rows: the file, by position or id, and the line in it."""
 
 MAX_WRONG_CELLS: Final = 20
-"""Of one row, each with its reason; of more than these the names are told."""
-VALUE_CHARACTERS: Final = 200
-"""How much of a rejected value is kept."""
+"""Wrong cells of a row reported with a reason; further ones are only named."""
+MAX_VALUE_CHARACTERS: Final = 200
+"""How much of a rejected value is stored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
-    """A row that is no row, or a whole file (line 0), with the first thing that is wrong.
+class RejectedRow:
+    """A rejected row, or a rejected file (line 0), with its first error.
 
-    What else is wrong with the same row is in `more`: each counts as a part of this one.
+    `more` has the other errors of the same row, which do not count as further rows.
     """
 
     line: int
@@ -32,20 +32,20 @@ class Reject:
     column: str = ""
     value: str = ""
     source: int = 0
-    more: tuple["Reject", ...] = ()
+    more: tuple["RejectedRow", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """An object that may differ from what is known of it.
+class FileToLoad:
+    """An object that may differ from its known state.
 
-    Revision 0: found by a listing, and so with the etag and the time that it had there; without: it was not there.
+    Revision 0: found by a listing, with the listed etag and time; without an etag, the object was not listed.
     """
 
     bucket: str
     key: str
     dataset: Dataset
-    kind: Kind
+    kind: ObjectKind
     revision: int = 0
     correlation_id: str = ""
     size: int | None = None
@@ -53,14 +53,14 @@ class Wanted:
     stored_at: datetime | None = None
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Where it is."""
+    def object_key(self) -> tuple[str, str]:
+        """Bucket and key."""
         return (self.bucket, self.key)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What the tables know of an object; the default: nothing."""
+class KnownObject:
+    """The state of an object in `etl.sources`; the defaults mean that it is unknown."""
 
     id: int = 0
     fence: int = 0
@@ -73,12 +73,12 @@ class Known:
     reason: str = ""
     correlation_id: str = ""
     failure: str = ""
-    """Why the last load of it failed; the other fields are those of the load before."""
+    """Why the last load failed; the other fields describe the load before."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """What the first bytes of an image say."""
+class ImageInfo:
+    """Type and size of an image."""
 
     content_type: str
     width: int | None
@@ -86,31 +86,31 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """What a small file holds, not yet checked: values as text, in the order of `dataset.fields`, None where absent."""
+class ParsedRows:
+    """Unchecked rows of a small file: values as text in the order of `dataset.fields`, None where absent."""
 
     lines: Sequence[int] = ()
     values: Sequence[tuple[str | None, ...]] = ()
-    rejects: Sequence[Reject] = ()
+    rejects: Sequence[RejectedRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An object as the bucket had it when somebody looked; `etag` None: it was not there."""
+class FetchedFile:
+    """An object as fetched from the bucket; `etag` is None if it did not exist."""
 
-    wanted: Wanted
-    known: Known
+    file: FileToLoad
+    known: KnownObject
     etag: str | None = None
     size: int | None = None
     stored_at: datetime | None = None
-    picture: Picture | None = None
-    rows: Rows = field(default_factory=Rows)
-    rejects: Sequence[Reject] = ()
+    image: ImageInfo | None = None
+    rows: ParsedRows = field(default_factory=ParsedRows)
+    rejects: Sequence[RejectedRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """Rows that fit their table, typed, with SOURCE and LINE; and those that do not."""
+class CheckedRows:
+    """Typed rows that fit their table, with SOURCE and LINE, and the rejected rows."""
 
     good: pl.DataFrame
-    rejects: Sequence[Reject]
+    rejects: Sequence[RejectedRow]

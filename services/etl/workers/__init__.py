@@ -1,7 +1,7 @@
-"""What etl does at length or by the clock: slices of loads and large files, full loads, and the files of tables."""
+"""Long-running and scheduled work: chunks of loads, large files, full loads, and output files."""
 
 from services.etl.workers.exporter import Exporter
-from services.etl.workers.files import Files
-from services.etl.workers.loads import FullLoads, Schedule
+from services.etl.workers.file_loads import FileLoads
+from services.etl.workers.full_loads import FullLoads, Schedule
 
-__all__ = ["Exporter", "Files", "FullLoads", "Schedule"]
+__all__ = ["Exporter", "FileLoads", "FullLoads", "Schedule"]

@@ -1,4 +1,4 @@
-"""The files of tables, written once a burst of changes is over."""
+"""Write the output files of tables once a burst of changes is over."""
 
 import asyncio
 import time
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from services.etl.adapters.exports import Due, Exports, Snapshot, Stale
-from services.etl.adapters.outputs import Made, Outputs, Present
-from services.etl.adapters.sheets import write_cells
+from services.etl.adapters.exports import Due, Exports, Snapshot, StaleSource
+from services.etl.adapters.outputs import CurrentOutput, LocalFile, Outputs
+from services.etl.adapters.spreadsheet_csv import write_spreadsheet_csv
 from services.etl.core.datasets import Dataset, Datasets
-from services.etl.core.exporting import CONTENT_TYPES, Output, output_key, rejects_file, rejects_key, values_types
+from services.etl.core.exporting import CONTENT_TYPES, Output, output_key, rejects_file, rejects_key, value_types
 from shared.errors import PenstockError, Rejected, one_line
 from shared.outages import retry_outages
 from shared.parquet import csv_to_parquet
@@ -20,44 +20,44 @@ from shared.work import Lease
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 DUE_SECONDS = 0.5
-ASKED_SECONDS = 15.0
-MEND_SECONDS = 60.0
+REQUEST_AGAIN_SECONDS = 15.0
+REPAIR_SECONDS = 60.0
 WRITE_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """Writes the files of datasets that have changed, one process at a time for each, and nobody over a newer one.
+    """Write the output files of changed datasets; one process writes a dataset at a time, and never over a newer file.
 
-    What takes memory is made one at a time.
+    Conversions run one at a time to bound memory.
     """
 
     exports: Exports
     outputs: Outputs
     datasets: Datasets
-    asked: dict[str, tuple[int, float]] = field(default_factory=dict)
-    converting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    enqueued: dict[str, tuple[int, float]] = field(default_factory=dict)
+    conversion_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def watch(self) -> None:
-        """Ask for ever for what is due, once it was quiet for a while or has waited long enough."""
+        """Enqueue due exports forever: datasets that have been quiet, or that have waited for the maximum time."""
         while True:
-            pause = await retry_outages(self._look)
+            pause = await retry_outages(self._enqueue_due)
             await asyncio.sleep(pause)
 
-    async def mend(self) -> None:
-        """Have files written again that somebody else has removed or changed, and remove what was left half written."""
+    async def repair(self) -> None:
+        """Rewrite output files that somebody else removed or changed; abort abandoned uploads. Runs forever."""
         while True:
             try:
-                await retry_outages(self.outputs.tidy)
-                await retry_outages(self._mend)
+                await retry_outages(self.outputs.abort_abandoned)
+                await retry_outages(self._repair)
             except Rejected as refusal:
-                log.warning("export.not_looked_at", reason=one_line(refusal))
-            await asyncio.sleep(MEND_SECONDS)
+                log.warning("export.check_failed", reason=one_line(refusal))
+            await asyncio.sleep(REPAIR_SECONDS)
 
     async def write(self, lease: Lease) -> None:
-        """Write what `lease` is about: a dataset's table, or what was rejected of it."""
+        """Write the table or the rejects of the leased dataset."""
         name, _, rejects = lease.item.key.partition("/")
         if (dataset := self.datasets.by_name.get(name)) is None:
             raise PenstockError(f"this process's file of datasets has no {name}; another process's may")
@@ -68,79 +68,79 @@ class Exporter:
                 return await self._write_table(dataset, lease)
             except (ObjectGone, ObjectSuperseded):
                 log.info("output.superseded", dataset=name, tries=tries + 1)
-        raise PenstockError(f"somebody else changes the files of {name} all the time; let only etl write them")
+        raise PenstockError(f"another program keeps changing the output files of {name}: let only etl write them")
 
-    async def _look(self) -> float:
-        """Ask for what is due; return how many seconds there is nothing to ask for."""
+    async def _enqueue_due(self) -> float:
+        """Enqueue due exports; return the seconds until the next one."""
         due = await self.exports.due(tuple(self.datasets.by_name))
         for one in due:
             if one.seconds <= 0:
-                await self._ask(one)
-        return min([DUE_SECONDS, *(max(one.seconds, LOOK_SECONDS) for one in due if one.seconds > 0)])
+                await self._enqueue(one)
+        return min([DUE_SECONDS, *(max(one.seconds, POLL_SECONDS) for one in due if one.seconds > 0)])
 
-    async def _ask(self, due: Due) -> None:
-        """Ask once for each change; what failed for good is asked for again after a while."""
-        changed, at = self.asked.get(due.key, (0, 0.0))
-        is_new = changed != due.changed or time.monotonic() > at + ASKED_SECONDS
-        if is_new and await self.exports.ask(due):
-            self.asked[due.key] = (due.changed, time.monotonic())
+    async def _enqueue(self, due: Due) -> None:
+        """Enqueue an export once for each change; again after REQUEST_AGAIN_SECONDS, in case it failed for good."""
+        changed, at = self.enqueued.get(due.key, (0, 0.0))
+        is_due = changed != due.changed or time.monotonic() > at + REQUEST_AGAIN_SECONDS
+        if is_due and await self.exports.enqueue(due):
+            self.enqueued[due.key] = (due.changed, time.monotonic())
 
-    async def _mend(self) -> None:
-        for name, etags in (await self.exports.shown(tuple(self.datasets.by_name))).items():
-            present = await self._present(self.datasets.by_name[name])
-            if etags != {output: one.etag for output, one in present.items()}:
+    async def _repair(self) -> None:
+        for name, etags in (await self.exports.current_etags(tuple(self.datasets.by_name))).items():
+            current = await self._current(self.datasets.by_name[name])
+            if etags != {output: one.etag for output, one in current.items()}:
                 log.warning("output.changed_by_others", dataset=name)
-                await self.exports.redo(name)
+                await self.exports.request_rewrite(name)
 
-    async def _present(self, dataset: Dataset) -> dict[Output, Present]:
-        return {output: await self.outputs.look(output_key(dataset, output)) for output in CONTENT_TYPES}
+    async def _current(self, dataset: Dataset) -> dict[Output, CurrentOutput]:
+        return {output: await self.outputs.head(output_key(dataset, output)) for output in CONTENT_TYPES}
 
     async def _write_table(self, dataset: Dataset, lease: Lease) -> None:
-        """Look at the files before the table: what is written then replaces nothing that is newer."""
+        """Write the table; the etags are read before the table, so that a newer file is never replaced."""
         started = time.monotonic()
         etags: dict[str, str] = {}
-        present = await self._present(dataset)
+        current = await self._current(dataset)
         async with self.exports.snapshot(dataset) as table:
-            for output, before in present.items():
-                make = self._cells if output == "csv" else self._parquet
-                file = await make(dataset, table, before)
+            for output, existing in current.items():
+                make = self._make_csv if output == "csv" else self._make_parquet
+                file = await make(dataset, table, existing)
                 lease.check()
-                etags[output] = await self.outputs.replace(before, file, content_type=CONTENT_TYPES[output])
-        await self.exports.mark(dataset, table, etags, lease.item)
+                etags[output] = await self.outputs.replace(existing, file, content_type=CONTENT_TYPES[output])
+        await self.exports.mark_written(dataset, table, etags, lease.item)
         log.info("output.written", dataset=dataset.name, rows=table.rows, seconds=round(time.monotonic() - started, 3))
 
-    async def _cells(self, dataset: Dataset, table: Snapshot, _before: Present) -> Made:
+    async def _make_csv(self, dataset: Dataset, table: Snapshot, _existing: CurrentOutput) -> LocalFile:
         target = table.values.with_name("cells.csv")
-        async with self.converting:
-            return Made(target, await asyncio.to_thread(write_cells, table.values, target, dataset))
+        async with self.conversion_lock:
+            return LocalFile(target, await asyncio.to_thread(write_spreadsheet_csv, table.values, target, dataset))
 
-    async def _parquet(self, dataset: Dataset, table: Snapshot, before: Present) -> Made:
+    async def _make_parquet(self, dataset: Dataset, table: Snapshot, existing: CurrentOutput) -> LocalFile:
         target = table.values.with_name("values.parquet")
-        if before.made_of != table.digest:
-            async with self.converting:
-                await asyncio.to_thread(csv_to_parquet, table.values, target, values_types(dataset))
-        return Made(target, table.digest)
+        if existing.source_digest != table.digest:
+            async with self.conversion_lock:
+                await asyncio.to_thread(csv_to_parquet, table.values, target, value_types(dataset))
+        return LocalFile(target, table.digest)
 
     async def _write_rejects(self, dataset: Dataset, lease: Lease) -> None:
         after = 0
-        while stale := await self.exports.stale(dataset.name, after):
+        while stale := await self.exports.stale_sources(dataset.name, after):
             lease.check()
             await self._write_rejects_of(dataset, stale)
             after = stale[-1].id
 
-    async def _write_rejects_of(self, dataset: Dataset, stale: Sequence[Stale]) -> None:
-        """Look at the files before the rejects, for the same reason."""
+    async def _write_rejects_of(self, dataset: Dataset, stale: Sequence[StaleSource]) -> None:
+        """Write rejects; the etags are read first, for the same reason as in `_write_table`."""
         keys = [rejects_key(dataset.name, one.key) for one in stale]
-        present = await asyncio.gather(*map(self.outputs.look, keys))
+        current = await asyncio.gather(*map(self.outputs.head, keys))
         rejects = await self.exports.rejects(stale)
         async with asyncio.TaskGroup() as group:
-            for one, before in zip(stale, present, strict=True):
+            for one, existing in zip(stale, current, strict=True):
                 if one.id in rejects:
-                    group.create_task(self._write_file_of(rejects[one.id].rows, before))
-        await self.exports.settle(dataset, list(rejects.values()))
+                    group.create_task(self._write_file_of(rejects[one.id].rows, existing))
+        await self.exports.mark_rejects_written(dataset, list(rejects.values()))
 
-    async def _write_file_of(self, rows: Sequence[tuple[object, ...]], before: Present) -> None:
+    async def _write_file_of(self, rows: Sequence[tuple[object, ...]], existing: CurrentOutput) -> None:
         if rows:
-            await self.outputs.put(before, rejects_file(rows), content_type=CONTENT_TYPES["csv"])
+            await self.outputs.put(existing, rejects_file(rows), content_type=CONTENT_TYPES["csv"])
         else:
-            await self.outputs.remove(before)
+            await self.outputs.remove(existing)

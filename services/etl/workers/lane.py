@@ -1,4 +1,4 @@
-"""The lane of large files: one is read at a time, and one that takes long lets the others have their turns."""
+"""The lane of large files: one is read at a time; a slow one yields to those that wait."""
 
 import asyncio
 import time
@@ -7,54 +7,54 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-TURN_SECONDS: Final = 5.0
-"""How long a turn is while others wait."""
+MAX_HOLD_SECONDS: Final = 5.0
+"""How long a file holds the lane while others wait."""
 
 
 @dataclass(slots=True)
 class Lane:
-    """Files take turns in the order in which they come."""
+    """A fair lock: files get the lane in the order of their requests."""
 
-    turn_seconds: float = TURN_SECONDS
+    max_hold_seconds: float = MAX_HOLD_SECONDS
     waiting: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
-    async def entered(self) -> AsyncIterator["Turns"]:
-        """Hold the lane while the block runs, but for the turns of others."""
-        turns = Turns(self)
-        await turns.begin()
+    async def enter(self) -> AsyncIterator["LaneLock"]:
+        """Hold the lane while the block runs, except while it is yielded to others."""
+        lane_lock = LaneLock(self)
+        await lane_lock.acquire()
         try:
-            yield turns
+            yield lane_lock
         finally:
-            turns.end()
+            lane_lock.release()
 
 
 @dataclass(slots=True)
-class Turns:
-    """The turns of one file."""
+class LaneLock:
+    """One file's hold on the lane."""
 
     lane: Lane
-    _began: float = 0.0
-    _is_mine: bool = False
+    _acquired_at: float = 0.0
+    _is_held: bool = False
 
-    async def begin(self) -> None:
-        """Wait for a turn."""
+    async def acquire(self) -> None:
+        """Wait for the lane."""
         self.lane.waiting += 1
         try:
             await self.lane.lock.acquire()
         finally:
             self.lane.waiting -= 1
-        self._is_mine, self._began = True, time.monotonic()
+        self._is_held, self._acquired_at = True, time.monotonic()
 
-    def end(self) -> None:
-        """Let the next file begin; a turn that was not this one's stays whose it is."""
-        if self._is_mine:
-            self._is_mine = False
+    def release(self) -> None:
+        """Release the lane to the next file; do nothing if this file does not hold it."""
+        if self._is_held:
+            self._is_held = False
             self.lane.lock.release()
 
-    async def share(self) -> None:
-        """Let the next file have its turn when this one's is over; return when it is this one's again."""
-        if self.lane.waiting and time.monotonic() - self._began >= self.lane.turn_seconds:
-            self.end()
-            await self.begin()
+    async def yield_to_waiting(self) -> None:
+        """Yield to waiting files after `max_hold_seconds`; return once this file holds the lane again."""
+        if self.lane.waiting and time.monotonic() - self._acquired_at >= self.lane.max_hold_seconds:
+            self.release()
+            await self.acquire()

@@ -1,13 +1,13 @@
-"""What is stored as something that it is not, on a real Postgres: its rows or its picture, or the real cause."""
+"""Files of unexpected formats on a real Postgres: loaded, or rejected with the actual cause."""
 
 import gzip
 from functools import partial
 
 import pytest
+from tests.unit.test_etl_pictures import APP, jpeg, segment
 
 from tests.fakes.etl import etl_on
 from tests.support import drops
-from tests.unit.test_etl_pictures import APP, jpeg, segment
 
 compressed = partial(gzip.compress, mtime=0)
 pytestmark = pytest.mark.integration
@@ -43,25 +43,25 @@ async def rejects_of(etl, name):
         compressed(b"first_name,last_name,birthts\nAda,Byron,473385600000\n"),
     ],
 )
-async def test_a_file_as_other_programs_write_it_is_loaded(etl, body):
+async def test_files_of_other_programs_are_loaded(etl, body):
     await etl.deliver(await etl.put("1.csv", body))
     assert await etl.rows() == {"1": ADA}
     assert await etl.rejects() == []
 
 
-async def test_zeros_before_a_key_that_is_written_as_a_formula_stay(etl):
+async def test_leading_zeros_of_formula_key_are_preserved(etl):
     await etl.deliver(await etl.put("x.csv", HEAD.encode() + b'="00123",="Ada",Byron,473385600000\n'))
     assert await etl.rows() == {"00123": ADA}
 
 
-async def test_births_about_1970_are_milliseconds_like_any_others(etl):
+async def test_births_around_1970_are_milliseconds(etl):
     rows = {"21a": -1, "21b": 1_206_000_000, "21c": -1_006_200_000}
     body = HEAD + "".join(f"{user},Ada,x,{ms}\n" for user, ms in rows.items())
     await etl.deliver(await etl.put("x.csv", body.encode()))
     assert {user: row[2] for user, row in (await etl.rows()).items()} == rows
 
 
-async def test_a_large_file_that_only_its_bytes_tell_to_be_compressed_is_loaded(etl):
+async def test_large_gzip_without_gz_extension_is_loaded(etl):
     people = "".join(f"{number},Ada {hash(number)},Byron,{number}\n" for number in range(20_000))
     await etl.deliver(await etl.put("x.csv", compressed((HEAD + people).encode())))
     await etl.work()
@@ -69,7 +69,7 @@ async def test_a_large_file_that_only_its_bytes_tell_to_be_compressed_is_loaded(
     assert await etl.rejects() == []
 
 
-async def test_every_wrong_cell_of_a_row_is_shown_and_counted_as_one_row(etl):
+async def test_all_wrong_cells_are_shown_and_count_as_one_row(etl):
     body = HEAD + "1,,,soon\n2,Ada,Byron,473385600000\n3,Ada,,1e400\n"
     for name, padding in (("small.csv", ""), ("large.csv", "\n" * 5000)):
         await etl.deliver(await etl.put(name, (body + padding).encode()))
@@ -97,14 +97,14 @@ async def test_every_wrong_cell_of_a_row_is_shown_and_counted_as_one_row(etl):
         (b"", "the file is empty"),
     ],
 )
-async def test_what_is_stored_as_a_picture_and_is_none_is_told_as_what_it_is(etl, body, said):
+async def test_non_image_is_rejected_with_its_actual_type(etl, body, said):
     await etl.deliver(await etl.put("1.png", body))
     ((row, _, code, reason),) = await rejects_of(etl, "1.png")
     assert (row, code) == (0, "NOT_AN_IMAGE")
     assert reason.startswith(said)
 
 
-async def test_a_picture_whose_size_stands_behind_megabytes_is_read_by_parts(etl):
+async def test_image_size_after_megabytes_is_found_by_range_reads(etl):
     extended_xmp = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000))
     body = jpeg(640, 480, APP, *[extended_xmp] * 20)
     await etl.deliver(await etl.put("1.csv", drops.one_row("1", ("Ada", "Byron", 473_385_600_000)).body))

@@ -1,4 +1,4 @@
-"""What an image is, by its first bytes."""
+"""Detection of image type and size."""
 
 import struct
 import time
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.etl.core.pictures import HEAD_BYTES, MAX_PARTS, PART_BYTES, PictureProbe, picture_of
-from services.etl.core.values import Picture
+from services.etl.core.images import HEAD_BYTES, MAX_READS, READ_BYTES, ImageProbe, probe_image
+from services.etl.core.values import ImageInfo
 
 
 def png(width, height):
@@ -94,7 +94,7 @@ def box(kind, *parts):
 
 
 def heif(brand, turns=0, before=0):
-    """A file of a thumbnail, item 1, and of the picture that is shown, item 2."""
+    """Return a HEIF file with a thumbnail (item 1) and the primary image (item 2)."""
     small, large = (box(b"ispe", bytes(4), struct.pack(">II", *size)) for size in ((64, 48), (640, 480)))
     of_items = struct.pack(">IHBB", 2, 1, 1, 0x81) + struct.pack(">HBBB", 2, 2, 0x82, 3)
     properties = box(
@@ -111,78 +111,78 @@ BIG = segment(0xE2, bytes(60_000))
 @pytest.mark.parametrize(
     ("head", "picture"),
     [
-        (png(640, 480), Picture("image/png", 640, 480)),
-        (jpeg(640, 480), Picture("image/jpeg", 640, 480)),
-        (jpeg(640, 480, APP, turned(1)), Picture("image/jpeg", 640, 480)),
-        (jpeg(640, 480, APP, turned(6)), Picture("image/jpeg", 480, 640)),
-        (jpeg(640, 480, APP, BIG, BIG), Picture("image/jpeg", 640, 480)),
-        (gif(640, 480), Picture("image/gif", 640, 480)),
-        (gif(40_000, 65_535), Picture("image/gif", 40_000, 65_535)),
-        (lossy(640, 480), Picture("image/webp", 640, 480)),
-        (lossy(640, 480, scale=3), Picture("image/webp", 640, 480)),
-        (lossless(640, 480), Picture("image/webp", 640, 480)),
-        (extended(640, 480), Picture("image/webp", 640, 480)),
+        (png(640, 480), ImageInfo("image/png", 640, 480)),
+        (jpeg(640, 480), ImageInfo("image/jpeg", 640, 480)),
+        (jpeg(640, 480, APP, turned(1)), ImageInfo("image/jpeg", 640, 480)),
+        (jpeg(640, 480, APP, turned(6)), ImageInfo("image/jpeg", 480, 640)),
+        (jpeg(640, 480, APP, BIG, BIG), ImageInfo("image/jpeg", 640, 480)),
+        (gif(640, 480), ImageInfo("image/gif", 640, 480)),
+        (gif(40_000, 65_535), ImageInfo("image/gif", 40_000, 65_535)),
+        (lossy(640, 480), ImageInfo("image/webp", 640, 480)),
+        (lossy(640, 480, scale=3), ImageInfo("image/webp", 640, 480)),
+        (lossless(640, 480), ImageInfo("image/webp", 640, 480)),
+        (extended(640, 480), ImageInfo("image/webp", 640, 480)),
     ],
 )
-def test_an_image_tells_its_type_and_the_size_it_is_shown_in(head, picture):
-    assert picture_of(head) == picture
+def test_image_type_and_displayed_size_are_detected(head, picture):
+    assert probe_image(head) == picture
 
 
 def parts_of(body):
-    """Return what a probe reads of a body, and what it finds."""
-    probe, parts = PictureProbe(), []
+    """Return the reads of a probe, and its result."""
+    probe, parts = ImageProbe(), []
     while probe.need:
         at, count = probe.need
         parts.append((at, min(count, max(len(body) - at, 0))))
-        probe.give(body[at : at + count])
-    return parts, probe.picture
+        probe.feed(body[at : at + count])
+    return parts, probe.image
 
 
 @pytest.mark.parametrize("segments", [1, 20, 200])
-def test_a_jpeg_whose_size_stands_behind_megabytes_of_segments_is_followed_by_their_lengths(segments):
+def test_jpeg_size_after_megabytes_is_found_by_segment_lengths(segments):
     extended_xmp = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000))
     parts, picture = parts_of(jpeg(640, 480, APP, turned(6), *[extended_xmp] * segments))
-    assert picture == Picture("image/jpeg", 480, 640)
-    assert sum(count for _, count in parts) <= HEAD_BYTES + segments * PART_BYTES
+    assert picture == ImageInfo("image/jpeg", 480, 640)
+    assert sum(count for _, count in parts) <= HEAD_BYTES + segments * READ_BYTES
 
 
-def test_a_jpeg_that_never_comes_to_its_size_is_a_jpeg_without_a_size_after_bounded_reads():
+def test_jpeg_without_frame_has_no_size_after_bounded_reads():
     endless = b"\xff\xd8" + segment(0xE2, bytes(60_000)) * 400
     parts, picture = parts_of(endless)
-    assert picture == Picture("image/jpeg", None, None)
-    assert len(parts) <= MAX_PARTS
+    assert picture == ImageInfo("image/jpeg", None, None)
+    assert len(parts) <= MAX_READS
 
 
 @pytest.mark.parametrize(
     ("body", "picture"),
     [
-        (chunked_png(("CgBI", b"\x50\0\x20\x02"), ("IHDR", IHDR)), Picture("image/png", 640, 480)),
-        (chunked_png(("IHDR", IHDR), ("acTL", bytes(8)), ("IDAT", b"")), Picture("image/png", 640, 480)),
-        (chunked_png(("IHDR", IHDR), ("eXIf", exif(6)), ("IDAT", b"")), Picture("image/png", 480, 640)),
-        (chunked_png(("IHDR", IHDR), ("iCCP", bytes(300_000)), ("eXIf", exif(8))), Picture("image/png", 480, 640)),
-        (chunked_png(("IHDR", IHDR), ("IDAT", b""), ("eXIf", exif(6))), Picture("image/png", 640, 480)),
-        (riff(vp8x(0), (b"VP8 ", bytes(9))), Picture("image/webp", 640, 480)),
-        (riff(vp8x(8), (b"VP8 ", bytes(9)), (b"EXIF", exif(6))), Picture("image/webp", 480, 640)),
-        (riff(vp8x(8), (b"VP8L", bytes(900_001)), (b"EXIF", b"Exif\0\0" + exif(5))), Picture("image/webp", 480, 640)),
-        (riff(vp8x(8), (b"VP8 ", bytes(9)), (b"EXIF", exif(3))), Picture("image/webp", 640, 480)),
-        (riff(vp8x(10), *[(b"ANMF", bytes(70_000))] * 50, (b"EXIF", exif(7))), Picture("image/webp", 480, 640)),
-        (riff(vp8x(8), (b"VP8 ", bytes(9))), Picture("image/webp", 640, 480)),
-        (bmp(640, 480), Picture("image/bmp", 640, 480)),
-        (bmp(640, -480), Picture("image/bmp", 640, 480)),
-        (b"BM" + bytes(12) + struct.pack("<IHH", 12, 640, 480), Picture("image/bmp", 640, 480)),
-        (tiff("<", {256: 640, 257: 480}), Picture("image/tiff", 640, 480)),
-        (tiff(">", {256: 640, 257: 480, 274: 6}), Picture("image/tiff", 480, 640)),
-        (tiff("<", {256: 640, 257: 480}, at=3_000_000), Picture("image/tiff", 640, 480)),
-        (heif(b"heic"), Picture("image/heic", 640, 480)),
-        (heif(b"heic", turns=1), Picture("image/heic", 480, 640)),
-        (heif(b"avif", turns=2), Picture("image/avif", 640, 480)),
-        (heif(b"mif1", before=500_000), Picture("image/heif", 640, 480)),
+        (chunked_png(("CgBI", b"\x50\0\x20\x02"), ("IHDR", IHDR)), ImageInfo("image/png", 640, 480)),
+        (chunked_png(("IHDR", IHDR), ("acTL", bytes(8)), ("IDAT", b"")), ImageInfo("image/png", 640, 480)),
+        (chunked_png(("IHDR", IHDR), ("eXIf", exif(6)), ("IDAT", b"")), ImageInfo("image/png", 480, 640)),
+        (chunked_png(("IHDR", IHDR), ("iCCP", bytes(300_000)), ("eXIf", exif(8))), ImageInfo("image/png", 480, 640)),
+        (chunked_png(("IHDR", IHDR), ("IDAT", b""), ("eXIf", exif(6))), ImageInfo("image/png", 640, 480)),
+        (riff(vp8x(0), (b"VP8 ", bytes(9))), ImageInfo("image/webp", 640, 480)),
+        (riff(vp8x(8), (b"VP8 ", bytes(9)), (b"EXIF", exif(6))), ImageInfo("image/webp", 480, 640)),
+        (riff(vp8x(8), (b"VP8L", bytes(900_001)), (b"EXIF", b"Exif\0\0" + exif(5))), ImageInfo("image/webp", 480, 640)),
+        (riff(vp8x(8), (b"VP8 ", bytes(9)), (b"EXIF", exif(3))), ImageInfo("image/webp", 640, 480)),
+        (riff(vp8x(10), *[(b"ANMF", bytes(70_000))] * 50, (b"EXIF", exif(7))), ImageInfo("image/webp", 480, 640)),
+        (riff(vp8x(8), (b"VP8 ", bytes(9))), ImageInfo("image/webp", 640, 480)),
+        (bmp(640, 480), ImageInfo("image/bmp", 640, 480)),
+        (bmp(640, -480), ImageInfo("image/bmp", 640, 480)),
+        (b"BM" + bytes(12) + struct.pack("<IHH", 12, 640, 480), ImageInfo("image/bmp", 640, 480)),
+        (tiff("<", {256: 640, 257: 480}), ImageInfo("image/tiff", 640, 480)),
+        (tiff(">", {256: 640, 257: 480, 274: 6}), ImageInfo("image/tiff", 480, 640)),
+        (tiff("<", {256: 640, 257: 480}, at=3_000_000), ImageInfo("image/tiff", 640, 480)),
+        (heif(b"heic"), ImageInfo("image/heic", 640, 480)),
+        (heif(b"heic", turns=1), ImageInfo("image/heic", 480, 640)),
+        (heif(b"avif", turns=2), ImageInfo("image/avif", 640, 480)),
+        (heif(b"mif1", before=500_000), ImageInfo("image/heif", 640, 480)),
     ],
 )
-def test_every_format_that_is_known_tells_its_size_as_it_is_shown_wherever_it_stands(body, picture):
+def test_displayed_size_is_found_in_every_format(body, picture):
     parts, found = parts_of(body)
     assert found == picture
-    assert sum(count for _, count in parts) <= HEAD_BYTES + len(parts) * PART_BYTES
+    assert sum(count for _, count in parts) <= HEAD_BYTES + len(parts) * READ_BYTES
 
 
 @pytest.mark.parametrize(
@@ -200,8 +200,8 @@ def test_every_format_that_is_known_tells_its_size_as_it_is_shown_wherever_it_st
         (heif(b"avif")[:60], "image/avif"),
     ],
 )
-def test_a_known_type_whose_size_cannot_be_told_is_a_picture_without_a_size(head, content_type):
-    assert picture_of(head) == Picture(content_type, None, None)
+def test_known_type_with_unknown_size_is_an_image_without_size(head, content_type):
+    assert probe_image(head) == ImageInfo(content_type, None, None)
 
 
 @pytest.mark.parametrize(
@@ -218,14 +218,14 @@ def test_a_known_type_whose_size_cannot_be_told_is_a_picture_without_a_size(head
         b"\0\0\0\x18ftypmp42" + bytes(60),
     ],
 )
-def test_what_is_no_image_of_a_known_type_is_none(head):
-    assert picture_of(head) is None
+def test_unknown_type_is_no_image(head):
+    assert probe_image(head) is None
 
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff", b"\xff\x01", b"\xff\xe0\0\x02", b"\xff\xd0"])
-def test_hostile_bytes_take_no_time(filler):
+def test_hostile_images_are_probed_fast(filler):
     begin = time.process_time()
-    picture_of(b"\xff\xd8\xff" + filler * ((1 << 20) // len(filler)))
+    probe_image(b"\xff\xd8\xff" + filler * ((1 << 20) // len(filler)))
     assert time.process_time() - begin < 3
 
 
@@ -247,6 +247,6 @@ def test_hostile_bytes_take_no_time(filler):
     st.integers(0, 200),
     st.binary(max_size=40),
 )
-def test_no_bytes_raise(head, length, tail):
-    picture = picture_of(head[:length] + tail)
+def test_probe_never_raises(head, length, tail):
+    picture = probe_image(head[:length] + tail)
     assert picture is None or picture.width is picture.height is None or min(picture.width, picture.height) > 0

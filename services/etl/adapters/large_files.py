@@ -1,4 +1,4 @@
-"""Large files, streamed: rows as they come, in bounded memory."""
+"""Stream the rows of large files in bounded memory."""
 
 import asyncio
 import tempfile
@@ -12,64 +12,66 @@ from services.etl.adapters.bucket import ref_of
 from services.etl.core.datasets import format_of, is_compressed
 from services.etl.core.decoding import is_gzip
 from services.etl.core.frames import Batch
-from services.etl.core.streaming import Stream, parquet_batches
-from services.etl.core.values import Wanted
+from services.etl.core.streaming import RowStream, parquet_batches
+from services.etl.core.values import FileToLoad
 from services.etl.settings import EtlSettings
 from shared.storage import ObjectInfo, ObjectStore
 
 PIECE_BYTES: Final = 1 << 20
 COMPRESSED_BYTES: Final = 64 << 10
-"""What a piece of a compressed file expands to is in memory at once."""
+"""Small, because the expansion of one piece of a compressed file is in memory at once."""
 
 
 class LargeFiles:
-    """The rows of one version of a file."""
+    """Reads the rows of one version of a file."""
 
     def __init__(self, store: ObjectStore, settings: EtlSettings) -> None:
         self._store = store
         self._settings = settings
 
-    def batches(self, wanted: Wanted, info: ObjectInfo, on_bytes: Callable[[int], None]) -> AsyncGenerator[Batch, None]:
-        """Give rows and rejects batch by batch, telling `on_bytes` how many bytes are read."""
-        read = self._parquet if format_of(wanted.key) == "parquet" else self._lines
-        return read(wanted, info, on_bytes)
+    def batches(
+        self, file: FileToLoad, info: ObjectInfo, on_bytes: Callable[[int], None]
+    ) -> AsyncGenerator[Batch, None]:
+        """Yield rows and rejects batch by batch; call `on_bytes` with the number of bytes read so far."""
+        read = self._parquet if format_of(file.key) == "parquet" else self._lines
+        return read(file, info, on_bytes)
 
     async def _lines(
-        self, wanted: Wanted, info: ObjectInfo, on_bytes: Callable[[int], None]
+        self, file: FileToLoad, info: ObjectInfo, on_bytes: Callable[[int], None]
     ) -> AsyncGenerator[Batch, None]:
-        stream, done = Stream(wanted.key, wanted.dataset, line_bytes=self._settings.etl_line_bytes), 0
-        size = COMPRESSED_BYTES if is_compressed(wanted.key) else PIECE_BYTES
-        async with self._store.stream(ref_of(wanted), etag=info.etag, chunk_size=size) as pieces:
+        stream, done = RowStream(file.key, file.dataset, line_bytes=self._settings.etl_line_bytes), 0
+        size = COMPRESSED_BYTES if is_compressed(file.key) else PIECE_BYTES
+        async with self._store.stream(ref_of(file), etag=info.etag, chunk_size=size) as pieces:
             async for piece in _as_bytes(pieces):
-                # what only turns out to be compressed is taken as slowly as what is called so
+                # gzip without a .gz name also needs small pieces
                 size = COMPRESSED_BYTES if not done and is_gzip(piece) else size
                 for part in (piece[at : at + size] for at in range(0, len(piece), size)):
                     for batch in await asyncio.to_thread(stream.feed, part):
                         yield batch
                 done += len(piece)
                 on_bytes(done)
-                if stream.is_over:
+                if stream.is_rejected:
                     break
         for batch in await asyncio.to_thread(stream.end):
             yield batch
 
     async def _parquet(
-        self, wanted: Wanted, info: ObjectInfo, on_bytes: Callable[[int], None]
+        self, file: FileToLoad, info: ObjectInfo, on_bytes: Callable[[int], None]
     ) -> AsyncGenerator[Batch, None]:
-        """Read a copy on disk: a Parquet file begins at its end."""
+        """Read a copy on disk, because Parquet keeps its metadata at the end of the file."""
         with tempfile.TemporaryDirectory(prefix="penstock-etl-") as folder:
             copy, done = Path(folder, "copy.parquet"), 0
-            with await asyncio.to_thread(copy.open, "wb") as file:
-                async with self._store.stream(ref_of(wanted), etag=info.etag, chunk_size=PIECE_BYTES) as pieces:
+            with await asyncio.to_thread(copy.open, "wb") as copy_file:
+                async with self._store.stream(ref_of(file), etag=info.etag, chunk_size=PIECE_BYTES) as pieces:
                     async for piece in _as_bytes(pieces):
-                        await asyncio.to_thread(file.write, piece)
+                        await asyncio.to_thread(copy_file.write, piece)
                         done += len(piece)
                         on_bytes(done)
             settings = self._settings
             batches = parquet_batches(
                 copy,
-                wanted.dataset,
-                wanted.key,
+                file.dataset,
+                file.key,
                 memory_bytes=settings.etl_parquet_bytes,
                 row_bytes=settings.etl_line_bytes,
             )
@@ -78,6 +80,6 @@ class LargeFiles:
 
 
 async def _as_bytes(pieces: AsyncIterator[Buffer]) -> AsyncIterator[bytes]:
-    """Give each piece as bytes; what is bytes already is not copied."""
+    """Yield each piece as bytes, without a copy if it is bytes already."""
     async for piece in pieces:
         yield bytes(piece)

@@ -1,4 +1,4 @@
-"""Keys, blanks, numbers and line ends have one form in every format, name of a file and image."""
+"""Keys, blanks, numbers and line ends are normalized alike in every format and file name."""
 
 import io
 import unicodedata
@@ -8,9 +8,9 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from services.etl.core.cleaning import BEYOND, key_of, whole_of
+from services.etl.core.cleaning import TOO_LARGE, normalize_key, parse_whole
 from services.etl.core.datasets import item_of
-from services.etl.core.reading import read_small
+from services.etl.core.small_files import read_small_file
 from tests.support.etl_reading import LAB, understood, values
 
 BLANKS = ["\ufeff", "\xa0", "\t", "\u200b", "\u2060", "\u3000", "\u2009", " ", "\ufeff \u200b\xa0"]
@@ -25,7 +25,7 @@ def parquet(**columns):
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)
-def test_a_blank_before_or_behind_quotes_or_in_a_header_is_no_part_of_a_value(blank):
+def test_blanks_around_quotes_and_names_are_stripped(blank):
     cells = [f'{blank}"a"{blank}', f'{blank}"x ""y"", z"{blank}']
     names = [f'{blank}"sample_id"', f"{blank}label{blank}"]
     body = f"{','.join(names)}\n{','.join(cells)}\n{','.join(cells[::-1])}\n".encode()
@@ -33,7 +33,7 @@ def test_a_blank_before_or_behind_quotes_or_in_a_header_is_no_part_of_a_value(bl
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)
-def test_a_blank_around_a_value_is_no_part_of_it_in_any_format(blank):
+def test_blanks_around_values_are_stripped_in_every_format(blank):
     line = f'{{"{blank}sample_id": "{blank}a", "label": "b{blank}"}}\n'.replace("\t", "\\t")
     files = {
         "x.csv": f"sample_id,label\n{blank}a{blank},{blank}b{blank}\n",
@@ -46,17 +46,17 @@ def test_a_blank_around_a_value_is_no_part_of_it_in_any_format(blank):
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)
-def test_a_line_or_a_cell_of_blanks_alone_holds_nothing(blank):
+def test_blank_lines_and_cells_are_empty(blank):
     assert understood(f"{blank}\nsample_id,label\n{blank}\na,{blank}\n".encode())[0] == [("a", *[None] * 7)]
     assert [reject.code for reject in understood(f'sample_id,label\n"{blank}",b\n'.encode())[1]] == ["BLANK"]
 
 
-def test_blanks_within_quoted_cells_stay_and_never_look_like_quotes():
+def test_blanks_within_quoted_cells_stay():
     assert values("label", b'sample_id,label\na,"x,\t""y"", \xc2\xa0""z"""\n') == ['x,\t"y", \xa0"z"']
     assert values("label", b'sample_id,label\n\t"a" ,"x\n,\t""y"""\n') == ['x\n,\t"y"']
 
 
-def test_joiners_and_direction_marks_are_spelling():
+def test_joiners_and_direction_marks_stay():
     for key in ("\u0645\u06cc\u200c\u062e", "\u0915\u094d\u200d\u0937", "\u05d0\u200f", "\U0001f469\u200d\U0001f52c"):
         assert values("sample_id", f"sample_id\n{key}\n".encode()) == [key]
         assert item_of(f"{key}.png") == key
@@ -74,15 +74,15 @@ def test_joiners_and_direction_marks_are_spelling():
         (f" {NFD}\xa0.jsonl", b'{"label": "b"}'),
     ],
 )
-def test_a_key_has_one_spelling_wherever_it_stands(key, body):
+def test_key_is_normalized_in_every_format(key, body):
     if body is None:
         assert item_of(key) == f"{NFC}.csv.gz"
     else:
         assert values("sample_id", body, key) == [NFC]
-    assert key_of(f" {NFD}") == item_of(f"a/{NFD}.png") == item_of(f"{NFD}.csv.gz") == NFC
+    assert normalize_key(f" {NFD}") == item_of(f"a/{NFD}.png") == item_of(f"{NFD}.csv.gz") == NFC
 
 
-def test_a_key_that_comes_in_two_spellings_is_the_same_key_of_a_parquet_file():
+def test_two_spellings_of_parquet_key_are_equal():
     assert values("sample_id", parquet(sample_id=[NFD, NFC]), "x.parquet") == [NFC, NFC]
 
 
@@ -107,7 +107,7 @@ def test_a_key_that_comes_in_two_spellings_is_the_same_key_of_a_parquet_file():
         ("-nan", None),
     ],
 )
-def test_a_whole_number_is_judged_by_its_value(text, value):
+def test_integer_is_parsed_by_value(text, value):
     for key, body in {
         "x.csv": f"sample_id,qty\na,{text}\nb,5\n",
         "x.tsv": f"sample_id\tqty\na\t{text}\nb\t5\n",
@@ -123,10 +123,10 @@ def test_a_whole_number_is_judged_by_its_value(text, value):
     [
         ("7.5", "NOT_WHOLE", "without a fraction"),
         ("1e-3", "NOT_WHOLE", "without a fraction"),
-        ("1_000", "NOT_A_NUMBER", "is no number"),
-        ("1,000", "NOT_A_NUMBER", "is no number"),
-        ("1 000", "NOT_A_NUMBER", "is no number"),
-        ("\u0667", "NOT_A_NUMBER", "is no number"),
+        ("1_000", "NOT_A_NUMBER", "is not a number"),
+        ("1,000", "NOT_A_NUMBER", "is not a number"),
+        ("1 000", "NOT_A_NUMBER", "is not a number"),
+        ("\u0667", "NOT_A_NUMBER", "is not a number"),
         ("Infinity", "NOT_A_NUMBER", "is infinite"),
         ("9223372036854775808.0", "OUT_OF_RANGE", "no larger than a table holds"),
         ("1e999999999", "OUT_OF_RANGE", "no larger than a table holds"),
@@ -134,31 +134,31 @@ def test_a_whole_number_is_judged_by_its_value(text, value):
         (r"\N", "COPY_NULL", "COPY"),
     ],
 )
-def test_what_is_no_whole_number_says_so(text, code, reason):
+def test_non_integer_is_rejected_with_code(text, code, reason):
     _, (reject,) = understood(f'sample_id,qty\na,"{text}"\n'.encode())
     assert reject.code == code
     assert reason in reject.reason
 
 
 @pytest.mark.parametrize("text", ["1_000", "0x7", "1d", "--1", "1e", "."])
-def test_what_is_no_number_is_none_of_any_type(text):
+def test_non_number_is_rejected_by_every_numeric_type(text):
     for name in ("qty", "depth", "ms"):
         assert [one.code for one in understood(f"sample_id,{name}\na,{text}\n".encode())[1]] == ["NOT_A_NUMBER"]
 
 
-def test_numbers_of_any_length_are_exact_and_cost_no_time():
-    assert whole_of("0" * 100_000 + "7." + "0" * 100_000) == 7
-    assert whole_of("9" * 100_000) == BEYOND
-    assert whole_of("-1e400") == -BEYOND
-    assert whole_of("1e-999999999999999999") is None
+def test_long_numbers_are_exact_and_fast():
+    assert parse_whole("0" * 100_000 + "7." + "0" * 100_000) == 7
+    assert parse_whole("9" * 100_000) == TOO_LARGE
+    assert parse_whole("-1e400") == -TOO_LARGE
+    assert parse_whole("1e-999999999999999999") is None
 
 
 @pytest.mark.parametrize(("text", "value"), [("1.0", True), ("0.00", False), ("+1", True), ("0e0", False), ("t", True)])
-def test_a_boolean_that_is_a_number_is_judged_by_its_value(text, value):
+def test_numeric_boolean_is_parsed_by_value(text, value):
     assert values("ok", f"sample_id,ok\na,{text}\nb,no\nc,NaN\n".encode()) == [value, False, None]
 
 
-def test_a_number_that_is_none_is_no_value_in_every_format():
+def test_nan_is_missing_in_every_format():
     body = b"sample_id,depth\na,NaN\nb,-nan\nc,7.5\n"
     assert values("depth", body) == [None, None, 7.5]
     assert values("depth", b'{"sample_id":"a","depth":NaN}\n{"sample_id":"b","depth":1e3}\n', "x.jsonl") == [None, 1e3]
@@ -184,17 +184,17 @@ def test_a_number_that_is_none_is_no_value_in_every_format():
         (pl.Series([1100, 0, 2**64 - 1], dtype=pl.UInt64), ["1100", "0", "18446744073709551615"]),
     ],
 )
-def test_a_key_that_a_file_holds_as_a_number_is_the_whole_number(column, wanted):
+def test_numeric_parquet_key_is_integer_text(column, wanted):
     assert values("sample_id", parquet(sample_id=column), "x.parquet") == wanted
 
 
-def test_a_key_of_json_that_is_a_number_is_the_whole_number_and_text_stays_text():
+def test_numeric_json_key_is_integer_text_and_string_stays():
     lines = [b'{"sample_id": %s}' % one for one in (b"1100.0", b"1.1e3", b"2.50", b'"1100.0"', b"-0.0", b"1e99")]
     assert values("sample_id", b"\n".join(lines), "x.jsonl") == ["1100", "1100", "2.5", "1100.0", "0", "1e99"]
     assert values("sample_id", b"sample_id\n007\n1.10\n") == ["007", "1.10"]
 
 
-def test_whole_decimals_and_floats_are_whole_numbers():
+def test_integral_decimals_and_floats_are_integers():
     decimals = pl.Series([Decimal(7), Decimal("-12.0")], dtype=pl.Decimal(38, 10))
     for column in (decimals, pl.Series([7.0, -12.0]), pl.Series([7.0, -12.0], dtype=pl.Float32)):
         assert values("qty", parquet(sample_id=["a", "b"], qty=column), "x.parquet") == [7, -12]
@@ -202,7 +202,7 @@ def test_whole_decimals_and_floats_are_whole_numbers():
 
 
 @pytest.mark.parametrize("text", ["2024-02-29 00:00:00", "2024-02-29T00:00:00.000Z", "2024-02-29 00:00:00+00"])
-def test_a_moment_at_midnight_is_its_day(text):
+def test_midnight_timestamp_is_accepted_as_date(text):
     assert values("taken_on", f"sample_id,taken_on\na,{text}\nb,2024-01-01\n".encode()) == [
         date(2024, 2, 29),
         date(2024, 1, 1),
@@ -213,7 +213,7 @@ def test_a_moment_at_midnight_is_its_day(text):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=ascii)
 @pytest.mark.parametrize("inside", ["\n", "\r\n", "\r", "\r\r\n", "\n\r", "\r\n\r\n", "\r\r"], ids=ascii)
-def test_line_ends_within_quotes_stay_whatever_ends_the_lines(inside, end):
+def test_line_ends_within_quotes_stay(inside, end):
     body = end.join([b"sample_id,label,qty", f'a,"x{inside}y",1'.encode(), f'b,"{inside}z", 2'.encode(), b"c,d,3", b""])
     for block_bytes in (1, 1 << 20):
         rows, rejects = understood(body, block_bytes=block_bytes)
@@ -221,7 +221,7 @@ def test_line_ends_within_quotes_stay_whatever_ends_the_lines(inside, end):
         assert [row[:3] for row in rows] == [("a", f"x{inside}y", 1), ("b", "z", 2), ("c", "d", 3)]
 
 
-def test_a_quote_that_nobody_closes_costs_its_row_alone_between_returns():
+def test_unclosed_quote_rejects_one_row_with_cr_line_ends():
     for end in (b"\r\n", b"\r"):
         body = end.join([b"sample_id,label", b'a,"x', b"b,y", b'c,"z"', b""])
         rows, rejects = understood(body)
@@ -229,10 +229,10 @@ def test_a_quote_that_nobody_closes_costs_its_row_alone_between_returns():
         assert [(reject.line, reject.code) for reject in rejects] == [(2, "UNCLOSED_QUOTE")]
 
 
-def test_lines_are_as_long_as_they_are_without_their_ends():
+def test_line_length_excludes_line_end():
     wide = LAB.model_copy(update={"name": "wide"})
     for end in ("\n", "\r\n", "\r"):
         body = end.join(["sample_id,label", "a," + "x" * 60, "b," + "y" * 62, "c," + "z" * 61, ""]).encode()
-        rows = read_small(body, "x.csv", wide, line_bytes=63)
+        rows = read_small_file(body, "x.csv", wide, line_bytes=63)
         assert [row[0] for row in rows.values] == ["a", "c"]
         assert [(reject.line, reject.code) for reject in rows.rejects] == [(3, "LINE_TOO_LONG")]

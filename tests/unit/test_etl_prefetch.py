@@ -1,11 +1,11 @@
-"""Reading ahead of whoever works on what is read."""
+"""Reading ahead of a consumer."""
 
 import asyncio
 from contextlib import aclosing
 
 import pytest
 
-from services.etl.core.ahead import ahead
+from services.etl.core.prefetch import prefetch
 
 
 async def numbers(count, asked, *, failing=False):
@@ -19,9 +19,9 @@ async def numbers(count, asked, *, failing=False):
         asked.append("closed")
 
 
-async def test_all_is_given_in_order_and_some_of_it_read_ahead():
+async def test_prefetch_keeps_order_and_reads_ahead():
     asked, taken = [], []
-    async with aclosing(ahead(numbers(10, asked), most=3)) as given:
+    async with aclosing(prefetch(numbers(10, asked), limit=3)) as given:
         async for one in given:
             taken.append(one)
             for _ in range(20):
@@ -31,11 +31,11 @@ async def test_all_is_given_in_order_and_some_of_it_read_ahead():
     assert taken == list(range(10))
 
 
-async def test_what_the_source_meets_is_raised_after_what_it_gave():
+async def test_source_error_is_raised_after_its_items():
     taken = []
 
     async def take():
-        async for one in ahead(numbers(3, [], failing=True), most=1):
+        async for one in prefetch(numbers(3, [], failing=True), limit=1):
             taken.append(one)  # noqa: PERF401 - what was given before counts
 
     with pytest.raises(ValueError, match="no more"):
@@ -43,10 +43,10 @@ async def test_what_the_source_meets_is_raised_after_what_it_gave():
     assert taken == [0, 1, 2]
 
 
-async def test_who_stops_early_stops_the_source():
+async def test_closing_consumer_closes_source():
     asked = []
     source = numbers(1000, asked)
-    async with aclosing(source), aclosing(ahead(source, most=2)) as given:
+    async with aclosing(source), aclosing(prefetch(source, limit=2)) as given:
         async for _ in given:
             break
     assert len(asked) < 10

@@ -1,4 +1,4 @@
-"""One change on an idle stack: the row is updated within 2 seconds of the PUT, the files within 5."""
+"""Latency on an idle stack: the row within two seconds of the PUT, the files within five."""
 
 import statistics
 import time
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.faults
 
 ROW_SECONDS, FILES_SECONDS = 2.0, 5.0
 SLACK = 2.0
-"""Factor for a loaded machine; the test prints what it measured."""
+"""For a machine that has other things to do; what was measured is printed."""
 CHANGES = 6
 
 
-def test_change_reaches_table_and_files_in_time(users, tables):
+def test_change_reaches_table_and_files_within_limits(users, tables):
     users.serve(2)
     users.put(*pair("1000"))
     until(lambda: not tables.unsettled(), 60, tables.unsettled)

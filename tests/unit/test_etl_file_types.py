@@ -1,4 +1,4 @@
-"""Files under the name of another format: their rows are read, or what they really are is told."""
+"""Files under the extension of another format: loaded, or rejected with their actual type."""
 
 import gzip
 import io
@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from services.etl.core.datasets import Datasets
-from services.etl.core.reading import is_small, read_small
-from services.etl.core.streaming import Stream
+from services.etl.core.small_files import is_small, read_small_file
+from services.etl.core.streaming import RowStream
 
 compressed = partial(gzip.compress, mtime=0)
 USERS = Datasets.parse(
@@ -33,11 +33,11 @@ PLAIN = HEAD + ROW
 
 
 def read(body, key="1.csv", dataset=USERS):
-    """Read a file whole and as its bytes come: both find the same."""
+    """Read a file whole and as a stream; assert that both agree."""
     body = body.encode() if isinstance(body, str) else body
-    rows = read_small(body, key, dataset, line_bytes=1 << 20)
+    rows = read_small_file(body, key, dataset, line_bytes=1 << 20)
     for size in (1, 7, len(body) or 1):
-        stream = Stream(key, dataset, line_bytes=1 << 20, block_bytes=20)
+        stream = RowStream(key, dataset, line_bytes=1 << 20, block_bytes=20)
         batches = [batch for at in range(0, len(body), size) for batch in stream.feed(body[at : at + size])]
         batches += stream.end()
         rejects = [one for batch in batches for one in batch.rejects]
@@ -55,23 +55,23 @@ def stripped(rows):
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("ending", ["csv", "tsv", "tab"])
 @pytest.mark.parametrize("begin", ["", "\n\n", "\ufeff"])
-def test_what_stands_between_the_names_of_the_header_stands_between_the_cells(delimiter, ending, begin):
+def test_delimiter_of_header_splits_rows(delimiter, ending, begin):
     rows = read(begin + PLAIN.replace(",", delimiter), f"x.{ending}")
     assert stripped(rows) == [ADA]
     assert not rows.rejects
 
 
-def test_a_cell_may_hold_the_delimiter_that_the_name_promises():
+def test_cell_may_contain_default_delimiter():
     rows = read('user_id;first_name;last_name;birthts\n1;"Ada; or A";Byron, Lady;473385600000\n')
     assert stripped(rows) == [("1", "Ada; or A", "Byron, Lady", "473385600000")]
 
 
-def test_a_file_without_the_key_has_its_delimiter_found_too():
+def test_delimiter_is_detected_without_key_column():
     rows = read("first_name;last_name;birthts\nAda;Byron;473385600000\n", "1.csv")
     assert stripped(rows) == [ADA]
 
 
-def test_a_header_that_names_nothing_known_is_refused_for_its_names_and_not_for_its_delimiter():
+def test_unknown_header_is_rejected_for_missing_columns():
     (reject,) = read("Vorname;Nachname\na;b\n").rejects
     assert (reject.code, reject.column) == ("MISSING_COLUMN", "first_name")
     (reject,) = read("First-Name;last_name;birthts\na;b;1\n").rejects
@@ -80,14 +80,14 @@ def test_a_header_that_names_nothing_known_is_refused_for_its_names_and_not_for_
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", "^", "~"])
 @pytest.mark.parametrize("line", ["sep={}", "SEP={}", '"sep={}"', "sep={}{}{}", "\ufeffsep={}"])
-def test_the_first_line_by_which_excel_names_the_delimiter_is_obeyed(delimiter, line):
+def test_excel_sep_line_sets_delimiter(delimiter, line):
     rows = read(line.replace("{}", delimiter) + "\n" + PLAIN.replace(",", delimiter))
     assert stripped(rows) == [ADA]
     assert list(rows.lines) == [3]
     assert not rows.rejects
 
 
-def test_a_cell_that_looks_like_the_first_line_of_excel_is_a_cell():
+def test_sep_text_in_cell_is_data():
     rows = read(HEAD + "1,sep=;,Byron,473385600000\n")
     assert stripped(rows)[0][1] == "sep=;"
 
@@ -103,14 +103,14 @@ def test_a_cell_that_looks_like_the_first_line_of_excel_is_a_cell():
         'user_id,first_name,last_name,birthts,\n"1","Ada","Byron","473385600000",""\n',
     ],
 )
-def test_separators_without_anything_behind_them_are_no_columns(body):
+def test_trailing_separators_are_ignored(body):
     rows = read(body)
     assert stripped(rows) == [ADA]
     assert not rows.rejects
 
 
 @pytest.mark.parametrize("blank", [",,", ",,,,,", " , , ", ","])
-def test_a_line_of_nothing_but_separators_is_an_empty_line(blank):
+def test_line_of_separators_is_skipped(blank):
     rows = read(f"{blank}\nfirst_name,last_name,birthts\nAda,Byron,473385600000\n{blank}\n{blank}\n", "1.csv")
     assert stripped(rows) == [ADA]
     assert list(rows.lines) == [3]
@@ -120,7 +120,7 @@ def test_a_line_of_nothing_but_separators_is_an_empty_line(blank):
     assert not rows.rejects
 
 
-def test_a_value_without_a_name_above_it_is_never_lost():
+def test_value_below_unnamed_column_is_rejected():
     rows = read("user_id,first_name,last_name,birthts,\n1,Ada,Byron,473385600000,lost\n" + ROW)
     assert [(one.line, one.code) for one in rows.rejects] == [(2, "RAGGED")]
     assert stripped(rows) == [ADA]
@@ -141,18 +141,18 @@ def test_a_value_without_a_name_above_it_is_never_lost():
         ('="open', '="open'),
     ],
 )
-def test_a_text_that_is_written_as_a_formula_is_the_text(cell, value):
+def test_text_formula_is_unwrapped(cell, value):
     rows = read(f"{HEAD}{cell},Ada,Byron,473385600000\n2,{cell},Byron,473385600000\n")
     assert [row[:2] for row in stripped(rows)] == [(value, "Ada"), ("2", value)]
     assert not rows.rejects
 
 
-def test_a_header_may_be_written_as_formulas():
+def test_header_may_be_text_formulas():
     rows = read('="user_id",="first_name",="last_name",="birthts"\n="1",="Ada",="Byron",="473385600000"\n')
     assert stripped(rows) == [ADA]
 
 
-def test_a_formula_in_json_is_a_text_like_any_other():
+def test_formula_in_json_stays_text():
     rows = read(json.dumps({"user_id": '="1"', "first_name": "a", "last_name": "b", "birthts": 1}), "x.jsonl")
     assert rows.values[0][0] == '="1"'
 
@@ -172,7 +172,7 @@ MARK = "\ufeff".encode()
         compressed(PLAIN.encode("utf-16")),
     ],
 )
-def test_marks_and_compression_that_no_name_tells_of_are_read(body):
+def test_byte_order_marks_and_gzip_are_detected_by_content(body):
     rows = read(body)
     assert stripped(rows) == [ADA]
     assert not rows.rejects
@@ -225,8 +225,8 @@ OTHERS = [
     (b"Obj\x01\x04", "an Avro file"),
     (b"\0\x05\x16\x07\0\x02\0\0Mac OS X        ", "what macOS keeps beside a file"),
     (b"\0\0\0\x01Bud1\0\0", "a .DS_Store file"),
-    (b"\x89PNG\r\n\x1a\n", "a picture"),
-    (b"\xff\xd8\xff\xe0", "a picture"),
+    (b"\x89PNG\r\n\x1a\n", "an image"),
+    (b"\xff\xd8\xff\xe0", "an image"),
     (bytes(5000), "nothing but NUL bytes"),
     ("id\n".encode("utf-32"), "is UTF-32"),
     (compressed(compressed(PLAIN.encode())), "compressed twice"),
@@ -236,7 +236,7 @@ OTHERS = [
 @pytest.mark.parametrize(("body", "said"), OTHERS)
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 @pytest.mark.parametrize("dataset", [USERS, LOOSE])
-def test_a_file_of_another_format_is_refused_as_what_it_is(body, said, ending, dataset):
+def test_other_format_is_rejected_with_its_type(body, said, ending, dataset):
     (reject,) = read(body, f"._1.{ending}", dataset).rejects
     assert (reject.line, reject.code) == (0, "OTHER_FORMAT")
     assert said in reject.reason
@@ -244,7 +244,7 @@ def test_a_file_of_another_format_is_refused_as_what_it_is(body, said, ending, d
 
 
 @pytest.mark.parametrize(("body", "said"), [one for one in OTHERS if "JSON" not in one[1]])
-def test_another_format_under_the_name_of_json_is_refused_as_what_it_is(body, said):
+def test_other_format_named_jsonl_is_rejected_with_its_type(body, said):
     (reject,) = read(body, "1.jsonl").rejects
     assert (reject.line, reject.code) == (0, "OTHER_FORMAT")
     assert said in reject.reason
@@ -254,7 +254,7 @@ def test_another_format_under_the_name_of_json_is_refused_as_what_it_is(body, sa
     ("body", "said"),
     [('[{"user_id": "1"}]', "one JSON array"), ("[\n {}\n]", "one JSON array"), ("{\n}", "JSON that is indented")],
 )
-def test_json_that_is_not_one_object_a_line_is_told_as_such(body, said):
+def test_json_not_one_object_per_line_is_rejected(body, said):
     (reject,) = read(body, "1.jsonl").rejects
     assert said in reject.reason
 
@@ -262,25 +262,25 @@ def test_json_that_is_not_one_object_a_line_is_told_as_such(body, said):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (PLAIN.encode(), "is text, no Parquet; end its name as what it is"),
+        (PLAIN.encode(), "is text, not Parquet; end its name as what it is"),
         (b"<html>", "an HTML page"),
         (XLSX, "an Excel workbook"),
-        (compressed(parquet()), "compressed with gzip, no Parquet"),
-        (b"", "is no Parquet, or damaged"),
-        (b"\x01\x02\x03", "is no Parquet, or damaged"),
+        (compressed(parquet()), "compressed with gzip, not Parquet"),
+        (b"", "is not Parquet, or is damaged"),
+        (b"\x01\x02\x03", "is not Parquet, or is damaged"),
     ],
 )
-def test_what_is_called_parquet_and_is_none_is_told_as_what_it_is(body, said):
-    (reject,) = read_small(body, "1.parquet", USERS, line_bytes=1 << 20).rejects
+def test_non_parquet_named_parquet_is_rejected_with_its_type(body, said):
+    (reject,) = read_small_file(body, "1.parquet", USERS, line_bytes=1 << 20).rejects
     assert (reject.line, reject.code) == (0, "NOT_PARQUET")
     assert said in reject.reason
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(PLAIN.encode(), "is no gzip"), (XLSX, "is an Excel workbook (.xlsx), no gzip"), (b"", "is no gzip")],
+    [(PLAIN.encode(), "is not gzip"), (XLSX, "is an Excel workbook (.xlsx), not gzip"), (b"", "is not gzip")],
 )
-def test_what_is_called_gzip_and_is_none_is_told_as_what_it_is(body, said):
+def test_non_gzip_named_gz_is_rejected_with_its_type(body, said):
     (reject,) = read(body, "1.csv.gz").rejects
     assert (reject.line, reject.code) == (0, "NOT_GZIP")
     assert said in reject.reason
@@ -289,26 +289,26 @@ def test_what_is_called_gzip_and_is_none_is_told_as_what_it_is(body, said):
 @pytest.mark.parametrize(
     "name", ["orcid", "parent", "par1", "bzh", "obj", "fea1", "arrow1", "bm", "ii", "mm", "version", "gif87a", "l"]
 )
-def test_a_column_may_be_called_like_the_beginning_of_another_format(name):
+def test_column_name_may_equal_signature_of_other_format(name):
     for header in (name, name.upper()):
         rows = read(f"{header},{HEAD}x,{ROW}", dataset=LOOSE)
         assert stripped(rows) == [ADA]
 
 
-def test_a_header_in_angle_brackets_is_a_header():
+def test_header_in_angle_brackets_is_accepted():
     (reject,) = read("<DATE>,<TIME>,<OPEN>\n1,2,3\n").rejects
     assert reject.code == "MISSING_COLUMN"
 
 
-def test_what_only_its_bytes_tell_to_be_compressed_is_bounded_like_what_is_called_so():
+def test_gzip_without_extension_has_same_limits():
     body = compressed(PLAIN.encode() + ROW.encode() * 100_000)
     assert not is_small(body, "1.csv", 1 << 20)
     assert is_small(compressed(PLAIN.encode()), "1.csv", 1 << 20)
-    (reject,) = read_small(compressed(bytes(80 << 20)), "1.csv", USERS, line_bytes=1 << 20).rejects
+    (reject,) = read_small_file(compressed(bytes(80 << 20)), "1.csv", USERS, line_bytes=1 << 20).rejects
     assert reject.code in {"GZIP_BOMB", "OTHER_FORMAT"}
 
 
-def test_all_that_is_wrong_with_an_object_is_told():
+def test_all_errors_of_a_json_object_are_reported():
     line = '{"user_id": "1", "first_name": ["Ada"], "last_name": {"a": 1}, "birthts": 1, "age": 3, "more": 4}\n'
     (reject,) = read(line, "1.jsonl").rejects
     assert [(one.code, one.column) for one in (reject, *reject.more)] == [

@@ -1,4 +1,4 @@
-"""The users to begin with are put once, where nobody has put anything yet."""
+"""Users are seeded once, into an empty bucket."""
 
 import asyncio
 import uuid
@@ -9,8 +9,8 @@ import boto3
 import pytest
 from pydantic import SecretStr
 
-from services.etl.adapters.planting import plant
 from services.etl.adapters.schema import ensure_schema
+from services.etl.adapters.seeding import seed_users
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
 from shared.postgres import open_pool
@@ -23,8 +23,8 @@ COLUMNS = {"first_name": TEXT, "last_name": TEXT, "birthts": {"type": "milliseco
 
 
 @pytest.fixture
-async def garden(stack, tmp_path):
-    bucket = f"garden-{uuid.uuid4().hex[:10]}"
+async def seed_bucket(stack, tmp_path):
+    bucket = f"seed-{uuid.uuid4().hex[:10]}"
     settings = EtlSettings(
         s3_endpoint=stack.env["PENSTOCK_S3_ENDPOINT"],
         s3_access_key=stack.env["PENSTOCK_S3_ACCESS_KEY"],
@@ -55,38 +55,40 @@ def users(bucket, columns=COLUMNS, name="users"):
     return Datasets({name: dataset})
 
 
-async def keys(garden):
-    return {info.ref.key async for page in garden.store.list(garden.bucket) for info in page}
+async def keys(seed_bucket):
+    return {info.ref.key async for page in seed_bucket.store.list(seed_bucket.bucket) for info in page}
 
 
-async def test_processes_that_start_together_put_a_hundred_pairs(garden):
-    await asyncio.gather(*(plant(garden.pool, garden.store, users(garden.bucket)) for _ in range(3)))
-    assert await keys(garden) == {f"in/{user}.{ending}" for user in range(1000, 1100) for ending in ("csv", "png")}
-    info, body = await garden.store.read(ObjectRef(garden.bucket, "in/1000.png"))
+async def test_concurrent_processes_seed_one_hundred_users(seed_bucket):
+    await asyncio.gather(
+        *(seed_users(seed_bucket.pool, seed_bucket.store, users(seed_bucket.bucket)) for _ in range(3))
+    )
+    assert await keys(seed_bucket) == {f"in/{user}.{ending}" for user in range(1000, 1100) for ending in ("csv", "png")}
+    info, body = await seed_bucket.store.read(ObjectRef(seed_bucket.bucket, "in/1000.png"))
     assert (info.content_type, body[:4]) == ("image/png", b"\x89PNG")
 
 
-async def test_a_place_that_holds_something_is_left_alone(garden):
-    await garden.store.put(ObjectRef(garden.bucket, "in/mine.csv"), b"x")
-    await plant(garden.pool, garden.store, users(garden.bucket))
-    assert await keys(garden) == {"in/mine.csv"}
+async def test_nonempty_bucket_is_not_seeded(seed_bucket):
+    await seed_bucket.store.put(ObjectRef(seed_bucket.bucket, "in/mine.csv"), b"x")
+    await seed_users(seed_bucket.pool, seed_bucket.store, users(seed_bucket.bucket))
+    assert await keys(seed_bucket) == {"in/mine.csv"}
 
 
-async def test_a_place_that_was_emptied_stays_empty(garden):
-    await garden.pool.execute(
+async def test_emptied_bucket_is_not_seeded_again(seed_bucket):
+    await seed_bucket.pool.execute(
         "INSERT INTO etl.sources (bucket, key, dataset, kind) VALUES ($1, 'in/1000.csv', 'users', 'rows')",
-        garden.bucket,
+        seed_bucket.bucket,
     )
-    await plant(garden.pool, garden.store, users(garden.bucket))
-    assert await keys(garden) == set()
+    await seed_users(seed_bucket.pool, seed_bucket.store, users(seed_bucket.bucket))
+    assert await keys(seed_bucket) == set()
 
 
 @pytest.mark.parametrize("changed", [{"name": "people"}, {"columns": {"first_name": TEXT}}])
-async def test_other_datasets_get_no_users(garden, changed):
-    await plant(garden.pool, garden.store, users(garden.bucket, **changed))
-    assert await keys(garden) == set()
+async def test_other_datasets_are_not_seeded(seed_bucket, changed):
+    await seed_users(seed_bucket.pool, seed_bucket.store, users(seed_bucket.bucket, **changed))
+    assert await keys(seed_bucket) == set()
 
 
-async def test_a_bucket_that_is_not_there_stops_nobody(garden):
-    await plant(garden.pool, garden.store, users("no-such-bucket"))
-    assert await keys(garden) == set()
+async def test_missing_bucket_is_not_an_error(seed_bucket):
+    await seed_users(seed_bucket.pool, seed_bucket.store, users("no-such-bucket"))
+    assert await keys(seed_bucket) == set()

@@ -1,4 +1,4 @@
-"""What a small file holds, rule by rule."""
+"""Parsing of small files, rule by rule."""
 
 import gzip
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.etl.core.datasets import Column, Dataset, Datasets
-from services.etl.core.reading import read_small
+from services.etl.core.small_files import read_small_file
 
 SEED = """
 [users]
@@ -34,7 +34,7 @@ GOOD = [("1", "Anna", "Smith", "5"), ("3", "Bob", "Jones", "7")]
 
 
 def read(body, key="1000.csv", dataset=USERS, line_bytes=1 << 20):
-    return read_small(body, key, dataset, line_bytes=line_bytes)
+    return read_small_file(body, key, dataset, line_bytes=line_bytes)
 
 
 def stripped(rows):
@@ -68,7 +68,7 @@ SEED_TEXT = SEED_ROW.decode()
         ("1000.csv", b"user_id,first_name,last_name,birthts\n 1000 ,Anna,Smith,946684800000"),
     ],
 )
-def test_one_row_is_the_same_row_in_every_format_encoding_and_line_ending(key, body):
+def test_row_is_equal_in_every_format_encoding_and_line_end(key, body):
     rows = read(body, key)
     assert stripped(rows) == [("1000", "Anna", "Smith", "946684800000")]
     assert not rows.rejects
@@ -77,7 +77,7 @@ def test_one_row_is_the_same_row_in_every_format_encoding_and_line_ending(key, b
 @pytest.mark.parametrize(
     ("key", "item"), [("a/1000.csv", "1000"), ("a.b.csv", "a.b"), ("a.b.csv.gz", "a.b"), ("é.jsonl", "é")]
 )
-def test_a_file_without_the_key_has_one_row_that_its_name_is_the_key_of(key, item):
+def test_file_without_key_column_uses_its_name_as_key(key, item):
     body = (
         b'{"first_name":"a","last_name":"b","birthts":1}' if "json" in key else b"first_name,last_name,birthts\na,b,1"
     )
@@ -106,7 +106,7 @@ def test_a_file_without_the_key_has_one_row_that_its_name_is_the_key_of(key, ite
         ("TOO_MANY_COLUMNS", "2,001 columns", b"x" + b"," * 2000 + b"\n"),
     ],
 )
-def test_a_file_that_is_refused_says_why_and_what_mends_it(code, reason, body):
+def test_rejected_file_has_reason_and_fix(code, reason, body):
     rows = read(body)
     (reject,) = rows.rejects
     assert (reject.line, reject.code) == (0, code)
@@ -117,19 +117,19 @@ def test_a_file_that_is_refused_says_why_and_what_mends_it(code, reason, body):
 @pytest.mark.parametrize(
     "body", [b"", b"no gzip", gzip.compress(SEED_ROW, mtime=0)[:-1], gzip.compress(SEED_ROW, mtime=0) + b"x"]
 )
-def test_a_damaged_gzip_file_is_refused_whole(body):
+def test_damaged_gzip_is_rejected_as_a_whole(body):
     rows = read(body, "1000.csv.gz")
     assert [(reject.line, reject.code) for reject in rows.rejects] == [(0, "NOT_GZIP")]
     assert not rows.values
 
 
 @pytest.mark.parametrize("body", [b"", SEED_ROW])
-def test_what_is_no_parquet_is_refused_whole(body):
+def test_non_parquet_is_rejected_as_a_whole(body):
     rows = read(body, "1000.parquet")
     assert [(reject.line, reject.code) for reject in rows.rejects] == [(0, "NOT_PARQUET")]
 
 
-def test_a_file_of_a_header_alone_has_no_rows_and_nothing_is_wrong_with_it():
+def test_header_only_file_has_no_rows_and_no_rejects():
     assert read(HEAD) == read(HEAD.strip())
     assert not read(HEAD).rejects
     assert not read(HEAD).values
@@ -150,7 +150,7 @@ def test_a_file_of_a_header_alone_has_no_rows_and_nothing_is_wrong_with_it():
         ("BAD_QUOTES", "something follows a closing quote", b'2,"a"b,c,1\n'),
     ],
 )
-def test_a_bad_row_never_stops_its_neighbours(code, reason, bad):
+def test_bad_row_does_not_affect_neighbors(code, reason, bad):
     rows = read(HEAD + ANNA + bad + BOB, line_bytes=100)
     (reject,) = rows.rejects
     assert (reject.line, reject.code) == (3, code)
@@ -159,13 +159,13 @@ def test_a_bad_row_never_stops_its_neighbours(code, reason, bad):
     assert list(rows.lines) == [2, 4]
 
 
-def test_an_unclosed_quote_does_not_swallow_a_neighbour_that_has_quotes_of_its_own():
+def test_unclosed_quote_does_not_swallow_quoted_neighbor():
     rows = read(HEAD + b'1,"Anna,Smith,1\n2,"Bob","Jones",2\n3,"C\nD",E,3\n')
     assert list(rows.values) == [("2", "Bob", "Jones", "2"), ("3", "C\nD", "E", "3")]
     assert [(reject.line, reject.code) for reject in rows.rejects] == [(2, "UNCLOSED_QUOTE")]
 
 
-def test_a_stray_quote_costs_its_row_alone_however_far_away_the_next_one_is():
+def test_stray_quote_rejects_one_row_at_any_distance():
     rows = read(HEAD + b'1,"Anna,Smith,5\n' + BOB * 1000 + b'4,"Zoe","Z",9\n')
     assert [(reject.line, reject.code) for reject in rows.rejects] == [(2, "UNCLOSED_QUOTE")]
     assert len(rows.values) == 1001
@@ -186,26 +186,26 @@ def test_a_stray_quote_costs_its_row_alone_however_far_away_the_next_one_is():
         (b"=1+1", "=1+1"),
     ],
 )
-def test_a_cell_holds_what_a_spreadsheet_would_show(cell, value):
+def test_cell_value_is_what_a_spreadsheet_shows(cell, value):
     rows = read(HEAD + b"1," + cell + b",Smith,5\n" + BOB)
     assert list(rows.values) == [("1", value, "Smith", "5"), GOOD[1]]
     assert list(rows.lines) == [2, 3 + len(value.splitlines()[1:])]
 
 
-def test_a_row_longer_than_a_line_may_be_is_refused_when_it_spans_lines_too():
+def test_multiline_row_above_line_limit_is_rejected():
     rows = read(HEAD + b'1,"a\n' + b"b" * 90 + b'\nc",d,1\n' + BOB, line_bytes=100)
     assert rows.rejects[0] == read(HEAD + b'1,"a\n', line_bytes=100).rejects[0]
     assert list(rows.values) == [GOOD[1]]
 
 
-def test_a_dataset_may_ignore_columns_that_it_does_not_know():
+def test_dataset_may_ignore_extra_columns():
     rows = read(b"age,user_id,,,first_name,last_name,birthts,age\n9,1,,,Anna,Smith,5,9\n", dataset=LOOSE)
     assert list(rows.values) == GOOD[:1]
     assert not read(b'{"user_id":1,"age":{}}', "x.jsonl", dataset=LOOSE).rejects
 
 
 @pytest.mark.parametrize(("key", "body"), [("x.csv", b"id,name\n1,a\n"), ("x.jsonl", b'{"id":1,"name":"a"}')])
-def test_a_column_that_is_not_required_may_be_absent(key, body):
+def test_optional_column_may_be_absent(key, body):
     assert list(read(body, key, NOTED).values) == [("1", "a", None)]
 
 
@@ -227,7 +227,7 @@ def test_a_column_that_is_not_required_may_be_absent(key, body):
         ("LINE_TOO_LONG", b" " * 200_000 + b"{}"),
     ],
 )
-def test_a_bad_json_line_never_stops_its_neighbours(code, line):
+def test_bad_json_line_does_not_affect_neighbors(code, line):
     good = b'{"user_id": 1, "first_name": "Anna", "last_name": "Smith", "birthts": "5"}\n'
     rows = read(good + line + b"\n" + good, "x.jsonl", line_bytes=150_000)
     assert [(reject.line, reject.code) for reject in rows.rejects] == [(2, code)]
@@ -235,14 +235,14 @@ def test_a_bad_json_line_never_stops_its_neighbours(code, line):
     assert list(rows.lines) == [1, 3]
 
 
-def test_json_lines_without_the_key_are_one_row_or_none():
+def test_json_lines_without_key_must_be_one_row():
     line = b'{"first_name": "Anna", "last_name": "Smith", "birthts": 946684800000}\n'
     (reject,) = read(line * 2, "1000.jsonl").rejects
     assert (reject.line, reject.code) == (0, "NO_KEY")
     assert [row[0] for row in read(line, "1000.jsonl").values] == ["1000"]
 
 
-def test_what_a_reject_shows_is_short_and_cannot_move_a_cursor():
+def test_rejected_value_is_short_and_printable():
     (reject,) = read(HEAD + "2,\x1b[31m\u202e".encode() + b"x" * 500 + b"\n").rejects
     assert len(reject.value) == 200
     assert reject.value.startswith("2,\\x1b[31m\\u202exxx")
@@ -250,7 +250,7 @@ def test_what_a_reject_shows_is_short_and_cannot_move_a_cursor():
 
 
 @given(st.binary(max_size=200), st.sampled_from(("csv", "tsv", "jsonl", "csv.gz", "jsonl.gz")))
-def test_no_bytes_raise_and_none_vanish_without_a_word(body, ending):
+def test_any_bytes_give_rows_or_rejects_without_raising(body, ending):
     rows = read(body, f"x.{ending}", line_bytes=50)
     assert rows.rejects or rows.values
     assert all(len(row) == len(USERS.fields) for row in rows.values)
