@@ -12,36 +12,36 @@ from fastapi import Depends, FastAPI
 
 from services.ingress import handlers, routes, workers
 from services.ingress.adapters import rebuilding
-from services.ingress.adapters.asking import sharing
 from services.ingress.adapters.assets import PATH, Assets
+from services.ingress.adapters.consumer_groups import Groups
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.downloads import Downloads
-from services.ingress.adapters.ended import EndedUploads
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.groups import Groups
 from services.ingress.adapters.loads import Loads
-from services.ingress.adapters.parts import PartUploads
-from services.ingress.adapters.pools import CONNECTIONS, limiter
+from services.ingress.adapters.multipart_uploads import PartUploads
+from services.ingress.adapters.permit_pools import CONNECTIONS, limiter
+from services.ingress.adapters.postgres_pool import sharing
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.server import HttpServer
 from services.ingress.adapters.tables import Tables
 from services.ingress.adapters.token_table import TokenTable
 from services.ingress.adapters.tokens import Tokens
 from services.ingress.adapters.tus import TusUploads
+from services.ingress.adapters.upload_cleanup import EndedUploads
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.adapters.views import Views
 from services.ingress.adapters.webhook_table import WebhookTable
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import Rates
 from services.ingress.core.sessions import Sessions
-from services.ingress.doors import Doors
-from services.ingress.routes import answers, matching
-from services.ingress.routes.document import Application
-from services.ingress.routes.gate import Gate
-from services.ingress.routes.headers import SecurityHeaders
-from services.ingress.routes.honoring import refuse_unhonored_headers
+from services.ingress.dependencies import Doors
+from services.ingress.routes import error_handlers, matching
+from services.ingress.routes.auth_middleware import Gate
+from services.ingress.routes.honored_headers import refuse_unhonored_headers
 from services.ingress.routes.metrics import Metrics
+from services.ingress.routes.openapi_document import Application
+from services.ingress.routes.security_headers import SecurityHeaders
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
 from shared.events import SweepRequested
@@ -71,10 +71,10 @@ def build_http() -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(refuse_unhonored_headers)],
     )
-    answers.install(app)
+    error_handlers.install(app)
     matching.install(app)
     app.add_middleware(Gate)
-    app.add_middleware(answers.Unexpected)
+    app.add_middleware(error_handlers.Unexpected)
     app.add_middleware(Metrics)
     app.add_middleware(SecurityHeaders)
     for router in routes.found():

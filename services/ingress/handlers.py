@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 from prometheus_client import Counter
 
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.core.facts import Fact, NoFact, fact_of
 from shared.bus import Received, Router
 from shared.errors import Kind, kind_of, one_line

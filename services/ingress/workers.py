@@ -14,12 +14,12 @@ import structlog
 from prometheus_client import Counter
 
 from services.ingress.adapters.deliveries import Outcome, Sender
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.limiter import Shares
 from services.ingress.adapters.webhook_table import Claim, Undelivered, WebhookTable
+from services.ingress.core.fact_rendering import told
 from services.ingress.core.facts import Fact
-from services.ingress.core.telling import told
 from services.ingress.core.webhooks import wait_after
 from services.ingress.settings import IngressSettings
 from shared.errors import one_line

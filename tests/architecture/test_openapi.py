@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from services import openapi
-from services.ingress.routes.gate import is_open
+from services.ingress.routes.auth_middleware import is_open
 
 
 @pytest.fixture(scope="module")

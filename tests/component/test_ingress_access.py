@@ -9,7 +9,7 @@ import structlog
 from starlette.routing import Mount
 
 from services.ingress.core.sessions import RENEWED
-from services.ingress.routes.gate import FAILURES_AT_ONCE, is_open
+from services.ingress.routes.auth_middleware import FAILURES_AT_ONCE, is_open
 from tests.fakes.ingress import TOKEN, Front, settings
 from tests.fakes.tokens import MemoryTokenTable
 
@@ -368,7 +368,9 @@ async def test_whoever_logs_out_is_out_with_every_copy_of_the_cookie(front, brow
 async def test_a_session_that_goes_on_gets_a_fresh_cookie(browser, monkeypatch):
     assert "set-cookie" not in (await browser.get("/whoami")).headers
     later = datetime.now(UTC) + RENEWED + timedelta(seconds=2)
-    monkeypatch.setattr("services.ingress.routes.gate.datetime", type("Later", (), {"now": lambda _zone: later}))
+    monkeypatch.setattr(
+        "services.ingress.routes.auth_middleware.datetime", type("Later", (), {"now": lambda _zone: later})
+    )
     answer = await browser.get("/whoami")
     assert answer.headers["set-cookie"].startswith(f"{COOKIE}=")
 

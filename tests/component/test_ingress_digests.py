@@ -3,7 +3,7 @@
 import pytest
 
 from services.ingress.core.access import Principal
-from services.ingress.core.links import Upload
+from services.ingress.core.upload_status import Upload
 from shared.storage import ObjectRef
 from tests.fakes.ingress import Front, settings
 

@@ -10,7 +10,7 @@ import pytest
 
 from services.ingress import handlers
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.facts import Fact
 from services.ingress.core.tokens import Token, drawn, hash_of
 from services.ingress.routes import events

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.ingress.adapters.bodies import MAX_FIELDS_BYTES, MAX_NAMES_BYTES
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import Rates
 from services.ingress.routes.json_route import MAX_JSON_BYTES
 from services.ingress.routes.login import CODE
 from tests.fakes.ingress import TOKEN, Front, settings

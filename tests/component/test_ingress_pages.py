@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ingress.core.digests import OWNER
-from services.ingress.core.links import Upload
-from services.ingress.core.results import Recent
+from services.ingress.core.result_page import Recent
+from services.ingress.core.upload_ids import OWNER
+from services.ingress.core.upload_status import Upload
 from shared.errors import Outage
 from shared.storage import ObjectRef
 from tests.fakes.ingress import TOKEN, Front, settings

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.ingress.core.digests import OWNER
+from services.ingress.core.upload_ids import OWNER
 from shared.storage import ObjectGone, ObjectRef
 from tests.fakes.ingress import Front, settings
 
@@ -168,7 +168,9 @@ async def test_what_comes_to_no_end_is_removed_in_its_time(front, root, monkeypa
     await front.doors.parts.remove_expired()
     assert len(await staged(front)) == 1
     later = datetime.now(UTC) + timedelta(days=7, minutes=1)
-    monkeypatch.setattr("services.ingress.adapters.parts.datetime", type("Later", (), {"now": lambda _zone: later}))
+    monkeypatch.setattr(
+        "services.ingress.adapters.multipart_uploads.datetime", type("Later", (), {"now": lambda _zone: later})
+    )
     answer = await root.get(f"/multipart/{upload['id']}")
     assert (answer.status_code, answer.json()["code"]) == (410, "UPLOAD_EXPIRED")
     await front.doors.parts.remove_expired()

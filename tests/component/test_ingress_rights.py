@@ -16,11 +16,11 @@ import pytest
 from starlette.routing import Mount
 
 from services.ingress.adapters import tus
-from services.ingress.core.digests import OWNER
+from services.ingress.core.fact_filter import Wanted
 from services.ingress.core.facts import Fact
-from services.ingress.core.links import Upload
 from services.ingress.core.load_ids import new_load_id
-from services.ingress.core.wanted import Wanted
+from services.ingress.core.upload_ids import OWNER
+from services.ingress.core.upload_status import Upload
 from services.ingress.core.webhooks import Webhook
 from shared.storage import ObjectRef
 from tests.fakes.ingress import Front

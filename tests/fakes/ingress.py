@@ -8,16 +8,16 @@ import httpx
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.downloads import Downloads
-from services.ingress.adapters.ended import EndedUploads
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.parts import PartUploads
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.multipart_uploads import PartUploads
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.tokens import Tokens
 from services.ingress.adapters.tus import TusUploads
+from services.ingress.adapters.upload_cleanup import EndedUploads
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.app import build_http, sessions_of
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import Rates
 from services.ingress.settings import IngressSettings
 from shared.testing.objects import MemoryStore
 from tests.fakes.facts import MemoryFacts, MemoryWebhooks

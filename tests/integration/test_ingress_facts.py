@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.facts import Fact
 from services.ingress.settings import IngressSettings
 from shared.events import DeadLetterSettled

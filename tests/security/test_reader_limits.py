@@ -17,9 +17,9 @@ from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from services.ingest.adapters.memory import Memory
 from services.ingest.adapters.readers import end_overdue
-from services.ingress.adapters.facts import CHANNEL as FACTS
+from services.ingress.adapters.fact_table import CHANNEL as FACTS
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.settings import IngressSettings
 from shared.postgres import LOCK_SECONDS, open_pool
 from shared.provision.limits import READER_LIMITS, Limits, ensure_limits

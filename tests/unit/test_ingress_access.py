@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from services.ingress.core.access import ROOT, SCOPES, Principal
 from services.ingress.core.origins import HOME, host_of, is_foreign, is_own_host, safe_next
-from services.ingress.core.rates import MOST, Rates
+from services.ingress.core.rate_limiter import MOST, Rates
 from services.ingress.core.sessions import LASTS, RENEWED, Sessions
 from services.ingress.core.tokens import Keyring, Token, drawn, hash_of
 from services.ingress.settings import IngressSettings

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from services.ingress.adapters import rejects, selects
 from services.ingress.core.access import Principal
 from services.ingress.core.ages import Span, bars, summed
+from services.ingress.core.data_page import Sheet
 from services.ingress.core.datasets import dataset_of
 from services.ingress.core.filters import Filters, Rows, format_of
 from services.ingress.core.load_ids import FRESH, new_load_id, requested_at
-from services.ingress.core.sheets import Sheet
 from shared.errors import Rejected
 from tests.fakes.tables import ORDER, STONES, USERS
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingress.core import digests, links
+from services.ingress.core import upload_ids, upload_status
 from services.ingress.core.access import Principal
 from services.ingress.core.counts import totalled
-from services.ingress.core.groups import WINDOW_SECONDS, Pace
-from services.ingress.core.links import Upload
 from services.ingress.core.names import MAX_KEY_BYTES, safe_key
+from services.ingress.core.throughput import WINDOW_SECONDS, Pace
+from services.ingress.core.upload_status import Upload
 from shared.errors import Rejected
 
 ID = "0123456789abcdef" * 2
@@ -35,16 +35,16 @@ def principal(id, *scopes, places=()):  # noqa: A002
 
 
 def test_ids_are_128_bits_and_none_comes_twice():
-    made = {digests.new_id() for _ in range(1000)}
+    made = {upload_ids.new_id() for _ in range(1000)}
     assert len(made) == 1000
-    assert all(digests.is_id(one) for one in made)
+    assert all(upload_ids.is_id(one) for one in made)
 
 
 @pytest.mark.parametrize(
     "text", ["", "1", "0" * 31, "0" * 33, "G" * 32, "A" * 32, f"{ID}\n", "../" + "0" * 29, "٣" * 32]
 )
 def test_what_is_no_id_is_known_without_asking_anybody(text):
-    assert not digests.is_id(text)
+    assert not upload_ids.is_id(text)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_is_no_id_is_known_without_asking_anybody(text):
     ],
 )
 def test_of_a_path_only_the_last_step_is_kept(filename, name):
-    assert digests.key_of(ID, filename) == f"uploads/{ID}/{name}"
+    assert upload_ids.key_of(ID, filename) == f"uploads/{ID}/{name}"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_of_a_path_only_the_last_step_is_kept(filename, name):
 )
 def test_a_name_that_can_be_no_key_is_refused(filename, code):
     with pytest.raises(Rejected) as refused:
-        digests.key_of(ID, filename)
+        upload_ids.key_of(ID, filename)
     assert refused.value.code == code
 
 
@@ -94,7 +94,7 @@ def test_a_name_that_can_be_no_key_is_refused(filename, code):
 def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filename):
     refusal = None
     try:
-        key = digests.key_of(ID, filename)
+        key = upload_ids.key_of(ID, filename)
     except Rejected as refused:
         refusal = refused
     if refusal is not None:
@@ -117,12 +117,12 @@ def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filenam
     ],
 )
 def test_digests_are_asked_for_beside_the_default_ones(asked, metadata):
-    assert digests.metadata_of("me", asked, DEFAULTS) == {"penstock-owner": "me", **metadata}
+    assert upload_ids.metadata_of("me", asked, DEFAULTS) == {"penstock-owner": "me", **metadata}
 
 
 def test_a_digest_nobody_knows_is_refused_with_those_there_are():
     with pytest.raises(Rejected, match=r"rot13.*known are.*sha256") as refused:
-        digests.metadata_of("me", ["rot13"], DEFAULTS)
+        upload_ids.metadata_of("me", ["rot13"], DEFAULTS)
     assert refused.value.code == "UNKNOWN_DIGEST"
 
 
@@ -144,34 +144,34 @@ def test_a_digest_nobody_knows_is_refused_with_those_there_are():
 )
 def test_every_stage_has_one_of_the_old_words(changes, status):
     upload = replace(DONE, **changes)
-    answer = links.told(upload)
+    answer = upload_status.told(upload)
     assert answer["status"] == status
     assert answer["hash"] == ("1" if status == "SUCCESS" else None)
     assert bool(answer["error"]) == (status == "FAILURE")
 
 
 def test_digests_of_a_version_that_was_replaced_do_not_count():
-    assert links.told(replace(DONE, hashed_etag="older"))["status"] == "PENDING"
+    assert upload_status.told(replace(DONE, hashed_etag="older"))["status"] == "PENDING"
 
 
 def test_a_failure_says_why_and_never_a_digest():
-    answer = links.told(replace(DONE, status="failed", error="it broke", digests={"md5": "ERROR"}))
+    answer = upload_status.told(replace(DONE, status="failed", error="it broke", digests={"md5": "ERROR"}))
     assert (answer["status"], answer["hash"], answer["digests"], answer["error"]) == ("FAILURE", None, {}, "it broke")
 
 
 def test_unfinished_is_pending_and_its_phase_stands_beside():
     running = replace(DONE, status="running", progress={"bytes": 3})
-    told = links.told(running)
+    told = upload_status.told(running)
     assert (told["status"], told["phase"], told["progress"]) == ("PENDING", "reading", {"bytes": 3})
-    waiting = links.told(replace(running, status="pending"))
+    waiting = upload_status.told(replace(running, status="pending"))
     assert (waiting["status"], waiting["phase"], waiting["progress"]) == ("PENDING", "waiting", None)
-    done = links.told(replace(running, status="succeeded"))
+    done = upload_status.told(replace(running, status="succeeded"))
     assert (done["status"], done.get("phase"), done["progress"]) == ("SUCCESS", None, None)
 
 
 @pytest.mark.parametrize(("asked", "value"), [("md5", "1"), ("SHA-256", "2"), ("", "1")])
 def test_the_digest_can_be_chosen(asked, value):
-    assert links.told(DONE, asked)["hash"] == value
+    assert upload_status.told(DONE, asked)["hash"] == value
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_digest_can_be_chosen(asked, value):
 )
 def test_a_digest_that_is_not_there_is_refused_with_those_that_are(asked, code, words):
     with pytest.raises(Rejected, match=words) as refused:
-        links.told(DONE, asked)
+        upload_status.told(DONE, asked)
     assert refused.value.code == code
 
 
@@ -203,10 +203,10 @@ def test_an_object_that_nobody_owns_is_for_who_administers_alone():
 
 
 def test_the_way_of_an_upload_says_none_of_what_has_not_come():
-    bare = links.linked(Upload(ID, "inbox", DONE.key, etag="e"))
+    bare = upload_status.linked(Upload(ID, "inbox", DONE.key, etag="e"))
     assert bare["status"] == "PENDING"
     assert (bare["event"], bare["work"], bare["result"]) == (None, None, None)
-    whole = links.linked(replace(DONE, revision=7, work_state="succeeded", work_attempts=2))
+    whole = upload_status.linked(replace(DONE, revision=7, work_state="succeeded", work_attempts=2))
     assert (whole["event"]["revision"], whole["work"]["attempts"], whole["result"]["digests"]) == (7, 2, DONE.digests)
 
 

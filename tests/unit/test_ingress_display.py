@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from services.ingress.adapters.pages import time_tag
+from services.ingress.adapters.templates import time_tag
 from services.ingress.core.display import short, size_text
-from services.ingress.core.links import Upload
 from services.ingress.core.navigation import Entry, ordered
-from services.ingress.core.results import Recent, Result
+from services.ingress.core.result_page import Recent, Result
+from services.ingress.core.upload_status import Upload
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.core.access import ROOT, Principal
+from services.ingress.core.fact_filter import Wanted, shown_to, types_in
+from services.ingress.core.fact_rendering import frame, heartbeat, summary, told
 from services.ingress.core.facts import BURIED, Fact, NoFact, fact_of
-from services.ingress.core.plain import MAX_BODY_BYTES
-from services.ingress.core.telling import frame, heartbeat, summary, told
-from services.ingress.core.wanted import Wanted, shown_to, types_in
+from services.ingress.core.sanitize import MAX_BODY_BYTES
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
 from shared.middleware.dead_letter import explain

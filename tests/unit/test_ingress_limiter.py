@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.ingress.adapters.least_rate import LeastRate
 from services.ingress.adapters.limiter import CLIENT, ConcurrencyLimiter, Pool, Shares
-from services.ingress.adapters.pools import pools
+from services.ingress.adapters.min_rate import LeastRate
+from services.ingress.adapters.permit_pools import pools
 from services.ingress.core.problems import Problem, status_of
 from services.ingress.settings import IngressSettings
 

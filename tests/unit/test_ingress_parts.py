@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.parts import MAX_PARTS, PART_BYTES, Ticket, Tickets
+from services.ingress.core.multipart_tickets import MAX_PARTS, PART_BYTES, Ticket, Tickets
 
 TICKET = Ticket("inbox", "a/ä", "upload", 5, "root", "mark", datetime(2026, 1, 2, tzinfo=UTC), "0" * 32)
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.ingress.adapters.deliveries import in_turn, parsed
+from services.ingress.core.fact_filter import Wanted
+from services.ingress.core.fact_rendering import told
 from services.ingress.core.facts import Fact
 from services.ingress.core.targets import is_public
-from services.ingress.core.telling import told
-from services.ingress.core.wanted import Wanted
 from services.ingress.core.webhooks import (
     Webhook,
     asked_to_wait,

@@ -10,8 +10,8 @@ from typing import Final
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from services.ingress.adapters.connections import TRAILERS
-from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
+from services.ingress.adapters.http_connections import TRAILERS
+from services.ingress.adapters.min_rate import TOO_SLOW, LeastRate
 from services.ingress.core import checksums
 from services.ingress.core.encoding import text_of
 from services.ingress.core.filenames import Disposition, disposition_of

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import Buffer
 
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.access import Principal
 from services.ingress.core.conditions import Validators
 from services.ingress.core.disposition import kept_disposition, shown_type

@@ -11,7 +11,7 @@ import structlog
 from prometheus_client import Gauge
 from pydantic import SecretStr
 
-from services.ingress.adapters.facts import CHANNEL
+from services.ingress.adapters.fact_table import CHANNEL
 from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.core.facts import Fact
 from shared import tls

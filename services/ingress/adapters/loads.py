@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from asyncpg import Record, UndefinedTableError
 
-from services.ingress.adapters.asking import asked
+from services.ingress.adapters.postgres_pool import asked
 from services.ingress.core.load_ids import new_load_id, requested_at
 from shared.bus import Bus
 from shared.errors import Outage, PenstockError, Rejected

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
+from services.ingress.adapters.min_rate import TOO_SLOW, LeastRate
 from services.ingress.settings import IngressSettings
 
 log = structlog.get_logger()

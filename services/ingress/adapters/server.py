@@ -10,7 +10,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.ingress.adapters.connections import Connection, ConnectionRoom
+from services.ingress.adapters.http_connections import Connection, ConnectionRoom
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError
 

@@ -15,8 +15,8 @@ from starlette.datastructures import URL
 from starlette.responses import Response
 
 from services.ingress.adapters import rejects, selects
-from services.ingress.adapters.asking import SECONDS, asked
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
+from services.ingress.adapters.postgres_pool import SECONDS, asked
 from services.ingress.adapters.selects import Select
 from services.ingress.adapters.streaming import Content, Put, Streamed
 from services.ingress.core.access import Principal

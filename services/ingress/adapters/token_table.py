@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import asyncpg
 
-from services.ingress.adapters.asking import asked
+from services.ingress.adapters.postgres_pool import asked
 from services.ingress.core.access import EVERYBODY, ROOT
 from services.ingress.core.problems import Problem
 from services.ingress.core.quotas import MAX_LINKS, MAX_TOKENS, used_up

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.adapters.staging import each
 from services.ingress.adapters.tus_parts import Parts, Staging
 from services.ingress.core.problems import Problem

@@ -8,7 +8,7 @@ import structlog
 
 from services.ingress.adapters.bodies import Body, Field, File
 from services.ingress.adapters.disk import Disk
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.checksums import Check
 from services.ingress.core.conditions import Precondition, Validators
 from services.ingress.core.write_headers import ObjectHeaders, late_field

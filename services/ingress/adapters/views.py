@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from asyncpg import Record, UndefinedTableError
 
-from services.ingress.adapters.asking import SECONDS, asked
-from services.ingress.core.digests import folder_of
-from services.ingress.core.links import Upload
-from services.ingress.core.results import Recent
+from services.ingress.adapters.postgres_pool import SECONDS, asked
+from services.ingress.core.result_page import Recent
+from services.ingress.core.upload_ids import folder_of
+from services.ingress.core.upload_status import Upload
 from shared.postgres import Pool
 
 COUNTING_SECONDS: Final = 10.0

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from services.ingress.adapters.asking import asked
+from services.ingress.adapters.postgres_pool import asked
 from services.ingress.adapters.token_table import ended_maker, holds
+from services.ingress.core.fact_filter import Wanted
 from services.ingress.core.quotas import MAX_WEBHOOKS, used_up
-from services.ingress.core.wanted import Wanted
 from services.ingress.core.webhooks import Webhook
 from shared.errors import Rejected
 from shared.postgres import Connection, Pool

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from services.ingress.core.plain import MAX_BODY_BYTES, bounded, plain, plain_text
+from services.ingress.core.sanitize import MAX_BODY_BYTES, bounded, plain, plain_text
 from shared.events import stable_id
 from shared.topics import DEAD_LETTERS
 

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from services.ingress.core.access import Principal
+from services.ingress.core.fact_filter import Wanted, shown_to
 from services.ingress.core.facts import Fact
-from services.ingress.core.wanted import Wanted, shown_to
 
 GROWTH: Final = 4
 LONGEST_WAIT: Final = timedelta(hours=1)

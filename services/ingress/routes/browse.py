@@ -8,8 +8,8 @@ from starlette.responses import Response
 from services.ingress.adapters.listing import page_of
 from services.ingress.core.listing import seen_prefixes
 from services.ingress.core.navigation import Entry
+from services.ingress.routes.auth_dependencies import Reader, Through
 from services.ingress.routes.files import FOLDER
-from services.ingress.routes.guard import Reader, Through
 from services.ingress.routes.rendering import render
 
 NAVIGATION = (Entry("Files", "/files/", "file", 20),)

@@ -15,8 +15,8 @@ from services.ingress.adapters.tables import address_after
 from services.ingress.core.access import Principal
 from services.ingress.core.datasets import MAX_NAME, USERS
 from services.ingress.core.filters import TYPES, DatasetName, Format, Rows, Text, format_of
-from services.ingress.doors import Doors
-from services.ingress.routes.guard import Reader, Runner, Through
+from services.ingress.dependencies import Doors
+from services.ingress.routes.auth_dependencies import Reader, Runner, Through
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/data", tags=["data"])

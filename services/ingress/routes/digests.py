@@ -9,16 +9,16 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from services.ingress.adapters.bodies import Body, File, has_body
-from services.ingress.adapters.links import find
-from services.ingress.core import digests, links
+from services.ingress.adapters.upload_lookup import find
+from services.ingress.core import upload_ids, upload_status
 from services.ingress.core.access import Principal
 from services.ingress.core.problems import Problem
 from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders
-from services.ingress.doors import Doors, doors
-from services.ingress.routes import answers
+from services.ingress.dependencies import Doors, doors
+from services.ingress.routes import error_handlers
+from services.ingress.routes.auth_dependencies import Reader, Through, WriterOf
 from services.ingress.routes.files import FORM
-from services.ingress.routes.guard import Reader, Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.objects import place
 from shared.errors import Rejected
 from shared.storage import ObjectRef
@@ -35,7 +35,7 @@ Algorithms = Annotated[list[str], Query(description="Digests beside the default 
 FileId = Annotated[str, Query(description="What the upload answered; it may come in a JSON body too.")]
 Algorithm = Annotated[str, Query(description="The digest that is told as `hash`.")]
 
-answers.TOLD_BESIDE.update(dict.fromkeys(UPLOADS, digests.FAILED))
+error_handlers.TOLD_BESIDE.update(dict.fromkeys(UPLOADS, upload_ids.FAILED))
 
 
 class Uploaded(BaseModel):
@@ -43,7 +43,7 @@ class Uploaded(BaseModel):
 
     success: bool
     id: str
-    celery_status: links.Status
+    celery_status: upload_status.Status
     celery_id: str
     bucket: str
     key: str
@@ -63,7 +63,7 @@ class HashTold(BaseModel):
     digests: dict[str, str] | None = None
     size: int | None = None
     error: str | None = None
-    phase: links.Phase | None = None
+    phase: upload_status.Phase | None = None
     progress: dict[str, Any] | None = None
 
 
@@ -77,13 +77,13 @@ async def upload_file(request: Request, who: WriterOf, through: Through, algorit
 
 async def stored(request: Request, who: Principal, through: Doors, algorithms: list[str]) -> Uploaded:
     """Store the file of a form under an id of its own; needs the store and nothing else."""
-    number = digests.new_id()
+    number = upload_ids.new_id()
     settings = through.settings
 
     def place_of(file: File, _: Mapping[str, str]) -> ObjectRef:
-        return place(settings.upload_bucket, digests.key_of(number, file.filename), who, through)
+        return place(settings.upload_bucket, upload_ids.key_of(number, file.filename), who, through)
 
-    metadata = digests.metadata_of(who.id, algorithms, settings.hasher_digests)
+    metadata = upload_ids.metadata_of(who.id, algorithms, settings.hasher_digests)
     headers = ObjectHeaders.of_form(request.headers.raw).with_metadata(metadata)
     done = await through.uploads.form(Body(request, settings), place_of, field="file", headers=headers)
     ref = done.info.ref
@@ -100,7 +100,7 @@ async def stored(request: Request, who: Principal, through: Doors, algorithms: l
 
 
 async def get_hash(
-    request: Request, who: Reader, file_id: FileId = "", algorithm: Algorithm = links.ALGORITHM
+    request: Request, who: Reader, file_id: FileId = "", algorithm: Algorithm = upload_status.ALGORITHM
 ) -> JSONResponse:
     """Tell an upload's digest: PENDING until it is done, with its phase and progress; SUCCESS, FAILURE, INVALID_ID."""
     # not a dependency: FastAPI would send it through a thread, and this is asked hundreds of times a second
@@ -110,7 +110,7 @@ async def get_hash(
 
 
 async def get_hash_of(
-    request: Request, file_id: str, who: Reader, algorithm: Algorithm = links.ALGORITHM
+    request: Request, file_id: str, who: Reader, algorithm: Algorithm = upload_status.ALGORITHM
 ) -> JSONResponse:
     """Tell an upload's digest, or how far it is, by an address of its own."""
     return JSONResponse(await status_of(file_id, algorithm, who, doors(request)))
@@ -122,10 +122,10 @@ async def status_of(id: str, algorithm: str, who: Principal, through: Doors) -> 
     Raises Rejected: UNKNOWN_DIGEST, NOT_COMPUTED.
     """
     upload = await linked(id, who, through)
-    return links.told(upload, algorithm) if upload else links.invalid()
+    return upload_status.told(upload, algorithm) if upload else upload_status.invalid()
 
 
-async def linked(id: str, who: Principal, through: Doors) -> links.Upload | None:  # noqa: A002
+async def linked(id: str, who: Principal, through: Doors) -> upload_status.Upload | None:  # noqa: A002
     """Return all that is known of the upload `id` to `who`."""
     return await find(id, who, views=through.views, store=through.store, bucket=through.settings.upload_bucket)
 
@@ -136,7 +136,7 @@ async def get_links(id: str, who: Reader, through: Through) -> dict[str, Any]:  
     upload = await linked(id, who, through)
     if upload is None:
         raise Problem("NOT_FOUND", "there is no upload with this id: check it, and the token it was made with")
-    return links.linked(upload)
+    return upload_status.linked(upload)
 
 
 async def _asked(request: Request, through: Doors) -> str:

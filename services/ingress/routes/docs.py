@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.ingress.core.navigation import Entry
-from services.ingress.routes.guard import Anybody
+from services.ingress.routes.auth_dependencies import Anybody
 from services.ingress.routes.rendering import render
 
 NAVIGATION = (Entry("API", "/docs", "code", 90),)

@@ -11,10 +11,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.ingress.adapters.feed import Feed
+from services.ingress.core.fact_filter import Wanted, shown_to, types_in
+from services.ingress.core.fact_rendering import frame, heartbeat
 from services.ingress.core.facts import Fact
-from services.ingress.core.telling import frame, heartbeat
-from services.ingress.core.wanted import Wanted, shown_to, types_in
-from services.ingress.routes.guard import Reader, Through, identify
+from services.ingress.routes.auth_dependencies import Reader, Through, identify
 from shared.errors import PenstockError, Rejected
 from shared.patience import is_outage
 

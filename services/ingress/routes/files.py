@@ -12,8 +12,8 @@ from starlette.responses import RedirectResponse
 from services.ingress.adapters.bodies import Body, File
 from services.ingress.core.names import known_key, safe_key, safe_path
 from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders
-from services.ingress.routes.guard import Reader, Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.routes.auth_dependencies import Reader, Through, WriterOf
+from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.objects import place
 from services.ingress.routes.rendering import wants_page
 from shared.storage import ObjectRef

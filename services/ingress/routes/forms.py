@@ -8,7 +8,7 @@ from starlette.types import Message, Receive
 
 from services.ingress.adapters.bodies import Body
 from services.ingress.core.encoding import require_utf8
-from services.ingress.doors import doors
+from services.ingress.dependencies import doors
 from shared.errors import Rejected
 
 MAX_FORM_BYTES: Final = 64 << 10

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from services.ingress.adapters.bodies import small_body
-from services.ingress.doors import doors
+from services.ingress.dependencies import doors
 from services.ingress.routes.forms import once_more
 
 MAX_JSON_BYTES: Final = 256 << 10

@@ -12,14 +12,20 @@ from markupsafe import escape
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from services.ingress.adapters.pages import page
+from services.ingress.adapters.templates import page
 from services.ingress.core.access import Principal
 from services.ingress.core.origins import HOME, safe_next
-from services.ingress.doors import doors
+from services.ingress.dependencies import doors
+from services.ingress.routes.auth_dependencies import Admin, Anybody, Through, session_in
+from services.ingress.routes.auth_middleware import (
+    count_attempt,
+    count_failure,
+    count_login,
+    forgive_attempt,
+    log_failure,
+)
 from services.ingress.routes.cookies import cookie_of, no_cookie
 from services.ingress.routes.forms import read_form
-from services.ingress.routes.gate import count_attempt, count_failure, count_login, forgive_attempt, log_failure
-from services.ingress.routes.guard import Admin, Anybody, Through, session_in
 from services.ingress.routes.rendering import render
 
 log = structlog.get_logger()

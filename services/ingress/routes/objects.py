@@ -15,8 +15,8 @@ from services.ingress.core.conditions import Precondition
 from services.ingress.core.listing import seen_prefixes
 from services.ingress.core.names import known_key, safe_key
 from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders, named
-from services.ingress.routes.guard import Reader, Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.routes.auth_dependencies import Reader, Through, WriterOf
+from services.ingress.routes.honored_headers import honors
 from shared.errors import Rejected
 from shared.storage import PAGE, ObjectInfo, ObjectRef
 

@@ -7,12 +7,12 @@ from starlette.responses import Response
 
 from services.ingress.core.access import Principal
 from services.ingress.core.navigation import Entry
-from services.ingress.core.results import Recent, Result
+from services.ingress.core.result_page import Recent, Result
 from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS
-from services.ingress.doors import Doors
+from services.ingress.dependencies import Doors
+from services.ingress.routes.auth_dependencies import Anybody, Reader, Through, WriterOf
 from services.ingress.routes.digests import linked, stored
-from services.ingress.routes.guard import Anybody, Reader, Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.rendering import render
 from shared.patience import is_outage
 

@@ -7,13 +7,13 @@ import structlog
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.ingress.adapters.parts import SIGNED_SECONDS
-from services.ingress.core import digests
+from services.ingress.adapters.multipart_uploads import SIGNED_SECONDS
+from services.ingress.core import upload_ids
 from services.ingress.core.access import Principal
+from services.ingress.core.multipart_tickets import MAX_PARTS, Ticket
 from services.ingress.core.names import safe_key
-from services.ingress.core.parts import MAX_PARTS, Ticket
-from services.ingress.doors import Doors
-from services.ingress.routes.guard import Through, WriterOf
+from services.ingress.dependencies import Doors
+from services.ingress.routes.auth_dependencies import Through, WriterOf
 from services.ingress.routes.json_route import JsonRoute
 from services.ingress.routes.objects import Stored, place
 from shared.errors import Rejected
@@ -89,8 +89,8 @@ async def begin(wanted: Wanted, who: WriterOf, through: Through) -> Open:
     limit = through.settings.max_upload_bytes
     if wanted.size > limit:
         raise Rejected("TOO_LARGE", f"the file has {wanted.size} bytes, and {limit} are allowed")
-    file_id = digests.new_id() if wanted.filename is not None else None
-    key = digests.key_of(file_id, wanted.filename or "") if file_id else safe_key(wanted.key or "")
+    file_id = upload_ids.new_id() if wanted.filename is not None else None
+    key = upload_ids.key_of(file_id, wanted.filename or "") if file_id else safe_key(wanted.key or "")
     ref = place(wanted.bucket or through.settings.upload_bucket, key, who, through)
     async with through.uploads.slot():
         id, ticket = await through.parts.begin(  # noqa: A001 - the clients' own word
@@ -140,7 +140,7 @@ def _find(id: str, who: Principal, through: Doors) -> Ticket:  # noqa: A002
 
 
 def _headers(wanted: Wanted, who: Principal) -> dict[str, str]:
-    metadata = {digests.OWNER: who.id}
+    metadata = {upload_ids.OWNER: who.id}
     if wanted.last_modified is not None:
         metadata["mtime"] = f"{wanted.last_modified / 1000:.3f}"
     described = {f"x-amz-meta-{name}": text for name, text in metadata.items()}

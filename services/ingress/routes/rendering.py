@@ -7,9 +7,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from services.ingress.adapters.pages import page
+from services.ingress.adapters.templates import page
 from services.ingress.core.access import Principal
-from services.ingress.routes.guard import csrf_of
+from services.ingress.routes.auth_dependencies import csrf_of
 
 
 def render(

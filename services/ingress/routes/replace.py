@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 
 from services.ingress.adapters.bodies import Body
+from services.ingress.routes.auth_dependencies import Through, WriterOf
 from services.ingress.routes.files import BINARY, described
-from services.ingress.routes.guard import Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.objects import require_bucket
 
 router = APIRouter(tags=["files"])

@@ -9,7 +9,7 @@ from services.ingress.core.access import Principal
 from services.ingress.core.ages import summed
 from services.ingress.core.counts import totalled
 from services.ingress.core.filters import Filters
-from services.ingress.routes.guard import Reader, Through
+from services.ingress.routes.auth_dependencies import Reader, Through
 from shared.errors import Rejected
 
 router = APIRouter(prefix="/stats", tags=["stats"])

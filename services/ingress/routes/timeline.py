@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
-from services.ingress.core.telling import told
-from services.ingress.routes.guard import Reader, Through
+from services.ingress.core.fact_rendering import told
+from services.ingress.routes.auth_dependencies import Reader, Through
 from shared.errors import Rejected
 
 router = APIRouter(tags=["facts"])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from services.ingress.adapters.tokens import Wanted
 from services.ingress.core.access import EVERYBODY, ROOT, Scope
 from services.ingress.core.tokens import Token
-from services.ingress.routes.guard import Admin, Anybody, Through
+from services.ingress.routes.auth_dependencies import Admin, Anybody, Through
 from services.ingress.routes.json_route import JsonRoute
 
 log = structlog.get_logger()

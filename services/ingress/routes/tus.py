@@ -19,8 +19,8 @@ from services.ingress.core.conditions import Precondition
 from services.ingress.core.problems import MEDIA_TYPE, Problem
 from services.ingress.core.tus import Checksum, Mismatch, Upload, Wanted
 from services.ingress.core.write_headers import CONDITIONS, OF_TUS, OVERRIDE, named
-from services.ingress.routes.guard import Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.routes.auth_dependencies import Through, WriterOf
+from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.objects import place
 from shared.errors import Rejected
 

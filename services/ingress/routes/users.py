@@ -9,13 +9,13 @@ from starlette.responses import RedirectResponse, Response
 
 from services.ingress.core.access import Principal
 from services.ingress.core.ages import bars, summed
+from services.ingress.core.data_page import Load, Sheet
 from services.ingress.core.datasets import MAX_NAME, USERS
 from services.ingress.core.filters import DatasetName, Rows, Text
 from services.ingress.core.navigation import Entry
-from services.ingress.core.sheets import Load, Sheet
-from services.ingress.doors import Doors
+from services.ingress.dependencies import Doors
+from services.ingress.routes.auth_dependencies import Reader, Runner, Through
 from services.ingress.routes.data import requested
-from services.ingress.routes.guard import Reader, Runner, Through
 from services.ingress.routes.rendering import render
 
 NAVIGATION = (Entry("Users", "/users", "users", 30),)

@@ -9,10 +9,10 @@ import structlog
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingress.core.telling import told
-from services.ingress.core.wanted import MAX_TYPES, Wanted, types_in
+from services.ingress.core.fact_filter import MAX_TYPES, Wanted, types_in
+from services.ingress.core.fact_rendering import told
 from services.ingress.core.webhooks import Webhook, described, trial
-from services.ingress.routes.guard import Admin, Through
+from services.ingress.routes.auth_dependencies import Admin, Through
 from services.ingress.routes.json_route import JsonRoute
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
-from services.ingress.core.groups import Pace
+from services.ingress.core.throughput import Pace
 from services.ingress.settings import IngressSettings
 from shared import kafka
 from shared.errors import Outage

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from services.ingress.adapters.views import Views
 from services.ingress.core.access import Principal
-from services.ingress.core.digests import OWNER, folder_of, is_id
-from services.ingress.core.links import Upload
 from services.ingress.core.listing import seen_prefixes
+from services.ingress.core.upload_ids import OWNER, folder_of, is_id
+from services.ingress.core.upload_status import Upload
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from services.ingress.core.problems import MEDIA_TYPE
-from services.ingress.routes.gate import is_open
+from services.ingress.routes.auth_middleware import is_open
 
 PROBLEM: Final = {
     "type": "object",

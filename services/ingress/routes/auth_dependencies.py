@@ -18,7 +18,7 @@ from starlette.requests import Request
 from services.ingress.core.access import EVERYBODY, Principal, Scope, stranger_at
 from services.ingress.core.problems import Problem
 from services.ingress.core.sessions import Session
-from services.ingress.doors import Doors, doors
+from services.ingress.dependencies import Doors, doors
 from shared.errors import Rejected
 
 CHALLENGE: Final = {"www-authenticate": 'Bearer realm="penstock"'}

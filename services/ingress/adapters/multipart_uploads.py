@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from services.ingress.adapters.staging import each
-from services.ingress.core.parts import Ticket, Tickets
+from services.ingress.core.multipart_tickets import Ticket, Tickets
 from services.ingress.core.problems import Problem
 from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.settings import IngressSettings

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.ingress.adapters.asking import asked
+from services.ingress.adapters.postgres_pool import asked
 from services.ingress.core.facts import Fact
 from shared.postgres import Connection, Pool
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from services.ingress.core.links import Status, Upload
+from services.ingress.core.upload_status import Status, Upload
 
 
 @dataclass(frozen=True, slots=True)

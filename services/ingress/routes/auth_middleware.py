@@ -19,11 +19,11 @@ from services.ingress.core.encoding import require_utf8
 from services.ingress.core.origins import SAFE_METHODS, host_of, is_browser, is_foreign, is_own_host
 from services.ingress.core.problems import Problem
 from services.ingress.core.sessions import Session
-from services.ingress.doors import doors
-from services.ingress.routes import answers
+from services.ingress.dependencies import doors
+from services.ingress.routes import error_handlers
+from services.ingress.routes.auth_dependencies import anonymous, bad_token, identify, is_basic, session_in, token_in
 from services.ingress.routes.cookies import cookie_of
 from services.ingress.routes.forms import is_small_form, read_form
-from services.ingress.routes.guard import anonymous, bad_token, identify, is_basic, session_in, token_in
 from shared.errors import PenstockError, Rejected
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Gate:
         try:
             receive = await self._let_in(request)
         except PenstockError as error:
-            answer = _login_page(request, error) or await answers.told(request, error)
+            answer = _login_page(request, error) or await error_handlers.told(request, error)
             await answer(scope, receive, send)
             return
         principal: Principal | None = scope["state"].get("principal")

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from services.ingress.adapters.consumer_groups import Groups
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.downloads import Downloads
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.groups import Groups
 from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.adapters.loads import Loads
-from services.ingress.adapters.parts import PartUploads
+from services.ingress.adapters.multipart_uploads import PartUploads
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.tables import Tables
 from services.ingress.adapters.tokens import Tokens
@@ -19,7 +19,7 @@ from services.ingress.adapters.tus import TusUploads
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.adapters.views import Views
 from services.ingress.adapters.webhook_table import WebhookTable
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import Rates
 from services.ingress.core.sessions import Sessions
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
