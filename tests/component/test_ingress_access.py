@@ -21,7 +21,7 @@ COOKIE = "penstock_session"
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -67,7 +67,7 @@ async def made(client, **wanted):
 
 
 def csrf(front, client):
-    sessions = front.doors.sessions
+    sessions = front.dependencies.sessions
     return sessions.csrf(sessions.read(client.cookies[COOKIE]))
 
 
@@ -206,7 +206,7 @@ async def test_nobody_makes_a_token_that_sees_more_than_his_own(front, root):
 
 async def test_what_is_known_holds_while_the_database_is_away(front, root):
     token = await made(root, **WRITER)
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     front.table.is_away = True
     async with front.client(token["token"]) as client:
         assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
@@ -226,17 +226,17 @@ async def test_what_one_process_changes_another_follows():
     here, there = Front(table=table), Front(table=table)
     async with here.client() as root:
         token = await made(root)
-        await there.doors.tokens.refresh()
+        await there.dependencies.tokens.refresh()
         async with there.client(token["token"]) as client:
             assert (await client.get("/whoami")).status_code == 200
             await root.delete(f"/tokens/{token['id']}")
-            await there.doors.tokens.refresh()
+            await there.dependencies.tokens.refresh()
             assert (await client.get("/whoami")).status_code == 401
 
 
 async def test_an_answer_of_the_database_that_a_change_overtook_is_not_believed(front, root, monkeypatch):
     token = await made(root)
-    tokens, kept = front.doors.tokens, front.table.kept
+    tokens, kept = front.dependencies.tokens, front.table.kept
 
     async def slow():
         answer = await kept()
@@ -253,10 +253,10 @@ async def test_when_a_token_was_used_is_written_down_later(front, root, monkeypa
     token = await made(root)
     async with front.client(token["token"]) as client:
         await client.get("/whoami")
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     assert front.table.tokens[token["id"]].last_used_at is None
     monkeypatch.setattr("services.ingress.adapters.tokens.USED_SECONDS", -1)
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     assert front.table.tokens[token["id"]].last_used_at is not None
 
 
@@ -357,10 +357,10 @@ async def test_whoever_logs_out_is_out_with_every_copy_of_the_cookie(front, brow
     assert (left.status_code, left.headers["location"]) == (303, "/login")
     assert COOKIE not in browser.cookies
     front.table.is_away = False
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     assert (await browser.get("/whoami", headers={"cookie": f"{COOKIE}={copy}"})).status_code == 401
     there = Front(table=front.table)
-    await there.doors.tokens.refresh()
+    await there.dependencies.tokens.refresh()
     async with there.client(None) as other:
         assert (await other.get("/whoami", headers={"cookie": f"{COOKIE}={copy}"})).status_code == 401
 

@@ -88,7 +88,7 @@ async def test_what_the_token_may_not_basic_may_not():
     async def restricted(_secret):
         return Principal("1", "me", frozenset({"read"}), ("inbox/mine/",))
 
-    front.doors.tokens.authenticate = restricted
+    front.dependencies.tokens.authenticate = restricted
     async with front.client(None) as client:
         answer = await client.put("/objects/inbox/a", content=b"x", headers=basic("mine"))
     assert (answer.status_code, answer.json()["code"]) == (403, "WRONG_SCOPE")

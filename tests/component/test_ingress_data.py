@@ -60,7 +60,7 @@ async def token(client, **wanted):
 
 async def test_filters_combine_and_say_what_they_mean(client, front):
     assert (await client.get("/data?is_image_exists=True&min_age=30&max_age=40")).status_code == 200
-    ((name, wanted, told),) = front.doors.tables.asked
+    ((name, wanted, told),) = front.dependencies.tables.asked
     assert (name, told) == ("users", "json")
     assert (wanted.is_image_exists, wanted.min_age, wanted.max_age) == (True, 30, 40)
 
@@ -102,7 +102,7 @@ async def test_ages_are_not_asked_of_what_is_not_born(client, path):
 
 
 async def test_before_etl_ran_the_answer_says_so(client, front):
-    front.doors.tables.datasets = []
+    front.dependencies.tables.datasets = []
     for answer in (await client.get("/data"), await client.post("/data")):
         assert answer.status_code == 404
         assert "start etl" in answer.json()["detail"]
@@ -114,7 +114,7 @@ async def test_who_sees_a_part_of_the_bucket_sees_no_table_and_asks_for_no_load(
     for method, path in (("GET", "/data"), ("POST", "/data"), ("GET", "/stats"), ("GET", "/data/rejects")):
         assert (await client.request(method, path, headers=part)).status_code == 404
         assert (await client.request(method, path, headers=whole)).is_success
-    front.doors.loads.table = [LOAD]
+    front.dependencies.loads.table = [LOAD]
     assert (await client.get("/data/loads", headers=part)).json() == []
     assert (await client.get("/data/loads/l", headers=part)).status_code == 404
     assert (await client.get("/data/loads/l", headers=whole)).json()["state"] == "succeeded"
@@ -124,7 +124,7 @@ async def test_a_reader_starts_no_load_and_a_stranger_reads_nothing(client, fron
     reader = await token(client, scopes=["read"])
     assert (await client.get("/data", headers=reader)).status_code == 200
     assert (await client.post("/data", headers=reader)).status_code == 403
-    assert front.doors.loads.bus.published == []
+    assert front.dependencies.loads.bus.published == []
     async with front.client(None) as stranger:
         for path in ("/data", "/stats", "/data/loads", "/data/rejects", "/users"):
             assert (await stranger.get(path)).status_code == 401
@@ -135,10 +135,10 @@ async def test_a_load_is_asked_for_and_followed(client, front):
     told = answer.json()
     assert answer.status_code == 202
     assert answer.headers["location"] == told["status_url"] == f"/data/loads/{told['load_id']}"
-    (event,) = front.doors.loads.bus.published
+    (event,) = front.dependencies.loads.bus.published
     assert event == EtlRequested(load_id=told["load_id"], dataset="users", correlation_id=told["load_id"])
     assert (await client.get(told["status_url"])).json()["state"] == "requested"
-    front.doors.loads.table = [{**LOAD, "load_id": told["load_id"], "state": "running"}]
+    front.dependencies.loads.table = [{**LOAD, "load_id": told["load_id"], "state": "running"}]
     assert (await client.get(told["status_url"])).json()["state"] == "running"
 
 
@@ -149,14 +149,14 @@ async def test_a_load_that_nobody_asked_for_is_not_known(client):
 
 
 async def test_without_kafka_a_load_is_put_off(client, front):
-    front.doors.loads.bus.error = Outage("Kafka does not answer")
+    front.dependencies.loads.bus.error = Outage("Kafka does not answer")
     answer = await client.post("/data")
     assert answer.status_code == 503
     assert "retry-after" in answer.headers
 
 
 async def test_rejects_come_in_pages(client, front):
-    front.doors.tables.rejects_found = [REJECT, REJECT, REJECT]
+    front.dependencies.tables.rejects_found = [REJECT, REJECT, REJECT]
     answer = await client.get("/data/rejects?limit=2&token=secret")
     assert answer.json()["next"] == "more"
     assert len(answer.json()["rejects"]) == 2
@@ -165,7 +165,7 @@ async def test_rejects_come_in_pages(client, front):
 
 
 async def test_counts_have_the_words_of_the_contract(client, front):
-    front.doors.tables.found = [ROW, {**ROW, "img_path": ""}]
+    front.dependencies.tables.found = [ROW, {**ROW, "img_path": ""}]
     assert (await client.get("/stats?min_age=3")).json() == {
         "dataset": "users",
         "count": 2,
@@ -179,9 +179,9 @@ async def test_counts_have_the_words_of_the_contract(client, front):
 
 
 async def test_the_page_shows_rows_rejects_ages_and_loads_and_obeys_none_of_them(browser, front):
-    front.doors.tables.found = [{**ROW, "user_id": f"{number}"} for number in range(60)]
-    front.doors.tables.rejects_found = [REJECT]
-    front.doors.loads.table = [LOAD]
+    front.dependencies.tables.found = [{**ROW, "user_id": f"{number}"} for number in range(60)]
+    front.dependencies.tables.rejects_found = [REJECT]
+    front.dependencies.loads.table = [LOAD]
     page = await browser.get("/users?is_image_exists=true&min_age=20&contains=%22x")
     assert page.status_code == 200
     assert page.text.count("<img") == 50
@@ -202,13 +202,13 @@ async def test_run_now_needs_the_forms_own_proof_and_leads_back_to_the_load(brow
     assert (await browser.post("/users/run?dataset=users", data={})).status_code == 403
     answer = await browser.post("/users/run?dataset=users", data={"csrf": csrf})
     assert answer.status_code == 303
-    (event,) = front.doors.loads.bus.published
+    (event,) = front.dependencies.loads.bus.published
     assert event.dataset == "users"
     page = await browser.get(answer.headers["location"])
     assert "asked for" in page.text
     assert "A load is under way" in page.text
     assert 'http-equiv="refresh"' in page.text
-    front.doors.loads.table = [{**LOAD, "load_id": event.load_id}]
+    front.dependencies.loads.table = [{**LOAD, "load_id": event.load_id}]
     fragment = await browser.get(f"/users/loads?load_id={event.load_id}")
     assert fragment.text.count("<tr data-load") == 1
     assert "A load is under way" not in fragment.text
@@ -216,11 +216,11 @@ async def test_run_now_needs_the_forms_own_proof_and_leads_back_to_the_load(brow
 
 async def test_a_load_that_runs_is_shown_with_how_far_it_is(browser, front):
     progress = {"listed": 9, "differing": 8, "done": 0.25, "message": "25% of 8 <objects> read"}
-    front.doors.loads.table = [{**LOAD, "state": "running", "progress": progress}]
+    front.dependencies.loads.table = [{**LOAD, "state": "running", "progress": progress}]
     fragment = await browser.get("/users/loads")
     assert 'value="25.0"' in fragment.text
     assert "25% of 8 &lt;objects&gt; read" in fragment.text
-    front.doors.loads.table = [{**LOAD, "state": "running", "progress": {"message": "9 objects listed"}}]
+    front.dependencies.loads.table = [{**LOAD, "state": "running", "progress": {"message": "9 objects listed"}}]
     fragment = await browser.get("/users/loads")
     assert "<progress aria-label=" in fragment.text
     assert "value=" not in fragment.text
@@ -233,12 +233,12 @@ async def test_who_may_not_run_has_no_button(client):
 
 
 async def test_a_page_without_a_table_says_what_makes_one(browser, front):
-    front.doors.tables.datasets = []
+    front.dependencies.tables.datasets = []
     assert "No table yet" in (await browser.get("/users")).text
 
 
 async def test_a_page_without_postgres_is_told_as_one(browser, front):
-    front.doors.tables.is_away = True
+    front.dependencies.tables.is_away = True
     page = await browser.get("/users")
     assert page.status_code == 503
     assert "<h1>Service Unavailable</h1>" in page.text
@@ -246,7 +246,7 @@ async def test_a_page_without_postgres_is_told_as_one(browser, front):
 
 async def ended_later(front, state, *, after=2):
     """Let etl write of the load that is asked for, once it was looked at a few times."""
-    known, looks = front.doors.loads.known, 0
+    known, looks = front.dependencies.loads.known, 0
 
     async def knows(load_id, datasets):
         nonlocal looks
@@ -255,7 +255,7 @@ async def ended_later(front, state, *, after=2):
             return {"load_id": load_id, "state": state}
         return await known(load_id, datasets)
 
-    front.doors.loads.known = knows
+    front.dependencies.loads.known = knows
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])

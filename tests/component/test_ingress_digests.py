@@ -7,7 +7,7 @@ from services.ingress.core.upload_status import Upload
 from shared.storage import ObjectRef
 from tests.fakes.ingress import Front, settings
 
-FAILED = {"success": False, "id": None, "celery_status": None, "celery_id": None}
+FAILED_MEMBERS = {"success": False, "id": None, "celery_status": None, "celery_id": None}
 INVALID = {"status": "INVALID_ID", "hash": None}
 NOBODYS = "0" * 32
 SPELLINGS = [
@@ -38,7 +38,7 @@ def done(made, **changes):
 
 def as_principal(front, number, *scopes, **more):
     """Let every request come from this principal."""
-    front.doors.tokens.authenticate = _always(Principal(number, number, frozenset(scopes), **more))
+    front.dependencies.tokens.authenticate = _always(Principal(number, number, frozenset(scopes), **more))
 
 
 def _always(value):
@@ -105,7 +105,7 @@ async def test_a_refusal_says_so_in_the_old_words_too_and_nothing_is_stored(fron
     told = answer.json()
     assert (answer.status_code, told["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert FAILED.items() <= told.items()
+    assert FAILED_MEMBERS.items() <= told.items()
     assert [page async for page in front.store.list("inbox")] == []
 
 
@@ -113,7 +113,7 @@ async def test_a_stranger_is_told_so_in_the_old_words_too(front):
     async with front.client(None) as client:
         answer = await upload(client)
     assert answer.status_code == 401
-    assert FAILED.items() <= answer.json().items()
+    assert FAILED_MEMBERS.items() <= answer.json().items()
 
 
 async def test_who_may_only_read_uploads_nothing(front):
@@ -121,7 +121,7 @@ async def test_who_may_only_read_uploads_nothing(front):
     async with front.client() as client:
         answer = await upload(client)
     assert (answer.status_code, answer.json()["code"]) == (403, "WRONG_SCOPE")
-    assert FAILED.items() <= answer.json().items()
+    assert FAILED_MEMBERS.items() <= answer.json().items()
 
 
 async def test_a_store_that_is_away_is_a_failure_that_may_be_tried_again(front):
@@ -129,14 +129,14 @@ async def test_a_store_that_is_away_is_a_failure_that_may_be_tried_again(front):
     async with front.client() as client:
         answer = await upload(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert FAILED.items() <= answer.json().items()
+    assert FAILED_MEMBERS.items() <= answer.json().items()
 
 
 @pytest.mark.parametrize(("method", "path", "brings_json"), SPELLINGS)
 async def test_a_digest_is_told_however_it_is_asked_for(front, method, path, brings_json):
     async with front.client() as client:
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made)
+        front.dependencies.views.uploads["inbox", made["id"]] = done(made)
         address = path.format(id=made["id"])
         answer = await client.request(method, address, **({"json": {"file_id": made["id"]}} if brings_json else {}))
     assert answer.status_code == 200
@@ -199,7 +199,7 @@ async def test_the_id_of_another_is_none_unless_one_administers(front):
         waiting = f"/gethash/{made['id']}"
         for recorded in (False, True):
             if recorded:
-                front.doors.views.uploads["inbox", made["id"]] = done(made, owner="mine")
+                front.dependencies.views.uploads["inbox", made["id"]] = done(made, owner="mine")
             as_principal(front, "other", "read", "write", "run")
             assert (await client.get(waiting)).json() == INVALID
             assert (await client.get(f"/links/{made['id']}")).status_code == 404
@@ -214,7 +214,7 @@ async def test_of_digests_without_an_object_row_the_store_knows_the_owner(front)
     async with front.client() as client:
         as_principal(front, "mine", "read", "write")
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made, owner=None, state=None)
+        front.dependencies.views.uploads["inbox", made["id"]] = done(made, owner=None, state=None)
         assert (await client.get(f"/gethash/{made['id']}")).json()["status"] == "SUCCESS"
         as_principal(front, "other", "read")
         assert (await client.get(f"/gethash/{made['id']}")).json() == INVALID
@@ -224,13 +224,13 @@ async def test_of_digests_without_an_object_row_the_store_knows_the_owner(front)
 async def test_a_digest_that_is_not_there_is_refused(front, asked, code):
     async with front.client() as client:
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made)
+        front.dependencies.views.uploads["inbox", made["id"]] = done(made)
         answer = await client.get(f"/gethash/?file_id={made['id']}&algorithm={asked}")
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
 async def test_a_database_that_is_away_is_said_and_uploads_go_on(front):
-    front.doors.views.is_away = True
+    front.dependencies.views.is_away = True
     async with front.client() as client:
         made = await upload(client)
         answer = await client.get(f"/gethash/{made.json()['id']}")
@@ -241,7 +241,9 @@ async def test_a_database_that_is_away_is_said_and_uploads_go_on(front):
 async def test_the_way_of_an_upload_can_be_followed(front):
     async with front.client() as client:
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made, revision=3, seen_by="live", correlation_id="c")
+        front.dependencies.views.uploads["inbox", made["id"]] = done(
+            made, revision=3, seen_by="live", correlation_id="c"
+        )
         told = (await client.get(f"/links/{made['id']}")).json()
         missing = await client.get(f"/links/{NOBODYS}")
     assert told["object"]["key"] == made["key"]
@@ -254,7 +256,7 @@ async def test_the_way_of_an_upload_can_be_followed(front):
 async def test_statistics_need_the_scope_read_and_their_servers(front, path):
     async with front.client() as client:
         assert (await client.get(path)).status_code == 200
-        front.doors.views.is_away = True
+        front.dependencies.views.is_away = True
         away = await client.get(path)
         as_principal(front, "writer", "write")
         refused = await client.get(path)
@@ -263,7 +265,7 @@ async def test_statistics_need_the_scope_read_and_their_servers(front, path):
 
 
 async def test_without_kafka_nobody_knows_the_workers(front):
-    front.doors.groups.is_away = True
+    front.dependencies.groups.is_away = True
     async with front.client() as client:
         assert (await client.get("/stats/workers")).status_code == 503
 

@@ -12,7 +12,7 @@ from services.ingress import handlers
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.facts import Fact
-from services.ingress.core.tokens import Token, drawn, hash_of
+from services.ingress.core.tokens import Token, generate_token, hash_secret
 from services.ingress.routes import events
 from shared.errors import Outage
 from shared.testing.bus import connected, record, wire
@@ -67,14 +67,14 @@ async def soon(condition):
 
 async def tell(front, *facts):
     await front.facts.add(facts)
-    front.doors.feed.wake()
+    front.dependencies.feed.wake()
 
 
 def limited(front, *places):
     """Return the text of a token that sees these places alone."""
-    number, text = drawn()
-    front.doors.tokens._ring = front.doors.tokens._ring.with_token(
-        Token(number, "limited", hash_of(text), frozenset({"read"}), AT, "root", places)
+    number, text = generate_token()
+    front.dependencies.tokens._ring = front.dependencies.tokens._ring.with_token(
+        Token(number, "limited", hash_secret(text), frozenset({"read"}), AT, "root", places)
     )
     return text
 
@@ -131,11 +131,11 @@ async def test_nobody_hears_of_what_they_do_not_see(front):
 async def test_a_stream_ends_when_its_token_is_revoked(front, monkeypatch):
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.01)
     text = limited(front, "inbox/")
-    front.doors.tokens._is_loaded = True
+    front.dependencies.tokens._is_loaded = True
     async with streaming(front, token=text) as frames:
         await soon(lambda: "".join(frames).count(": alive") >= 3)
-        front.doors.tokens._ring = front.doors.tokens._ring.without(text.split("_")[1])
-        await soon(lambda: front.doors.feed.streams == 0)
+        front.dependencies.tokens._ring = front.dependencies.tokens._ring.without(text.split("_")[1])
+        await soon(lambda: front.dependencies.feed.streams == 0)
 
 
 async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(front, monkeypatch):
@@ -143,7 +143,7 @@ async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(fron
     async with streaming(front) as frames:
         await soon(lambda: len(frames) > 1)
         front.facts.is_away = True
-        front.doors.feed.wake()
+        front.dependencies.feed.wake()
         await asyncio.sleep(0)
         front.facts.is_away = False
         await tell(front, fact(1))
@@ -154,12 +154,12 @@ async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(fron
 async def test_every_stream_ends_when_the_service_stops_or_its_client_goes(front):
     async with streaming(front) as frames, streaming(front) as others:
         await soon(lambda: len(frames) > 1 and len(others) > 1)
-        front.doors.feed.close()
-        await soon(lambda: front.doors.feed.streams == 0)
+        front.dependencies.feed.close()
+        await soon(lambda: front.dependencies.feed.streams == 0)
     front = Front()
     async with streaming(front) as frames:
-        await soon(lambda: front.doors.feed.streams == 1)
-    assert front.doors.feed.streams == 0
+        await soon(lambda: front.dependencies.feed.streams == 1)
+    assert front.dependencies.feed.streams == 0
 
 
 async def test_one_stream_too_many_is_told_to_come_again(front):
@@ -274,7 +274,7 @@ async def test_a_name_that_leads_into_our_network_is_refused_whatever_else_it_le
     async with front.client() as client:
         answer = await client.post("/webhooks", json={"url": "https://hook.example/"})
     assert (answer.status_code, answer.json()["code"]) == (422, "TARGET_NOT_ALLOWED")
-    assert await front.doors.webhooks.all(None) == []
+    assert await front.dependencies.webhooks.all(None) == []
 
 
 async def test_a_delivery_goes_to_the_address_that_was_checked_under_the_name_that_was_given(front, monkeypatch):
@@ -286,7 +286,7 @@ async def test_a_delivery_goes_to_the_address_that_was_checked_under_the_name_th
         return httpx.Response(302, headers={"location": "http://127.0.0.1/"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        outcome = await front.doors.sender.send(
+        outcome = await front.dependencies.sender.send(
             client, "1", "https://hook.example:8443/x?y=1", {"event_id": "e", "type": "t"}
         )
     assert (outcome.status, outcome.error) == (302, "it answered 302")
@@ -306,7 +306,9 @@ async def test_whatever_goes_wrong_is_how_a_delivery_ended(front, monkeypatch, f
         raise failure
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
-        outcome = await front.doors.sender.send(client, "1", "http://hook.example/", {"event_id": "e", "type": "t"})
+        outcome = await front.dependencies.sender.send(
+            client, "1", "http://hook.example/", {"event_id": "e", "type": "t"}
+        )
     assert (outcome.status, bool(outcome.error), outcome.gone) == (None, True, False)
 
 
@@ -315,7 +317,7 @@ async def test_a_webhook_is_made_listed_and_removed_and_its_secret_told_once(fro
     async with front.client() as client:
         made = (await client.post("/webhooks", json={"url": "https://hook.example/", "types": ["objects.*"]})).json()
         (listed,) = (await client.get("/webhooks")).json()
-        assert made.pop("secret") == front.doors.sender.secret(made["id"])
+        assert made.pop("secret") == front.dependencies.sender.secret(made["id"])
         assert listed == made == (await client.get(f"/webhooks/{made['id']}")).json()
         assert (await client.delete(f"/webhooks/{made['id']}")).status_code == 204
         assert (await client.get(f"/webhooks/{made['id']}")).status_code == 404

@@ -109,7 +109,9 @@ async def test_a_script_is_never_told_as_one(front):
 @pytest.mark.parametrize("path", ["/files/nothing", "/files/a/b", "/objects/inbox/nothing", "/objects/inbox/secret/x"])
 async def test_what_is_not_there_and_what_is_anothers_are_told_alike(front, path):
     await put(front, "secret/x")
-    front.doors.tokens.authenticate = _as(Principal("1", "me", frozenset({"read"}), ("inbox/files/", "inbox/noth")))
+    front.dependencies.tokens.authenticate = _as(
+        Principal("1", "me", frozenset({"read"}), ("inbox/files/", "inbox/noth"))
+    )
     async with front.client("any") as client:
         answer = await client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")

@@ -19,7 +19,7 @@ NOT_UTF8 = ["%FF", "a%C3", "%ED%A0%80", "%C0%AF", "%F4%90%80%80", "%C3%28"]
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -175,7 +175,7 @@ async def test_an_unexpected_error_is_answered_and_goes_no_further(front, root, 
     async def fail(*_args):
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(front.doors.webhooks, "all", fail)
+    monkeypatch.setattr(front.dependencies.webhooks, "all", fail)
     # this transport raises whatever would have reached the server
     front_of = root._transport
     front_of.raise_app_exceptions = True

@@ -15,7 +15,7 @@ from tests.fakes.ingress import TOKEN, Front, settings
 @pytest.fixture
 def front():
     front = Front()
-    front.doors.rates = Rates(clock=lambda: 0.0)  # at which nothing is forgotten
+    front.dependencies.rates = Rates(clock=lambda: 0.0)  # at which nothing is forgotten
     return front
 
 
@@ -152,7 +152,7 @@ async def test_types_of_a_stream_are_bounded(front):
 
 
 async def test_a_disk_keeps_room_for_what_is_on_its_way(front):
-    disk = front.doors.uploads._disk
+    disk = front.dependencies.uploads._disk
 
     class Body:
         left = 0

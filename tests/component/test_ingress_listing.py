@@ -36,7 +36,7 @@ def restrict(front, *places):
     async def restricted(_secret):
         return Principal("1", "me", frozenset({"read", "write"}), places)
 
-    front.doors.tokens.authenticate = restricted
+    front.dependencies.tokens.authenticate = restricted
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])

@@ -41,7 +41,7 @@ class Views:
 @pytest.fixture
 def front():
     made = Front()
-    made.doors.views = Views()
+    made.dependencies.views = Views()
     return made
 
 
@@ -135,7 +135,7 @@ async def test_a_file_is_stored_by_the_form_and_its_page_waits_for_the_digests(f
 
 async def test_the_page_of_a_stored_file_comes_while_the_database_is_away(front, browser):
     url = action(await browser.get("/"), "/uploadfile-html/")
-    front.doors.views.is_away = True
+    front.dependencies.views.is_away = True
     assert (await browser.post(url, files={"file": ("a.txt", b"test")})).status_code == 200
 
 
@@ -154,7 +154,7 @@ async def test_a_form_without_a_file_is_told_so_on_a_page(browser):
 
 
 async def test_a_result_shows_every_digest(front, browser):
-    front.doors.views.uploads["0" * 32] = found(digests={"sha256": DIGEST, "md5": "0" * 32})
+    front.dependencies.views.uploads["0" * 32] = found(digests={"sha256": DIGEST, "md5": "0" * 32})
     page = await browser.get("/gethash-form/", params={"file_id": f" {'0' * 32} "})
     assert page.text.count(f'data-copy="{DIGEST}"') == 1
     assert "hx-get" not in page.text
@@ -172,19 +172,19 @@ async def test_a_result_shows_every_digest(front, browser):
     ],
 )
 async def test_a_result_says_how_far_it_is(front, browser, known, words):
-    front.doors.views.uploads["0" * 32] = found(**known)
+    front.dependencies.views.uploads["0" * 32] = found(**known)
     text = (await browser.get("/gethash-form/", params={"file_id": "0" * 32})).text
     assert [word for word in words if word not in text] == []
     assert ("hx-get" in text) == (known["status"] in {"pending", "running"})
 
 
 async def test_what_a_page_shows_already_is_not_sent_again(front, browser):
-    front.doors.views.uploads["0" * 32] = found("pending")
+    front.dependencies.views.uploads["0" * 32] = found("pending")
     ask = {"file_id": "0" * 32}
     first = await browser.get("/gethash-form/fragment", params=ask)
     seen = re.search(r"seen=([^\"]+)", first.text)[1]
     assert (await browser.get("/gethash-form/fragment", params={**ask, "seen": seen})).status_code == 204
-    front.doors.views.uploads["0" * 32] = found("running", progress={"bytes": 1, "size": 100})
+    front.dependencies.views.uploads["0" * 32] = found("running", progress={"bytes": 1, "size": 100})
     assert (await browser.get("/gethash-form/fragment", params={**ask, "seen": seen})).status_code == 200
 
 
@@ -199,7 +199,7 @@ async def test_an_unknown_id_is_told_and_never_waited_for(browser, file_id):
 
 
 async def test_anothers_upload_is_an_unknown_id(front):
-    front.doors.views.uploads["0" * 32] = found(owner="other", digests={"md5": DIGEST})
+    front.dependencies.views.uploads["0" * 32] = found(owner="other", digests={"md5": DIGEST})
     async with front.client() as root:
         made = await root.post("/tokens", json={"name": "r", "scopes": ["read"]})
     async with front.client(made.json()["token"]) as reader:
@@ -210,7 +210,7 @@ async def test_anothers_upload_is_an_unknown_id(front):
 
 async def test_the_start_page_lists_what_came_last(front, browser):
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    front.doors.views.last = [
+    front.dependencies.views.last = [
         Recent("inbox", "<b>.txt", at, "stored", 2048, "succeeded", {"sha256": DIGEST}),
         Recent("inbox", "gone.txt", at, "removed", None, "gone"),
     ]
@@ -224,7 +224,7 @@ async def test_the_start_page_lists_what_came_last(front, browser):
 
 
 async def test_the_start_page_takes_files_while_the_database_is_away(front, browser):
-    front.doors.views.is_away = True
+    front.dependencies.views.is_away = True
     text = (await browser.get("/")).text
     assert "The list cannot be read just now" in text
     assert action(await browser.get("/"), "/uploadfile-html/")

@@ -16,7 +16,7 @@ WANTED = {"key": "lab/a.bin", "size": len(BODY)}
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -165,7 +165,7 @@ async def test_addresses_lead_to_the_store_as_browsers_know_it():
 
 async def test_what_comes_to_no_end_is_removed_in_its_time(front, root, monkeypatch):
     upload = await begun(root)
-    await front.doors.parts.remove_expired()
+    await front.dependencies.parts.remove_expired()
     assert len(await staged(front)) == 1
     later = datetime.now(UTC) + timedelta(days=7, minutes=1)
     monkeypatch.setattr(
@@ -173,7 +173,7 @@ async def test_what_comes_to_no_end_is_removed_in_its_time(front, root, monkeypa
     )
     answer = await root.get(f"/multipart/{upload['id']}")
     assert (answer.status_code, answer.json()["code"]) == (410, "UPLOAD_EXPIRED")
-    await front.doors.parts.remove_expired()
+    await front.dependencies.parts.remove_expired()
     assert await staged(front) == []
     assert not front.store.uploads.is_open
 

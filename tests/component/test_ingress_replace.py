@@ -98,7 +98,7 @@ async def test_what_one_may_not_see_one_may_not_replace(front):
     async def restricted(_secret):
         return Principal("1", "me", frozenset({"write"}), ("inbox/p/sub/",))
 
-    front.doors.tokens.authenticate = restricted
+    front.dependencies.tokens.authenticate = restricted
     answer = await sent(front, **form("sub/x"))
     assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_BUCKET")
     assert await listed(front) == OLD
@@ -124,7 +124,7 @@ async def test_a_store_that_goes_away_after_the_manifest_gets_the_set_later(fron
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "the set is safe" in answer.json()["detail"]
     broken.mend()
-    await front.doors.replacements.finish_pending()
+    await front.dependencies.replacements.finish_pending()
     assert await listed(front) == {**{f"p/{n}": f"new {n}".encode() for n in "xyz"}, "pq/stays": b"old"}
     assert await listed(front, "uploads") == {}
 
@@ -137,7 +137,7 @@ async def test_a_process_that_ends_after_the_manifest_leaves_the_set_to_the_next
         await asyncio.wait((task,))
     broken.mend()
     following = Front(settings=front.settings, store=front.store)
-    await following.doors.replacements.finish_pending()
+    await following.dependencies.replacements.finish_pending()
     assert await listed(front) == {**{f"p/{n}": f"new {n}".encode() for n in "xyz"}, "pq/stays": b"old"}
     assert not [key for key in await listed(front, "uploads") if key.endswith("manifest.json")]
 
@@ -173,10 +173,10 @@ async def test_sets_for_one_prefix_never_mix(front):
 async def test_what_nobody_finished_is_removed_after_an_hour_and_not_before(front, monkeypatch):
     await front.store.put(ObjectRef("uploads", "sets/left/0"), b"x")
     await front.store.put(ObjectRef("uploads", "tus/other"), b"x")
-    await front.doors.replacements.finish_pending()
+    await front.dependencies.replacements.finish_pending()
     assert await listed(front, "uploads") == {"sets/left/0": b"x", "tus/other": b"x"}
     monkeypatch.setattr(replacement, "ABANDONED", timedelta(seconds=-5))
-    await front.doors.replacements.finish_pending()
+    await front.dependencies.replacements.finish_pending()
     assert await listed(front, "uploads") == {"tus/other": b"x"}
 
 

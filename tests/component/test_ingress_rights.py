@@ -121,11 +121,11 @@ WALK = {
     ("POST", "/tokens"): SYSTEM,
     ("GET", "/webhooks"): SYSTEM,
     ("POST", "/webhooks"): SYSTEM,
-    ("GET", "/webhooks/{number}"): HOOK,
-    ("DELETE", "/webhooks/{number}"): HOOK,
-    ("POST", "/webhooks/{number}/test"): HOOK,
-    ("POST", "/webhooks/{number}/retry"): HOOK,
-    ("GET", "/webhooks/{number}/failures"): HOOK,
+    ("GET", "/webhooks/{webhook_id}"): HOOK,
+    ("DELETE", "/webhooks/{webhook_id}"): HOOK,
+    ("POST", "/webhooks/{webhook_id}/test"): HOOK,
+    ("POST", "/webhooks/{webhook_id}/retry"): HOOK,
+    ("GET", "/webhooks/{webhook_id}/failures"): HOOK,
     **dict.fromkeys(
         [
             ("GET", "/"), ("GET", "/recent"), ("GET", "/files/"), ("GET", "/uploadform/"), ("GET", "/events"),
@@ -149,7 +149,7 @@ def front():
     front.calls = []
     for name in ("head", "read", "list", "stream", "put", "delete"):
         _counted(front, front.store, name)
-    _counted(front, front.doors.views, "upload")
+    _counted(front, front.dependencies.views, "upload")
     return front
 
 
@@ -165,7 +165,7 @@ def _counted(front, what, name):
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -189,14 +189,14 @@ async def foreign(front, root):
     upload = secrets.token_hex(16)
     for one in (key, "files/secret.bin", f"uploads/{upload}/secret.bin"):
         await front.store.put(ObjectRef("inbox", one), b"secret", metadata={OWNER: "root"})
-    front.doors.views.uploads["inbox", upload] = Upload(
+    front.dependencies.views.uploads["inbox", upload] = Upload(
         upload, "inbox", f"uploads/{upload}/secret.bin", owner="root", state="stored", etag="e"
     )
     await front.facts.add([Fact("t", 0, 1, "e", "objects.changed.v1", NOW, bucket="inbox", key=key)])
     begun = await root.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
     ticket = (await root.post("/multipart", json={"key": key, "size": 9})).json()["id"]
     hook = Webhook("a" * 16, "http://x/", Wanted(), (), 0, "root", "root", NOW)
-    await front.doors.webhooks.add(hook)
+    await front.dependencies.webhooks.add(hook)
     return {
         "object": (f"inbox/{key}", "inbox/ten-b/nowhere"),
         "file": ("secret.bin", "nowhere"),
@@ -258,12 +258,12 @@ async def test_upload_of_another_owner_costs_as_many_questions_as_an_unknown_one
 async def test_foreign_upload_that_is_busy_does_not_exist_either(front, confined, root, foreign, monkeypatch):
     monkeypatch.setattr(tus, "TAKE_OVER_SECONDS", 0.01)
     number = foreign["tus"][0]
-    async with front.doors.tus._alone(number, "root"):
-        assert (await confined.head(f"/tus/{number}", headers=SPOKEN)).status_code == 404
-        assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 423
+    async with front.dependencies.tus._alone(number, "root"):
+        assert (await confined.head(f"/tus/{webhook_id}", headers=SPOKEN)).status_code == 404
+        assert (await root.head(f"/tus/{webhook_id}", headers=SPOKEN)).status_code == 423
     token_id = (await confined.get("/whoami")).json()["id"]
-    async with front.doors.tus._alone(number, token_id):
-        assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 200
+    async with front.dependencies.tus._alone(number, token_id):
+        assert (await root.head(f"/tus/{webhook_id}", headers=SPOKEN)).status_code == 200
 
 
 async def test_foreign_and_unknown_take_the_same_time(confined, foreign):
@@ -289,7 +289,7 @@ async def test_confined_admin_sees_itself_and_what_it_made_and_no_other(front, r
     assert {one["id"] for one in (await confined.get("/tokens")).json()} == {me, child["id"], grandchild["id"]}
     assert (await confined.get("/webhooks")).json() == []
     hook = Webhook("c" * 16, "http://x/", Wanted(), (MINE,), 0, "child", grandchild["id"], NOW)
-    await front.doors.webhooks.add(hook)
+    await front.dependencies.webhooks.add(hook)
     assert [one["id"] for one in (await confined.get("/webhooks")).json()] == [hook.id]
     async with front.client(child["token"]) as client:
         assert (await client.delete(f"/tokens/{me}")).status_code == 404
@@ -308,7 +308,7 @@ async def test_statistics_of_the_whole_system_are_for_who_sees_all(front, confin
     async def counts(places):
         return {"digests": [], "objects": [], "work": [], "tables": [1], "last_sweep": list(places)}
 
-    front.doors.views.counts = counts
+    front.dependencies.views.counts = counts
     assert (await root.get("/stats/workers")).status_code == 200
     refused = await confined.get("/stats/workers")
     assert (refused.status_code, refused.json()["code"]) == (403, "WRONG_PLACE")
@@ -317,13 +317,13 @@ async def test_statistics_of_the_whole_system_are_for_who_sees_all(front, confin
 
 @pytest.mark.parametrize("path", ["/data/loads", "/users", "/files/", "/recent"])
 async def test_lists_of_a_confined_token_hold_nothing_foreign(front, confined, foreign, path):  # noqa: ARG001
-    front.doors.loads.table = [{"load_id": "l" * 32, "dataset": "users", "state": "running"}]
+    front.dependencies.loads.table = [{"load_id": "l" * 32, "dataset": "users", "state": "running"}]
 
     async def recent(places, _limit):
         assert list(places) == [MINE]
         return []
 
-    front.doors.views.recent = recent
+    front.dependencies.views.recent = recent
     answer = await confined.get(path)
     assert answer.status_code == 200
     assert not {"secret", "l" * 32} & set(re.findall(r"\w+", answer.text))
@@ -390,7 +390,7 @@ ENDS = {
     ("POST", "/login"): "sessions",
     ("GET", "/login"): "sessions",
     ("POST", "/webhooks"): "webhooks",
-    ("POST", "/webhooks/{number}/retry"): "webhooks",
+    ("POST", "/webhooks/{webhook_id}/retry"): "webhooks",
     ("GET", "/events"): "streams of `/events`",
     ("POST", "/multipart"): "uploads in parts",
     ("POST", "/multipart/{id}/sign"): "uploads in parts",
@@ -412,7 +412,7 @@ ENDS = {
     **dict.fromkeys(
         [
             ("DELETE", "/objects/{bucket}/{key:path}"), ("DELETE", "/multipart/{id}"), ("DELETE", "/tus/{upload_id}"),
-            ("DELETE", "/tokens/{id}"), ("DELETE", "/webhooks/{number}"), ("POST", "/webhooks/{number}/test"),
+            ("DELETE", "/tokens/{id}"), ("DELETE", "/webhooks/{webhook_id}"), ("POST", "/webhooks/{number}/test"),
             ("POST", "/logout"),
             *((method, path) for method, path in ROUTES if method == "POST" and "gethash" in path),
         ],
@@ -440,7 +440,7 @@ async def test_open_uploads_of_a_token_end_with_it_and_others_stay(front, root):
             await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
             await client.post("/multipart", json={"key": "lab/a", "size": 9})
     await front.ended.remove()
-    kinds = (front.doors.tus, front.doors.parts)
+    kinds = (front.dependencies.tus, front.dependencies.parts)
     assert [len([one async for one in kind.open()]) for kind in kinds] == [2, 2]
     await root.delete(f"/tokens/{token['id']}")
     assert front.ended._news.is_set()
@@ -456,11 +456,11 @@ async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(fro
         location = (await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})).headers["location"]
     number = location.rpartition("/")[2]
     await root.delete(f"/tokens/{token['id']}")
-    async with front.doors.tus._alone(number, token["id"]):
+    async with front.dependencies.tus._alone(number, token["id"]):
         with pytest.raises(Exception, match="another request works"):
             await front.ended.remove()
     await front.ended.remove()
-    assert [one async for one in front.doors.tus.open()] == []
+    assert [one async for one in front.dependencies.tus.open()] == []
 
 
 async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(front, root, monkeypatch):
@@ -468,7 +468,7 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
     async with front.client(token["token"]) as client:
         await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
         await client.post("/multipart", json={"key": "lab/a", "size": 9})
-    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.doors.parts.remove_ended
+    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.dependencies.parts.remove_ended
 
     async def owner_of(_upload_id):
         await never.wait()
@@ -477,8 +477,8 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
         await remove(mark)
         is_removed.set()
 
-    monkeypatch.setattr(front.doors.tus, "owner_of", owner_of)
-    monkeypatch.setattr(front.doors.parts, "remove_ended", remove_ended)
+    monkeypatch.setattr(front.dependencies.tus, "owner_of", owner_of)
+    monkeypatch.setattr(front.dependencies.parts, "remove_ended", remove_ended)
     await root.delete(f"/tokens/{token['id']}")
     removing = asyncio.create_task(front.ended.remove())
     async with asyncio.timeout(10):
@@ -492,11 +492,11 @@ async def test_what_everybody_made_ends_once_tokens_are_asked_for(front, root):
         None
     ) as everybody:
         token = await made(everybody)
-    await anew.doors.tokens.refresh()
-    assert not anew.doors.tokens.has_ended("everybody")
+    await anew.dependencies.tokens.refresh()
+    assert not anew.dependencies.tokens.has_ended("everybody")
     after = Front(table=front.table, store=front.store)
-    await after.doors.tokens.refresh()
-    assert after.doors.tokens.has_ended("everybody")
+    await after.dependencies.tokens.refresh()
+    assert after.dependencies.tokens.has_ended("everybody")
     async with after.client(token["token"]) as client:
         assert (await client.get("/whoami")).status_code == 401
     assert (await root.get("/tokens")).json() == []

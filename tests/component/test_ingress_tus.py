@@ -305,14 +305,14 @@ async def test_of_two_processes_the_older_keeps_nothing_over_what_the_newer_kept
         body, taken = dead_line(b"he")
         first = asyncio.create_task(send(client, place, 0, body, **{"content-length": "10"}))
         await taken.wait()
-        older = front.doors.tus
-        front.doors.tus = TusUploads(front.store, front.settings)  # another process on the same store
+        older = front.dependencies.tus
+        front.dependencies.tus = TusUploads(front.store, front.settings)  # another process on the same store
         assert (await send(client, place, 0, b"hello")).headers["upload-offset"] == "5"
-        front.doors.tus, newer = older, front.doors.tus
+        front.dependencies.tus, newer = older, front.dependencies.tus
         assert (await client.head(place, headers=SPOKEN)).status_code == 200
         ended = await first
         assert (ended.status_code, ended.json()["code"]) == (409, "OFFSET_DIFFERS")
-        front.doors.tus = newer
+        front.dependencies.tus = newer
         assert await offset_of(client, place) == 5
         assert (await send(client, place, 5, b"world")).status_code == 204
     assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"helloworld"
@@ -359,8 +359,8 @@ async def test_a_piece_of_unknown_length_with_too_much_is_refused_and_no_object(
 )
 async def test_an_extension_that_is_not_spoken_is_refused_at_creation(front, headers, fix):
     async with front.client() as client:
-        begun = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a"), **headers}
-        answer = await client.post("/tus/", content=b"hello", headers=begun)
+        to_upload = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a"), **headers}
+        answer = await client.post("/tus/", content=b"hello", headers=to_upload)
     assert (answer.status_code, answer.json()["code"]) == (400, "HEADER_REFUSED")
     assert fix in answer.json()["detail"]
     assert answer.headers["tus-resumable"] == "1.0.0"
@@ -382,8 +382,8 @@ async def test_a_condition_is_judged_when_an_upload_begins(front, size, conditio
     if there is not None:
         await front.store.put(ObjectRef("inbox", "a"), there)
     async with front.client() as client:
-        begun = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), **condition}
-        answer = await client.post("/tus/", headers=begun)
+        to_upload = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), **condition}
+        answer = await client.post("/tus/", headers=to_upload)
     assert answer.status_code == status, answer.text
     assert (await keys(front, "uploads") == []) is (status != 201 or size == 0)
 
@@ -391,8 +391,8 @@ async def test_a_condition_is_judged_when_an_upload_begins(front, size, conditio
 @pytest.mark.parametrize("size", [5, len(BIG)])
 async def test_a_condition_holds_until_an_upload_is_an_object(front, size):
     async with front.client() as client:
-        begun = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), "if-none-match": "*"}
-        place = (await client.post("/tus/", headers=begun)).headers["location"]
+        to_upload = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), "if-none-match": "*"}
+        place = (await client.post("/tus/", headers=to_upload)).headers["location"]
         await front.store.put(ObjectRef("inbox", "a"), b"of somebody else")
         answer = await send(client, place, 0, BIG[:size])
         assert (answer.status_code, answer.json()["code"]) == (412, "SUPERSEDED")
@@ -432,7 +432,7 @@ async def test_another_ones_upload_does_not_exist(front):
     other = Principal("other", "other", frozenset({"write"}))
     for owner, upload_id in [(other.id, id_of(place)), ("root", "0" * 32), ("root", "..")]:
         with pytest.raises(Exception, match="no such upload"):
-            await front.doors.tus.look(upload_id, owner)
+            await front.dependencies.tus.look(upload_id, owner)
 
 
 async def test_an_upload_past_its_time_is_gone_and_removed():
@@ -441,7 +441,7 @@ async def test_an_upload_past_its_time_is_gone_and_removed():
         place = await begin(client, len(BIG), key="a")
         answer = await client.head(place, headers=SPOKEN)
         assert answer.status_code == 410
-        await front.doors.tus.remove_expired()
+        await front.dependencies.tus.remove_expired()
         await assert_nothing_is_left(front)
         answer = await send(client, place, 0, BIG)
         assert (answer.status_code, answer.json()["code"]) == (410, "UPLOAD_EXPIRED")

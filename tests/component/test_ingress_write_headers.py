@@ -445,7 +445,7 @@ async def test_a_disk_that_fills_up_ends_a_body_of_unknown_length(front, client)
     async def endless():
         for _ in range(3):
             yield bytes(4 << 20)
-        front.doors.uploads._disk.refuse_when_full = full
+        front.dependencies.uploads._disk.refuse_when_full = full
         for _ in range(100):
             yield bytes(4 << 20)
 

@@ -16,7 +16,7 @@ from services.etl.core.datasets import BadDatasets, Datasets
 from services.ingress.adapters import rejects, selects
 from services.ingress.adapters import tables as ingress_tables
 from services.ingress.core.datasets import dataset_of
-from services.ingress.core.filters import Rows
+from services.ingress.core.filters import RowQuery
 from shared.errors import Rejected
 from shared.events import EtlCompleted, EtlLoaded, EtlRequested, ObjectChanged
 from shared.storage import ObjectRef
@@ -174,8 +174,8 @@ async def ask(etl, table, names):
     """Ask all that the ingress asks of a table."""
     row = await etl.pool.fetchrow("select definition from api.datasets where name = $1", table)
     seen = dataset_of(row["definition"], names)
-    wanted = Rows(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
-    for question in (
+    wanted = RowQuery(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
+    for statement in (
         selects.rows_as_json(seen, wanted, "b"),
         selects.rows_as_cells(seen, wanted, "b", is_guarded=True),
         selects.rows_as_cells(seen, wanted, "b", is_guarded=False),
@@ -183,7 +183,7 @@ async def ask(etl, table, names):
         selects.last_key_of(seen, wanted),
         selects.ages_of(seen, wanted),
     ):
-        assert await etl.pool.fetch(question.text, *question.arguments), question.text
+        assert await etl.pool.fetch(statement.text, *statement.arguments), statement.text
 
 
 async def drop(etl, tables):

@@ -51,7 +51,7 @@ def resumed(world, url, body=BODY, **options):
     return until(found, 40, "an upload that may go on")
 
 
-def begun(world, name, length):
+def to_upload(world, name, length):
     one = uploader(world, name, bytes(length))
     return one.create_url()
 
@@ -132,7 +132,7 @@ def test_an_upload_that_nobody_vouched_for_is_not_called_verified(world, size):
 @pytest.mark.usefixtures("address")
 @pytest.mark.parametrize("sent", [3, PART + 3, 17 * MIB])
 def test_whoever_was_cut_off_goes_on_where_it_was(world, sent):
-    url = begun(world, "cut", len(BODY))
+    url = to_upload(world, "cut", len(BODY))
     with sending(world, url, BODY[:sent]):
         until(lambda: parts(world, "cut") >= sent // PART, 30, "the parts that are full")
     one = resumed(world, url, chunk_size=3 * MIB)
@@ -145,7 +145,7 @@ def test_whoever_was_cut_off_goes_on_where_it_was(world, sent):
 @pytest.mark.parametrize("length", ["Content-Length: 20971527", "Transfer-Encoding: chunked"])
 def test_a_line_that_went_dead_holds_no_upload(world, length):
     """A client that comes back over another network must not wait for the old line: it gives up after 9 s."""
-    url, chunk = begun(world, "dead", len(BODY)), BODY[: PART + MIB]
+    url, chunk = to_upload(world, "dead", len(BODY)), BODY[: PART + MIB]
     place = urlsplit(url)
     token = world.stack.env["PENSTOCK_TOKEN"]
     head = f"PATCH {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {token}\r\n{length}\r\n"
@@ -165,7 +165,7 @@ def test_a_line_that_went_dead_holds_no_upload(world, length):
 
 @pytest.mark.usefixtures("address")
 def test_a_killed_ingress_loses_no_full_part(world):
-    url, offset = begun(world, "killed", len(BODY)), 0
+    url, offset = to_upload(world, "killed", len(BODY)), 0
     for count in (1, 2, 3):
         sent = BODY[offset : (count + 1) * PART - 1]
         with sending(world, url, sent, at=offset):
@@ -220,7 +220,7 @@ def test_a_store_that_was_away_costs_at_most_what_was_no_full_part(world):
 
 @pytest.mark.usefixtures("address")
 def test_wrong_bytes_are_not_kept(world):
-    url = begun(world, "wrong", len(BODY))
+    url = to_upload(world, "wrong", len(BODY))
     headers = {**BYTES, "upload-offset": "0", "upload-checksum": "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA="}
     with client(world) as http:
         answer = http.patch(url, content=BODY[: 6 * MIB], headers=headers)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.ingress.core.access import ROOT, SCOPES, Principal
-from services.ingress.core.origins import HOME, host_of, is_foreign, is_own_host, safe_next
+from services.ingress.core.origins import HOME, host_of, is_cross_site, is_own_host, safe_next
 from services.ingress.core.rate_limiter import MOST, Rates
 from services.ingress.core.sessions import LASTS, RENEWED, Sessions
-from services.ingress.core.tokens import Keyring, Token, drawn, hash_of
+from services.ingress.core.tokens import Token, TokenCache, generate_token, hash_secret
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
@@ -23,14 +23,14 @@ FIRST = "the-first-token"
 
 
 def made(**changes):
-    number, text = drawn()
+    number, text = generate_token()
     known = {"name": "lab", "scopes": frozenset({"read"}), "created_at": NOW, "created_by": "root", **changes}
-    return Token(id=number, hash=hash_of(text), **known), text
+    return Token(id=number, hash=hash_secret(text), **known), text
 
 
 def test_a_token_lets_in_its_bearer_and_only_its_whole_text_does():
     token, text = made(places=("inbox/lab/",), rate=5.0)
-    ring = Keyring.of(FIRST, [token])
+    ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW) == Principal(token.id, "lab", frozenset({"read"}), ("inbox/lab/",), 5.0)
     other = made()[1]
     for wrong in (text[:-1], text + "x", text.replace(token.id, "0" * 16), other, f"pst_{token.id}_", token.id, ""):
@@ -38,8 +38,8 @@ def test_a_token_lets_in_its_bearer_and_only_its_whole_text_does():
 
 
 def test_the_first_token_is_root_and_an_empty_one_lets_nobody_in():
-    assert Keyring.of(FIRST).authenticate(FIRST, NOW) is ROOT
-    assert Keyring.of("").authenticate("", NOW) is None
+    assert TokenCache.of(FIRST).authenticate(FIRST, NOW) is ROOT
+    assert TokenCache.of("").authenticate("", NOW) is None
 
 
 def test_nothing_that_is_kept_gives_the_text_away():
@@ -51,7 +51,7 @@ def test_nothing_that_is_kept_gives_the_text_away():
 
 def test_a_token_holds_until_it_expires():
     token, text = made(expires_at=NOW + timedelta(seconds=1))
-    ring = Keyring.of(FIRST, [token])
+    ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW)
     assert ring.authenticate(text, NOW + timedelta(seconds=1)) is None
     assert ring.bearer_of(token.id, NOW + timedelta(seconds=1)) is None
@@ -59,12 +59,12 @@ def test_a_token_holds_until_it_expires():
 
 @given(st.text())
 def test_no_text_that_was_not_made_here_lets_anybody_in(text):
-    assert Keyring.of(FIRST, [made()[0]]).authenticate(text, NOW) is None
+    assert TokenCache.of(FIRST, [made()[0]]).authenticate(text, NOW) is None
 
 
 @given(st.text(), st.text())
 def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
-    assert Keyring.of(FIRST, [made()[0]]).authenticate(f"pst_{number}_{secret}", NOW) is None
+    assert TokenCache.of(FIRST, [made()[0]]).authenticate(f"pst_{number}_{secret}", NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_no_line_of_tokens_can_do_more_than_each_of_its_makers(asked, place):
 
 def test_line_ends_as_a_whole_and_no_other_does():
     tokens = {name: replace(made()[0], id=name, parent_id=by) for name, by in LINE.items()}
-    ring = Keyring.of(FIRST, tokens.values())
+    ring = TokenCache.of(FIRST, tokens.values())
     assert ring.line_of({"b"}) == {"b", "d", "e"}
     assert set(ring.without("b").tokens) == {"a", "c"}
     assert set(ring.without("a").tokens) == {"c"}
@@ -234,7 +234,7 @@ OWN = "penstock.example:8443"
     ],
 )
 def test_what_a_browser_sends_for_another_site_is_foreign(headers, foreign):
-    assert is_foreign(headers, OWN) is foreign
+    assert is_cross_site(headers, OWN) is foreign
 
 
 @pytest.mark.parametrize(

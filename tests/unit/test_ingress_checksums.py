@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from services.ingress.core.checksums import Check, of_content, of_object
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from shared.errors import Rejected
 
 BODY = b"123456789"
@@ -53,7 +53,7 @@ def test_the_right_bytes_are_taken(read, headers):
 @pytest.mark.parametrize(("read", "headers"), RIGHT)
 def test_wrong_bytes_are_refused_with_what_was_expected_and_what_came(read, headers):
     sums = read(headers)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(HttpProblem) as refused:
         check(sums, b"12345678?")
     assert refused.value.code == "CHECKSUM_MISMATCH"
     assert base64.b64encode(sums[0].expected).decode() in str(refused.value)

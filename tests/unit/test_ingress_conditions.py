@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.ingress.core.conditions import Precondition, Validators
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from shared.errors import Rejected
 from shared.object_headers import ABSENT, PRESENT
 
@@ -106,7 +106,7 @@ def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, fou
     ],
 )
 def test_a_condition_that_does_not_hold_is_refused(headers, found):
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(HttpProblem) as refused:
         Precondition.of(headers).require(found)
     assert refused.value.code == "SUPERSEDED"
 

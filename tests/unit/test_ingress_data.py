@@ -10,17 +10,17 @@ from pydantic import ValidationError
 from services.ingress.adapters import rejects, selects
 from services.ingress.core.access import Principal
 from services.ingress.core.ages import Span, bars, summed
-from services.ingress.core.data_page import Sheet
-from services.ingress.core.datasets import dataset_of
-from services.ingress.core.filters import Filters, Rows, format_of
+from services.ingress.core.data_page import DataPage
+from services.ingress.core.datasets import parse_dataset
+from services.ingress.core.filters import Filters, RowQuery, format_of
 from services.ingress.core.load_ids import FRESH, new_load_id, requested_at
 from shared.errors import Rejected
 from tests.fakes.tables import ORDER, STONES, USERS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = b"k" * 32
-users = dataset_of(USERS, ORDER)
-stones = dataset_of(STONES, ("id", "weight"))
+users = parse_dataset(USERS, ORDER)
+stones = parse_dataset(STONES, ("id", "weight"))
 
 
 @pytest.mark.parametrize("text", ["True", "true", "TRUE", "1"])
@@ -70,7 +70,7 @@ def test_a_bad_value_is_refused_with_itself_and_how_to_mend_it(name, value):
     ],
 )  # fmt: skip
 def test_bounds_that_no_age_fits_leave_nobody_as_they_did_in_the_service_before(bounds):
-    wanted = Rows(**bounds)
+    wanted = RowQuery(**bounds)
     assert wanted.leave_nobody
     assert wanted.are_set
     for asked in (selects.rows_as_json(users, wanted, None), selects.ages_of(users, wanted)):
@@ -84,10 +84,10 @@ def test_bounds_beyond_every_age_are_bounds():
 
 
 def test_the_birth_of_a_user_is_text_in_json_alone():
-    assert 'to_json(kept."birthts"::text)' in selects.rows_as_json(users, Rows(), None).text
-    assert '"birthts"::text' not in selects.rows_as_cells(users, Rows(), None, is_guarded=True).text
+    assert 'to_json(stored."birthts"::text)' in selects.rows_as_json(users, RowQuery(), None).text
+    assert '"birthts"::text' not in selects.rows_as_cells(users, RowQuery(), None, is_guarded=True).text
     other = users.model_copy(update={"name": "others"})
-    assert 'to_json(kept."birthts")' in selects.rows_as_json(other, Rows(), None).text
+    assert 'to_json(stored."birthts")' in selects.rows_as_json(other, RowQuery(), None).text
 
 
 def test_ages_are_not_asked_of_what_is_not_born():
@@ -120,9 +120,9 @@ def test_columns_have_the_order_of_the_view_and_not_that_of_jsonb():
 @pytest.mark.parametrize("name", ['a"; drop table x', "A", "", "a\n", "a" * 42, "1a"])
 def test_a_name_that_would_need_care_in_sql_is_no_name(name):
     with pytest.raises(ValidationError):
-        dataset_of({**USERS, "name": name}, ORDER)
+        parse_dataset({**USERS, "name": name}, ORDER)
     with pytest.raises(ValidationError):
-        dataset_of({**USERS, "columns": {name: {"type": "text"}}}, ())
+        parse_dataset({**USERS, "columns": {name: {"type": "text"}}}, ())
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,15 @@ def test_a_name_that_would_need_care_in_sql_is_no_name(name):
 )
 def test_a_table_is_seen_by_whoever_sees_all_of_its_files(places, is_seen):
     who = Principal("1", "one", frozenset({"read"}), places)
-    assert users.is_seen_by(who) is is_seen
+    assert users.is_visible_to(who) is is_seen
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_what_comes_from_outside_is_an_argument_and_never_sql(contains, after):
-    wanted = Rows.model_construct(contains=contains, after=after, limit=7, min_age=1, max_age=2, is_image_exists=True)
-    bare = Rows.model_construct(contains="x", after="y", limit=7, min_age=1, max_age=2, is_image_exists=True)
+    wanted = RowQuery.model_construct(
+        contains=contains, after=after, limit=7, min_age=1, max_age=2, is_image_exists=True
+    )
+    bare = RowQuery.model_construct(contains="x", after="y", limit=7, min_age=1, max_age=2, is_image_exists=True)
     both = bool(contains), bool(after)
     for ask in (selects.rows_to_show, selects.last_key_of):
         if all(both):
@@ -201,7 +203,7 @@ def test_nobody_has_no_average():
 
 
 def test_values_read_as_people_write_them():
-    sheet = Sheet(users, Rows(), ("users",))
+    sheet = DataPage(users, RowQuery(), ("users",))
     row = {"birthts": -(10**11), "first_name": None, "last_name": "Ü", "img_path": "src-data/ü 1.png"}
     assert [sheet.text(row, name) for name in ("birthts", "first_name", "last_name")] == ["1966-10-31", "", "Ü"]
     assert sheet.text({"birthts": 10**18}, "birthts") == str(10**18)

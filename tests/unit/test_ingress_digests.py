@@ -35,16 +35,16 @@ def principal(id, *scopes, places=()):  # noqa: A002
 
 
 def test_ids_are_128_bits_and_none_comes_twice():
-    made = {upload_ids.new_id() for _ in range(1000)}
+    made = {upload_ids.new_upload_id() for _ in range(1000)}
     assert len(made) == 1000
-    assert all(upload_ids.is_id(one) for one in made)
+    assert all(upload_ids.is_upload_id(one) for one in made)
 
 
 @pytest.mark.parametrize(
     "text", ["", "1", "0" * 31, "0" * 33, "G" * 32, "A" * 32, f"{ID}\n", "../" + "0" * 29, "٣" * 32]
 )
 def test_what_is_no_id_is_known_without_asking_anybody(text):
-    assert not upload_ids.is_id(text)
+    assert not upload_ids.is_upload_id(text)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_is_no_id_is_known_without_asking_anybody(text):
     ],
 )
 def test_of_a_path_only_the_last_step_is_kept(filename, name):
-    assert upload_ids.key_of(ID, filename) == f"uploads/{ID}/{name}"
+    assert upload_ids.upload_key(ID, filename) == f"uploads/{ID}/{name}"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_of_a_path_only_the_last_step_is_kept(filename, name):
 )
 def test_a_name_that_can_be_no_key_is_refused(filename, code):
     with pytest.raises(Rejected) as refused:
-        upload_ids.key_of(ID, filename)
+        upload_ids.upload_key(ID, filename)
     assert refused.value.code == code
 
 
@@ -94,7 +94,7 @@ def test_a_name_that_can_be_no_key_is_refused(filename, code):
 def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filename):
     refusal = None
     try:
-        key = upload_ids.key_of(ID, filename)
+        key = upload_ids.upload_key(ID, filename)
     except Rejected as refused:
         refusal = refused
     if refusal is not None:
@@ -117,12 +117,12 @@ def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filenam
     ],
 )
 def test_digests_are_asked_for_beside_the_default_ones(asked, metadata):
-    assert upload_ids.metadata_of("me", asked, DEFAULTS) == {"penstock-owner": "me", **metadata}
+    assert upload_ids.upload_metadata("me", asked, DEFAULTS) == {"penstock-owner": "me", **metadata}
 
 
 def test_a_digest_nobody_knows_is_refused_with_those_there_are():
     with pytest.raises(Rejected, match=r"rot13.*known are.*sha256") as refused:
-        upload_ids.metadata_of("me", ["rot13"], DEFAULTS)
+        upload_ids.upload_metadata("me", ["rot13"], DEFAULTS)
     assert refused.value.code == "UNKNOWN_DIGEST"
 
 

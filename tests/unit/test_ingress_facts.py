@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.ingress.core.access import ROOT, Principal
 from services.ingress.core.fact_filter import Wanted, shown_to, types_in
 from services.ingress.core.fact_rendering import frame, heartbeat, summary, told
-from services.ingress.core.facts import BURIED, Fact, NoFact, fact_of
+from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, decode_fact
 from services.ingress.core.sanitize import MAX_BODY_BYTES
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
@@ -37,7 +37,7 @@ def a_fact(**changes):
 
 
 def test_a_fact_says_what_its_event_says():
-    fact = fact_of(on_the_wire(STORED))
+    fact = decode_fact(on_the_wire(STORED))
     assert (fact.event_id, fact.type, fact.service) == (STORED.event_id, "objects.changed.v1", "ingest")
     assert (fact.bucket, fact.key, fact.correlation_id) == ("inbox", "a b/ü", "c" * 32)
     assert (datetime.now(UTC) - fact.at).total_seconds() < 60
@@ -46,7 +46,7 @@ def test_a_fact_says_what_its_event_says():
 
 def test_an_event_of_a_later_version_with_more_fields_is_a_fact_too():
     value = json.dumps({"bucket": "b", "key": "k", "new": {"deep": [1]}, "change": "moved"}).encode()
-    fact = fact_of(record("objects.changed.v2", value, headers=[("ce_type", b"penstock.objects.changed.v2")]))
+    fact = decode_fact(record("objects.changed.v2", value, headers=[("ce_type", b"penstock.objects.changed.v2")]))
     assert (fact.type, fact.bucket, fact.body["new"]) == ("objects.changed.v2", "b", {"deep": [1]})
 
 
@@ -54,22 +54,22 @@ def test_a_dead_letter_is_about_the_object_of_its_record_and_says_why():
     origin = on_the_wire(STORED)
     headers = explain(origin, "hasher", Rejected("WRONG", "no such column"))
     letter = record(LETTERS, origin.value, key=origin.key, headers=[(n, v.encode()) for n, v in headers.items()])
-    fact = fact_of(letter)
-    assert (fact.type, fact.service, fact.error) == (BURIED, "hasher", "WRONG: no such column")
+    fact = decode_fact(letter)
+    assert (fact.type, fact.service, fact.error) == (DEAD_LETTERED, "hasher", "WRONG: no such column")
     assert (fact.bucket, fact.key, fact.correlation_id) == ("inbox", "a b/ü", "c" * 32)
     assert fact.event_id == f"0/{letter.offset}"
     assert summary(fact) == "put aside by hasher: WRONG: no such column"
 
 
 def test_a_dead_letter_without_a_readable_body_is_found_by_its_key():
-    fact = fact_of(record(LETTERS, b"\x00\xff", key="inbox/a/ü".encode()))
+    fact = decode_fact(record(LETTERS, b"\x00\xff", key="inbox/a/ü".encode()))
     assert (fact.bucket, fact.key, fact.body) == ("inbox", "a/ü", {"text": "\ufffd\ufffd", "bytes": 2})
-    assert fact_of(record(LETTERS, None, key=b"inbox/a")).body is None
+    assert decode_fact(record(LETTERS, None, key=b"inbox/a")).body is None
 
 
 def test_what_settles_a_letter_names_it_as_it_is_kept():
     settled = DeadLetterSettled(dlq_topic=LETTERS, partition=0, offset=7, action="replayed", at=AT)
-    fact = fact_of(on_the_wire(settled, "cli"))
+    fact = decode_fact(on_the_wire(settled, "cli"))
     assert (fact.settles, fact.bucket, summary(fact)) == ((LETTERS, "0/7"), None, "dead letter replayed")
     assert a_fact().settles is None
 
@@ -79,23 +79,23 @@ def test_what_settles_a_letter_names_it_as_it_is_kept():
     [(None, "empty"), (b"", "empty"), (b"{", "not_json"), (b"\xff", "not_json"), (b"[" * 99_999, "not_json")],
 )
 def test_what_is_no_event_is_no_fact(value, reason):
-    with pytest.raises(NoFact, match=reason):
-        fact_of(record("objects.changed.v1", value))
+    with pytest.raises(UndecodableRecord, match=reason):
+        decode_fact(record("objects.changed.v1", value))
 
 
 def test_without_an_id_a_record_is_known_by_its_place_and_a_long_id_by_its_digest():
-    first, second = (fact_of(record("t", b"{}", headers=[("ce_id", b"x" * 500 + tail)])) for tail in (b"1", b"2"))
+    first, second = (decode_fact(record("t", b"{}", headers=[("ce_id", b"x" * 500 + tail)])) for tail in (b"1", b"2"))
     assert first.event_id != second.event_id
     assert len(first.event_id) == 32
     plain = record("t", b"{}")
-    assert fact_of(plain).event_id == f"0/{plain.offset}"
+    assert decode_fact(plain).event_id == f"0/{plain.offset}"
 
 
 def test_a_body_that_is_too_large_is_cut_and_its_size_kept():
     body = json.dumps({"bucket": "b", "key": "k", "note": "x" * 900_000}).encode()
-    fact = fact_of(record("t", body))
+    fact = decode_fact(record("t", body))
     assert (fact.bucket, fact.body["bytes"], len(fact.body["cut"])) == ("b", len(body), MAX_BODY_BYTES)
-    letter = fact_of(record(LETTERS, b"\x00" * 900_000))
+    letter = decode_fact(record(LETTERS, b"\x00" * 900_000))
     assert len(json.dumps(letter.body)) < 10 * MAX_BODY_BYTES
 
 
@@ -103,7 +103,7 @@ def test_a_body_that_is_too_large_is_cut_and_its_size_kept():
     "said", [b"", b"9999-99", b"tomorrow", b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:59-23:59"]
 )
 def test_a_time_that_is_none_is_when_the_record_was_written(said):
-    assert fact_of(record("t", b"{}", headers=[("ce_time", said)])).at == datetime.fromtimestamp(0, UTC)
+    assert decode_fact(record("t", b"{}", headers=[("ce_time", said)])).at == datetime.fromtimestamp(0, UTC)
 
 
 names = st.sampled_from(
@@ -127,8 +127,8 @@ values = st.none() | st.binary() | trees.map(lambda tree: json.dumps(tree).encod
 )
 def test_any_record_gives_what_postgres_and_a_stream_take_or_a_reason(topic, value, key, headers):
     try:
-        fact = fact_of(record(topic, value, key=key, headers=headers))
-    except NoFact:
+        fact = decode_fact(record(topic, value, key=key, headers=headers))
+    except UndecodableRecord:
         return
     texts = [
         fact.event_id,
@@ -176,11 +176,11 @@ def test_a_frame_is_what_browsers_read():
     ],
 )
 def test_a_fact_is_said_in_a_few_words(event, said):
-    assert summary(fact_of(on_the_wire(event))) == said
+    assert summary(decode_fact(on_the_wire(event))) == said
 
 
 @pytest.mark.parametrize("body", [None, [], 7, {"digests": 3}, {"state": "running"}, {"change": None}])
-@pytest.mark.parametrize("kind", ["objects.changed.v1", "objects.hashed.v1", "runs.changed.v1", BURIED])
+@pytest.mark.parametrize("kind", ["objects.changed.v1", "objects.hashed.v1", "runs.changed.v1", DEAD_LETTERED])
 def test_a_strange_body_is_said_too(kind, body):
     assert summary(a_fact(type=kind, body=body))
 

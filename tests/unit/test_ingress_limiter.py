@@ -8,7 +8,7 @@ import pytest
 from services.ingress.adapters.limiter import CLIENT, ConcurrencyLimiter, Pool, Shares
 from services.ingress.adapters.min_rate import LeastRate
 from services.ingress.adapters.permit_pools import pools
-from services.ingress.core.problems import Problem, status_of
+from services.ingress.core.problems import HttpProblem, status_of
 from services.ingress.settings import IngressSettings
 
 SLOW = IngressSettings(min_rate_bytes=100, min_rate_grace_seconds=10)
@@ -28,7 +28,7 @@ async def hold_until_full(stack, pool, client):
     while True:
         try:
             await hold(stack, pool, client)
-        except Problem as problem:
+        except HttpProblem as problem:
             return held, problem
         held += 1
 

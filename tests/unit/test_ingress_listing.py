@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.core.access import Principal
-from services.ingress.core.listing import folder_of, resume_after, seen_prefixes
+from services.ingress.core.listing import folder_of, resume_after, visible_prefixes
 
 KEYS = st.text("ab/", max_size=5)
 
@@ -13,7 +13,7 @@ KEYS = st.text("ab/", max_size=5)
 @given(st.sets(KEYS.map(lambda key: f"inbox/{key}")), KEYS, st.lists(KEYS))
 def test_what_is_listed_is_what_is_seen(places, prefix, keys):
     who = Principal("1", "me", frozenset(), tuple(places))
-    prefixes = seen_prefixes(who.places, "inbox", prefix)
+    prefixes = visible_prefixes(who.places, "inbox", prefix)
     for key in keys:
         holding = [one for one in prefixes if key.startswith(one)]
         assert len(holding) == (who.sees("inbox", key) and key.startswith(prefix)), (key, prefixes)
@@ -21,7 +21,7 @@ def test_what_is_listed_is_what_is_seen(places, prefix, keys):
 
 
 def test_places_elsewhere_show_nothing():
-    assert seen_prefixes(("other/", "inboxes/a"), "inbox", "") == []
+    assert visible_prefixes(("other/", "inboxes/a"), "inbox", "") == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from services.ingress.core.ranges import asked
 
 BODY = bytes(range(256))
@@ -14,7 +14,7 @@ def sent(header, body):
     """Return what a client gets; None stands for a refusal."""
     try:
         part = asked(header, len(body))
-    except Problem:
+    except HttpProblem:
         return None
     return body if part is None else body[part.start : part.end]
 
@@ -61,7 +61,7 @@ def test_what_is_no_single_range_of_bytes_gives_everything(header):
 
 @pytest.mark.parametrize(("header", "size"), [("bytes=256-", 256), ("bytes=-0", 256), ("bytes=0-", 0)])
 def test_a_range_past_the_end_is_told_with_the_size(header, size):
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(HttpProblem) as caught:
         asked(header, size)
     assert (caught.value.code, caught.value.headers) == ("RANGE_PAST_END", {"content-range": f"bytes */{size}"})
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.replacement import Manifest, ancestors, directory, overlap, set_of, staged_key
+from services.ingress.core.replacement import Manifest, ancestors, folder_prefix, overlap, set_of, staged_key
 from shared.errors import Rejected
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,8 +19,8 @@ def planned(*names, prefix="p/"):
 
 
 def test_a_prefix_is_a_directory():
-    assert directory("p") == directory("p/") == directory("/p") == directory("//p//") == "p/"
-    assert directory("files/main/") == "files/main/"
+    assert folder_prefix("p") == folder_prefix("p/") == folder_prefix("/p") == folder_prefix("//p//") == "p/"
+    assert folder_prefix("files/main/") == "files/main/"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_prefix_is_a_directory():
 )
 def test_a_prefix_that_names_no_directory_is_refused(prefix, code):
     with pytest.raises(Rejected) as caught:
-        directory(prefix)
+        folder_prefix(prefix)
     assert caught.value.code == code
 
 
@@ -53,8 +53,8 @@ def test_files_that_would_hide_each_other_are_refused(names):
 def test_what_came_after_the_manifest_stays():
     there = {"p/x": OLD, "p/y": NEW, "p/old": OLD, "p/late": NEW, "p/same": SINCE}
     plan = planned("x", "y", "z")
-    assert list(plan.missing(there, SINCE).values()) == ["p/x", "p/z"]
-    assert plan.leftover(there, SINCE) == ["p/old", "p/same"]
+    assert list(plan.files_to_copy(there, SINCE).values()) == ["p/x", "p/z"]
+    assert plan.keys_to_delete(there, SINCE) == ["p/old", "p/same"]
 
 
 NAMES = st.sets(st.text("abc", min_size=1, max_size=3), min_size=1)
@@ -63,13 +63,13 @@ NAMES = st.sets(st.text("abc", min_size=1, max_size=3), min_size=1)
 @given(NAMES, NAMES)
 def test_a_plan_carried_out_leaves_exactly_the_set(new, old):
     plan, there = planned(*new), {f"p/{name}": OLD for name in old}
-    for key in plan.missing(there, SINCE).values():
+    for key in plan.files_to_copy(there, SINCE).values():
         there[key] = NEW
-    for key in plan.leftover(there, SINCE):
+    for key in plan.keys_to_delete(there, SINCE):
         del there[key]
     assert set(there) == {f"p/{name}" for name in new}
-    assert not plan.missing(there, SINCE)
-    assert not plan.leftover(there, SINCE)
+    assert not plan.files_to_copy(there, SINCE)
+    assert not plan.keys_to_delete(there, SINCE)
 
 
 def test_a_manifest_survives_its_storage():

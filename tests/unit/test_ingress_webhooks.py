@@ -14,10 +14,10 @@ from services.ingress.core.facts import Fact
 from services.ingress.core.targets import is_public
 from services.ingress.core.webhooks import (
     Webhook,
-    asked_to_wait,
     body_of,
     described,
     headers_of,
+    requested_delay,
     secret_of,
     signature,
     trial,
@@ -94,13 +94,13 @@ BUSY_UNTIL = {
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("header", "seconds"), BUSY_UNTIL.items())
 def test_who_is_busy_says_how_long_to_wait(status, header, seconds):
-    wait = asked_to_wait(status, header, NOW)
+    wait = requested_delay(status, header, NOW)
     assert (wait and wait.total_seconds()) == seconds
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 404, 500, 502])
 def test_who_is_not_busy_is_asked_again_by_our_own_clock(status):
-    assert asked_to_wait(status, "120", NOW) is None
+    assert requested_delay(status, "120", NOW) is None
 
 
 def test_addresses_of_both_families_take_turns():

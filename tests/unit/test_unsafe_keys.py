@@ -7,7 +7,7 @@ import pytest
 from services.cli.core.address import Address, checked
 from services.etl.core.checking import check, frame_of
 from services.etl.core.datasets import Dataset
-from services.etl.core.values import Rows
+from services.etl.core.values import RowQuery
 from services.ingress.core.names import safe_key
 from shared import field_rules
 from shared.errors import Rejected
@@ -29,7 +29,7 @@ def bucket(key):
 
 
 def row(key):
-    frame = frame_of([(0, Rows([1], [(key, "x")]))], DATASET)
+    frame = frame_of([(0, RowQuery([1], [(key, "x")]))], DATASET)
     if rejects := check(frame, DATASET, today=date(2026, 1, 1)).rejects:
         raise Rejected(rejects[0].code, rejects[0].reason)
 

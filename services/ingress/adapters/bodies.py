@@ -11,11 +11,11 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from starlette.requests import ClientDisconnect, Request
 
 from services.ingress.adapters.http_connections import TRAILERS
-from services.ingress.adapters.min_rate import TOO_SLOW, LeastRate
+from services.ingress.adapters.min_rate import TOO_SLOW, MinRate
 from services.ingress.core import checksums
-from services.ingress.core.encoding import text_of
-from services.ingress.core.filenames import Disposition, disposition_of
-from services.ingress.core.write_headers import named
+from services.ingress.core.encoding import decode_utf8
+from services.ingress.core.filenames import Disposition, parse_disposition
+from services.ingress.core.write_headers import header_map
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
@@ -60,9 +60,9 @@ class Body:
         """
         self._request = request
         self._settings = settings
-        self._rate = LeastRate(settings)
+        self._rate = MinRate(settings)
         self._received = 0
-        self._check = checksums.Check(checksums.of_content(named(request.headers.raw)))
+        self._check = checksums.ChecksumVerifier(checksums.parse_content_checksums(header_map(request.headers.raw)))
         self.length = _length(request, settings.max_upload_bytes)
         """Bytes; None where only the end will tell."""
         self.when_growing: Callable[[], None] | None = None
@@ -136,7 +136,7 @@ class Body:
             if left < waited:
                 raise self._too_slow() from None
             raise Rejected("STALLED", f"nothing came for {waited:g} s: send the body without pauses") from None
-        if not self._rate.note(time.monotonic() - began, len(chunk)):
+        if not self._rate.record(time.monotonic() - began, len(chunk)):
             raise self._too_slow()
         return chunk
 
@@ -149,7 +149,7 @@ class Body:
             "or send it piece by piece to /tus/",
         )
 
-    async def whole(self, limit: int) -> bytes:
+    async def read_all(self, limit: int) -> bytes:
         """Return all of a body that belongs into memory.
 
         Raises Rejected: TOO_LARGE past `limit` bytes, and what `chunks` raises.
@@ -163,7 +163,7 @@ class Body:
                 raise _more_than(limit, len(received))
         return bytes(received)
 
-    async def form(self) -> AsyncIterator[File | Field | bytes]:
+    async def parts(self) -> AsyncIterator[File | Field | bytes]:
         """Give a form part by part: a `Field`, or a `File` followed by its bytes.
 
         Raises Rejected: NO_FORM when the body is none, BROKEN_BODY when it is a bad one, TOO_LARGE for a long field.
@@ -214,14 +214,14 @@ class _FormReader:
         """Give the parts that end or go on in `chunk`."""
         for event in self._parser.parse(chunk):
             if isinstance(event, MultipartSegment):
-                part = disposition_of(event["Content-Disposition"])
+                part = parse_disposition(event["Content-Disposition"])
                 self._hold_part(part)
                 self._field, self._value = part.field if part.filename is None else None, bytearray()
                 if part.filename is not None:
                     yield File(part.field, part.filename, event.content_type, _headers_of(event))
             elif event is None:
                 if self._field is not None:
-                    yield Field(self._field, text_of(self._value, f"the field {self._field!r}"))
+                    yield Field(self._field, decode_utf8(self._value, f"the field {self._field!r}"))
             elif self._field is None:
                 yield bytes(event)
             else:
@@ -259,7 +259,7 @@ def _headers_of(part: MultipartSegment) -> dict[str, str]:
     """Return the other headers of a part, names in lower case."""
     named_texts = ((name.lower(), value) for name, value in part.headerlist)
     return {
-        name: text_of(value.encode("latin-1"), f"the header {name} of a part")
+        name: decode_utf8(value.encode("latin-1"), f"the header {name} of a part")
         for name, value in named_texts
         if name != "content-disposition"
     }
@@ -270,7 +270,7 @@ async def small_body(request: Request, settings: IngressSettings, limit: int) ->
 
     Raises Rejected: TOO_LARGE past `limit` bytes, STALLED, TOO_SLOW, BROKEN_BODY.
     """
-    return await Body(request, settings).whole(limit) if has_body(request) else b""
+    return await Body(request, settings).read_all(limit) if has_body(request) else b""
 
 
 def has_body(request: Request) -> bool:

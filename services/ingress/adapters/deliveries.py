@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from services.ingress.core.targets import PORTS, is_public, is_web_port
-from services.ingress.core.webhooks import asked_to_wait, body_of, headers_of, secret_of
+from services.ingress.core.webhooks import delivery_body, delivery_headers, derive_secret, requested_delay
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected, one_line
 
@@ -55,14 +55,14 @@ class Sender:
         self._reached: WeakKeyDictionary[httpx.AsyncClient, str] = WeakKeyDictionary()
         """The address that took the connection of a client: its next delivery begins there."""
 
-    def secret(self, number: str) -> str:
+    def secret(self, webhook_id: str) -> str:
         """Return what the deliveries of a webhook are signed with.
 
         Raises Rejected: NO_SECRET_KEY.
         """
         if not self._key:
             raise Rejected("NO_SECRET_KEY", "webhooks are signed with PENSTOCK_SECRET_KEY: set it, and start again")
-        return secret_of(self._key, number)
+        return derive_secret(self._key, webhook_id)
 
     async def check(self, url: str) -> None:
         """Refuse an address that no delivery may go to.
@@ -79,14 +79,14 @@ class Sender:
         ) as client:
             yield client
 
-    async def send(self, client: httpx.AsyncClient, number: str, url: str, told: Mapping[str, Any]) -> Outcome:
+    async def send(self, client: httpx.AsyncClient, webhook_id: str, url: str, payload: Mapping[str, Any]) -> Outcome:
         """Deliver one fact; whatever goes wrong is the outcome."""
         began, status, error, wait = time.monotonic(), None, None, None
         try:
             async with asyncio.timeout(SECONDS):
-                status, retry_after = await self._post(client, number, parsed(url), told)
+                status, retry_after = await self._post(client, webhook_id, parsed(url), payload)
             error = None if status // 100 == TAKEN else f"it answered {status}"
-            wait = asked_to_wait(status, retry_after, datetime.now(UTC))
+            wait = requested_delay(status, retry_after, datetime.now(UTC))
         except TimeoutError:
             error = f"no answer within {SECONDS:g} s"
         except Exception as failure:  # noqa: BLE001 - one webhook may hold up no other, nor itself for ever
@@ -94,15 +94,15 @@ class Sender:
         return Outcome(status, round(time.monotonic() - began, 3), error, wait.total_seconds() if wait else None)
 
     async def _post(
-        self, client: httpx.AsyncClient, number: str, url: httpx.URL, told: Mapping[str, Any]
+        self, client: httpx.AsyncClient, webhook_id: str, url: httpx.URL, payload: Mapping[str, Any]
     ) -> tuple[int, str]:
         """Send a fact to the first address that can be reached; return status and `Retry-After` of the answer."""
         addresses, ends = await self._addresses(url), time.monotonic() + SECONDS
         reached = self._reached.get(client)
         if reached is not None and reached in addresses:
             addresses = [reached, *(one for one in addresses if one != reached)]
-        body = body_of(told)
-        headers = headers_of(told, body, self.secret(number), int(time.time()))
+        body = delivery_body(payload)
+        headers = delivery_headers(payload, body, self.secret(webhook_id), int(time.time()))
         headers["host"] = url.netloc.decode("ascii")
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             # an address that does not answer at all leaves time for the others, and for the answer

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.ingress.adapters.postgres_pool import asked
+from services.ingress.adapters.postgres_pool import acquire_within
 from services.ingress.core.facts import Fact
 from shared.postgres import Connection, Pool
 
 CHANNEL: Final = "penstock_facts"
 """Notified whenever there are new facts."""
-FORGOTTEN_AT_ONCE: Final = 5000
+DELETE_BATCH: Final = 5000
 PAGE_BYTES: Final = 256 << 10
 """Of the bodies of one page of the feed: each of hundreds of streams may hold one."""
 TIMELINE_BYTES: Final = 4 << 20
@@ -37,17 +37,17 @@ class FactTable:
 
     async def page(self, after: int, limit: int) -> list[Fact]:
         """Return the facts after `after`, oldest first: at least one, and no more than PAGE_BYTES hold."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             return [_fact(row) for row in await connection.fetch(_PAGE, after, limit, PAGE_BYTES)]
 
     async def last(self) -> int:
         """Return the newest fact's place; 0 while there is none."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             return int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM ingress.facts"))
 
     async def highest(self) -> int:
         """Return the highest place that was ever given, also to a fact that is forgotten by now."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             return int(await connection.fetchval(_HIGHEST))
 
     async def about(self, bucket: str, key: str, after: int, limit: int) -> tuple[list[Fact], bool]:
@@ -55,24 +55,24 @@ class FactTable:
 
         There are at most `limit`, and no more than TIMELINE_BYTES hold; the flag says whether more may follow.
         """
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             rows = await connection.fetch(_ABOUT, bucket, key, after, limit, TIMELINE_BYTES)
         return [_fact(row) for row in rows], bool(rows) and (len(rows) == limit or len(rows) < rows[0]["found"])
 
     async def state(self, bucket: str, key: str) -> dict[str, list[dict[str, Any]]]:
         """Return what the other services keep of an object: `object`, `digests`, and `work` that is under way."""
-        async with asked(self._pool) as connection:
-            return {name: await _rows(connection, question, bucket, key) for name, question in _STATE.items()}
+        async with acquire_within(self._pool) as connection:
+            return {name: await _rows(connection, statement, bucket, key) for name, statement in _STATE.items()}
 
-    async def forget(self, age: timedelta) -> int:
+    async def delete_older_than(self, age: timedelta) -> int:
         """Remove some of the facts that are older than `age`; return how many."""
-        return len(await self._pool.fetch(_FORGET, age, FORGOTTEN_AT_ONCE))
+        return len(await self._pool.fetch(_FORGET, age, DELETE_BATCH))
 
 
-async def _rows(connection: Connection, question: str, bucket: str, key: str) -> list[dict[str, Any]]:
+async def _rows(connection: Connection, statement: str, bucket: str, key: str) -> list[dict[str, Any]]:
     """Return the rows of a view; none while the service that gives it has never run."""
     try:
-        return [dict(row) for row in await connection.fetch(question, bucket, key)]
+        return [dict(row) for row in await connection.fetch(statement, bucket, key)]
     except asyncpg.UndefinedTableError:
         return []
 
@@ -92,7 +92,7 @@ def _columns(facts: Sequence[Fact]) -> list[list[Any]]:
             None if one.body is None else json.dumps(one.body),
             one.partition,
             one.offset,
-            *(one.settles or (None, None)),
+            *(one.resolved_dead_letter or (None, None)),
         )
         for one in facts
     ]

@@ -47,7 +47,7 @@ class Feed:
     def __init__(self, facts: Facts, limiter: ConcurrencyLimiter) -> None:
         self._facts = facts
         self._limiter = limiter
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._reading: dict[int, asyncio.Task[list[Fact]]] = {}
         self.is_closed = False
 
@@ -56,7 +56,7 @@ class Feed:
         """How many streams are open."""
         return self._limiter.held
 
-    async def begin(self, after: int | None) -> int:
+    async def start_cursor(self, after: int | None) -> int:
         """Return the place to go on from: the newest fact's, unless `after` is one.
 
         A place that was never given is of a table that was lost: everything is told again.
@@ -77,19 +77,19 @@ class Feed:
             reading.add_done_callback(lambda done: self._forget(after, done))
         return await asyncio.shield(reading)
 
-    def news(self) -> asyncio.Event:
+    def next_change(self) -> asyncio.Event:
         """Return what is set at the next news; asked for before a page is read, nothing comes in between."""
-        return self._news
+        return self._changed
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Tell everybody that there are news."""
-        waited_for, self._news = self._news, asyncio.Event()
+        waited_for, self._changed = self._changed, asyncio.Event()
         waited_for.set()
 
     def close(self) -> None:
         """Let every stream end."""
         self.is_closed = True
-        self.wake()
+        self.notify()
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -120,10 +120,10 @@ class Feed:
         except OSError as error:
             raise Outage(f"Postgres does not answer: {tls.failure(error) or one_line(error)}") from error
         try:
-            wakeups = Wakeups(self.wake)
+            wakeups = Wakeups(self.notify)
             await connection.add_listener(CHANNEL, lambda *_: wakeups.notify())
             while True:
-                self.wake()  # of what came before this connection did
+                self.notify()  # of what came before this connection did
                 await asyncio.sleep(IDLE_SECONDS)
                 await connection.execute("SELECT 1", timeout=CONNECT_SECONDS)
         finally:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from services.ingress.core.listing import LAST, folder_of, resume_after
+from services.ingress.core.listing import AFTER_ANY_KEY, folder_of, resume_after
 from shared.storage import PAGE, ObjectInfo, ObjectStore
 
 
@@ -16,7 +16,7 @@ class Page:
     next: str | None = None
 
 
-async def page_of(  # noqa: PLR0913 - the parts of one question
+async def list_page(  # noqa: PLR0913 - the parts of one question
     store: ObjectStore, bucket: str, prefixes: list[str], *, prefix: str, start_after: str, limit: int, delimiter: str
 ) -> Page:
     """List what is below `prefixes`, each of them below `prefix`; with a delimiter, folders below `prefix` as one."""
@@ -59,7 +59,7 @@ async def _entries(  # noqa: PLR0913 - the parts of one question
                 folder = folder_of(info.ref.key, prefix, delimiter)
                 yield info if folder is None else folder
             if folder is not None and len(infos) == page_size:
-                after = folder + LAST
+                after = folder + AFTER_ANY_KEY
                 break
         else:
             return

@@ -12,7 +12,7 @@ TOO_SLOW: Final = Counter(
 )
 
 
-class LeastRate:
+class MinRate:
     """Judges whether one client moves `min_rate_bytes` a second, averaged over about `min_rate_grace_seconds`.
 
     A client begins with the bytes of the whole grace to its credit and never has more: what it moved fast an hour ago
@@ -21,15 +21,15 @@ class LeastRate:
 
     def __init__(self, settings: IngressSettings) -> None:
         self._rate = settings.min_rate_bytes
-        self._most = self._rate * settings.min_rate_grace_seconds
-        self._credit = self._most
+        self._max_credit = self._rate * settings.min_rate_grace_seconds
+        self._credit = self._max_credit
 
     @property
     def seconds_left(self) -> float:
         """How long the client may move nothing at all; infinite where no rate is asked for."""
         return max(0.0, self._credit / self._rate) if self._rate else math.inf
 
-    def note(self, seconds: float, size: int) -> bool:
+    def record(self, seconds: float, size: int) -> bool:
         """Count `size` bytes that took `seconds` of waiting; return whether that is fast enough."""
-        self._credit = min(self._most, self._credit - seconds * self._rate + size)
+        self._credit = min(self._max_credit, self._credit - seconds * self._rate + size)
         return self._credit >= 0

@@ -9,13 +9,13 @@ from services.ingress.adapters.limiter import ConcurrencyLimiter
 from shared.errors import Outage
 from shared.postgres import Connection, Pool
 
-SECONDS: Final = 3.0
+QUERY_SECONDS: Final = 3.0
 _LIMITERS: Final[dict[int, ConcurrencyLimiter]] = {}
 """By the id of a pool of connections: asyncpg's pools take no attribute, and no weak reference."""
 
 
 @contextmanager
-def sharing(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]:
+def share_connections(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]:
     """Let `asked` share the connections of a pool among clients, inside the block."""
     _LIMITERS[id(pool)] = limiter
     try:
@@ -25,7 +25,7 @@ def sharing(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def asked(pool: Pool, *, seconds: float = SECONDS) -> AsyncIterator[Connection]:
+async def acquire_within(pool: Pool, *, seconds: float = QUERY_SECONDS) -> AsyncIterator[Connection]:
     """Give a connection for so many seconds; then it is an Outage.
 
     Raises Problem: SHARE_USED_UP when the client of this request has too many of them already.

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from services.ingress.adapters.bodies import Body
-from services.ingress.adapters.staging import Staging, each
+from services.ingress.adapters.staging import Staging, for_each
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.core.access import Principal
 from services.ingress.core.replacement import Manifest, ancestors, overlap
@@ -25,9 +25,9 @@ from shared.storage import ObjectGone, ObjectRef, ObjectStore
 
 log = structlog.get_logger()
 
-ABANDONED: Final = timedelta(hours=1)
+ABANDONED_AFTER: Final = timedelta(hours=1)
 """A set without a manifest that has not grown for so long is nobody's; a younger one may be another process's."""
-TIDY_SECONDS: Final = 15.0
+FINISH_INTERVAL_SECONDS: Final = 15.0
 ABANDON_SECONDS: Final = 10.0
 
 
@@ -38,73 +38,75 @@ class Replacements:
         self._store = store
         self._uploads = uploads
         self._staging = Staging(store, staging_bucket)
-        self._turns = _Turns()
-        self._ours: set[str] = set()
+        self._locks = PrefixLocks()
+        self._own_sets: set[str] = set()
         self._may_be_pending = True
         self._finishing = asyncio.Lock()
 
-    async def replace(self, body: Body, bucket: str, who: Principal) -> Manifest:
+    async def replace(self, body: Body, bucket: str, principal: Principal) -> Manifest:
         """Store the files of a form in place of all that is under the prefix it names.
 
         Raises Rejected for what the form is refused for, NO_SUCH_BUCKET for a prefix that `who` may not see, and
         Outage; a refusal leaves everything as it was.
         """
         set_id = uuid.uuid4().hex
-        self._ours.add(set_id)
+        self._own_sets.add(set_id)
         try:
             # until all is done: a set that waits for another one has all of its names in memory
-            async with self._uploads.slot(body):
-                manifest = await self._received(body, bucket, who, set_id)
-                await self._hold(manifest)
+            async with self._uploads.admit(body):
+                manifest = await self._stage(body, bucket, principal, set_id)
+                await self._commit_in_order(manifest)
         finally:
-            self._ours.discard(set_id)
-        log.info("audit.set_replaced", by=who.name, bucket=bucket, prefix=manifest.prefix, files=len(manifest.files))
+            self._own_sets.discard(set_id)
+        log.info(
+            "audit.set_replaced", by=principal.name, bucket=bucket, prefix=manifest.prefix, files=len(manifest.files)
+        )
         return manifest
 
     async def finish_pending(self) -> None:
         """Finish what a manifest promises and nobody is at, in order; remove what never got a manifest."""
         async with self._finishing:
-            ours = set(self._ours)
-            waiting = await self._staging.waiting()
-            others = {set_id: one for set_id, one in waiting.items() if set_id not in ours | self._ours}
-            held = {set_id: one.held_at for set_id, one in others.items() if one.held_at is not None}
-            for set_id in sorted(held, key=lambda one: held[one]):
+            own = set(self._own_sets)
+            staged = await self._staging.staged_sets()
+            others = {set_id: one for set_id, one in staged.items() if set_id not in own | self._own_sets}
+            committed = {set_id: one.committed_at for set_id, one in others.items() if one.committed_at is not None}
+            for set_id in sorted(committed, key=lambda one: committed[one]):
                 await self._finish(set_id)
-            for set_id in others.keys() - held.keys():
-                if others[set_id].newest < datetime.now(UTC) - ABANDONED:
+            for set_id in others.keys() - committed.keys():
+                if others[set_id].newest < datetime.now(UTC) - ABANDONED_AFTER:
                     await self._staging.remove(set_id)
                     log.info("set.removed", set=set_id)
             self._may_be_pending = False
 
-    async def keep_finished(self) -> None:
+    async def finish_forever(self) -> None:
         """Finish, now and then and for ever, what was broken off."""
         while True:
             try:
                 await wait_out(self.finish_pending)
             except Exception:
                 log.exception("sets.not_looked_at")
-            await asyncio.sleep(TIDY_SECONDS)
+            await asyncio.sleep(FINISH_INTERVAL_SECONDS)
 
-    async def _received(self, body: Body, bucket: str, who: Principal, set_id: str) -> Manifest:
+    async def _stage(self, body: Body, bucket: str, principal: Principal, set_id: str) -> Manifest:
         try:
             prefix, names = await self._staging.receive(body, set_id)
-            _require_seen(who, bucket, prefix)
-            manifest = Manifest.of(set_id, bucket, prefix, names, at=datetime.now(UTC), by=who.name)
+            _require_seen(principal, bucket, prefix)
+            manifest = Manifest.of(set_id, bucket, prefix, names, at=datetime.now(UTC), by=principal.name)
             await self._require_visible(manifest)
         except BaseException:
             await asyncio.shield(self._abandon(set_id))
             raise
         return manifest
 
-    async def _hold(self, manifest: Manifest) -> None:
+    async def _commit_in_order(self, manifest: Manifest) -> None:
         """Let a set hold once those before it do."""
         while True:
             if self._may_be_pending:
                 await self.finish_pending()
-            async with self._turns.of(manifest.bucket, manifest.prefix):
+            async with self._locks.of(manifest.bucket, manifest.prefix):
                 if not self._may_be_pending:
                     await self._commit(manifest)
-                    await self._carry_out_or_leave(manifest)
+                    await self._apply_or_postpone(manifest)
                     return
 
     async def _commit(self, manifest: Manifest) -> None:
@@ -116,26 +118,26 @@ class Replacements:
             await asyncio.shield(self._abandon(manifest.set_id))
             raise
 
-    async def _carry_out_or_leave(self, manifest: Manifest) -> None:
+    async def _apply_or_postpone(self, manifest: Manifest) -> None:
         try:
-            await self._carry_out(manifest)
+            await self._apply(manifest)
         except BaseException as error:
             self._may_be_pending = True
             if isinstance(error, Exception) and is_outage(error):
                 raise Outage("the set is safe, and replaces the old one as soon as the object store is back") from error
             raise
 
-    async def _carry_out(self, manifest: Manifest) -> None:
+    async def _apply(self, manifest: Manifest) -> None:
         """Do what a manifest promises; done twice is done once."""
-        since = await self._staging.since(manifest)
-        await self._copy_missing(manifest, since)
+        committed_at = await self._staging.committed_at(manifest)
+        await self._copy_missing(manifest, committed_at)
         # an object may have hidden others from the listing: look again until nothing old is left
         old = 0
-        while old != (old := await self._delete_old(manifest, since)):
+        while old != (old := await self._delete_old(manifest, committed_at)):
             pass
         await self._staging.remove(manifest.set_id)
 
-    async def _copy_missing(self, manifest: Manifest, since: datetime) -> None:
+    async def _copy_missing(self, manifest: Manifest, committed_at: datetime) -> None:
         keys = frozenset(manifest.files.values())
         there: dict[str, datetime] = {}
         async for page in self._staging.pages(manifest.bucket, manifest.prefix):
@@ -144,13 +146,13 @@ class Replacements:
         async def copy(file: tuple[str, str]) -> None:
             await self._store.copy(self._staging.ref(file[0]), ObjectRef(manifest.bucket, file[1]))
 
-        await each(manifest.missing(there, since).items(), copy)
+        await for_each(manifest.files_to_copy(there, committed_at).items(), copy)
 
-    async def _delete_old(self, manifest: Manifest, since: datetime) -> int:
+    async def _delete_old(self, manifest: Manifest, committed_at: datetime) -> int:
         """Remove what is old; return what tells these keys from others, and 0 where there was none."""
         found = 0
         async for page in self._staging.pages(manifest.bucket, manifest.prefix):
-            if old := manifest.leftover(page, since):
+            if old := manifest.keys_to_delete(page, committed_at):
                 await self._store.delete_all(manifest.bucket, old)
                 found = hash((found, *old))
         return found
@@ -158,8 +160,8 @@ class Replacements:
     async def _finish(self, set_id: str) -> None:
         try:
             manifest = await self._staging.manifest(set_id)
-            async with self._turns.of(manifest.bucket, manifest.prefix):
-                await self._carry_out(manifest)
+            async with self._locks.of(manifest.bucket, manifest.prefix):
+                await self._apply(manifest)
         except ObjectGone as error:
             # finished by another process, or broken by whoever tidies the staging bucket: it never will be whole
             log.warning("set.gone", set=set_id, reason=one_line(error))
@@ -186,12 +188,12 @@ class Replacements:
             log.warning("set.left", set=set_id, reason=one_line(error))
 
 
-def _require_seen(who: Principal, bucket: str, prefix: str) -> None:
-    if not who.sees(bucket, prefix):
+def _require_seen(principal: Principal, bucket: str, prefix: str) -> None:
+    if not principal.sees(bucket, prefix):
         raise Rejected("NO_SUCH_BUCKET", f"there is no {prefix!r} in {bucket} that you may replace: check both")
 
 
-class _Turns:
+class PrefixLocks:
     """Lets those who replace overlapping prefixes wait for each other."""
 
     def __init__(self) -> None:

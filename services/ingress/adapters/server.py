@@ -10,7 +10,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.ingress.adapters.http_connections import Connection, ConnectionRoom
+from services.ingress.adapters.http_connections import ConnectionSlots, HttpConnection
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError
 
@@ -24,7 +24,7 @@ class HttpServer(uvicorn.Server):
                 app,
                 host=settings.http_host,
                 port=settings.http_port,
-                http=cast("Any", partial(Connection, settings, ConnectionRoom(settings))),
+                http=cast("Any", partial(HttpConnection, settings, ConnectionSlots(settings))),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -60,5 +60,5 @@ class HttpServer(uvicorn.Server):
 
 def _allow_open_files() -> None:
     """Let this process open as many files as it may: each connection is one, and many systems begin with 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

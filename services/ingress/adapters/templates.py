@@ -26,7 +26,7 @@ def environment() -> Environment:
     return made
 
 
-def page(name: str, **values: Any) -> str:
+def render_template(name: str, **values: Any) -> str:
     """Return the page `name`."""
     return environment().get_template(name).render(**values)
 

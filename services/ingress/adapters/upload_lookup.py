@@ -5,39 +5,41 @@ from dataclasses import replace
 
 from services.ingress.adapters.views import Views
 from services.ingress.core.access import Principal
-from services.ingress.core.listing import seen_prefixes
-from services.ingress.core.upload_ids import OWNER, folder_of, is_id
+from services.ingress.core.listing import visible_prefixes
+from services.ingress.core.upload_ids import OWNER_KEY, is_upload_id, upload_prefix
 from services.ingress.core.upload_status import Upload
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore
 
 
-async def find(id: str, who: Principal, *, views: Views, store: ObjectStore, bucket: str) -> Upload | None:  # noqa: A002
+async def find_upload(id: str, principal: Principal, *, views: Views, store: ObjectStore, bucket: str) -> Upload | None:  # noqa: A002
     """Return what is known of the upload `id`; None where there is none, or none of `who`, for the same work."""
-    if not (is_id(id) and seen_prefixes(who.places, bucket, folder_of(id))):
+    if not (is_upload_id(id) and visible_prefixes(principal.prefixes, bucket, upload_prefix(id))):
         return None
     found = await views.upload(bucket, id)
-    if found is not None and found.state is not None and found.is_for(who):
+    if found is not None and found.state is not None and found.is_for(principal):
         return found
     # from here on the store is asked twice, whether there is nothing or something of another
-    stored = await _stored(id, bucket, store)
+    in_store = await _find_in_store(id, bucket, store)
     if found is None:
-        found = stored
+        found = in_store
     elif found.state is None:
-        found = replace(found, owner=stored.owner if stored else None)
-    return found if found is not None and found.is_for(who) else None
+        found = replace(found, owner=in_store.owner if in_store else None)
+    return found if found is not None and found.is_for(principal) else None
 
 
-async def _stored(id: str, bucket: str, store: ObjectStore) -> Upload | None:  # noqa: A002
+async def _find_in_store(id: str, bucket: str, store: ObjectStore) -> Upload | None:  # noqa: A002
     """Look for an object whose notification is still under way."""
-    info = await _first(bucket, folder_of(id), store)
+    info = await _first_object(bucket, upload_prefix(id), store)
     if info is None:
-        await _first(bucket, folder_of(id), store)  # in place of the look at an object's owner, which takes as long
+        await _first_object(
+            bucket, upload_prefix(id), store
+        )  # in place of the look at an object's owner, which takes as long
         return None
     ref = ObjectRef(bucket, info.ref.key)
-    return Upload(id, bucket, ref.key, owner=await _owner(ref, store), etag=info.etag, size=info.size)
+    return Upload(id, bucket, ref.key, owner=await _read_owner(ref, store), etag=info.etag, size=info.size)
 
 
-async def _first(bucket: str, prefix: str, store: ObjectStore) -> ObjectInfo | None:
+async def _first_object(bucket: str, prefix: str, store: ObjectStore) -> ObjectInfo | None:
     # closed here, not when the collector comes by
     async with aclosing(store.list(bucket, prefix=prefix, page_size=1)) as pages:  # type: ignore[type-var]
         async for page in pages:
@@ -45,8 +47,8 @@ async def _first(bucket: str, prefix: str, store: ObjectStore) -> ObjectInfo | N
     return None
 
 
-async def _owner(ref: ObjectRef, store: ObjectStore) -> str | None:
+async def _read_owner(ref: ObjectRef, store: ObjectStore) -> str | None:
     try:
-        return (await store.head(ref)).metadata.get(OWNER)
+        return (await store.head(ref)).metadata.get(OWNER_KEY)
     except ObjectGone:
         return None

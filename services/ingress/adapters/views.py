@@ -5,14 +5,14 @@ from typing import Any, Final
 
 from asyncpg import Record, UndefinedTableError
 
-from services.ingress.adapters.postgres_pool import SECONDS, asked
-from services.ingress.core.result_page import Recent
-from services.ingress.core.upload_ids import folder_of
+from services.ingress.adapters.postgres_pool import QUERY_SECONDS, acquire_within
+from services.ingress.core.result_page import RecentObject
+from services.ingress.core.upload_ids import upload_prefix
 from services.ingress.core.upload_status import Upload
 from shared.postgres import Pool
 
-COUNTING_SECONDS: Final = 10.0
-LATEST: Final = 1000
+COUNT_SECONDS: Final = 10.0
+MAX_LATEST_FACTS: Final = 1000
 """Facts that are looked through for what happened last, however many there are."""
 
 
@@ -24,27 +24,27 @@ class Views:
 
     async def upload(self, bucket: str, id: str) -> Upload | None:  # noqa: A002 - the clients' own word
         """Return what is recorded of the upload `id`: one question, answered from three primary keys."""
-        folder = folder_of(id)
+        folder = upload_prefix(id)
         rows = await self._ask(_UPLOAD, bucket, folder, f"{folder[:-1]}0")
         return Upload(id=id, **rows[0]) if rows else None
 
-    async def recent(self, places: Sequence[str], limit: int) -> list[Recent]:
+    async def recent(self, prefixes: Sequence[str], limit: int) -> list[RecentObject]:
         """Return the objects that something happened to last, newest first, out of the latest facts alone."""
         try:
-            return [Recent(**row) for row in await self._ask(_RECENT, list(places), limit, LATEST)]
+            return [RecentObject(**row) for row in await self._ask(_RECENT, list(prefixes), limit, MAX_LATEST_FACTS)]
         except UndefinedTableError:  # a service that gives one of the views has never run
             return []
 
-    async def counts(self, places: Sequence[str]) -> dict[str, Any]:
+    async def counts(self, prefixes: Sequence[str]) -> dict[str, Any]:
         """Count what lies below `places`, `bucket/prefix` beginnings; without one, everything.
 
         Tables, datasets and sweeps are of the whole system: with places there are none of them.
         """
-        digests = await self._ask(_DIGESTS, list(places), seconds=COUNTING_SECONDS)
-        objects = await self._ask(_OBJECTS, list(places), seconds=COUNTING_SECONDS)
-        work = await self._ask(_WORK, list(places), seconds=COUNTING_SECONDS)
-        tables, sweeps = ([], []) if places else (await self._ask(_TABLES), await self._ask(_LAST_SWEEP))
-        datasets = [] if places else await self._datasets()
+        digests = await self._ask(_DIGESTS, list(prefixes), seconds=COUNT_SECONDS)
+        objects = await self._ask(_OBJECTS, list(prefixes), seconds=COUNT_SECONDS)
+        work = await self._ask(_WORK, list(prefixes), seconds=COUNT_SECONDS)
+        tables, sweeps = ([], []) if prefixes else (await self._ask(_TABLES), await self._ask(_LAST_SWEEP))
+        datasets = [] if prefixes else await self._datasets()
         return {
             "digests": [dict(row) for row in digests],
             "objects": [dict(row) for row in objects],
@@ -64,9 +64,9 @@ class Views:
         """Return who holds leased work, and when each was last heard of."""
         return [dict(row) for row in await self._ask(_LEASES)]
 
-    async def _ask(self, question: str, *values: object, seconds: float = SECONDS) -> list[Record]:
-        async with asked(self._pool, seconds=seconds) as connection:
-            return await connection.fetch(question, *values)
+    async def _ask(self, statement: str, *values: object, seconds: float = QUERY_SECONDS) -> list[Record]:
+        async with acquire_within(self._pool, seconds=seconds) as connection:
+            return await connection.fetch(statement, *values)
 
 
 _UPLOAD = """

@@ -24,7 +24,7 @@ class Principal:
     id: str
     name: str
     scopes: frozenset[Scope]
-    places: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
     rate: float | None = None
     rates: tuple[tuple[str, float], ...] = ()
     expires_at: datetime | None = None
@@ -32,7 +32,7 @@ class Principal:
     @property
     def administers(self) -> str | None:
         """The id of the token whose descendants alone it may see and end; None where it administers everything."""
-        return self.id if self.places else None
+        return self.id if self.prefixes else None
 
     def may(self, scope: Scope) -> bool:
         """Tell whether it may do what needs `scope`; who administers may do everything."""
@@ -40,24 +40,24 @@ class Principal:
 
     def sees(self, bucket: str, key: str) -> bool:
         """Tell whether an object is one of its own; others do not exist for it."""
-        place = f"{bucket}/{key}"
-        return not self.places or any(place.startswith(beginning) for beginning in self.places)
+        object_key = f"{bucket}/{key}"
+        return not self.prefixes or any(object_key.startswith(prefix) for prefix in self.prefixes)
 
-    def may_give(self, places: tuple[str, ...]) -> bool:
+    def may_grant(self, prefixes: tuple[str, ...]) -> bool:
         """Tell whether all of `places` are its own, so that a token made by it sees no more than it does."""
-        return not self.places or (bool(places) and all(self.sees(*one.split("/", 1)) for one in places))
+        return not self.prefixes or (bool(prefixes) and all(self.sees(*one.split("/", 1)) for one in prefixes))
 
-    def require_may_give(
-        self, scopes: Iterable[Scope], places: tuple[str, ...], rate: float | None, expires_at: datetime | None
+    def require_may_grant(
+        self, scopes: Iterable[Scope], prefixes: tuple[str, ...], rate: float | None, expires_at: datetime | None
     ) -> None:
         """Refuse a token that could do more, or for longer, than the one that makes it.
 
         Raises Rejected: WRONG_SCOPE, WRONG_PLACE, EXCEEDS_OWN_RIGHTS.
         """
-        if lacking := sorted(scope for scope in scopes if not self.may(scope)):
-            raise Rejected("WRONG_SCOPE", f"the token {self.name} lacks the scope {lacking[0]} and cannot give it")
-        if not self.may_give(places):
-            own = ", ".join(self.places)
+        if missing := sorted(scope for scope in scopes if not self.may(scope)):
+            raise Rejected("WRONG_SCOPE", f"the token {self.name} lacks the scope {missing[0]} and cannot give it")
+        if not self.may_grant(prefixes):
+            own = ", ".join(self.prefixes)
             raise Rejected("WRONG_PLACE", f"the token {self.name} sees {own} alone: name places within")
         if self.rate is not None and rate is not None and rate > self.rate:
             raise Rejected("EXCEEDS_OWN_RIGHTS", f"{self.name} has the rate {self.rate:g}: ask for at most that")
@@ -75,7 +75,7 @@ EVERYBODY: Final = Principal("everybody", "everybody", frozenset(SCOPES))
 _OBJECT: Final = re.compile(r"/objects/([^/]+)/.+", re.DOTALL)
 
 
-def stranger_at(method: str, path: str, buckets: Collection[str]) -> Principal | None:
+def anonymous_reader(method: str, path: str, buckets: Collection[str]) -> Principal | None:
     """Return who may send this request without a token: to read one object of `buckets`, and nothing else."""
     found = _OBJECT.fullmatch(path) if method in {"GET", "HEAD"} else None
     if found is None or found[1] not in buckets:

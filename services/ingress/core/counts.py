@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def totalled(counts: Mapping[str, Any]) -> dict[str, Any]:
+def add_totals(counts: Mapping[str, Any]) -> dict[str, Any]:
     """Return counts by bucket or queue as they came, with their sums before them."""
     digests, objects, work = counts["digests"], counts["objects"], counts["work"]
     pending = [row["oldest_seconds"] for row in digests if row["status"] in {"pending", "running"}]

@@ -9,7 +9,7 @@ from services.ingress.core.access import Principal
 
 USERS: Final = "users"
 """The dataset that is meant where none is named."""
-IMAGE: Final = "img_path"
+IMAGE_COLUMN: Final = "img_path"
 MAX_NAME: Final = 41
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
@@ -41,19 +41,19 @@ class Dataset(BaseModel):
     @property
     def types(self) -> dict[str, ColumnType]:
         """The columns that are told, in order, each with its type: the key, its own, and where its image is."""
-        return {self.key: "text", **{name: column.type for name, column in self.columns.items()}, IMAGE: "text"}
+        return {self.key: "text", **{name: column.type for name, column in self.columns.items()}, IMAGE_COLUMN: "text"}
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The columns that text is looked for in."""
         return (self.key, *(name for name, column in self.columns.items() if column.type == "text"))
 
-    def is_seen_by(self, who: Principal) -> bool:
+    def is_visible_to(self, principal: Principal) -> bool:
         """Tell whether every file of it is one that `who` may see; a part of a table is never told."""
-        return who.sees(self.bucket, self.prefix)
+        return principal.sees(self.bucket, self.prefix)
 
 
-def dataset_of(definition: Mapping[str, Any], order: Sequence[str]) -> Dataset:
+def parse_dataset(definition: Mapping[str, Any], order: Sequence[str]) -> Dataset:
     """Return the dataset that etl has defined so, its columns in the order of its view: JSON in Postgres keeps none.
 
     Raises pydantic's ValidationError for what is no dataset.

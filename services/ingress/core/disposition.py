@@ -35,7 +35,7 @@ _PARAMETERS: Final = re.compile(
 _KIND: Final = re.compile(r"[\w-]+", re.ASCII)
 
 
-def kept_disposition(said: str | None, key: str) -> str:
+def safe_disposition(said: str | None, key: str) -> str:
     """Return the Content-Disposition that an object was stored with, as far as it has a browser save it.
 
     Whatever else it says becomes an attachment with the same parameters; what cannot be read is that of `key`.
@@ -44,6 +44,6 @@ def kept_disposition(said: str | None, key: str) -> str:
     return saved if saved != "attachment" and _PARAMETERS.fullmatch(saved) and saved.isprintable() else attachment(key)
 
 
-def shown_type(content_type: str | None) -> str:
+def safe_content_type(content_type: str | None) -> str:
     """Return the type that is told: the object's own when it is harmless, else that of plain bytes."""
     return content_type if content_type and _SAFE.fullmatch(content_type.strip()) else OPAQUE

@@ -10,13 +10,13 @@ from pydantic_core import PydanticCustomError
 from services.ingress.core.datasets import MAX_NAME, USERS, Dataset
 from shared.errors import Rejected
 
-OLDEST: Final = 200
+MAX_AGE: Final = 200
 """No age is greater."""
-NOBODY: Final = -1
+NO_AGE: Final = -1
 """What `35.0`, `35.5` and `-1` are as a bound: the service before this one answered them with an empty object."""
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 _DIGITS: Final = 9
-SHOWN: Final = 40
+MAX_SHOWN: Final = 40
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 Format = Literal["json", "csv", "parquet"]
@@ -44,12 +44,12 @@ def _age(value: Any) -> Any:
     if text and not _NUMBER.fullmatch(text):
         raise _wrong(value, "is no age: send whole years, such as 35, or leave it out")
     if text.isdigit():
-        return min(int(text), OLDEST + 1) if len(text) <= _DIGITS else OLDEST + 1
-    return NOBODY if text else None
+        return min(int(text), MAX_AGE + 1) if len(text) <= _DIGITS else MAX_AGE + 1
+    return NO_AGE if text else None
 
 
 def _wrong(value: str, why: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong_value", "{value} {why}", {"value": repr(value[:SHOWN]), "why": why})
+    return PydanticCustomError("wrong_value", "{value} {why}", {"value": repr(value[:MAX_SHOWN]), "why": why})
 
 
 def _named(value: Any) -> Any:
@@ -83,18 +83,18 @@ class Filters(BaseModel):
     )
 
     @property
-    def leave_nobody(self) -> bool:
+    def match_nothing(self) -> bool:
         """Tell whether the bounds fit no age."""
-        return NOBODY in {self.min_age, self.max_age} or (
+        return NO_AGE in {self.min_age, self.max_age} or (
             self.min_age is not None and self.max_age is not None and self.min_age > self.max_age
         )
 
     @property
-    def are_set(self) -> bool:
+    def is_filtered(self) -> bool:
         """Tell whether some rows are left out."""
         return bool(self.contains) or {self.is_image_exists, self.min_age, self.max_age} != {None}
 
-    def require_fit(self, dataset: Dataset) -> None:
+    def require_ages(self, dataset: Dataset) -> None:
         """Refuse to ask for ages where nobody is born.
 
         Raises Rejected: NO_AGES.
@@ -118,7 +118,7 @@ class Page(BaseModel):
     after: Text = Field("", max_length=2000, description="The key after which to begin, as the Link says it.")
 
 
-class Rows(Filters, Page):
+class RowQuery(Filters, Page):
     """Rows, some of them or all, in a format."""
 
     format: Format | None = Field(
@@ -126,10 +126,10 @@ class Rows(Filters, Page):
     )
 
 
-def format_of(wanted: Format | None, accept: str) -> Format:
+def negotiate_format(requested: Format | None, accept: str) -> Format:
     """Return the format that is meant: the one that is named, or else the first of ours that Accept names."""
-    if wanted is not None:
-        return wanted
+    if requested is not None:
+        return requested
     kinds = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
     ours: dict[str, Format] = {text.partition(";")[0]: name for name, text in TYPES.items()}
     return next((ours[kind] for kind in kinds if kind in ours), "json")

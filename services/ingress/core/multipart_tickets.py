@@ -55,7 +55,7 @@ class Ticket:
         return [number for number in range(1, self.parts + 1) if sent.get(number) != self.size_of(number)]
 
 
-class Tickets:
+class TicketSigner:
     """Signs tickets and reads them."""
 
     def __init__(self, key: bytes) -> None:
@@ -64,11 +64,11 @@ class Tickets:
             derived, salt="penstock.parts", signer_kwargs={"digest_method": hashlib.sha256}
         )
 
-    def sealed(self, ticket: Ticket) -> str:
+    def sign(self, ticket: Ticket) -> str:
         """Return a ticket as its owner holds it."""
         return str(self._serializer.dumps({**asdict(ticket), "expires": ticket.expires.isoformat()}))
 
-    def read(self, text: str) -> Ticket | None:
+    def unsign(self, text: str) -> Ticket | None:
         """Return a ticket; None when it is forged or damaged."""
         try:
             said: dict[str, Any] = self._serializer.loads(text)

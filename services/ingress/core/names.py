@@ -15,7 +15,7 @@ def safe_key(text: str) -> str:
 
     A key is a path below its bucket: no `.` or `..`, no empty step, no root, nothing a terminal obeys.
     """
-    shown = shown_name(text)
+    shown = printable_name(text)
     if not text or text.endswith("/"):
         raise Rejected("NAME_EMPTY", f"the name {shown!r} is empty: give the file a name")
     if len(text.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
@@ -37,12 +37,12 @@ def safe_path(filename: str) -> str:
     return safe_key(filename.replace("\\", "/"))
 
 
-def shown_name(text: str) -> str:
+def printable_name(text: str) -> str:
     """Return the beginning of a name for an error: letters as they are, what cannot be printed escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:80])
 
 
-def known_key(text: str) -> str:
+def existing_key(text: str) -> str:
     """Return the key of an object that is there already, whoever named it; raises Rejected for what no key can be.
 
     An empty key is its bucket, and `.` and `..` are another key to whatever tidies paths.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NavigationEntry:
     """One link of the navigation; `rank` orders them, `icon` is the name of one in `parts/icons.html`."""
 
     label: str
@@ -14,6 +14,6 @@ class Entry:
     rank: int
 
 
-def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def ordered(entries: Iterable[NavigationEntry]) -> tuple[NavigationEntry, ...]:
     """Return the entries as they are shown."""
     return tuple(sorted(entries, key=lambda one: (one.rank, one.label)))

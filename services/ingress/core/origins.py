@@ -13,7 +13,7 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d*)?", re.ASCII)
 MAX_NEXT: Final = 4096
 
 
-def is_foreign(headers: Mapping[str, str], own: str) -> bool:
+def is_cross_site(headers: Mapping[str, str], own: str) -> bool:
     """Tell whether a browser sent this for another site; `own` is the host and port that users see.
 
     Sec-Fetch-Site and Origin cannot be forged by a page (https://www.w3.org/TR/fetch-metadata/); programs send

@@ -80,7 +80,7 @@ _BY_KIND: Final[Mapping[Kind, HTTPStatus]] = {
 _NO_VALUE: Final = "a value cannot be stored, such as text with a NUL character: leave that out"
 
 
-class Problem(PenstockError):  # noqa: N818 - RFC 9457's own word
+class HttpProblem(PenstockError):  # noqa: N818 - RFC 9457's own word
     """A refusal whose answer needs more than its code: headers, or further members of the body."""
 
     def __init__(
@@ -110,7 +110,7 @@ def body_of(error: BaseException) -> dict[str, Any]:
         code, detail = "BAD_REQUEST", _NO_VALUE
     # a text of the client's may hold half of a surrogate pair, which no JSON in UTF-8 can
     detail = detail.encode("utf-8", "backslashreplace").decode()
-    more = error.more if isinstance(error, Problem) else {}
+    more = error.more if isinstance(error, HttpProblem) else {}
     return {
         "type": "about:blank",
         "title": status.phrase,
@@ -123,7 +123,7 @@ def body_of(error: BaseException) -> dict[str, Any]:
 
 def headers_of(error: BaseException) -> dict[str, str]:
     """Return the headers that go with a problem."""
-    own = error.headers if isinstance(error, Problem) else {}
+    own = error.headers if isinstance(error, HttpProblem) else {}
     status = status_of(error)
     waits = {"retry-after": str(RETRY_SECONDS)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
     # the rest of a body that did not come in time is not waited for

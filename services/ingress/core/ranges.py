@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 
 _ONE: Final = re.compile(r"bytes=[ \t]*(\d{0,20})-(\d{0,20})[ \t]*", re.ASCII | re.IGNORECASE)
 
@@ -33,7 +33,7 @@ class Range:
         return f"bytes {self.start}-{self.end - 1}/{self.size}"
 
 
-def asked(header: str | None, size: int) -> Range | None:
+def parse_range(header: str | None, size: int) -> Range | None:
     """Return the range that a Range header asks for; None where the whole object is the answer.
 
     That is so without a header, and for several ranges, other units and what is no range: a server may ignore those.
@@ -50,7 +50,7 @@ def asked(header: str | None, size: int) -> Range | None:
         return Range(start, end, size)
     if not first and int(last):
         return None  # the last bytes of an empty object are all of it
-    raise Problem(
+    raise HttpProblem(
         "RANGE_PAST_END",
         f"the object has {size} bytes, and none of the range asked for: ask for less, or without Range",
         headers={"content-range": f"bytes */{size}"},

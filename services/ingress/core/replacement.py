@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from services.ingress.core.names import safe_key
 from shared.errors import Rejected
 
-SETS: Final = "sets/"
+SETS_PREFIX: Final = "sets/"
 MANIFEST: Final = "manifest.json"
 
 
@@ -40,23 +40,23 @@ class Manifest(BaseModel):
     ) -> Self:
         """Plan the set `names`, filenames by staged key; raises Rejected for names that cannot be kept apart."""
         files = {staged: safe_key(prefix + name) for staged, name in names.items()}
-        _require_apart(list(files.values()))
+        _require_distinct(list(files.values()))
         return cls(set_id=set_id, bucket=bucket, prefix=prefix, files=files, at=at, by=by)
 
-    def missing(self, there: Mapping[str, datetime], since: datetime) -> dict[str, str]:
+    def files_to_copy(self, there: Mapping[str, datetime], committed_at: datetime) -> dict[str, str]:
         """Return which files are still to be copied; `there` holds what is under the prefix, and since when.
 
         What came after the manifest is a copy made before, or newer than the set: both stay.
         """
-        return {staged: key for staged, key in self.files.items() if key not in there or there[key] <= since}
+        return {staged: key for staged, key in self.files.items() if key not in there or there[key] <= committed_at}
 
-    def leftover(self, there: Mapping[str, datetime], since: datetime) -> list[str]:
+    def keys_to_delete(self, there: Mapping[str, datetime], committed_at: datetime) -> list[str]:
         """Return which of the old keys are to go; the same holds for what came after the manifest."""
-        kept = set(self.files.values())
-        return [key for key, at in there.items() if key not in kept and at <= since]
+        new_keys = set(self.files.values())
+        return [key for key, at in there.items() if key not in new_keys and at <= committed_at]
 
 
-def directory(prefix: str) -> str:
+def folder_prefix(prefix: str) -> str:
     """Return a prefix as the directory it names, `p/` for `p`, `p/` and `/p/`; raises Rejected (PREFIX_EMPTY)."""
     name = prefix.strip("/")
     if not name:
@@ -68,17 +68,17 @@ def directory(prefix: str) -> str:
 
 def staged_key(set_id: str, number: int) -> str:
     """Return where the file of this number waits."""
-    return f"{SETS}{set_id}/{number}"
+    return f"{SETS_PREFIX}{set_id}/{number}"
 
 
 def manifest_key(set_id: str) -> str:
     """Return where the manifest of a set is."""
-    return f"{SETS}{set_id}/{MANIFEST}"
+    return f"{SETS_PREFIX}{set_id}/{MANIFEST}"
 
 
 def set_of(key: str) -> str:
     """Return the id of the set that a staged key belongs to."""
-    return key.removeprefix(SETS).partition("/")[0]
+    return key.removeprefix(SETS_PREFIX).partition("/")[0]
 
 
 def overlap(one: str, other: str) -> bool:
@@ -86,7 +86,7 @@ def overlap(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def _require_apart(keys: Iterable[str]) -> None:
+def _require_distinct(keys: Iterable[str]) -> None:
     seen: set[str] = set()
     for key in keys:
         if key in seen:

@@ -9,7 +9,7 @@ from services.ingress.core.upload_status import Status, Upload
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class UploadResult:
     """The upload `id` as it is now; `upload` is None where the id is none of who asks."""
 
     id: str
@@ -18,7 +18,7 @@ class Result:
     @property
     def status(self) -> Status:
         """PENDING, STARTED, SUCCESS, FAILURE or INVALID_ID."""
-        return self.upload.told_status if self.upload else "INVALID_ID"
+        return self.upload.client_status if self.upload else "INVALID_ID"
 
     @property
     def is_done(self) -> bool:
@@ -33,18 +33,18 @@ class Result:
     @property
     def percent(self) -> int | None:
         """How much has been read; None while nobody says."""
-        told: Mapping[str, Any] = (self.upload.progress if self.upload else None) or {}
-        size, done = told.get("size"), told.get("bytes")
+        progress: Mapping[str, Any] = (self.upload.progress if self.upload else None) or {}
+        size, done = progress.get("size"), progress.get("bytes")
         return int(100 * done / size) if size and done is not None else None
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """Two results with the same mark look the same."""
         return f"{self.status}-{self.percent}"
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class RecentObject:
     """An object that something has happened to, and its digests as far as they are."""
 
     bucket: str

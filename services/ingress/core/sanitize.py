@@ -12,25 +12,25 @@ _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
-def plain_text(text: str, limit: int = MAX_BODY_BYTES) -> str:
+def sanitize_text(text: str, limit: int = MAX_BODY_BYTES) -> str:
     """Return one line of at most `limit` characters, what cannot be seen or kept replaced."""
     return _UNPRINTABLE.sub(_REPLACEMENT, text[:limit])
 
 
-def plain(value: Any) -> Any:
+def sanitize_json(value: Any) -> Any:
     """Return a JSON value that jsonb can hold: no NUL, no half of a character, no number that is none."""
     if isinstance(value, str):
         return _UNSTORABLE.sub(_REPLACEMENT, value)
     if isinstance(value, dict):
-        return {plain(name): plain(inner) for name, inner in value.items()}
+        return {sanitize_json(name): sanitize_json(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [plain(inner) for inner in value]
+        return [sanitize_json(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def bounded(body: Any, size: int) -> Any:
+def truncate_body(body: Any, size: int) -> Any:
     """Return `body`, which came in `size` bytes; of one that is too large, its beginning and its size."""
     if size <= MAX_BODY_BYTES:
         return body

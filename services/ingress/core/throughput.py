@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 WINDOW_SECONDS: Final = 60.0
-LEAST_SECONDS: Final = 1.0
+MIN_WINDOW_SECONDS: Final = 1.0
 """Offsets seen nearer together than this say nothing of a rate: they are committed batch by batch."""
 
 Committed = Mapping[tuple[str, int], int]
@@ -14,25 +14,25 @@ Committed = Mapping[tuple[str, int], int]
 
 
 @dataclass(slots=True)
-class Pace:
+class Throughput:
     """What was seen of every group's offsets within the last minute; nobody looks by himself."""
 
-    _looks: deque[tuple[float, Mapping[str, Committed]]] = field(default_factory=deque)
+    _samples: deque[tuple[float, Mapping[str, Committed]]] = field(default_factory=deque)
 
-    def note(self, at: float, committed: Mapping[str, Committed]) -> None:
+    def add_sample(self, at: float, committed: Mapping[str, Committed]) -> None:
         """Remember what was seen at the moment `at`, in seconds; what is older than the window is forgotten."""
-        self._looks.append((at, committed))
-        while self._looks[0][0] < at - WINDOW_SECONDS:
-            self._looks.popleft()
+        self._samples.append((at, committed))
+        while self._samples[0][0] < at - WINDOW_SECONDS:
+            self._samples.popleft()
 
     def rates(self, group: str) -> tuple[dict[str, float], float | None]:
         """Return records a second by topic, and over how many seconds that is; None where nobody looked before."""
-        (before, first), (now, last) = self._looks[0], self._looks[-1]
-        if (seconds := now - before) < LEAST_SECONDS:
+        (before, first), (now, last) = self._samples[0], self._samples[-1]
+        if (seconds := now - before) < MIN_WINDOW_SECONDS:
             return {}, None
         read: dict[str, int] = {}
-        for place, offset in last.get(group, {}).items():
-            start = first.get(group, {}).get(place)
+        for topic_partition, offset in last.get(group, {}).items():
+            start = first.get(group, {}).get(topic_partition)
             if start is not None:
-                read[place[0]] = read.get(place[0], 0) + max(0, offset - start)
+                read[topic_partition[0]] = read.get(topic_partition[0], 0) + max(0, offset - start)
         return {topic: round(count / seconds, 3) for topic, count in read.items()}, round(seconds, 1)

@@ -13,8 +13,8 @@ from typing import Final
 
 from services.ingress.core.access import ROOT, Principal, Scope
 
-MARK: Final = "pst"
-_NOBODY: Final = hashlib.sha256(secrets.token_bytes()).digest()
+TOKEN_PREFIX: Final = "pst"  # noqa: S105 - how a token begins
+_DUMMY_HASH: Final = hashlib.sha256(secrets.token_bytes()).digest()
 """What a secret is compared with where there is no such token, so that both take the same time."""
 
 
@@ -28,99 +28,99 @@ class Token:
     scopes: frozenset[Scope]
     created_at: datetime
     created_by: str
-    places: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
     rate: float | None = None
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     parent_id: str = ROOT.id
     """The token, or the built-in principal, that made it; it ends with that one."""
 
-    def bearer(self, ancestors: Iterable["Token"]) -> Principal:
+    def principal(self, ancestors: Iterable["Token"]) -> Principal:
         """Return the principal that sends it; `ancestors` are the tokens it descends from."""
         rates = tuple((one.id, one.rate) for one in ancestors if one.rate is not None)
-        return Principal(self.id, self.name, self.scopes, self.places, self.rate, rates, self.expires_at)
+        return Principal(self.id, self.name, self.scopes, self.prefixes, self.rate, rates, self.expires_at)
 
-    def holds(self, now: datetime) -> bool:
+    def is_valid(self, now: datetime) -> bool:
         """Tell whether it has not expired."""
         return self.expires_at is None or now < self.expires_at
 
 
-def drawn() -> tuple[str, str]:
+def generate_token() -> tuple[str, str]:
     """Return the id and the text of a new token."""
-    number = secrets.token_hex(8)
-    return number, f"{MARK}_{number}_{secrets.token_urlsafe(32)}"
+    token_id = secrets.token_hex(8)
+    return token_id, f"{TOKEN_PREFIX}_{token_id}_{secrets.token_urlsafe(32)}"
 
 
 def looks_like_token(text: str) -> bool:
     """Tell whether `text` has the form of a token that was made here."""
-    return text.startswith(f"{MARK}_")
+    return text.startswith(f"{TOKEN_PREFIX}_")
 
 
-def hash_of(text: str) -> bytes:
+def hash_secret(text: str) -> bytes:
     """Return what is kept of a token's text, or of any other secret of 256 random bits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True, slots=True)
-class Keyring:
+class TokenCache:
     """The tokens that hold, by id, and the first one, which is in the settings and may do everything."""
 
     first: bytes
     tokens: Mapping[str, Token] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, first: str, tokens: Iterable[Token] = ()) -> "Keyring":
+    def of(cls, first: str, tokens: Iterable[Token] = ()) -> "TokenCache":
         """Return the ring of these tokens; an empty first one lets nobody in."""
-        return cls(hash_of(first) if first else _NOBODY, {token.id: token for token in tokens})
+        return cls(hash_secret(first) if first else _DUMMY_HASH, {token.id: token for token in tokens})
 
     def authenticate(self, text: str, now: datetime) -> Principal | None:
         """Return whom `text` lets in; an unknown id takes the same work as a wrong secret."""
-        given = hash_of(text)
-        known = self.tokens.get(_id_in(text))
+        given = hash_secret(text)
+        known = self.tokens.get(_parse_id(text))
         is_first = hmac.compare_digest(given, self.first)
-        is_known = hmac.compare_digest(given, known.hash if known else _NOBODY)
+        is_known = hmac.compare_digest(given, known.hash if known else _DUMMY_HASH)
         if is_first:
             return ROOT
-        return self._bearer(known) if known and is_known and known.holds(now) else None
+        return self._principal(known) if known and is_known and known.is_valid(now) else None
 
-    def bearer_of(self, number: str, now: datetime) -> Principal | None:
+    def principal_for(self, token_id: str, now: datetime) -> Principal | None:
         """Return the bearer of the token with this id, who has proved it earlier."""
-        if number == ROOT.id:
+        if token_id == ROOT.id:
             return ROOT
-        known = self.tokens.get(number)
-        return self._bearer(known) if known and known.holds(now) else None
+        known = self.tokens.get(token_id)
+        return self._principal(known) if known and known.is_valid(now) else None
 
-    def ancestors(self, number: str) -> Iterator[Token]:
+    def ancestors(self, token_id: str) -> Iterator[Token]:
         """Give the tokens that the one with this id descends from, its maker first."""
-        known = self.tokens.get(number)
+        known = self.tokens.get(token_id)
         while known is not None and (known := self.tokens.get(known.parent_id)) is not None:
             yield known
 
-    def line_of(self, numbers: Collection[str]) -> frozenset[str]:
+    def with_descendants(self, token_ids: Collection[str]) -> frozenset[str]:
         """Return these ids and those of all tokens that descend from them."""
-        line, made = set(numbers), set(numbers)
-        while made:
-            made = {one.id for one in self.tokens.values() if one.parent_id in made} - line
-            line |= made
-        return frozenset(line)
+        ids, children = set(token_ids), set(token_ids)
+        while children:
+            children = {one.id for one in self.tokens.values() if one.parent_id in children} - ids
+            ids |= children
+        return frozenset(ids)
 
     def expired(self, now: datetime) -> frozenset[str]:
         """Return the ids of the tokens that are past their time."""
-        return frozenset(one.id for one in self.tokens.values() if not one.holds(now))
+        return frozenset(one.id for one in self.tokens.values() if not one.is_valid(now))
 
-    def with_token(self, token: Token) -> "Keyring":
+    def with_token(self, token: Token) -> "TokenCache":
         """Return a ring that has `token` too."""
         return replace(self, tokens={**self.tokens, token.id: token})
 
-    def without(self, *numbers: str) -> "Keyring":
+    def without(self, *token_ids: str) -> "TokenCache":
         """Return a ring without the tokens of these ids and those that descend from them."""
-        line = self.line_of(numbers)
-        return replace(self, tokens={one: token for one, token in self.tokens.items() if one not in line})
+        ids = self.with_descendants(token_ids)
+        return replace(self, tokens={one: token for one, token in self.tokens.items() if one not in ids})
 
-    def _bearer(self, token: Token) -> Principal:
-        return token.bearer(self.ancestors(token.id))
+    def _principal(self, token: Token) -> Principal:
+        return token.principal(self.ancestors(token.id))
 
 
-def _id_in(text: str) -> str:
+def _parse_id(text: str) -> str:
     mark, _, rest = text.partition("_")
-    return rest.partition("_")[0] if mark == MARK else ""
+    return rest.partition("_")[0] if mark == TOKEN_PREFIX else ""

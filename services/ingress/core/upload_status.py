@@ -64,12 +64,12 @@ class Upload:
     worker: str | None = None
     progress: Mapping[str, Any] | None = None
 
-    def is_for(self, who: Principal) -> bool:
+    def is_for(self, principal: Principal) -> bool:
         """Tell whether `who` may know of it: its owner, or who administers, where they see its place at all."""
-        return who.sees(self.bucket, self.key) and (self.owner == who.id or who.may("admin"))
+        return principal.sees(self.bucket, self.key) and (self.owner == principal.id or principal.may("admin"))
 
     @property
-    def told_status(self) -> Status:
+    def client_status(self) -> Status:
         """The status in the words of its clients; digests of another version than the present one do not count."""
         is_replaced = self.state == "stored" and self.etag != self.hashed_etag
         if self.status is not None and not is_replaced:
@@ -79,23 +79,23 @@ class Upload:
     @property
     def reason(self) -> str | None:
         """Why it failed."""
-        if self.told_status != "FAILURE":
+        if self.client_status != "FAILURE":
             return None
         return self.error or _REASONS[self.status or "gone"]
 
 
-def invalid() -> dict[str, Any]:
+def render_invalid_id() -> dict[str, Any]:
     """Return what is told of an id that is none, or none of who asks."""
     return {"status": "INVALID_ID", "hash": None}
 
 
-def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
+def render_digest(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
     """Return what is told of an upload and of one of its digests.
 
     Raises Rejected: UNKNOWN_DIGEST, and NOT_COMPUTED once the others are there.
     """
     (name,) = known([algorithm or ALGORITHM])
-    status = upload.told_status
+    status = upload.client_status
     digests = dict(upload.digests) if status == "SUCCESS" else {}
     if status == "SUCCESS" and name not in digests:
         there = ", ".join(sorted(digests)) or "none"
@@ -117,11 +117,11 @@ def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
     }
 
 
-def linked(upload: Upload) -> dict[str, Any]:
+def render_links(upload: Upload) -> dict[str, Any]:
     """Return the whole way of an upload: id, object, event, work and result; what has not come yet is None."""
     return {
         "id": upload.id,
-        "status": upload.told_status,
+        "status": upload.client_status,
         "object": {
             "bucket": upload.bucket,
             "key": upload.key,

@@ -15,46 +15,46 @@ from urllib.parse import unquote_plus
 from fastapi import Depends
 from starlette.requests import Request
 
-from services.ingress.core.access import EVERYBODY, Principal, Scope, stranger_at
-from services.ingress.core.problems import Problem
+from services.ingress.core.access import EVERYBODY, Principal, Scope, anonymous_reader
+from services.ingress.core.problems import HttpProblem
 from services.ingress.core.sessions import Session
-from services.ingress.dependencies import Doors, doors
+from services.ingress.dependencies import Dependencies, dependencies_of
 from shared.errors import Rejected
 
 CHALLENGE: Final = {"www-authenticate": 'Bearer realm="penstock"'}
 
 
-async def identify(request: Request) -> Principal:
+async def authenticate(request: Request) -> Principal:
     """Return who sends a request; the gate asks this once for each, and another way to log in would begin here.
 
     Raises Problem: NO_TOKEN, BAD_TOKEN.
     """
-    tokens = doors(request).tokens
+    tokens = dependencies_of(request).tokens
     if tokens.is_open:
         return EVERYBODY
-    if text := token_in(request):
+    if text := token_from(request):
         found = await tokens.authenticate(text)
-    elif (session := session_in(request)) is not None:
-        found = tokens.bearer_of(session.token_id, session=session.id)
+    elif (session := session_from(request)) is not None:
+        found = tokens.principal_for(session.token_id, session=session.id)
     else:
-        raise Problem("NO_TOKEN", "no token: send Authorization: Bearer <token>, or ?token=", headers=CHALLENGE)
+        raise HttpProblem("NO_TOKEN", "no token: send Authorization: Bearer <token>, or ?token=", headers=CHALLENGE)
     if found is None:
         raise bad_token()
     return found
 
 
-def anonymous(request: Request) -> Principal | None:
+def anonymous_principal(request: Request) -> Principal | None:
     """Return who may send a request without a token, by PENSTOCK_ANONYMOUS_READ_BUCKETS."""
-    buckets = doors(request).settings.anonymous_read_buckets
-    return stranger_at(request.method, request.scope["path"], buckets) if buckets else None
+    buckets = dependencies_of(request).settings.anonymous_read_buckets
+    return anonymous_reader(request.method, request.scope["path"], buckets) if buckets else None
 
 
-def bad_token() -> Problem:
+def bad_token() -> HttpProblem:
     """Return the refusal of a token that does not hold, or no longer."""
-    return Problem("BAD_TOKEN", "the token is not known, was revoked or has expired", headers=CHALLENGE)
+    return HttpProblem("BAD_TOKEN", "the token is not known, was revoked or has expired", headers=CHALLENGE)
 
 
-def token_in(request: Request) -> str:
+def token_from(request: Request) -> str:
     """Return the text of the token that a request brings; empty when it brings none."""
     kind, _, text = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
@@ -76,11 +76,11 @@ def _password(credentials: str) -> str:
         return ""
 
 
-def session_in(request: Request) -> Session | None:
+def session_from(request: Request) -> Session | None:
     """Return the session whose cookie counts: a token that comes along wins over it."""
-    sessions = doors(request).sessions
+    sessions = dependencies_of(request).sessions
     cookie = _last(_cookie(sessions.cookie), request.headers.get("cookie", "").encode("latin-1"))
-    return sessions.read(cookie) if cookie and not token_in(request) else None
+    return sessions.unsign(cookie) if cookie and not token_from(request) else None
 
 
 _TOKEN: Final = re.compile(rb"(?:^|&)token=([^&]*)")
@@ -99,8 +99,8 @@ def _last(pattern: re.Pattern[bytes], text: bytes) -> str:
 
 def csrf_of(request: Request) -> str:
     """Return what the forms of a page send along as `csrf`; empty where no session needs it."""
-    session = session_in(request)
-    return doors(request).sessions.csrf(session) if session else ""
+    session = session_from(request)
+    return dependencies_of(request).sessions.csrf_token(session) if session else ""
 
 
 def principal_of(request: Request) -> Principal:
@@ -109,7 +109,7 @@ def principal_of(request: Request) -> Principal:
     return found
 
 
-def needs(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
+def require_scope(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     """Return the dependency of a route that needs `scope`."""
 
     async def principal(request: Request) -> Principal:
@@ -121,19 +121,19 @@ def needs(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     return principal
 
 
-async def anybody(request: Request) -> Principal:
+async def authenticated(request: Request) -> Principal:
     """Return whom the gate has let in; as a coroutine, since FastAPI sends other dependencies through a thread."""
     return principal_of(request)
 
 
-async def reached(request: Request) -> Doors:
+async def get_dependencies(request: Request) -> Dependencies:
     """Return the doors, likewise."""
-    return doors(request)
+    return dependencies_of(request)
 
 
-Anybody: TypeAlias = Annotated[Principal, Depends(anybody)]
-Reader: TypeAlias = Annotated[Principal, Depends(needs("read"))]
-WriterOf: TypeAlias = Annotated[Principal, Depends(needs("write"))]
-Runner: TypeAlias = Annotated[Principal, Depends(needs("run"))]
-Admin: TypeAlias = Annotated[Principal, Depends(needs("admin"))]
-Through: TypeAlias = Annotated[Doors, Depends(reached)]
+Authenticated: TypeAlias = Annotated[Principal, Depends(authenticated)]
+Reader: TypeAlias = Annotated[Principal, Depends(require_scope("read"))]
+Writer: TypeAlias = Annotated[Principal, Depends(require_scope("write"))]
+Runner: TypeAlias = Annotated[Principal, Depends(require_scope("run"))]
+Admin: TypeAlias = Annotated[Principal, Depends(require_scope("admin"))]
+Deps: TypeAlias = Annotated[Dependencies, Depends(get_dependencies)]

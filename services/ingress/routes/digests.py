@@ -9,17 +9,17 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from services.ingress.adapters.bodies import Body, File, has_body
-from services.ingress.adapters.upload_lookup import find
+from services.ingress.adapters.upload_lookup import find_upload
 from services.ingress.core import upload_ids, upload_status
 from services.ingress.core.access import Principal
-from services.ingress.core.problems import Problem
-from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders
-from services.ingress.dependencies import Doors, doors
+from services.ingress.core.problems import HttpProblem
+from services.ingress.core.write_headers import CONDITION_HEADERS, OBJECT_HEADERS, ObjectHeaders
+from services.ingress.dependencies import Dependencies, dependencies_of
 from services.ingress.routes import error_handlers
-from services.ingress.routes.auth_dependencies import Reader, Through, WriterOf
+from services.ingress.routes.auth_dependencies import Deps, Reader, Writer
 from services.ingress.routes.files import FORM
 from services.ingress.routes.honored_headers import honors
-from services.ingress.routes.objects import place
+from services.ingress.routes.objects import writable_ref
 from shared.errors import Rejected
 from shared.storage import ObjectRef
 
@@ -35,7 +35,7 @@ Algorithms = Annotated[list[str], Query(description="Digests beside the default 
 FileId = Annotated[str, Query(description="What the upload answered; it may come in a JSON body too.")]
 Algorithm = Annotated[str, Query(description="The digest that is told as `hash`.")]
 
-error_handlers.TOLD_BESIDE.update(dict.fromkeys(UPLOADS, upload_ids.FAILED))
+error_handlers.EXTRA_MEMBERS.update(dict.fromkeys(UPLOADS, upload_ids.FAILED_MEMBERS))
 
 
 class Uploaded(BaseModel):
@@ -69,29 +69,29 @@ class HashTold(BaseModel):
 
 @router.post("/uploadfile", include_in_schema=False)
 @router.post("/uploadfile/", openapi_extra=FORM)
-@honors(CONDITIONS | OF_OBJECTS | {"repr-digest"})
-async def upload_file(request: Request, who: WriterOf, through: Through, algorithm: Algorithms = []) -> Uploaded:  # noqa: B006
+@honors(CONDITION_HEADERS | OBJECT_HEADERS | {"repr-digest"})
+async def upload_file(request: Request, principal: Writer, deps: Deps, algorithm: Algorithms = []) -> Uploaded:  # noqa: B006
     """Store the file that comes in `file`, and answer with the id by which its digests can be had."""
-    return await stored(request, who, through, algorithm)
+    return await store_upload(request, principal, deps, algorithm)
 
 
-async def stored(request: Request, who: Principal, through: Doors, algorithms: list[str]) -> Uploaded:
+async def store_upload(request: Request, principal: Principal, deps: Dependencies, algorithms: list[str]) -> Uploaded:
     """Store the file of a form under an id of its own; needs the store and nothing else."""
-    number = upload_ids.new_id()
-    settings = through.settings
+    upload_id = upload_ids.new_upload_id()
+    settings = deps.settings
 
-    def place_of(file: File, _: Mapping[str, str]) -> ObjectRef:
-        return place(settings.upload_bucket, upload_ids.key_of(number, file.filename), who, through)
+    def choose_ref(file: File, _: Mapping[str, str]) -> ObjectRef:
+        return writable_ref(settings.upload_bucket, upload_ids.upload_key(upload_id, file.filename), principal, deps)
 
-    metadata = upload_ids.metadata_of(who.id, algorithms, settings.hasher_digests)
+    metadata = upload_ids.upload_metadata(principal.id, algorithms, settings.hasher_digests)
     headers = ObjectHeaders.of_form(request.headers.raw).with_metadata(metadata)
-    done = await through.uploads.form(Body(request, settings), place_of, field="file", headers=headers)
+    done = await deps.uploads.store_form(Body(request, settings), choose_ref, field="file", headers=headers)
     ref = done.info.ref
     return Uploaded(
         success=True,
-        id=number,
+        id=upload_id,
         celery_status="PENDING",
-        celery_id=number,
+        celery_id=upload_id,
         bucket=ref.bucket,
         key=ref.key,
         etag=done.info.etag,
@@ -100,55 +100,55 @@ async def stored(request: Request, who: Principal, through: Doors, algorithms: l
 
 
 async def get_hash(
-    request: Request, who: Reader, file_id: FileId = "", algorithm: Algorithm = upload_status.ALGORITHM
+    request: Request, principal: Reader, file_id: FileId = "", algorithm: Algorithm = upload_status.ALGORITHM
 ) -> JSONResponse:
     """Tell an upload's digest: PENDING until it is done, with its phase and progress; SUCCESS, FAILURE, INVALID_ID."""
     # not a dependency: FastAPI would send it through a thread, and this is asked hundreds of times a second
-    through = doors(request)
-    number = file_id or await _asked(request, through)
-    return JSONResponse(await status_of(number, algorithm, who, through))
+    deps = dependencies_of(request)
+    upload_id = file_id or await _asked(request, deps)
+    return JSONResponse(await status_of(upload_id, algorithm, principal, deps))
 
 
 async def get_hash_of(
-    request: Request, file_id: str, who: Reader, algorithm: Algorithm = upload_status.ALGORITHM
+    request: Request, file_id: str, principal: Reader, algorithm: Algorithm = upload_status.ALGORITHM
 ) -> JSONResponse:
     """Tell an upload's digest, or how far it is, by an address of its own."""
-    return JSONResponse(await status_of(file_id, algorithm, who, doors(request)))
+    return JSONResponse(await status_of(file_id, algorithm, principal, dependencies_of(request)))
 
 
-async def status_of(id: str, algorithm: str, who: Principal, through: Doors) -> dict[str, Any]:  # noqa: A002
+async def status_of(id: str, algorithm: str, principal: Principal, deps: Dependencies) -> dict[str, Any]:  # noqa: A002
     """Return what is told of the upload `id` to `who`; another's does not exist.
 
     Raises Rejected: UNKNOWN_DIGEST, NOT_COMPUTED.
     """
-    upload = await linked(id, who, through)
-    return upload_status.told(upload, algorithm) if upload else upload_status.invalid()
+    upload = await find_visible(id, principal, deps)
+    return upload_status.render_digest(upload, algorithm) if upload else upload_status.render_invalid_id()
 
 
-async def linked(id: str, who: Principal, through: Doors) -> upload_status.Upload | None:  # noqa: A002
+async def find_visible(id: str, principal: Principal, deps: Dependencies) -> upload_status.Upload | None:  # noqa: A002
     """Return all that is known of the upload `id` to `who`."""
-    return await find(id, who, views=through.views, store=through.store, bucket=through.settings.upload_bucket)
+    return await find_upload(id, principal, views=deps.views, store=deps.store, bucket=deps.settings.upload_bucket)
 
 
 @router.get("/links/{id}")
-async def get_links(id: str, who: Reader, through: Through) -> dict[str, Any]:  # noqa: A002 - the path's own word
+async def get_links(id: str, principal: Reader, deps: Deps) -> dict[str, Any]:  # noqa: A002 - the path's own word
     """Follow an upload from its id to the object, the event, the work and the result."""
-    upload = await linked(id, who, through)
+    upload = await find_visible(id, principal, deps)
     if upload is None:
-        raise Problem("NOT_FOUND", "there is no upload with this id: check it, and the token it was made with")
-    return upload_status.linked(upload)
+        raise HttpProblem("NOT_FOUND", "there is no upload with this id: check it, and the token it was made with")
+    return upload_status.render_links(upload)
 
 
-async def _asked(request: Request, through: Doors) -> str:
+async def _asked(request: Request, deps: Dependencies) -> str:
     """Return the id that comes in a JSON body; empty where none comes."""
     if not has_body(request):
         return ""
-    question = await Body(request, through.settings).whole(MAX_QUESTION_BYTES)
+    raw = await Body(request, deps.settings).read_all(MAX_QUESTION_BYTES)
     try:
-        said = json.loads(question)
+        members = json.loads(raw)
     except (ValueError, RecursionError):
         raise Rejected("BROKEN_BODY", 'the body is no JSON: send {"file_id": ID}') from None
-    return str(said.get("file_id", "")) if isinstance(said, dict) else ""
+    return str(members.get("file_id", "")) if isinstance(members, dict) else ""
 
 
 _SPELLINGS: Final[Mapping[str, Callable[..., Any]]] = {

@@ -19,18 +19,18 @@ from shared.patience import is_outage
 
 log = structlog.get_logger()
 
-TOLD_BESIDE: Final[dict[str, Mapping[str, Any]]] = {}
+EXTRA_MEMBERS: Final[dict[str, Mapping[str, Any]]] = {}
 """By path: what its problems tell beside, because its clients look for it. The routes put it here."""
 
 
-def install(app: FastAPI) -> None:
+def register_handlers(app: FastAPI) -> None:
     """Let `app` answer every error with a problem."""
-    app.add_exception_handler(PenstockError, told)
+    app.add_exception_handler(PenstockError, render_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
 
 
-class Unexpected:
+class UnhandledErrors:
     """Answers an error that no handler took; the connection stays of use.
 
     Starlette's own handler of all exceptions raises them once more after its answer, and uvicorn then closes the
@@ -54,11 +54,11 @@ class Unexpected:
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise
-            answer = await told(Request(scope, receive), error)
+            answer = await render_error(Request(scope, receive), error)
             await answer(scope, receive, send)
 
 
-async def told(request: Request, error: Exception) -> Response:
+async def render_error(request: Request, error: Exception) -> Response:
     """Answer an error with its problem."""
     status = status_of(error)
     # a refusal that is said on purpose is counted, and may come by the thousand; what has a name needs no traceback
@@ -68,13 +68,13 @@ async def told(request: Request, error: Exception) -> Response:
         log.warning("request.failed", reason=one_line(error))
     elif not isinstance(error, PenstockError):
         log.warning("request.refused", exc_info=error)
-    return _answer(request, {**body_of(error), **TOLD_BESIDE.get(request.url.path, {})}, status, headers_of(error))
+    return _answer(request, {**body_of(error), **EXTRA_MEMBERS.get(request.url.path, {})}, status, headers_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
     where = ".".join(str(step) for step in first["loc"])
-    return await told(request, Rejected("BAD_REQUEST", f"{where}: {first['msg']}"))
+    return await render_error(request, Rejected("BAD_REQUEST", f"{where}: {first['msg']}"))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -95,6 +95,6 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def _answer(request: Request, body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
     """Tell a problem as whoever asked can read it: a browser gets a page, programs get the document."""
-    if wants_page(request) and request.url.path not in TOLD_BESIDE:
+    if wants_page(request) and request.url.path not in EXTRA_MEMBERS:
         return render(request, "problem.html", status=status, headers=headers, problem=body)
     return JSONResponse(body, status, headers, MEDIA_TYPE)

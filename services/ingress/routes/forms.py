@@ -8,7 +8,7 @@ from starlette.types import Message, Receive
 
 from services.ingress.adapters.bodies import Body
 from services.ingress.core.encoding import require_utf8
-from services.ingress.dependencies import doors
+from services.ingress.dependencies import dependencies_of
 from shared.errors import Rejected
 
 MAX_FORM_BYTES: Final = 64 << 10
@@ -27,7 +27,7 @@ async def read_form(request: Request, limit: int = MAX_FORM_BYTES) -> tuple[dict
     """
     if not is_small_form(request):
         raise Rejected("NO_FORM", f"the body is no form: send {KIND}, as curl -d does")
-    raw = await Body(request, doors(request).settings).whole(limit)
+    raw = await Body(request, dependencies_of(request).settings).read_all(limit)
     require_utf8(b"", raw)
     try:
         fields = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=100)

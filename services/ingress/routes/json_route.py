@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from services.ingress.adapters.bodies import small_body
-from services.ingress.dependencies import doors
+from services.ingress.dependencies import dependencies_of
 from services.ingress.routes.forms import once_more
 
 MAX_JSON_BYTES: Final = 256 << 10
@@ -23,7 +23,7 @@ class JsonRoute(APIRoute):
             return handler
 
         async def handled(request: Request) -> Response:
-            reached = doors(request)
+            reached = dependencies_of(request)
             async with reached.bodies.hold():
                 body = await small_body(request, reached.settings, MAX_JSON_BYTES)
             return await handler(Request(request.scope, once_more(body, request.receive)))

@@ -6,79 +6,79 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from services.ingress.core.access import Principal
-from services.ingress.core.navigation import Entry
-from services.ingress.core.result_page import Recent, Result
-from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS
-from services.ingress.dependencies import Doors
-from services.ingress.routes.auth_dependencies import Anybody, Reader, Through, WriterOf
-from services.ingress.routes.digests import linked, stored
+from services.ingress.core.navigation import NavigationEntry
+from services.ingress.core.result_page import RecentObject, UploadResult
+from services.ingress.core.write_headers import CONDITION_HEADERS, OBJECT_HEADERS
+from services.ingress.dependencies import Dependencies
+from services.ingress.routes.auth_dependencies import Authenticated, Deps, Reader, Writer
+from services.ingress.routes.digests import find_visible, store_upload
 from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.rendering import render
 from shared.patience import is_outage
 
-NAVIGATION = (Entry("Home", "/", "home", 0), Entry("Upload", "/uploadform/", "upload", 10))
-RECENT = 12
+NAVIGATION = (NavigationEntry("Home", "/", "home", 0), NavigationEntry("Upload", "/uploadform/", "upload", 10))
+MAX_RECENT = 12
 router = APIRouter(include_in_schema=False)
 
 FileId = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/")
-async def home(request: Request, who: Anybody, through: Through) -> Response:
+async def home(request: Request, principal: Authenticated, deps: Deps) -> Response:
     """Show where files go in, and what came last."""
-    return render(request, "home.html", recent=await _recent(who, through))
+    return render(request, "home.html", recent=await _recent(principal, deps))
 
 
 @router.get("/recent")
-async def recent(request: Request, who: Reader, through: Through) -> Response:
+async def recent(request: Request, principal: Reader, deps: Deps) -> Response:
     """Give the list of what came last, for a page that shows it already."""
-    return render(request, "recent.html", recent=await _recent(who, through))
+    return render(request, "recent.html", recent=await _recent(principal, deps))
 
 
 @router.get("/uploadform/")
-async def upload_form(request: Request, _who: Anybody) -> Response:
+async def upload_form(request: Request, _who: Authenticated) -> Response:
     """Show the form that takes a file."""
     return render(request, "upload.html")
 
 
 @router.post("/uploadfile-html/")
 @router.post("/uploadfile-html")
-@honors(CONDITIONS | OF_OBJECTS | {"repr-digest"})
-async def upload_file(request: Request, who: WriterOf, through: Through) -> Response:
+@honors(CONDITION_HEADERS | OBJECT_HEADERS | {"repr-digest"})
+async def upload_file(request: Request, principal: Writer, deps: Deps) -> Response:
     """Store the file of the form, and show the page on which its digests will appear."""
-    uploaded = await stored(request, who, through, [])
+    uploaded = await store_upload(request, principal, deps, [])
     # asked for by the page itself: the file is stored, even while nobody can say anything of it
     return render(request, "result.html", result=None, file_id=uploaded.id, is_new=True)
 
 
 @router.get("/gethash-form/")
-async def result(request: Request, who: Reader, through: Through, file_id: FileId = "") -> Response:
+async def result(request: Request, principal: Reader, deps: Deps, file_id: FileId = "") -> Response:
     """Show the digests of an upload, or how far they are."""
-    found = await _result(file_id.strip(), who, through) if file_id.strip() else None
+    found = await _result(file_id.strip(), principal, deps) if file_id.strip() else None
     return render(request, "result.html", result=found, file_id=file_id.strip(), is_new=False)
 
 
 @router.get("/gethash-form/fragment")
 async def result_alone(
-    request: Request, who: Reader, through: Through, file_id: FileId = "", seen: str = ""
+    request: Request, principal: Reader, deps: Deps, file_id: FileId = "", seen: str = ""
 ) -> Response:
     """Give the result for a page that shows an older one; nothing where that is still right."""
-    found = await _result(file_id, who, through)
-    if found.mark == seen:
+    found = await _result(file_id, principal, deps)
+    if found.fingerprint == seen:
         return Response(status_code=204)
     return render(request, "fragment.html", result=found)
 
 
-async def _result(file_id: str, who: Principal, through: Doors) -> Result:
-    return Result(file_id, await linked(file_id, who, through))
+async def _result(file_id: str, principal: Principal, deps: Dependencies) -> UploadResult:
+    return UploadResult(file_id, await find_visible(file_id, principal, deps))
 
 
-async def _recent(who: Principal, through: Doors) -> list[Recent] | None:
+async def _recent(principal: Principal, deps: Dependencies) -> list[RecentObject] | None:
     """Return what came last; None while nobody can tell, which is no reason to refuse files."""
-    if not who.may("read"):
+    if not principal.may("read"):
         return []
     try:
-        return await through.views.recent(who.places, RECENT)
+        return await deps.views.recent(principal.prefixes, MAX_RECENT)
     except Exception as error:
         if not is_outage(error):
             raise

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from services.ingress.adapters.templates import page
+from services.ingress.adapters.templates import render_template
 from services.ingress.core.access import Principal
 from services.ingress.routes.auth_dependencies import csrf_of
 
@@ -21,14 +21,14 @@ def render(
     **values: Any,
 ) -> Response:
     """Answer with the page `name`, never kept by a cache."""
-    who: Principal | None = getattr(request.state, "principal", None)
-    text = page(
+    principal: Principal | None = getattr(request.state, "principal", None)
+    text = render_template(
         name,
         path=request.url.path,
         csrf=csrf_of(request),
-        who=who,
-        may_write=who is not None and who.may("write"),
-        may_read=who is not None and who.may("read"),
+        principal=principal,
+        may_write=principal is not None and principal.may("write"),
+        may_read=principal is not None and principal.may("read"),
         navigation=request.app.state.navigation,
         **values,
     )

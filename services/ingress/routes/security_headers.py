@@ -8,9 +8,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.dependencies import doors
+from services.ingress.dependencies import dependencies_of
 
-POLICY: Final = (
+CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' {store}; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
@@ -28,12 +28,12 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        wanted = _wanted(doors(HTTPConnection(scope)).settings.store_url)
+        added = _headers_for(dependencies_of(HTTPConnection(scope)).settings.store_url)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in wanted.items():
+                for name, value in added.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -41,9 +41,9 @@ class SecurityHeaders:
 
 
 @lru_cache(maxsize=8)
-def _wanted(store: str) -> Mapping[str, str]:
+def _headers_for(store: str) -> Mapping[str, str]:
     return {
-        "content-security-policy": POLICY.format(store=store),
+        "content-security-policy": CONTENT_POLICY.format(store=store),
         "x-content-type-options": "nosniff",
         # with `no-referrer` browsers send `Origin: null` with our own forms too, and these could not be told apart
         "referrer-policy": "same-origin",
