@@ -8,8 +8,8 @@ import pytest
 import structlog
 from starlette.routing import Mount
 
-from services.ingress.core.sessions import RENEWED
-from services.ingress.routes.auth_middleware import FAILURES_AT_ONCE, is_open
+from services.ingress.core.sessions import RENEW_AFTER
+from services.ingress.routes.auth_middleware import FAILURES_AT_ONCE, is_public_path
 from tests.fakes.ingress import TOKEN, Front, settings
 from tests.fakes.tokens import MemoryTokenTable
 
@@ -68,7 +68,7 @@ async def made(client, **wanted):
 
 def csrf(front, client):
     sessions = front.dependencies.sessions
-    return sessions.csrf(sessions.read(client.cookies[COOKIE]))
+    return sessions.csrf_token(sessions.unsign(client.cookies[COOKIE]))
 
 
 # every route
@@ -83,7 +83,7 @@ def closed():
 async def test_without_a_token_every_route_is_closed_but_the_few_open_ones(closed, method, path):
     async with closed.client(None) as nobody:
         answer = await nobody.request(method, path)
-    if is_open(path):
+    if is_public_path(path):
         assert answer.status_code not in {401, 500}
     else:
         assert answer.status_code == 401
@@ -93,12 +93,17 @@ async def test_without_a_token_every_route_is_closed_but_the_few_open_ones(close
 
 def test_the_open_ones_are_these():
     paths = {route.path for route in leaves(Front().app.routes)}
-    assert {path for path in paths if is_open(path)} - {"/static"} == {"/health", "/health/live", "/metrics", "/login"}
+    assert {path for path in paths if is_public_path(path)} - {"/static"} == {
+        "/health",
+        "/health/live",
+        "/metrics",
+        "/login",
+    }
 
 
 @pytest.mark.parametrize("path", ["/login/", "/login/links", "/healthz", "/metrics/x", "//health"])
 async def test_what_only_looks_like_an_open_one_is_closed(nobody, path):
-    assert not is_open(path)
+    assert not is_public_path(path)
     assert (await nobody.post(path)).status_code == 401
 
 
@@ -236,7 +241,7 @@ async def test_what_one_process_changes_another_follows():
 
 async def test_an_answer_of_the_database_that_a_change_overtook_is_not_believed(front, root, monkeypatch):
     token = await made(root)
-    tokens, kept = front.dependencies.tokens, front.table.kept
+    tokens, kept = front.dependencies.tokens, front.table.load
 
     async def slow():
         answer = await kept()
@@ -244,7 +249,7 @@ async def test_an_answer_of_the_database_that_a_change_overtook_is_not_believed(
         await tokens.revoke(token["id"])
         return answer
 
-    monkeypatch.setattr(front.table, "kept", slow)
+    monkeypatch.setattr(front.table, "load", slow)
     await tokens.refresh()
     assert await tokens.authenticate(token["token"]) is None
 
@@ -367,7 +372,7 @@ async def test_whoever_logs_out_is_out_with_every_copy_of_the_cookie(front, brow
 
 async def test_a_session_that_goes_on_gets_a_fresh_cookie(browser, monkeypatch):
     assert "set-cookie" not in (await browser.get("/whoami")).headers
-    later = datetime.now(UTC) + RENEWED + timedelta(seconds=2)
+    later = datetime.now(UTC) + RENEW_AFTER + timedelta(seconds=2)
     monkeypatch.setattr(
         "services.ingress.routes.auth_middleware.datetime", type("Later", (), {"now": lambda _zone: later})
     )

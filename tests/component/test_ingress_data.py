@@ -246,7 +246,7 @@ async def test_a_page_without_postgres_is_told_as_one(browser, front):
 
 async def ended_later(front, state, *, after=2):
     """Let etl write of the load that is asked for, once it was looked at a few times."""
-    known, looks = front.dependencies.loads.known, 0
+    known, looks = front.dependencies.loads.find, 0
 
     async def knows(load_id, datasets):
         nonlocal looks
@@ -255,7 +255,7 @@ async def ended_later(front, state, *, after=2):
             return {"load_id": load_id, "state": state}
         return await known(load_id, datasets)
 
-    front.dependencies.loads.known = knows
+    front.dependencies.loads.find = knows
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])

@@ -203,7 +203,7 @@ async def test_the_id_of_another_is_none_unless_one_administers(front):
             as_principal(front, "other", "read", "write", "run")
             assert (await client.get(waiting)).json() == INVALID
             assert (await client.get(f"/links/{made['id']}")).status_code == 404
-            as_principal(front, "mine", "read", places=("inbox/elsewhere/",))
+            as_principal(front, "mine", "read", prefixes=("inbox/elsewhere/",))
             assert (await client.get(waiting)).json() == INVALID
             for number, scope in (("mine", "read"), ("other", "admin")):
                 as_principal(front, number, scope)
@@ -265,12 +265,12 @@ async def test_statistics_need_the_scope_read_and_their_servers(front, path):
 
 
 async def test_without_kafka_nobody_knows_the_workers(front):
-    front.dependencies.groups.is_away = True
+    front.dependencies.consumer_groups.is_away = True
     async with front.client() as client:
         assert (await client.get("/stats/workers")).status_code == 503
 
 
 async def test_who_sees_a_part_does_not_see_the_workers_of_all(front):
-    as_principal(front, "part", "read", places=("inbox/mine/",))
+    as_principal(front, "part", "read", prefixes=("inbox/mine/",))
     async with front.client() as client:
         assert (await client.get("/stats/workers")).json()["code"] == "WRONG_PLACE"

@@ -54,7 +54,7 @@ async def streaming(front, path="/events", token=TOKEN, **headers):
         await serving
 
 
-def told(frames):
+def render_fact(frames):
     lines = "".join(frames).split("\n")
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
@@ -67,13 +67,13 @@ async def soon(condition):
 
 async def tell(front, *facts):
     await front.facts.add(facts)
-    front.dependencies.feed.wake()
+    front.dependencies.feed.notify()
 
 
 def limited(front, *places):
     """Return the text of a token that sees these places alone."""
     number, text = generate_token()
-    front.dependencies.tokens._ring = front.dependencies.tokens._ring.with_token(
+    front.dependencies.tokens._cache = front.dependencies.tokens._cache.with_token(
         Token(number, "limited", hash_secret(text), frozenset({"read"}), AT, "root", places)
     )
     return text
@@ -85,8 +85,8 @@ async def test_a_stream_begins_now_and_tells_what_comes(front):
         await soon(lambda: len(frames) > 1)
         assert frames[1] == "retry: 2000\n: alive\nid: 1\n\n"
         await tell(front, fact(2))
-        await soon(lambda: told(frames))
-    (one,) = told(frames)
+        await soon(lambda: render_fact(frames))
+    (one,) = render_fact(frames)
     assert (one["seq"], one["type"], one["summary"]) == (2, "objects.changed.v1", "stored, 2 bytes")
 
 
@@ -95,15 +95,15 @@ async def test_a_stream_resumes_after_the_last_event(front, how):
     await tell(front, *(fact(number) for number in range(1, 300)))
     path, headers = ("/events", {"last_event_id": "7"}) if how == "header" else ("/events?last_event_id=7", {})
     async with streaming(front, path, **headers) as frames:
-        await soon(lambda: len(told(frames)) == 292)
-    assert [one["seq"] for one in told(frames)] == list(range(8, 300))
+        await soon(lambda: len(render_fact(frames)) == 292)
+    assert [one["seq"] for one in render_fact(frames)] == list(range(8, 300))
 
 
 async def test_a_place_past_the_end_is_of_a_table_that_was_lost(front):
     await tell(front, fact(1))
     async with streaming(front, last_event_id="99") as frames:
-        await soon(lambda: told(frames))
-    assert [one["seq"] for one in told(frames)] == [1]
+        await soon(lambda: render_fact(frames))
+    assert [one["seq"] for one in render_fact(frames)] == [1]
 
 
 async def test_a_stream_is_filtered(front):
@@ -116,16 +116,16 @@ async def test_a_stream_is_filtered(front):
             fact(4, "mine/a"),
         ]
         await tell(front, *wrong, fact(5, "mine/a", correlation_id="c"))
-        await soon(lambda: told(frames))
-    assert [one["seq"] for one in told(frames)] == [5]
+        await soon(lambda: render_fact(frames))
+    assert [one["seq"] for one in render_fact(frames)] == [5]
 
 
 async def test_nobody_hears_of_what_they_do_not_see(front):
     text = limited(front, "inbox/mine/")
     await tell(front, fact(1, "other"), fact(2, None, None), fact(3, "mine/a"))
     async with streaming(front, token=text, last_event_id="0") as frames:
-        await soon(lambda: told(frames))
-    assert [one["seq"] for one in told(frames)] == [3]
+        await soon(lambda: render_fact(frames))
+    assert [one["seq"] for one in render_fact(frames)] == [3]
 
 
 async def test_a_stream_ends_when_its_token_is_revoked(front, monkeypatch):
@@ -134,21 +134,21 @@ async def test_a_stream_ends_when_its_token_is_revoked(front, monkeypatch):
     front.dependencies.tokens._is_loaded = True
     async with streaming(front, token=text) as frames:
         await soon(lambda: "".join(frames).count(": alive") >= 3)
-        front.dependencies.tokens._ring = front.dependencies.tokens._ring.without(text.split("_")[1])
+        front.dependencies.tokens._cache = front.dependencies.tokens._cache.without(text.split("_")[1])
         await soon(lambda: front.dependencies.feed.streams == 0)
 
 
 async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(front, monkeypatch):
-    monkeypatch.setattr(events, "AWAY_SECONDS", 0.01)
+    monkeypatch.setattr(events, "OUTAGE_POLL_SECONDS", 0.01)
     async with streaming(front) as frames:
         await soon(lambda: len(frames) > 1)
         front.facts.is_away = True
-        front.dependencies.feed.wake()
+        front.dependencies.feed.notify()
         await asyncio.sleep(0)
         front.facts.is_away = False
         await tell(front, fact(1))
-        await soon(lambda: told(frames))
-    assert len(told(frames)) == 1
+        await soon(lambda: render_fact(frames))
+    assert len(render_fact(frames)) == 1
 
 
 async def test_every_stream_ends_when_the_service_stops_or_its_client_goes(front):

@@ -3,7 +3,7 @@
 import pytest
 
 from services.ingress.core.access import Principal
-from services.ingress.routes.files import key_of
+from services.ingress.routes.files import file_key
 from shared.errors import Rejected
 from shared.storage import ObjectRef
 from tests.fakes.ingress import Front, settings
@@ -36,10 +36,10 @@ async def test_a_file_goes_in_under_its_name_and_comes_out_the_same(front, path)
 
 
 def test_folders_in_a_name_are_left_out_unless_they_lead_elsewhere():
-    assert key_of("sub/x.txt") == "files/x.txt"
+    assert file_key("sub/x.txt") == "files/x.txt"
     for name in ("../x.txt", "/x.txt", "a/../x.txt", "..\\x.txt"):
         with pytest.raises(Rejected, match="leads out of its place"):
-            key_of(name)
+            file_key(name)
 
 
 @pytest.mark.parametrize(

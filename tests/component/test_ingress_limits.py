@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.ingress.adapters.bodies import MAX_FIELDS_BYTES, MAX_NAMES_BYTES
-from services.ingress.core.rate_limiter import Rates
+from services.ingress.core.rate_limiter import RateLimiter
 from services.ingress.routes.json_route import MAX_JSON_BYTES
 from services.ingress.routes.login import CODE
 from tests.fakes.ingress import TOKEN, Front, settings
@@ -15,7 +15,7 @@ from tests.fakes.ingress import TOKEN, Front, settings
 @pytest.fixture
 def front():
     front = Front()
-    front.dependencies.rates = Rates(clock=lambda: 0.0)  # at which nothing is forgotten
+    front.dependencies.rates = RateLimiter(clock=lambda: 0.0)  # at which nothing is forgotten
     return front
 
 

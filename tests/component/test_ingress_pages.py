@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ingress.core.result_page import Recent
-from services.ingress.core.upload_ids import OWNER
+from services.ingress.core.result_page import RecentObject
+from services.ingress.core.upload_ids import OWNER_KEY
 from services.ingress.core.upload_status import Upload
 from shared.errors import Outage
 from shared.storage import ObjectRef
@@ -130,7 +130,7 @@ async def test_a_file_is_stored_by_the_form_and_its_page_waits_for_the_digests(f
     assert f'hx-get="/gethash-form/fragment?file_id={number}' in page.text
     assert "http-equiv" in page.text
     info = await front.store.head(ObjectRef("inbox", f"uploads/{number}/a.txt"))
-    assert (info.size, info.metadata[OWNER]) == (4, "root")
+    assert (info.size, info.metadata[OWNER_KEY]) == (4, "root")
 
 
 async def test_the_page_of_a_stored_file_comes_while_the_database_is_away(front, browser):
@@ -211,8 +211,8 @@ async def test_anothers_upload_is_an_unknown_id(front):
 async def test_the_start_page_lists_what_came_last(front, browser):
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     front.dependencies.views.last = [
-        Recent("inbox", "<b>.txt", at, "stored", 2048, "succeeded", {"sha256": DIGEST}),
-        Recent("inbox", "gone.txt", at, "removed", None, "gone"),
+        RecentObject("inbox", "<b>.txt", at, "stored", 2048, "succeeded", {"sha256": DIGEST}),
+        RecentObject("inbox", "gone.txt", at, "removed", None, "gone"),
     ]
     for path in ("/", "/recent"):
         text = (await browser.get(path)).text
@@ -256,7 +256,7 @@ async def test_a_program_that_stores_a_file_is_answered_as_ever(front):
 
 
 async def test_a_long_list_of_files_comes_in_pages(front, browser, monkeypatch):
-    monkeypatch.setattr("services.ingress.routes.browse.SHOWN", 2)
+    monkeypatch.setattr("services.ingress.routes.browse.PAGE_SIZE", 2)
     for name in "abc":
         await front.store.put(ObjectRef("inbox", f"files/{name}"), b"x")
     first = await browser.get("/files/")

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.ingress.core.upload_ids import OWNER
+from services.ingress.core.upload_ids import OWNER_KEY
 from shared.storage import ObjectGone, ObjectRef
 from tests.fakes.ingress import Front, settings
 
@@ -48,7 +48,7 @@ async def test_parts_become_an_object_and_nothing_stays_beside_it(front, root):
     await send(front, root, upload, 1, BODY[:PART])
     done = await root.post(f"/multipart/{upload['id']}/complete")
     assert done.status_code == 200
-    info, body = await front.store.read(ObjectRef("inbox", "lab/a.bin"))
+    info, body = await front.store.unsign(ObjectRef("inbox", "lab/a.bin"))
     assert body == BODY
     assert done.json() == {
         "bucket": "inbox",
@@ -57,7 +57,11 @@ async def test_parts_become_an_object_and_nothing_stays_beside_it(front, root):
         "size": len(BODY),
         "file_id": None,
     }
-    assert (info.content_type, info.metadata[OWNER], info.metadata["mtime"]) == ("text/csv", "root", "1700000000.500")
+    assert (info.content_type, info.metadata[OWNER_KEY], info.metadata["mtime"]) == (
+        "text/csv",
+        "root",
+        "1700000000.500",
+    )
     assert await staged(front) == []
 
 
@@ -165,7 +169,7 @@ async def test_addresses_lead_to_the_store_as_browsers_know_it():
 
 async def test_what_comes_to_no_end_is_removed_in_its_time(front, root, monkeypatch):
     upload = await begun(root)
-    await front.dependencies.parts.remove_expired()
+    await front.dependencies.multipart.remove_expired()
     assert len(await staged(front)) == 1
     later = datetime.now(UTC) + timedelta(days=7, minutes=1)
     monkeypatch.setattr(
@@ -173,7 +177,7 @@ async def test_what_comes_to_no_end_is_removed_in_its_time(front, root, monkeypa
     )
     answer = await root.get(f"/multipart/{upload['id']}")
     assert (answer.status_code, answer.json()["code"]) == (410, "UPLOAD_EXPIRED")
-    await front.dependencies.parts.remove_expired()
+    await front.dependencies.multipart.remove_expired()
     assert await staged(front) == []
     assert not front.store.uploads.is_open
 

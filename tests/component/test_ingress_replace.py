@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.ingress.adapters import replacement
-from services.ingress.adapters.staging import SMALL_FILE
+from services.ingress.adapters.staging import SMALL_FILE_BYTES
 from services.ingress.core.access import Principal
 from shared.errors import Outage
 from shared.storage import ObjectRef
@@ -175,7 +175,7 @@ async def test_what_nobody_finished_is_removed_after_an_hour_and_not_before(fron
     await front.store.put(ObjectRef("uploads", "tus/other"), b"x")
     await front.dependencies.replacements.finish_pending()
     assert await listed(front, "uploads") == {"sets/left/0": b"x", "tus/other": b"x"}
-    monkeypatch.setattr(replacement, "ABANDONED", timedelta(seconds=-5))
+    monkeypatch.setattr(replacement, "ABANDONED_AFTER", timedelta(seconds=-5))
     await front.dependencies.replacements.finish_pending()
     assert await listed(front, "uploads") == {"tus/other": b"x"}
 
@@ -221,7 +221,7 @@ async def test_a_set_of_too_many_files_is_told_how_many_may_come(front):
 
 
 async def test_files_of_every_size_are_staged_whole(front):
-    sizes = [0, 1, SMALL_FILE - 1, SMALL_FILE, SMALL_FILE + 1, 3 * SMALL_FILE]
+    sizes = [0, 1, SMALL_FILE_BYTES - 1, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 3 * SMALL_FILE_BYTES]
     files = [("files", (str(size), bytes(size), "text/x-odd")) for size in sizes]
     answer = await sent(front, data={"keys_prefix": "p"}, files=files, headers={"bucket": "inbox"})
     assert answer.status_code == 204

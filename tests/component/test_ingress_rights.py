@@ -16,10 +16,10 @@ import pytest
 from starlette.routing import Mount
 
 from services.ingress.adapters import tus
-from services.ingress.core.fact_filter import Wanted
+from services.ingress.core.fact_filter import FactFilter
 from services.ingress.core.facts import Fact
 from services.ingress.core.load_ids import new_load_id
-from services.ingress.core.upload_ids import OWNER
+from services.ingress.core.upload_ids import OWNER_KEY
 from services.ingress.core.upload_status import Upload
 from services.ingress.core.webhooks import Webhook
 from shared.storage import ObjectRef
@@ -188,14 +188,14 @@ async def foreign(front, root):
     key = "ten-b/secret.bin"
     upload = secrets.token_hex(16)
     for one in (key, "files/secret.bin", f"uploads/{upload}/secret.bin"):
-        await front.store.put(ObjectRef("inbox", one), b"secret", metadata={OWNER: "root"})
+        await front.store.put(ObjectRef("inbox", one), b"secret", metadata={OWNER_KEY: "root"})
     front.dependencies.views.uploads["inbox", upload] = Upload(
         upload, "inbox", f"uploads/{upload}/secret.bin", owner="root", state="stored", etag="e"
     )
     await front.facts.add([Fact("t", 0, 1, "e", "objects.changed.v1", NOW, bucket="inbox", key=key)])
     begun = await root.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
     ticket = (await root.post("/multipart", json={"key": key, "size": 9})).json()["id"]
-    hook = Webhook("a" * 16, "http://x/", Wanted(), (), 0, "root", "root", NOW)
+    hook = Webhook("a" * 16, "http://x/", FactFilter(), (), 0, "root", "root", NOW)
     await front.dependencies.webhooks.add(hook)
     return {
         "object": (f"inbox/{key}", "inbox/ten-b/nowhere"),
@@ -258,12 +258,12 @@ async def test_upload_of_another_owner_costs_as_many_questions_as_an_unknown_one
 async def test_foreign_upload_that_is_busy_does_not_exist_either(front, confined, root, foreign, monkeypatch):
     monkeypatch.setattr(tus, "TAKE_OVER_SECONDS", 0.01)
     number = foreign["tus"][0]
-    async with front.dependencies.tus._alone(number, "root"):
-        assert (await confined.head(f"/tus/{webhook_id}", headers=SPOKEN)).status_code == 404
-        assert (await root.head(f"/tus/{webhook_id}", headers=SPOKEN)).status_code == 423
+    async with front.dependencies.tus._exclusive(number, "root"):
+        assert (await confined.head(f"/tus/{number}", headers=SPOKEN)).status_code == 404
+        assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 423
     token_id = (await confined.get("/whoami")).json()["id"]
-    async with front.dependencies.tus._alone(number, token_id):
-        assert (await root.head(f"/tus/{webhook_id}", headers=SPOKEN)).status_code == 200
+    async with front.dependencies.tus._exclusive(number, token_id):
+        assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 200
 
 
 async def test_foreign_and_unknown_take_the_same_time(confined, foreign):
@@ -288,7 +288,7 @@ async def test_confined_admin_sees_itself_and_what_it_made_and_no_other(front, r
         grandchild = await made(client, ["read"], places=[MINE])
     assert {one["id"] for one in (await confined.get("/tokens")).json()} == {me, child["id"], grandchild["id"]}
     assert (await confined.get("/webhooks")).json() == []
-    hook = Webhook("c" * 16, "http://x/", Wanted(), (MINE,), 0, "child", grandchild["id"], NOW)
+    hook = Webhook("c" * 16, "http://x/", FactFilter(), (MINE,), 0, "child", grandchild["id"], NOW)
     await front.dependencies.webhooks.add(hook)
     assert [one["id"] for one in (await confined.get("/webhooks")).json()] == [hook.id]
     async with front.client(child["token"]) as client:
@@ -443,7 +443,7 @@ async def test_open_uploads_of_a_token_end_with_it_and_others_stay(front, root):
     kinds = (front.dependencies.tus, front.dependencies.parts)
     assert [len([one async for one in kind.open()]) for kind in kinds] == [2, 2]
     await root.delete(f"/tokens/{token['id']}")
-    assert front.ended._news.is_set()
+    assert front.ended._token_ended.is_set()
     await front.ended.remove()
     owners = [await kind.owner_of(one) for kind in kinds async for one in kind.open()]
     assert owners == [child_of_root["id"]] * 2
@@ -456,7 +456,7 @@ async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(fro
         location = (await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})).headers["location"]
     number = location.rpartition("/")[2]
     await root.delete(f"/tokens/{token['id']}")
-    async with front.dependencies.tus._alone(number, token["id"]):
+    async with front.dependencies.tus._exclusive(number, token["id"]):
         with pytest.raises(Exception, match="another request works"):
             await front.ended.remove()
     await front.ended.remove()
@@ -468,7 +468,7 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
     async with front.client(token["token"]) as client:
         await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
         await client.post("/multipart", json={"key": "lab/a", "size": 9})
-    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.dependencies.parts.remove_ended
+    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.dependencies.multipart.remove_ended
 
     async def owner_of(_upload_id):
         await never.wait()
@@ -478,7 +478,7 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
         is_removed.set()
 
     monkeypatch.setattr(front.dependencies.tus, "owner_of", owner_of)
-    monkeypatch.setattr(front.dependencies.parts, "remove_ended", remove_ended)
+    monkeypatch.setattr(front.dependencies.multipart, "remove_ended", remove_ended)
     await root.delete(f"/tokens/{token['id']}")
     removing = asyncio.create_task(front.ended.remove())
     async with asyncio.timeout(10):

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from services.ingress.adapters.tus import TusUploads
-from services.ingress.adapters.tus_parts import AFTER
+from services.ingress.adapters.tus_parts import AFTER_PARTS_KEY
 from services.ingress.core.access import Principal
 from shared.errors import Outage
 from shared.storage import ObjectRef
@@ -150,7 +150,9 @@ async def test_a_tail_that_a_part_has_swallowed_counts_no_more(front):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         await send(client, place, 0, BIG[: PART + 3])
-        await front.store.put(ObjectRef("uploads", f"tus/{id_of(place)}/tail"), b"stale", metadata={AFTER: "0"})
+        await front.store.put(
+            ObjectRef("uploads", f"tus/{id_of(place)}/tail"), b"stale", metadata={AFTER_PARTS_KEY: "0"}
+        )
         assert await offset_of(client, place) == PART
 
 
@@ -432,7 +434,7 @@ async def test_another_ones_upload_does_not_exist(front):
     other = Principal("other", "other", frozenset({"write"}))
     for owner, upload_id in [(other.id, id_of(place)), ("root", "0" * 32), ("root", "..")]:
         with pytest.raises(Exception, match="no such upload"):
-            await front.dependencies.tus.look(upload_id, owner)
+            await front.dependencies.tus.get_offset(upload_id, owner)
 
 
 async def test_an_upload_past_its_time_is_gone_and_removed():

@@ -15,7 +15,7 @@ from services.etl.core import checking, datasets, delimited, exporting, frames, 
 from services.etl.core.datasets import BadDatasets, Datasets
 from services.ingress.adapters import rejects, selects
 from services.ingress.adapters import tables as ingress_tables
-from services.ingress.core.datasets import dataset_of
+from services.ingress.core.datasets import parse_dataset
 from services.ingress.core.filters import RowQuery
 from shared.errors import Rejected
 from shared.events import EtlCompleted, EtlLoaded, EtlRequested, ObjectChanged
@@ -173,15 +173,15 @@ async def read(etl, table, names):
 async def ask(etl, table, names):
     """Ask all that the ingress asks of a table."""
     row = await etl.pool.fetchrow("select definition from api.datasets where name = $1", table)
-    seen = dataset_of(row["definition"], names)
+    seen = parse_dataset(row["definition"], names)
     wanted = RowQuery(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
     for statement in (
         selects.rows_as_json(seen, wanted, "b"),
         selects.rows_as_cells(seen, wanted, "b", is_guarded=True),
         selects.rows_as_cells(seen, wanted, "b", is_guarded=False),
-        selects.rows_to_show(seen, wanted),
+        selects.rows_for_page(seen, wanted),
         selects.last_key_of(seen, wanted),
-        selects.ages_of(seen, wanted),
+        selects.age_spans(seen, wanted),
     ):
         assert await etl.pool.fetch(statement.text, *statement.arguments), statement.text
 

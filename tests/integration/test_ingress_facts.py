@@ -56,10 +56,10 @@ def test_the_timeline_tells_what_became_of_an_object_in_order(world, deps):
     times = [datetime.fromisoformat(fact["at"]) for fact in found]
     assert began - timedelta(seconds=5) < times[0] <= times[1] <= datetime.now(UTC) + timedelta(seconds=5)
     assert len({fact["correlation_id"] for fact in found} - {""}) == 1
-    told = timeline(world, deps, "a b+ü.txt").json()
-    assert (told["object"]["state"], told["object"]["size"]) == ("stored", 5)
-    assert told["digests"][0]["digests"]["md5"] == "5d41402abc4b2a76b9719d911017c592"
-    assert (told["work"], told["next"]) == ([], None)
+    render_fact = timeline(world, deps, "a b+ü.txt").json()
+    assert (render_fact["object"]["state"], render_fact["object"]["size"]) == ("stored", 5)
+    assert render_fact["digests"][0]["digests"]["md5"] == "5d41402abc4b2a76b9719d911017c592"
+    assert (render_fact["work"], render_fact["next"]) == ([], None)
 
 
 def test_a_timeline_comes_page_by_page_and_one_of_nothing_is_not_found(world, deps):
@@ -234,8 +234,8 @@ def test_facts_are_kept_fast(world, deps):  # noqa: ARG001
 
 def test_a_fact_is_kept_once_however_often_it_comes(world, deps):  # noqa: ARG001
     async def job(table, pool):
-        told = [fact(1), fact(2), fact(1)]
-        added = [await table.add(told) for _ in range(100)]
+        render_fact = [fact(1), fact(2), fact(1)]
+        added = [await table.add(render_fact) for _ in range(100)]
         return added, await pool.fetchval("SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
     added, rows = asyncio.run(in_database(world, job))

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from services.ingress.core.access import ROOT, SCOPES, Principal
 from services.ingress.core.origins import HOME, host_of, is_cross_site, is_own_host, safe_next
-from services.ingress.core.rate_limiter import MOST, Rates
-from services.ingress.core.sessions import LASTS, RENEWED, Sessions
+from services.ingress.core.rate_limiter import MAX_BUCKETS, RateLimiter
+from services.ingress.core.sessions import RENEW_AFTER, SESSION_TTL, Sessions
 from services.ingress.core.tokens import Token, TokenCache, generate_token, hash_secret
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
@@ -29,7 +29,7 @@ def made(**changes):
 
 
 def test_a_token_lets_in_its_bearer_and_only_its_whole_text_does():
-    token, text = made(places=("inbox/lab/",), rate=5.0)
+    token, text = made(prefixes=("inbox/lab/",), rate=5.0)
     ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW) == Principal(token.id, "lab", frozenset({"read"}), ("inbox/lab/",), 5.0)
     other = made()[1]
@@ -54,7 +54,7 @@ def test_a_token_holds_until_it_expires():
     ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW)
     assert ring.authenticate(text, NOW + timedelta(seconds=1)) is None
-    assert ring.bearer_of(token.id, NOW + timedelta(seconds=1)) is None
+    assert ring.principal_for(token.id, NOW + timedelta(seconds=1)) is None
 
 
 @given(st.text())
@@ -78,7 +78,7 @@ def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
     ],
 )
 def test_nobody_gives_more_places_than_he_has(own, given, may):
-    assert Principal("1", "a", frozenset({"admin"}), own).may_give(given) is may
+    assert Principal("1", "a", frozenset({"admin"}), own).may_grant(given) is may
 
 
 PLACES = st.lists(st.sampled_from(["inbox/", "inbox/a", "inbox/a/", "inbox/ab/", "jobs/"]), max_size=2).map(tuple)
@@ -93,7 +93,7 @@ def test_no_line_of_tokens_can_do_more_than_each_of_its_makers(asked, place):
     maker, line = ROOT, []
     for number, (scopes, places, rate, expires_at) in enumerate(asked):
         try:
-            maker.require_may_give(scopes, places, rate, expires_at)
+            maker.require_may_grant(scopes, places, rate, expires_at)
         except Rejected:
             continue
         rates = ((maker.id, maker.rate), *maker.rates) if maker.rate else maker.rates
@@ -110,7 +110,7 @@ def test_no_line_of_tokens_can_do_more_than_each_of_its_makers(asked, place):
 def test_line_ends_as_a_whole_and_no_other_does():
     tokens = {name: replace(made()[0], id=name, parent_id=by) for name, by in LINE.items()}
     ring = TokenCache.of(FIRST, tokens.values())
-    assert ring.line_of({"b"}) == {"b", "d", "e"}
+    assert ring.with_descendants({"b"}) == {"b", "d", "e"}
     assert set(ring.without("b").tokens) == {"a", "c"}
     assert set(ring.without("a").tokens) == {"c"}
     assert [one.id for one in ring.ancestors("e")] == ["d", "b", "a"]
@@ -129,40 +129,40 @@ class Clock:
 
 def test_a_bucket_gives_its_burst_and_then_the_rate():
     clock = Clock()
-    rates = Rates(clock)
-    taken = [rates.take("a", 10, 5) for _ in range(6)]
+    rates = RateLimiter(clock)
+    taken = [rates.acquire("a", 10, 5) for _ in range(6)]
     assert taken == [0, 0, 0, 0, 0, pytest.approx(0.1)]
     clock.now = 0.1
-    assert (rates.take("a", 10, 5), rates.take("a", 10, 5)) == (0, pytest.approx(0.1))
+    assert (rates.acquire("a", 10, 5), rates.acquire("a", 10, 5)) == (0, pytest.approx(0.1))
 
 
 def test_one_who_comes_too_often_takes_nothing_from_another():
-    rates = Rates(Clock())
-    while not rates.take("a", 1, 3):
+    rates = RateLimiter(Clock())
+    while not rates.acquire("a", 1, 3):
         pass
-    assert rates.take("b", 1, 3) == 0
+    assert rates.acquire("b", 1, 3) == 0
 
 
 def test_a_rate_below_one_a_second_still_lets_one_in():
-    assert Rates(Clock()).take("a", 0.1, 0.1) == 0
+    assert RateLimiter(Clock()).acquire("a", 0.1, 0.1) == 0
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=60))
 def test_never_more_than_burst_and_rate_allow(pauses):
     clock = Clock()
-    rates = Rates(clock)
+    rates = RateLimiter(clock)
     let_in = 0
     for pause in pauses:
         clock.now += pause
-        let_in += rates.take("a", 2, 4) == 0
+        let_in += rates.acquire("a", 2, 4) == 0
     assert let_in <= 4 + 2 * clock.now + 1e-6
 
 
 def test_those_who_never_come_again_are_forgotten():
-    rates = Rates(Clock())
-    for number in range(3 * MOST):
-        rates.take(str(number), 1, 1)
-    assert len(rates._buckets) <= MOST
+    rates = RateLimiter(Clock())
+    for number in range(3 * MAX_BUCKETS):
+        rates.acquire(str(number), 1, 1)
+    assert len(rates._buckets) <= MAX_BUCKETS
 
 
 @pytest.fixture
@@ -171,38 +171,38 @@ def sessions():
 
 
 def test_a_cookie_brings_its_session_back_and_holds_nothing_of_the_token(sessions):
-    opened = sessions.opened("root")
-    cookie = sessions.sealed(opened)
-    found = sessions.read(cookie)
+    opened = sessions.open_session("root")
+    cookie = sessions.sign(opened)
+    found = sessions.unsign(cookie)
     assert (found.id, found.token_id) == (opened.id, "root")
     assert FIRST not in cookie
 
 
 def test_a_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
-    cookie = sessions.sealed(sessions.opened("root"))
+    cookie = sessions.sign(sessions.open_session("root"))
     others = [Sessions(b"j" * 32, FIRST, is_https=False), Sessions(b"k" * 32, "another", is_https=False)]
-    assert [other.read(cookie) for other in others] == [None, None]
+    assert [other.unsign(cookie) for other in others] == [None, None]
     changed = [cookie[:at] + ("A" if cookie[at] != "A" else "B") + cookie[at + 1 :] for at in range(len(cookie) - 1)]
-    assert all(sessions.read(one) is None for one in [*changed, "", "a.b.c", "ü"])
+    assert all(sessions.unsign(one) is None for one in [*changed, "", "a.b.c", "ü"])
 
 
 def test_a_cookie_ends_twelve_hours_after_it_was_made_and_is_renewed_before(sessions, monkeypatch):
-    session = sessions.opened("root")
-    cookie = sessions.sealed(session)
-    later = datetime.now(UTC) + LASTS + timedelta(seconds=2)
+    session = sessions.open_session("root")
+    cookie = sessions.sign(session)
+    later = datetime.now(UTC) + SESSION_TTL + timedelta(seconds=2)
     monkeypatch.setattr("itsdangerous.timed.time.time", later.timestamp)
-    assert sessions.read(cookie) is None
-    assert sessions.read(sessions.sealed(session)).made_at > session.made_at
-    assert not session.is_due(session.made_at)
-    assert session.is_due(session.made_at + RENEWED)
+    assert sessions.unsign(cookie) is None
+    assert sessions.unsign(sessions.sign(session)).created_at > session.created_at
+    assert not session.needs_renewal(session.created_at)
+    assert session.needs_renewal(session.created_at + RENEW_AFTER)
 
 
 def test_what_a_form_sends_along_is_of_its_session_alone(sessions):
-    one, other = sessions.opened("root"), sessions.opened("root")
-    assert sessions.is_csrf(one, sessions.csrf(one))
-    assert not sessions.is_csrf(other, sessions.csrf(one))
-    assert not sessions.is_csrf(one, "")
-    assert not sessions.is_csrf(one, "\udcff")
+    one, other = sessions.open_session("root"), sessions.open_session("root")
+    assert sessions.is_valid_csrf(one, sessions.csrf_token(one))
+    assert not sessions.is_valid_csrf(other, sessions.csrf_token(one))
+    assert not sessions.is_valid_csrf(one, "")
+    assert not sessions.is_valid_csrf(one, "\udcff")
 
 
 def test_over_tls_the_cookie_is_bound_to_the_host():

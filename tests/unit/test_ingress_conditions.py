@@ -42,7 +42,7 @@ def test_they_are_told_in_whole_seconds():
     ],
 )
 def test_a_client_gets_what_it_lacks(asked, verdict):
-    assert MINE.judge(asked) == verdict
+    assert MINE.decide_read(asked) == verdict
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ WRITES = [
 
 @pytest.mark.parametrize(("headers", "found", "required"), WRITES)
 def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, found, required):
-    assert Precondition.of(headers).require(found) == required
+    assert Precondition.parse(headers).require_match(found) == required
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, fou
 )
 def test_a_condition_that_does_not_hold_is_refused(headers, found):
     with pytest.raises(HttpProblem) as refused:
-        Precondition.of(headers).require(found)
+        Precondition.parse(headers).require_match(found)
     assert refused.value.code == "SUPERSEDED"
 
 
@@ -125,5 +125,5 @@ def test_a_condition_that_does_not_hold_is_refused(headers, found):
 )
 def test_a_condition_that_cannot_be_read_is_refused(headers):
     with pytest.raises(Rejected) as refused:
-        Precondition.of(headers)
+        Precondition.parse(headers)
     assert refused.value.code == "BAD_CONDITION"

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from services.ingress.adapters import rejects, selects
 from services.ingress.core.access import Principal
-from services.ingress.core.ages import Span, bars, summed
+from services.ingress.core.ages import AgeSpan, histogram, summarize
 from services.ingress.core.data_page import DataPage
 from services.ingress.core.datasets import parse_dataset
-from services.ingress.core.filters import Filters, RowQuery, format_of
-from services.ingress.core.load_ids import FRESH, new_load_id, requested_at
+from services.ingress.core.filters import Filters, RowQuery, negotiate_format
+from services.ingress.core.load_ids import REQUEST_TTL, new_load_id, requested_at
 from shared.errors import Rejected
 from tests.fakes.tables import ORDER, STONES, USERS
 
@@ -35,9 +35,9 @@ def test_so_is_false(text):
 
 def test_what_is_left_empty_in_a_form_is_no_wish():
     assert Filters(is_image_exists="", min_age="", max_age=" ", dataset="") == Filters()
-    assert not Filters().are_set
-    assert Filters(min_age="0").are_set
-    assert Filters(is_image_exists="0").are_set
+    assert not Filters().is_filtered
+    assert Filters(min_age="0").is_filtered
+    assert Filters(is_image_exists="0").is_filtered
 
 
 @pytest.mark.parametrize(
@@ -71,30 +71,30 @@ def test_a_bad_value_is_refused_with_itself_and_how_to_mend_it(name, value):
 )  # fmt: skip
 def test_bounds_that_no_age_fits_leave_nobody_as_they_did_in_the_service_before(bounds):
     wanted = RowQuery(**bounds)
-    assert wanted.leave_nobody
-    assert wanted.are_set
-    for asked in (selects.rows_as_json(users, wanted, None), selects.ages_of(users, wanted)):
+    assert wanted.match_nothing
+    assert wanted.is_filtered
+    for asked in (selects.rows_as_json(users, wanted, None), selects.age_spans(users, wanted)):
         assert " where false" in asked.text
 
 
 def test_bounds_beyond_every_age_are_bounds():
-    assert not Filters(min_age="40", max_age="40").leave_nobody
-    assert not Filters(max_age="201").leave_nobody
+    assert not Filters(min_age="40", max_age="40").match_nothing
+    assert not Filters(max_age="201").match_nothing
     assert Filters(max_age="9" * 5000).max_age == Filters(min_age="201").min_age == 201
 
 
 def test_the_birth_of_a_user_is_text_in_json_alone():
     assert 'to_json(stored."birthts"::text)' in selects.rows_as_json(users, RowQuery(), None).text
-    assert '"birthts"::text' not in selects.rows_as_cells(users, RowQuery(), None, is_guarded=True).text
+    assert '"birthts"::text' not in selects.rows_as_cells(users, RowQuery(), None, is_escaped=True).text
     other = users.model_copy(update={"name": "others"})
     assert 'to_json(stored."birthts")' in selects.rows_as_json(other, RowQuery(), None).text
 
 
 def test_ages_are_not_asked_of_what_is_not_born():
     with pytest.raises(Rejected, match="stones declares no column"):
-        Filters(min_age=1).require_fit(stones)
-    Filters(is_image_exists=True).require_fit(stones)
-    Filters(min_age=1).require_fit(users)
+        Filters(min_age=1).require_ages(stones)
+    Filters(is_image_exists=True).require_ages(stones)
+    Filters(min_age=1).require_ages(users)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_ages_are_not_asked_of_what_is_not_born():
     ],
 )
 def test_a_format_is_named_or_accepted(named, accept, found):
-    assert format_of(named, accept) == found
+    assert negotiate_format(named, accept) == found
 
 
 def test_columns_have_the_order_of_the_view_and_not_that_of_jsonb():
@@ -140,13 +140,13 @@ def test_what_comes_from_outside_is_an_argument_and_never_sql(contains, after):
     )
     bare = RowQuery.model_construct(contains="x", after="y", limit=7, min_age=1, max_age=2, is_image_exists=True)
     both = bool(contains), bool(after)
-    for ask in (selects.rows_to_show, selects.last_key_of):
+    for ask in (selects.rows_for_page, selects.last_key_of):
         if all(both):
             assert ask(users, wanted).text == ask(users, bare).text
 
 
 def test_percent_signs_and_underlines_are_looked_for_as_they_are():
-    assert selects.ages_of(users, Filters(contains="50%_\\")).arguments == ["%50\\%\\_\\\\%"]
+    assert selects.age_spans(users, Filters(contains="50%_\\")).arguments == ["%50\\%\\_\\\\%"]
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.integers(0, 2**62)), min_size=1, max_size=3))
@@ -168,7 +168,7 @@ def test_an_id_says_that_it_was_given_out_and_when():
     load_id = new_load_id(KEY, NOW, "users")
     assert len(load_id) == 32
     assert requested_at(KEY, load_id, NOW, ["stones", "users"]) == NOW
-    assert requested_at(KEY, load_id, NOW + FRESH + timedelta(seconds=1), ["users"]) is None
+    assert requested_at(KEY, load_id, NOW + REQUEST_TTL + timedelta(seconds=1), ["users"]) is None
     assert requested_at(b"other", load_id, NOW, ["users"]) is None
     assert requested_at(KEY, load_id, NOW, ["stones"]) is None
     assert new_load_id(KEY, NOW, "users") != load_id
@@ -180,8 +180,8 @@ def test_an_id_that_nobody_gave_out_is_none(load_id):
 
 
 def test_counts_are_summed_and_the_average_is_of_those_who_have_an_age():
-    spans = [Span(20, 2, 1, 45, 20, 25), Span(40, 1, 1, 41, 41, 41), Span(None, 1, 0, 0, None, None)]
-    assert summed(spans) == {
+    spans = [AgeSpan(20, 2, 1, 45, 20, 25), AgeSpan(40, 1, 1, 41, 41, 41), AgeSpan(None, 1, 0, 0, None, None)]
+    assert summarize(spans) == {
         "count": 4,
         "with_image": 2,
         "without_image": 2,
@@ -194,12 +194,12 @@ def test_counts_are_summed_and_the_average_is_of_those_who_have_an_age():
             {"from": 40, "to": 49, "count": 1},
         ],
     }
-    assert [bar.percent for bar in bars(spans)] == [100, 0, 50]
+    assert [bar.percent for bar in histogram(spans)] == [100, 0, 50]
 
 
 def test_nobody_has_no_average():
-    assert summed([])["average_age"] is None
-    assert summed([])["ages"] == []
+    assert summarize([])["average_age"] is None
+    assert summarize([])["ages"] == []
 
 
 def test_values_read_as_people_write_them():

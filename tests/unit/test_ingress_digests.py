@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from services.ingress.core import upload_ids, upload_status
 from services.ingress.core.access import Principal
-from services.ingress.core.counts import totalled
+from services.ingress.core.counts import add_totals
 from services.ingress.core.names import MAX_KEY_BYTES, safe_key
-from services.ingress.core.throughput import WINDOW_SECONDS, Pace
+from services.ingress.core.throughput import WINDOW_SECONDS, Throughput
 from services.ingress.core.upload_status import Upload
 from shared.errors import Rejected
 
@@ -144,34 +144,34 @@ def test_a_digest_nobody_knows_is_refused_with_those_there_are():
 )
 def test_every_stage_has_one_of_the_old_words(changes, status):
     upload = replace(DONE, **changes)
-    answer = upload_status.told(upload)
+    answer = upload_status.render_digest(upload)
     assert answer["status"] == status
     assert answer["hash"] == ("1" if status == "SUCCESS" else None)
     assert bool(answer["error"]) == (status == "FAILURE")
 
 
 def test_digests_of_a_version_that_was_replaced_do_not_count():
-    assert upload_status.told(replace(DONE, hashed_etag="older"))["status"] == "PENDING"
+    assert upload_status.render_digest(replace(DONE, hashed_etag="older"))["status"] == "PENDING"
 
 
 def test_a_failure_says_why_and_never_a_digest():
-    answer = upload_status.told(replace(DONE, status="failed", error="it broke", digests={"md5": "ERROR"}))
+    answer = upload_status.render_digest(replace(DONE, status="failed", error="it broke", digests={"md5": "ERROR"}))
     assert (answer["status"], answer["hash"], answer["digests"], answer["error"]) == ("FAILURE", None, {}, "it broke")
 
 
 def test_unfinished_is_pending_and_its_phase_stands_beside():
     running = replace(DONE, status="running", progress={"bytes": 3})
-    told = upload_status.told(running)
+    told = upload_status.render_digest(running)
     assert (told["status"], told["phase"], told["progress"]) == ("PENDING", "reading", {"bytes": 3})
-    waiting = upload_status.told(replace(running, status="pending"))
+    waiting = upload_status.render_digest(replace(running, status="pending"))
     assert (waiting["status"], waiting["phase"], waiting["progress"]) == ("PENDING", "waiting", None)
-    done = upload_status.told(replace(running, status="succeeded"))
+    done = upload_status.render_digest(replace(running, status="succeeded"))
     assert (done["status"], done.get("phase"), done["progress"]) == ("SUCCESS", None, None)
 
 
 @pytest.mark.parametrize(("asked", "value"), [("md5", "1"), ("SHA-256", "2"), ("", "1")])
 def test_the_digest_can_be_chosen(asked, value):
-    assert upload_status.told(DONE, asked)["hash"] == value
+    assert upload_status.render_digest(DONE, asked)["hash"] == value
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_digest_can_be_chosen(asked, value):
 )
 def test_a_digest_that_is_not_there_is_refused_with_those_that_are(asked, code, words):
     with pytest.raises(Rejected, match=words) as refused:
-        upload_status.told(DONE, asked)
+        upload_status.render_digest(DONE, asked)
     assert refused.value.code == code
 
 
@@ -203,38 +203,38 @@ def test_an_object_that_nobody_owns_is_for_who_administers_alone():
 
 
 def test_the_way_of_an_upload_says_none_of_what_has_not_come():
-    bare = upload_status.linked(Upload(ID, "inbox", DONE.key, etag="e"))
+    bare = upload_status.render_links(Upload(ID, "inbox", DONE.key, etag="e"))
     assert bare["status"] == "PENDING"
     assert (bare["event"], bare["work"], bare["result"]) == (None, None, None)
-    whole = upload_status.linked(replace(DONE, revision=7, work_state="succeeded", work_attempts=2))
+    whole = upload_status.render_links(replace(DONE, revision=7, work_state="succeeded", work_attempts=2))
     assert (whole["event"]["revision"], whole["work"]["attempts"], whole["result"]["digests"]) == (7, 2, DONE.digests)
 
 
 def test_a_rate_is_what_was_read_between_two_looks():
-    pace = Pace()
-    pace.note(0.0, {"hasher": {("t", 0): 10, ("t", 1): 0}})
-    pace.note(10.0, {"hasher": {("t", 0): 60, ("t", 1): 50, ("t", 2): 999}})
+    pace = Throughput()
+    pace.add_sample(0.0, {"hasher": {("t", 0): 10, ("t", 1): 0}})
+    pace.add_sample(10.0, {"hasher": {("t", 0): 60, ("t", 1): 50, ("t", 2): 999}})
     assert pace.rates("hasher") == ({"t": 10.0}, 10.0)
 
 
 def test_nobody_who_looks_once_knows_a_rate():
-    pace = Pace()
-    pace.note(5.0, {"hasher": {("t", 0): 10}})
+    pace = Throughput()
+    pace.add_sample(5.0, {"hasher": {("t", 0): 10}})
     assert pace.rates("hasher") == ({}, None)
 
 
 def test_looks_of_more_than_a_minute_ago_do_not_count():
-    pace = Pace()
-    pace.note(0.0, {"g": {("t", 0): 0}})
-    pace.note(50.0, {"g": {("t", 0): 5000}})
-    pace.note(51.0 + WINDOW_SECONDS - 10, {"g": {("t", 0): 5051}})
+    pace = Throughput()
+    pace.add_sample(0.0, {"g": {("t", 0): 0}})
+    pace.add_sample(50.0, {"g": {("t", 0): 5000}})
+    pace.add_sample(51.0 + WINDOW_SECONDS - 10, {"g": {("t", 0): 5051}})
     assert pace.rates("g") == ({"t": 1.0}, 51.0)
 
 
 def test_an_offset_that_was_set_back_is_no_negative_rate():
-    pace = Pace()
-    pace.note(0.0, {"g": {("t", 0): 100}})
-    pace.note(2.0, {"g": {("t", 0): 0}})
+    pace = Throughput()
+    pace.add_sample(0.0, {"g": {("t", 0): 100}})
+    pace.add_sample(2.0, {"g": {("t", 0): 0}})
     assert pace.rates("g") == ({"t": 0.0}, 2.0)
 
 
@@ -248,7 +248,7 @@ def test_counts_have_their_sums():
         {"bucket": "a", "state": "stored", "objects": 4, "bytes": 16},
         {"bucket": "a", "state": "removed", "objects": 9, "bytes": 0},
     ]
-    told = totalled({"digests": rows, "objects": objects, "work": [], "tables": [], "last_sweep": None})
+    told = add_totals({"digests": rows, "objects": objects, "work": [], "tables": [], "last_sweep": None})
     assert told["digests"]["by_status"] == {"succeeded": 3, "pending": 3}
     assert (told["digests"]["bytes"], told["digests"]["oldest_pending_seconds"]) == (16, 7.0)
     assert (told["objects"]["known"], told["objects"]["bytes"]) == (4, 16)

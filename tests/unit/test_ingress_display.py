@@ -6,8 +6,8 @@ import pytest
 
 from services.ingress.adapters.templates import time_tag
 from services.ingress.core.display import short, size_text
-from services.ingress.core.navigation import Entry, ordered
-from services.ingress.core.result_page import Recent, Result
+from services.ingress.core.navigation import NavigationEntry, ordered
+from services.ingress.core.result_page import RecentObject, UploadResult
 from services.ingress.core.upload_status import Upload
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -43,38 +43,44 @@ def test_a_time_is_told_in_utc():
 
 
 def test_links_are_shown_by_rank_then_by_name():
-    entries = [Entry("b", "/b", "x", 1), Entry("c", "/c", "x", 0), Entry("a", "/a", "x", 1)]
+    entries = [
+        NavigationEntry("b", "/b", "x", 1),
+        NavigationEntry("c", "/c", "x", 0),
+        NavigationEntry("a", "/a", "x", 1),
+    ]
     assert [one.label for one in ordered(entries)] == ["c", "a", "b"]
 
 
 def test_what_has_no_upload_is_an_invalid_id():
-    result = Result("x", None)
+    result = UploadResult("x", None)
     assert (result.status, result.is_done, result.percent, result.name) == ("INVALID_ID", True, None, "")
 
 
 def test_a_result_looks_different_when_its_state_or_its_progress_does():
-    def mark(**known):
-        return Result("x", Upload("x", "inbox", "uploads/x/a", etag="e", hashed_etag="e", state="stored", **known)).mark
+    def fingerprint(**known):
+        return UploadResult(
+            "x", Upload("x", "inbox", "uploads/x/a", etag="e", hashed_etag="e", state="stored", **known)
+        ).fingerprint
 
     marks = [
-        mark(status="pending"),
-        mark(status="running"),
-        mark(status="running", progress={"bytes": 1, "size": 4}),
-        mark(status="running", progress={"bytes": 2, "size": 4}),
-        mark(status="succeeded"),
+        fingerprint(status="pending"),
+        fingerprint(status="running"),
+        fingerprint(status="running", progress={"bytes": 1, "size": 4}),
+        fingerprint(status="running", progress={"bytes": 2, "size": 4}),
+        fingerprint(status="succeeded"),
     ]
     assert len(set(marks)) == len(marks)
 
 
 def test_of_an_object_the_digest_that_tells_most_is_shown():
-    made = Recent("inbox", "lab/2026/a.csv", AT, "stored", 1, "succeeded", {"md5": "1", "sha256": "2"})
+    made = RecentObject("inbox", "lab/2026/a.csv", AT, "stored", 1, "succeeded", {"md5": "1", "sha256": "2"})
     assert made.digest == ("sha256", "2")
     assert (made.name, made.folder) == ("a.csv", "inbox/lab/2026")
-    assert Recent("inbox", "a", AT, digests={"md5": "1"}).digest == ("md5", "1")
-    assert Recent("inbox", "a", AT).digest == ("", "")
-    assert Recent("inbox", "a", AT).folder == "inbox"
+    assert RecentObject("inbox", "a", AT, digests={"md5": "1"}).digest == ("md5", "1")
+    assert RecentObject("inbox", "a", AT).digest == ("", "")
+    assert RecentObject("inbox", "a", AT).folder == "inbox"
 
 
 def test_what_nobody_has_read_yet_is_pending_and_what_is_gone_is_removed():
-    assert Recent("inbox", "a", AT, "stored").shown_status == "pending"
-    assert Recent("inbox", "a", AT, "removed", status="gone").shown_status == "removed"
+    assert RecentObject("inbox", "a", AT, "stored").shown_status == "pending"
+    assert RecentObject("inbox", "a", AT, "removed", status="gone").shown_status == "removed"

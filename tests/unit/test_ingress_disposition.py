@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.disposition import OPAQUE, attachment, kept_disposition, shown_type
+from services.ingress.core.disposition import OPAQUE, attachment, safe_content_type, safe_disposition
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_no_name_leaves_its_header(key):
     ],
 )
 def test_what_an_object_was_stored_with_is_told_as_an_attachment(said, told):
-    assert kept_disposition(said, "a.csv") == told
+    assert safe_disposition(said, "a.csv") == told
 
 
 @pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "image/png", "application/pdf", "video/mp4"])
 def test_harmless_types_are_told(kind):
-    assert shown_type(kind) == kind
+    assert safe_content_type(kind) == kind
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_harmless_types_are_told(kind):
     ],
 )
 def test_all_others_are_bytes(kind):
-    assert shown_type(kind) == OPAQUE
+    assert safe_content_type(kind) == OPAQUE

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.core.access import ROOT, Principal
-from services.ingress.core.fact_filter import Wanted, shown_to, types_in
-from services.ingress.core.fact_rendering import frame, heartbeat, summary, told
+from services.ingress.core.fact_filter import FactFilter, is_visible_to, parse_types
+from services.ingress.core.fact_rendering import render_fact, render_heartbeat, render_sse_event, summarize
 from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, decode_fact
 from services.ingress.core.sanitize import MAX_BODY_BYTES
 from shared.errors import Rejected
@@ -58,7 +58,7 @@ def test_a_dead_letter_is_about_the_object_of_its_record_and_says_why():
     assert (fact.type, fact.service, fact.error) == (DEAD_LETTERED, "hasher", "WRONG: no such column")
     assert (fact.bucket, fact.key, fact.correlation_id) == ("inbox", "a b/ü", "c" * 32)
     assert fact.event_id == f"0/{letter.offset}"
-    assert summary(fact) == "put aside by hasher: WRONG: no such column"
+    assert summarize(fact) == "put aside by hasher: WRONG: no such column"
 
 
 def test_a_dead_letter_without_a_readable_body_is_found_by_its_key():
@@ -70,8 +70,8 @@ def test_a_dead_letter_without_a_readable_body_is_found_by_its_key():
 def test_what_settles_a_letter_names_it_as_it_is_kept():
     settled = DeadLetterSettled(dlq_topic=LETTERS, partition=0, offset=7, action="replayed", at=AT)
     fact = decode_fact(on_the_wire(settled, "cli"))
-    assert (fact.settles, fact.bucket, summary(fact)) == ((LETTERS, "0/7"), None, "dead letter replayed")
-    assert a_fact().settles is None
+    assert (fact.resolved_dead_letter, fact.bucket, summarize(fact)) == ((LETTERS, "0/7"), None, "dead letter replayed")
+    assert a_fact().resolved_dead_letter is None
 
 
 @pytest.mark.parametrize(
@@ -146,17 +146,17 @@ def test_any_record_gives_what_postgres_and_a_stream_take_or_a_reason(topic, val
         text.encode()  # no half of a character
     assert "\\u0000" not in body
     assert fact.at.tzinfo is UTC
-    lines = frame(fact).split("\n")
+    lines = render_sse_event(fact).split("\n")
     assert [line.partition(":")[0] for line in lines] == ["id", "event", "data", "", ""]
-    assert json.loads(lines[2].removeprefix("data: ")) == json.loads(json.dumps(told(fact)))
+    assert json.loads(lines[2].removeprefix("data: ")) == json.loads(json.dumps(render_fact(fact)))
 
 
 def test_a_frame_is_what_browsers_read():
     fact = a_fact(seq=7, body={"change": "stored", "size": 3, "text": "a\nb\u2028"})
-    head, event, data, *end = frame(fact).split("\n")
+    head, event, data, *end = render_sse_event(fact).split("\n")
     assert (head, event, end) == ("id: 7", "event: objects.changed.v1", ["", ""])
     assert json.loads(data.removeprefix("data: "))["summary"] == "stored, 3 bytes"
-    assert heartbeat(7) == ": alive\nid: 7\n\n"
+    assert render_heartbeat(7) == ": alive\nid: 7\n\n"
 
 
 @pytest.mark.parametrize(
@@ -176,41 +176,41 @@ def test_a_frame_is_what_browsers_read():
     ],
 )
 def test_a_fact_is_said_in_a_few_words(event, said):
-    assert summary(decode_fact(on_the_wire(event))) == said
+    assert summarize(decode_fact(on_the_wire(event))) == said
 
 
 @pytest.mark.parametrize("body", [None, [], 7, {"digests": 3}, {"state": "running"}, {"change": None}])
 @pytest.mark.parametrize("kind", ["objects.changed.v1", "objects.hashed.v1", "runs.changed.v1", DEAD_LETTERED])
 def test_a_strange_body_is_said_too(kind, body):
-    assert summary(a_fact(type=kind, body=body))
+    assert summarize(a_fact(type=kind, body=body))
 
 
 def test_a_service_that_is_new_is_told_by_its_state():
-    assert summary(a_fact(type="runs.changed.v1", body={"state": "running"})) == "runs.changed.v1: running"
+    assert summarize(a_fact(type="runs.changed.v1", body={"state": "running"})) == "runs.changed.v1: running"
 
 
 @pytest.mark.parametrize(
     ("wanted", "takes"),
     [
-        (Wanted(), True),
-        (Wanted(types=("objects.*",)), True),
-        (Wanted(types=("objects.hashed.v1", "objects.changed.v1")), True),
-        (Wanted(types=("objects.hashed.*",)), False),
-        (Wanted(types=("OBJECTS.*",)), False),
-        (Wanted(bucket="inbox", prefix="mine/"), True),
-        (Wanted(bucket="jobs"), False),
-        (Wanted(prefix="ine/"), False),
-        (Wanted(correlation_id="c"), True),
-        (Wanted(correlation_id="d"), False),
+        (FactFilter(), True),
+        (FactFilter(types=("objects.*",)), True),
+        (FactFilter(types=("objects.hashed.v1", "objects.changed.v1")), True),
+        (FactFilter(types=("objects.hashed.*",)), False),
+        (FactFilter(types=("OBJECTS.*",)), False),
+        (FactFilter(bucket="inbox", prefix="mine/"), True),
+        (FactFilter(bucket="jobs"), False),
+        (FactFilter(prefix="ine/"), False),
+        (FactFilter(correlation_id="c"), True),
+        (FactFilter(correlation_id="d"), False),
     ],
 )
 def test_facts_are_chosen(wanted, takes):
-    assert wanted.takes(a_fact(correlation_id="c")) is takes
+    assert wanted.matches(a_fact(correlation_id="c")) is takes
 
 
 def test_types_are_given_one_by_one_or_apart_by_commas():
-    assert types_in(["penstock.objects.*, a", "b,,a"]) == ("objects.*", "a", "b")
-    assert not Wanted(types_in(["[a-z]*"])).takes(a_fact())
+    assert parse_types(["penstock.objects.*, a", "b,,a"]) == ("objects.*", "a", "b")
+    assert not FactFilter(parse_types(["[a-z]*"])).matches(a_fact())
 
 
 @pytest.mark.parametrize(
@@ -225,4 +225,4 @@ def test_types_are_given_one_by_one_or_apart_by_commas():
     ],
 )
 def test_who_sees_some_places_hears_of_no_others(who, place, shown):
-    assert shown_to(who, a_fact(bucket=place[0], key=place[1])) is shown
+    assert is_visible_to(who, a_fact(bucket=place[0], key=place[1])) is shown

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.ingress.adapters.limiter import CLIENT, ConcurrencyLimiter, Pool, Shares
-from services.ingress.adapters.min_rate import LeastRate
+from services.ingress.adapters.limiter import CLIENT, ConcurrencyLimiter, PermitPool, Shares
+from services.ingress.adapters.min_rate import MinRate
 from services.ingress.adapters.permit_pools import pools
 from services.ingress.core.problems import HttpProblem, status_of
 from services.ingress.settings import IngressSettings
@@ -15,7 +15,7 @@ SLOW = IngressSettings(min_rate_bytes=100, min_rate_grace_seconds=10)
 
 
 def limiter(permits, seconds=0.0):
-    return ConcurrencyLimiter(Pool("things", permits, seconds, "PENSTOCK_THINGS", "TOO_MANY_STREAMS"))
+    return ConcurrencyLimiter(PermitPool("things", permits, seconds, "PENSTOCK_THINGS", "TOO_MANY_STREAMS"))
 
 
 async def hold(stack, pool, client):
@@ -115,8 +115,8 @@ async def test_equal_shares_come_about_where_all_clients_want_everything():
 def test_clients_that_hold_nothing_are_forgotten():
     shares = Shares(10)
     for number in range(1000):
-        shares.take(str(number))
-        shares.give_back(str(number))
+        shares.acquire(str(number))
+        shares.release(str(number))
     assert (shares._held, shares.free) == ({}, 10)
 
 
@@ -134,13 +134,13 @@ def test_clients_that_hold_nothing_are_forgotten():
     ids=["grace", "past it", "one byte now and then", "just enough", "in bursts", "a little too slow", "fast long ago"],
 )
 def test_a_client_keeps_the_least_rate_over_the_grace(moves, is_fast_enough):
-    rate = LeastRate(SLOW)
-    assert all(rate.note(seconds, size) for seconds, size in moves) is is_fast_enough
+    rate = MinRate(SLOW)
+    assert all(rate.record(seconds, size) for seconds, size in moves) is is_fast_enough
 
 
 def test_without_a_least_rate_no_client_is_too_slow():
-    rate = LeastRate(IngressSettings(min_rate_bytes=0))
-    assert rate.note(1e9, 0)
+    rate = MinRate(IngressSettings(min_rate_bytes=0))
+    assert rate.record(1e9, 0)
     assert rate.seconds_left == float("inf")
 
 

@@ -13,7 +13,7 @@ KEYS = st.text("ab/", max_size=5)
 @given(st.sets(KEYS.map(lambda key: f"inbox/{key}")), KEYS, st.lists(KEYS))
 def test_what_is_listed_is_what_is_seen(places, prefix, keys):
     who = Principal("1", "me", frozenset(), tuple(places))
-    prefixes = visible_prefixes(who.places, "inbox", prefix)
+    prefixes = visible_prefixes(who.prefixes, "inbox", prefix)
     for key in keys:
         holding = [one for one in prefixes if key.startswith(one)]
         assert len(holding) == (who.sees("inbox", key) and key.startswith(prefix)), (key, prefixes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.multipart_tickets import MAX_PARTS, PART_BYTES, Ticket, Tickets
+from services.ingress.core.multipart_tickets import MAX_PARTS, PART_BYTES, Ticket, TicketSigner
 
 TICKET = Ticket("inbox", "a/ä", "upload", 5, "root", "mark", datetime(2026, 1, 2, tzinfo=UTC), "0" * 32)
 
@@ -30,22 +30,22 @@ def test_parts_that_are_not_whole_or_not_there_are_missing():
 
 
 def test_a_ticket_is_read_as_it_was_signed():
-    tickets = Tickets(b"key")
-    assert tickets.read(tickets.sealed(TICKET)) == TICKET
+    tickets = TicketSigner(b"key")
+    assert tickets.unsign(tickets.sign(TICKET)) == TICKET
 
 
 @pytest.mark.parametrize("at", [0, 10, -1])
 def test_a_changed_ticket_is_none(at):
-    sealed = Tickets(b"key").sealed(TICKET)
-    changed = list(sealed)
+    sign = TicketSigner(b"key").sign(TICKET)
+    changed = list(sign)
     changed[at] = "A" if changed[at] != "A" else "B"
-    assert Tickets(b"key").read("".join(changed)) is None
+    assert TicketSigner(b"key").unsign("".join(changed)) is None
 
 
 def test_a_ticket_of_another_key_is_none():
-    assert Tickets(b"other").read(Tickets(b"key").sealed(TICKET)) is None
+    assert TicketSigner(b"other").unsign(TicketSigner(b"key").sign(TICKET)) is None
 
 
 @given(st.text())
 def test_no_text_is_a_ticket_by_chance(text):
-    assert Tickets(b"key").read(text) is None
+    assert TicketSigner(b"key").unsign(text) is None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.core.problems import HttpProblem
-from services.ingress.core.ranges import asked
+from services.ingress.core.ranges import parse_range
 
 BODY = bytes(range(256))
 
@@ -13,7 +13,7 @@ BODY = bytes(range(256))
 def sent(header, body):
     """Return what a client gets; None stands for a refusal."""
     try:
-        part = asked(header, len(body))
+        part = parse_range(header, len(body))
     except HttpProblem:
         return None
     return body if part is None else body[part.start : part.end]
@@ -56,17 +56,17 @@ def test_no_header_breaks_it(header):
     ],
 )
 def test_what_is_no_single_range_of_bytes_gives_everything(header):
-    assert asked(header, 256) is None
+    assert parse_range(header, 256) is None
 
 
 @pytest.mark.parametrize(("header", "size"), [("bytes=256-", 256), ("bytes=-0", 256), ("bytes=0-", 0)])
 def test_a_range_past_the_end_is_told_with_the_size(header, size):
     with pytest.raises(HttpProblem) as caught:
-        asked(header, size)
+        parse_range(header, size)
     assert (caught.value.code, caught.value.headers) == ("RANGE_PAST_END", {"content-range": f"bytes */{size}"})
 
 
 def test_a_range_is_told_as_a_client_reads_it():
-    part = asked("bytes=0-9999999999999999999", 256)
+    part = parse_range("bytes=0-9999999999999999999", 256)
     assert (part.content_range, part.length) == ("bytes 0-255/256", 256)
-    assert asked("Bytes= 10-19 ", 256).content_range == "bytes 10-19/256"
+    assert parse_range("Bytes= 10-19 ", 256).content_range == "bytes 10-19/256"

@@ -13,7 +13,7 @@ from services.ingress.core.tus import (
     Checksum,
     ChecksumMismatch,
     UploadRequest,
-    is_id,
+    is_upload_id,
     parse_byte_count,
     parse_metadata,
 )
@@ -68,8 +68,8 @@ def test_a_checksum_tells_right_bytes_from_wrong_ones(algorithm):
 def test_each_upload_has_an_id_that_nobody_guesses():
     ids = {wanted().id for _ in range(100)}
     assert len(ids) == 100
-    assert all(is_id(one) for one in ids)
-    assert not is_id("../" + "0" * 29)
+    assert all(is_upload_id(one) for one in ids)
+    assert not is_upload_id("../" + "0" * 29)
 
 
 @given(st.text(max_size=60))
@@ -125,7 +125,7 @@ def test_an_upload_is_no_larger_than_allowed():
     assert refused.value.code == "TOO_LARGE"
 
 
-@pytest.mark.parametrize(("lasts", "expired"), [(timedelta(0), True), (timedelta(hours=1), False)])
+@pytest.mark.parametrize(("ttl", "expired"), [(timedelta(0), True), (timedelta(hours=1), False)])
 def test_an_upload_expires(ttl, expired):
     upload = wanted().to_upload("inbox", "a", owner="root", by="root", ttl=ttl)
     assert upload.is_expired() is expired

@@ -8,20 +8,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.ingress.adapters.deliveries import in_turn, parsed
-from services.ingress.core.fact_filter import Wanted
-from services.ingress.core.fact_rendering import told
+from services.ingress.core.fact_filter import FactFilter
+from services.ingress.core.fact_rendering import render_fact
 from services.ingress.core.facts import Fact
 from services.ingress.core.targets import is_public
 from services.ingress.core.webhooks import (
     Webhook,
-    body_of,
-    described,
-    headers_of,
+    delivery_body,
+    delivery_headers,
+    derive_secret,
+    describe,
     requested_delay,
-    secret_of,
+    retry_delay,
     signature,
-    trial,
-    wait_after,
+    test_fact,
 )
 from shared.errors import Rejected
 
@@ -29,7 +29,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def hook(**changes):
-    made = {"id": "1", "url": "https://x/", "wanted": Wanted(), "places": (), "cursor": 0}
+    made = {"id": "1", "url": "https://x/", "fact_filter": FactFilter(), "prefixes": (), "cursor": 0}
     return Webhook(**{**made, "created_by": "root", "token_id": "root", "created_at": NOW, **changes})
 
 
@@ -44,17 +44,17 @@ def test_a_signature_is_the_hmac_of_time_and_body():
 
 def test_each_webhook_has_a_secret_of_its_own_that_follows_from_the_key():
     key, other = b"k" * 32, b"o" * 32
-    secrets = {secret_of(key, "1"), secret_of(key, "2"), secret_of(other, "1")}
+    secrets = {derive_secret(key, "1"), derive_secret(key, "2"), derive_secret(other, "1")}
     assert len(secrets) == 3
-    assert secret_of(key, "1") in secrets
+    assert derive_secret(key, "1") in secrets
     assert all(one.startswith("whsec_") and len(one) > 40 for one in secrets)
-    assert not any(one in json.dumps(described(hook()), default=str) for one in secrets)
+    assert not any(one in json.dumps(describe(hook()), default=str) for one in secrets)
 
 
 def test_a_delivery_names_its_event():
-    given = told(fact())
-    body = body_of(given)
-    headers = headers_of(given, body, "secret", 7)
+    given = render_fact(fact())
+    body = delivery_body(given)
+    headers = delivery_headers(given, body, "secret", 7)
     assert json.loads(body)["key"] == "mine/a"
     assert headers["penstock-event-id"] == "e"
     assert headers["penstock-event-type"] == "objects.changed.v1"
@@ -62,12 +62,12 @@ def test_a_delivery_names_its_event():
 
 
 def test_a_strange_name_makes_no_header_unsendable():
-    headers = headers_of({"event_id": "ü", "type": "\N{SNOWMAN}"}, b"", "s", 0)
+    headers = delivery_headers({"event_id": "ü", "type": "\N{SNOWMAN}"}, b"", "s", 0)
     assert all(value.isascii() for value in headers.values())
 
 
 def test_waits_grow_up_to_an_hour():
-    waits = [wait_after(failures, 1.0).total_seconds() for failures in (1, 2, 3, 4, 7, 8, 1000)]
+    waits = [retry_delay(failures, 1.0).total_seconds() for failures in (1, 2, 3, 4, 7, 8, 1000)]
     assert waits == [1, 4, 16, 64, 3600, 3600, 3600]
 
 
@@ -109,14 +109,14 @@ def test_addresses_of_both_families_take_turns():
 
 
 def test_a_webhook_hears_of_no_more_than_who_made_it():
-    assert hook(places=("inbox/mine/",)).takes(fact())
-    assert not hook(places=("inbox/mine/",)).takes(fact("other"))
-    assert not hook(wanted=Wanted(types=("objects.hashed.*",))).takes(fact())
+    assert hook(prefixes=("inbox/mine/",)).matches(fact())
+    assert not hook(prefixes=("inbox/mine/",)).matches(fact("other"))
+    assert not hook(fact_filter=FactFilter(types=("objects.hashed.*",))).matches(fact())
 
 
 def test_a_trial_is_told_as_any_other_fact():
-    assert told(trial(hook(), NOW))["type"] == "webhooks.tried.v1"
-    assert NOW + timedelta(0) == trial(hook(), NOW).at
+    assert render_fact(test_fact(hook(), NOW))["type"] == "webhooks.tried.v1"
+    assert NOW + timedelta(0) == test_fact(hook(), NOW).at
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_port_that_a_web_server_may_have_is_taken(port):
 
 
 def test_the_body_says_what_the_headers_beside_the_signature_repeat():
-    fact = told(trial(hook(), NOW))
-    sent = headers_of(fact, body_of(fact), "secret", 1)
-    said = json.loads(body_of(fact))
+    fact = render_fact(test_fact(hook(), NOW))
+    sent = delivery_headers(fact, delivery_body(fact), "secret", 1)
+    said = json.loads(delivery_body(fact))
     assert (said["event_id"], said["type"]) == (sent["penstock-event-id"], sent["penstock-event-type"])

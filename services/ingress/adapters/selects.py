@@ -67,7 +67,8 @@ def age_spans(dataset: Dataset, filters: Filters) -> Select:
     """Ask for rows, images and ages by spans of years; `offset 0` has each age counted once."""
     chosen = _from(f"stored.{IMAGE_COLUMN} <> '' as has_image, {_age(dataset)} as age", dataset, filters)
     return Select(
-        f"select age / {SPAN_YEARS} * {SPAN_YEARS} as start, count(*) as rows, count(*) filter (where has_image) as with_image, "  # noqa: S608
+        f"select age / {SPAN_YEARS} * {SPAN_YEARS} as start, count(*) as rows, "  # noqa: S608
+        f"count(*) filter (where has_image) as with_image, "
         f"coalesce(sum(age), 0)::bigint as years, min(age) as youngest, max(age) as oldest "
         f"from ({chosen.text} offset 0) as chosen group by 1 order by 1",
         chosen.arguments,
