@@ -26,7 +26,7 @@ from deploy.native import dotenv, services
 from deploy.native.install import CHECKOUT
 from shared import kafka
 from shared.settings import Settings
-from shared.storage.rich import NO_PROXIES, isolate
+from shared.storage.admin_client import NO_PROXIES, isolate
 from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 
 BUCKET: Final = "inbox"
@@ -87,7 +87,7 @@ def _png(side: int) -> bytes:
 async def follow(env: Mapping[str, str], drops: Mapping[str, Drop]) -> int:
     """Drop the files, print every fact about them as it comes, and count the digests that differ."""
     topics = (OBJECTS_CHANGED.name, OBJECTS_HASHED.name)
-    consumer = AIOKafkaConsumer(*topics, **kafka.connection(Settings.of(env)), auto_offset_reset="latest")
+    consumer = AIOKafkaConsumer(*topics, **kafka.client_options(Settings.of(env)), auto_offset_reset="latest")
     await consumer.start()
     try:
         await consumer.seek_to_end()

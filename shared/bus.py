@@ -26,8 +26,8 @@ from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from prometheus_client import REGISTRY as METRICS
 from pydantic import ValidationError
 
-from shared import kafka, tolerant
-from shared.errors import Rejected, one_line, outages, outages_where
+from shared import aiokafka_patches, kafka
+from shared.errors import Rejected, one_line, register_outage_check, register_outages
 from shared.events import Event
 from shared.middleware.dead_letter import DeadLetter, DeadLetters
 from shared.middleware.envelope import Envelope
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 """What no waiting mends."""
 
-outages(
+register_outages(
     kafka_errors.KafkaConnectionError,
     kafka_errors.KafkaTimeoutError,
     kafka_errors.KafkaUnavailableError,
@@ -52,7 +52,9 @@ outages(
     kafka_errors.RequestTimedOutError,
     IncorrectState,  # a producer that has not connected yet
 )
-outages_where(lambda error: isinstance(error, kafka_errors.BrokerResponseError) and not isinstance(error, TOO_LARGE))
+register_outage_check(
+    lambda error: isinstance(error, kafka_errors.BrokerResponseError) and not isinstance(error, TOO_LARGE)
+)
 
 EventT = TypeVar("EventT")
 Decode = Callable[[Record], EventT]
@@ -76,11 +78,11 @@ class Received(Generic[EventT]):
 
     event: EventT
     record: Record
-    refusal: Exception | None = None
+    rejection: Exception | None = None
 
     def reject(self, error: Exception) -> None:
         """Send this record, and no other, to the dead letters once the batch is done."""
-        self.refusal = error
+        self.rejection = error
 
 
 Handler = Callable[..., Awaitable[Iterable[Event] | None]]
@@ -96,7 +98,7 @@ class Consumer(AIOKafkaConsumer):
         self._user = kwargs.get("sasl_plain_username")
         self._denied: set[str] = set()
 
-    def partitions_held(self) -> list[str]:
+    def assigned_partitions(self) -> list[str]:
         """Return what this consumer reads, as topic/partition."""
         return [f"{held.topic}/{held.partition}" for held in super().assignment()]  # type: ignore[no-untyped-call]
 
@@ -108,9 +110,9 @@ class Consumer(AIOKafkaConsumer):
         timeout_ms = max(timeout_ms, int(POLL_SECONDS * 1000))
         try:
             records = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
-        except kafka.DENIED as error:
+        except kafka.AUTHORIZATION_ERRORS as error:
             # FastStream tries again in a few seconds: rights may be granted while a service runs
-            log.warning("kafka.denied", user=self._user, reason=one_line(error), fix=kafka.GRANT)
+            log.warning("kafka.denied", user=self._user, reason=one_line(error), fix=kafka.GRANT_HINT)
             raise
         self._log_denied_topics()
         self._got = sum(map(len, records.values()))
@@ -120,7 +122,7 @@ class Consumer(AIOKafkaConsumer):
         """Log the topics that Kafka hides from this user, once: it answers about them as if they had no partitions."""
         denied = self._client.cluster.unauthorized_topics & super().subscription()  # type: ignore[no-untyped-call]
         if denied - self._denied:
-            log.warning("kafka.denied", user=self._user, topics=sorted(denied), fix=kafka.GRANT)
+            log.warning("kafka.denied", user=self._user, topics=sorted(denied), fix=kafka.GRANT_HINT)
         self._denied = denied
 
 
@@ -145,7 +147,7 @@ class Broker(KafkaBroker):
 
 def create_broker(settings: Settings, service: str, *, policy: RecordRetries | None = None) -> Broker:
     """Return the broker of `service`: acks from all, idempotent, no topic made by accident."""
-    tolerant.install()
+    aiokafka_patches.install()
     broker = Broker(
         settings.kafka_bootstrap.split(","),
         security=kafka.security(settings),
@@ -196,8 +198,8 @@ def _denials_logged() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(denied := error.__cause__ or error, kafka.DENIED):
-            log.warning("kafka.denied", reason=one_line(denied), fix=kafka.GRANT)
+        if isinstance(denied := error.__cause__ or error, kafka.AUTHORIZATION_ERRORS):
+            log.warning("kafka.denied", reason=one_line(denied), fix=kafka.GRANT_HINT)
         raise
 
 
@@ -214,15 +216,17 @@ class Bus:
             acks = [await self._broker.publish(event, type(event).topic.name, no_confirm=True) for event in events]
             await asyncio.gather(*(ack for ack in acks if inspect.isawaitable(ack)))
 
-    async def bury(self, record: Record, error: BaseException) -> None:
+    async def dead_letter(self, record: Record, error: BaseException) -> None:
         """Put `record` among the dead letters."""
         with _denials_logged():
-            await self._letters.bury(record, error)
+            await self._letters.dead_letter(record, error)
 
-    async def bury_event(self, event: Event, error: BaseException) -> None:
+    async def dead_letter_event(self, event: Event, error: BaseException) -> None:
         """Put among the dead letters an event whose own record was committed when it became leased work."""
         topic, body = type(event).topic.name, event.model_dump_json().encode()
-        await self.bury(stored_record(topic, -1, -1, event.record_key.encode("utf-8", "surrogateescape"), body), error)
+        await self.dead_letter(
+            stored_record(topic, -1, -1, event.record_key.encode("utf-8", "surrogateescape"), body), error
+        )
 
 
 def decode_event(kind: type[Event], *, now: Callable[[], float] = time.time) -> Decode[Event]:
@@ -238,13 +242,13 @@ def decode_event(kind: type[Event], *, now: Callable[[], float] = time.time) -> 
             where = ".".join(str(part) for part in first["loc"]) or "body"
             code = first["type"] if first["type"].isupper() else "BAD_EVENT"
             raise Rejected(code, f"not an event of {kind.topic.name}: {where}: {first['msg']}") from None
-        refuse_ahead(event, now())
+        reject_future_revision(event, now())
         return event
 
     return decode
 
 
-def refuse_ahead(event: Event, now: float) -> None:
+def reject_future_revision(event: Event, now: float) -> None:
     """Raise Rejected (REVISION_AHEAD) for a revision beyond the clock, which would outdate every later change."""
     revision = getattr(event, "revision", 0)
     if revision > (now + CLOCK_TOLERANCE_SECONDS) * MICROSECONDS:
@@ -307,7 +311,7 @@ class Router:
         try:
             await deliver(records)
         except Exception as error:
-            self.progress.gave_back(name, error)
+            self.progress.released(name, error)
             raise
         self.progress.done(name)
 
@@ -353,9 +357,9 @@ class Router:
         if good:
             published = await subscription.handler(good, **self._arguments(subscription.handler))
             await bus.publish(published or ())
-        bad.extend((one.record, one.refusal) for one in good if one.refusal is not None)
+        bad.extend((one.record, one.rejection) for one in good if one.rejection is not None)
         for record, refusal in bad:
-            await bus.bury(record, refusal)
+            await bus.dead_letter(record, refusal)
 
     def _is_for_us(self, record: Record) -> bool:
         only = dict(record.headers).get("dlq_only")

@@ -17,7 +17,7 @@ _CHARSETS: Final = re.compile(
 )
 
 
-def decoded_words(text: str) -> str:
+def decode_words(text: str) -> str:
     """Return `text` with its encoded words decoded; a word that cannot be, or that hides control characters, stays."""
     return _RUN.sub(_decoded, text) if "=?" in text else text
 

@@ -82,7 +82,7 @@ def resolve(*layers: Mapping[str, str], folder: Path | None = None) -> dict[str,
     return merged
 
 
-def dsn_of(dsn: str, user: str, password: str) -> str:
+def with_login(dsn: str, user: str, password: str) -> str:
     """Return a database address with this user and password in place of its own; all else stays."""
     scheme, _, rest = dsn.partition("://")
     place, mark, query = rest.partition("?")

@@ -28,7 +28,7 @@ class Rejected(PenstockError):  # noqa: N818 - what was done to the data, not wh
         self.code = code
 
 
-def refuse_foreign(bucket: str, inputs: Collection[str]) -> None:
+def require_input_bucket(bucket: str, inputs: Collection[str]) -> None:
     """Raise Rejected (FOREIGN_BUCKET) for a bucket that is no input: its name goes into no request."""
     if bucket not in inputs:
         raise Rejected(
@@ -51,17 +51,17 @@ _rejections: set[type[BaseException]] = {Rejected}
 _judges: list[Callable[[BaseException], bool]] = []
 
 
-def outages(*types: type[BaseException]) -> None:
+def register_outages(*types: type[BaseException]) -> None:
     """Count these types (and their subclasses) as outages from now on."""
     _outages.update(types)
 
 
-def rejections(*types: type[BaseException]) -> None:
+def register_rejections(*types: type[BaseException]) -> None:
     """Count these types (and their subclasses) as rejected data from now on."""
     _rejections.update(types)
 
 
-def outages_where(judge: Callable[[BaseException], bool]) -> None:
+def register_outage_check(judge: Callable[[BaseException], bool]) -> None:
     """Count the errors that `judge` accepts as outages too, where a library's types alone do not tell."""
     _judges.append(judge)
 

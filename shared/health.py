@@ -98,7 +98,7 @@ class Health:
 
     def assigned(self) -> list[str]:
         """Return the partitions this process reads, as topic/partition."""
-        return sorted(held for one in self._consumers for held in one.partitions_held())
+        return sorted(held for one in self._consumers for held in one.assigned_partitions())
 
     def seconds_since_poll(self) -> float | None:
         """Return the age of the oldest consumer's last poll; None before the first."""

@@ -18,7 +18,7 @@ from shared import tls
 from shared.errors import Outage
 from shared.settings import Settings
 
-DENIED: Final = (
+AUTHORIZATION_ERRORS: Final = (
     kafka_errors.TopicAuthorizationFailedError,
     kafka_errors.GroupAuthorizationFailedError,
     kafka_errors.ClusterAuthorizationFailedError,
@@ -27,10 +27,10 @@ DENIED: Final = (
 MECHANISMS: Final[Mapping[str, type[BaseSecurity]]] = MappingProxyType(
     {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 )
-REQUEST_MS: Final = 5_000
-GRANT: Final = "run `penstock setup`, or grant the ACL"
+REQUEST_TIMEOUT_MS: Final = 5_000
+GRANT_HINT: Final = "run `penstock setup`, or grant the ACL"
 OTHER_PROTOCOL: Final = {True: "plain text (PENSTOCK_KAFKA_TLS=off)", False: "TLS (PENSTOCK_KAFKA_TLS=on)"}
-FIX: Final = "check PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD, or run `penstock setup`"
+LOGIN_HINT: Final = "check PENSTOCK_KAFKA_USER and PENSTOCK_KAFKA_PASSWORD, or run `penstock setup`"
 _GROUP: Final = 0
 """FindCoordinator's type of a consumer group's coordinator."""
 _NETWORK: Final = (OSError, kafka_errors.KafkaError)
@@ -48,10 +48,10 @@ class KafkaDenied(Outage):
     """The user is known, but lacks a right; it may be granted while we wait."""
 
     def __init__(self, settings: Settings, what: str) -> None:
-        super().__init__(f"Kafka user {settings.kafka_user or 'ANONYMOUS'} lacks an ACL ({what}): {GRANT}")
+        super().__init__(f"Kafka user {settings.kafka_user or 'ANONYMOUS'} lacks an ACL ({what}): {GRANT_HINT}")
 
 
-def connection(settings: Settings) -> dict[str, Any]:
+def client_options(settings: Settings) -> dict[str, Any]:
     """Return the arguments with which any client of aiokafka connects and logs in."""
     return {
         "bootstrap_servers": settings.kafka_bootstrap,
@@ -102,8 +102,8 @@ async def check_access(settings: Settings, group: str = "") -> None:
 
 
 async def _greet(settings: Settings, host: str, port: int, group: str) -> None:
-    options = {name: value for name, value in connection(settings).items() if name != "bootstrap_servers"}
-    conn = await create_conn(host, port, client_id="penstock-start", request_timeout_ms=REQUEST_MS, **options)
+    options = {name: value for name, value in client_options(settings).items() if name != "bootstrap_servers"}
+    conn = await create_conn(host, port, client_id="penstock-start", request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
     try:
         await conn.send(MetadataRequest([]))
         if group:
@@ -116,10 +116,10 @@ async def _greet(settings: Settings, host: str, port: int, group: str) -> None:
 
 def _meaning(settings: Settings, error: BaseException) -> Outage:
     """Say what a failed connection means; nothing of what a client sent is in it."""
-    if reason := tls.failure(error):
+    if reason := tls.describe_failure(error):
         return KafkaRefused(settings, *reason.split(": ", 1))
     if isinstance(error, kafka_errors.SaslAuthenticationFailed | kafka_errors.AuthenticationFailedError):
-        return KafkaRefused(settings, "wrong user name or password", FIX)
+        return KafkaRefused(settings, "wrong user name or password", LOGIN_HINT)
     if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
         return KafkaRefused(settings, f"it does not know {settings.kafka_mechanism}", "set PENSTOCK_KAFKA_MECHANISM")
     if isinstance(error, kafka_errors.IllegalSaslStateError):
@@ -132,7 +132,7 @@ def _meaning(settings: Settings, error: BaseException) -> Outage:
 
 
 @asynccontextmanager
-async def explained(settings: Settings) -> AsyncIterator[None]:
+async def explain_refusals(settings: Settings) -> AsyncIterator[None]:
     """Raise KafkaRefused in place of aiokafka's bare "unable to bootstrap" where Kafka refuses this client."""
     try:
         yield

@@ -18,7 +18,7 @@ Offsets = dict[Partition, int]
 COORDINATOR_PAUSES: Final = (0.1, 0.3, 0.6, 1.0)
 
 
-def behind(
+def lag_by_topic(
     committed: Mapping[Partition, int], starts: Mapping[Partition, int], ends: Mapping[Partition, int]
 ) -> dict[str, int]:
     """Return records to read, by topic; without a commit, reading starts at the first record kept."""
@@ -32,28 +32,30 @@ def behind(
 async def lag_of_groups(admin: Any, reader: Any) -> tuple[dict[str, dict[str, int]], dict[str, Offsets]]:
     """Return what each consumer group of ours has still to read, by topic, and what it has committed."""
     groups = {group: [topic.name for topic in read] for group, read in CONSUMERS.items()}
-    counts = await partitions_of(admin, (name for names in groups.values() for name in names))
-    starts, ends = await edges(reader, places_of(counts, counts))
+    counts = await partition_counts(admin, (name for names in groups.values() for name in names))
+    starts, ends = await first_and_end_offsets(reader, topic_partitions(counts, counts))
     lags, done = {}, {}
     for group, topics in groups.items():
-        done[group] = await committed_by(admin, group)
-        lags[group] = behind(done[group], starts, {place: end for place, end in ends.items() if place[0] in topics})
+        done[group] = await committed_offsets(admin, group)
+        lags[group] = lag_by_topic(
+            done[group], starts, {place: end for place, end in ends.items() if place[0] in topics}
+        )
     return lags, done
 
 
-async def partitions_of(admin: Any, topics: Iterable[str]) -> dict[str, int]:
+async def partition_counts(admin: Any, topics: Iterable[str]) -> dict[str, int]:
     """Return how many partitions each of `topics` has; a topic that is not there is left out."""
     wanted = set(topics)
     described = await admin.describe_topics()
     return {one["topic"]: len(one["partitions"]) for one in described if one["topic"] in wanted}
 
 
-def places_of(names: Iterable[str], counts: Mapping[str, int]) -> list[TopicPartition]:
+def topic_partitions(names: Iterable[str], counts: Mapping[str, int]) -> list[TopicPartition]:
     """Return every partition of the topics `names`, of which there are so many each."""
     return [TopicPartition(name, number) for name in names for number in range(counts.get(name, 0))]
 
 
-async def edges(reader: Any, partitions: list[TopicPartition]) -> tuple[Offsets, Offsets]:
+async def first_and_end_offsets(reader: Any, partitions: list[TopicPartition]) -> tuple[Offsets, Offsets]:
     """Return the offset of the first record that is kept of each partition, and the one after the last."""
     if not partitions:
         return {}, {}
@@ -63,7 +65,7 @@ async def edges(reader: Any, partitions: list[TopicPartition]) -> tuple[Offsets,
     }
 
 
-async def committed_by(admin: Any, group: str) -> Offsets:
+async def committed_offsets(admin: Any, group: str) -> Offsets:
     """Return a group's offsets; a broker asked for the first time has to find its coordinator."""
     for pause in COORDINATOR_PAUSES:
         with suppress(GroupCoordinatorNotAvailableError):

@@ -6,5 +6,5 @@ ABSENT: Final = ""
 """The etag of what is not there: `write(..., if_match=ABSENT)` writes over nothing."""
 PRESENT: Final = "*"
 """The etag of whatever is there: `write(..., if_match=PRESENT)` writes over an object and not over nothing."""
-KEPT: Final = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
+STORED_HEADERS: Final = ("cache-control", "content-disposition", "content-encoding", "content-language", "expires")
 """Headers of an upload that S3 keeps with the object and gives back as they came."""

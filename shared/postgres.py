@@ -19,8 +19,8 @@ from asyncpg import exceptions
 from pydantic import SecretStr
 
 from shared import tls
-from shared.errors import Outage, PenstockError, one_line, outages, outages_where, rejections
-from shared.patience import is_outage, wait_out
+from shared.errors import Outage, PenstockError, one_line, register_outage_check, register_outages, register_rejections
+from shared.outages import is_outage, retry_outages
 
 if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
@@ -42,7 +42,7 @@ OWNER: Final = "penstock_owner"
 MIGRATION_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('penstock.migrate', 0))"
 """Held by whoever makes or changes what others share in a database."""
 
-outages(
+register_outages(
     exceptions.PostgresConnectionError,
     exceptions.AdminShutdownError,
     exceptions.CrashShutdownError,
@@ -62,7 +62,7 @@ outages(
 )
 
 # NUL or half of a surrogate pair in text, a number out of range: the same value fails each time
-rejections(exceptions.DataError)
+register_rejections(exceptions.DataError)
 
 
 def _lost_connection(error: BaseException) -> bool:
@@ -82,7 +82,7 @@ def _lost_connection(error: BaseException) -> bool:
     )
 
 
-outages_where(_lost_connection)
+register_outage_check(_lost_connection)
 
 
 class MigrationChanged(PenstockError):  # noqa: N818 - what happened, as everywhere here
@@ -107,7 +107,7 @@ class _Door:
             connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(*args, **kwargs)
         except OSError as error:  # refused, timed out, no such name, no such socket, several of these at once
             self._away(error)
-            raise Outage(f"Postgres does not answer: {tls.failure(error) or one_line(error)}") from error
+            raise Outage(f"Postgres does not answer: {tls.describe_failure(error) or one_line(error)}") from error
         except Exception as error:
             if is_outage(error):
                 self._away(error)
@@ -118,7 +118,7 @@ class _Door:
     def _away(self, error: BaseException) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-            log.warning("postgres.away", reason=tls.failure(error) or one_line(error))
+            log.warning("postgres.away", reason=tls.describe_failure(error) or one_line(error))
 
     def _back(self) -> None:
         if self._away_since is not None:
@@ -135,7 +135,7 @@ def _session(name: str) -> dict[str, str]:
     }
 
 
-async def speak_json(connection: Connection) -> None:
+async def register_json_codec(connection: Connection) -> None:
     """Let jsonb be Python values on a connection."""
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
 
@@ -152,7 +152,7 @@ async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8, wait: bo
         min_size=0,
         max_size=max_size,
         connect=_Door().connect,
-        init=speak_json,
+        init=register_json_codec,
         timeout=CONNECT_SECONDS,
         command_timeout=COMMAND_SECONDS,
         server_settings=_session(service),
@@ -160,7 +160,7 @@ async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8, wait: bo
     await pool
     try:
         if wait:
-            await wait_out(lambda: pool.execute("select 1"))
+            await retry_outages(lambda: pool.execute("select 1"))
         yield pool
     finally:
         await _close(pool)
@@ -211,7 +211,7 @@ async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
         finally:
             await connection.close(timeout=CLOSE_SECONDS)
 
-    await wait_out(apply)
+    await retry_outages(apply)
 
 
 def _migrations(package: str) -> dict[str, str]:

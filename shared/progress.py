@@ -11,7 +11,7 @@ from typing import Final
 
 from shared.errors import one_line
 
-GIVEN_BACK_SECONDS: Final = 30.0
+RELEASED_SECONDS: Final = 30.0
 """After this what was given back, such as a partition after a rebalance, is in other hands."""
 
 
@@ -31,17 +31,17 @@ class Progress:
     now: Callable[[], float] = time.monotonic
     _since: dict[str, float] = field(default_factory=dict)
     _reasons: dict[str, str] = field(default_factory=dict)
-    _given_back: dict[str, float] = field(default_factory=dict)
+    _released: dict[str, float] = field(default_factory=dict)
 
     def begin(self, stage: str) -> None:
         """Note that a stage has something in hand; a repeat goes on from its first try."""
         self._since.setdefault(stage, self.now())
-        self._given_back.pop(stage, None)
+        self._released.pop(stage, None)
 
-    def gave_back(self, stage: str, error: BaseException) -> None:
+    def released(self, stage: str, error: BaseException) -> None:
         """Note that a stage failed and gave back what it had in hand; it comes again at once, or elsewhere."""
         self.failed(stage, error)
-        self._given_back[stage] = self.now()
+        self._released[stage] = self.now()
 
     def failed(self, stage: str, error: BaseException) -> None:
         """Note that a stage met an error and will try again."""
@@ -52,11 +52,11 @@ class Progress:
         """Note that a stage came forward."""
         self._since.pop(stage, None)
         self._reasons.pop(stage, None)
-        self._given_back.pop(stage, None)
+        self._released.pop(stage, None)
 
     def stall(self) -> Stall:
         """Return the stage that has waited longest; none: no seconds."""
-        for gone in [one for one, at in self._given_back.items() if self.now() - at > GIVEN_BACK_SECONDS]:
+        for gone in [one for one, at in self._released.items() if self.now() - at > RELEASED_SECONDS]:
             self.done(gone)
         if not self._since:
             return Stall()

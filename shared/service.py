@@ -21,7 +21,7 @@ from shared import former_names, logs
 from shared.bus import Broker, Bus, Router, create_broker, wait_for_kafka
 from shared.errors import PenstockError, one_line
 from shared.health import Health
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -48,23 +48,27 @@ class Resources:
 
 
 OpenResources = Callable[[Bus], AbstractAsyncContextManager[Resources]]
-OpenFront = Callable[[Bus], AbstractAsyncContextManager[Sequence[Loop]]]
+OpenHttpService = Callable[[Bus], AbstractAsyncContextManager[Sequence[Loop]]]
 
 
 @contextlib.asynccontextmanager
-async def _no_front(_bus: Bus) -> AsyncIterator[Sequence[Loop]]:
+async def _no_http_service(_bus: Bus) -> AsyncIterator[Sequence[Loop]]:
     yield ()
 
 
 class Service:
     """A service, wired but not connected; `run` connects it and returns when it was told to stop.
 
-    `front` is what others reach it by beside the bus: it opens before Kafka and Postgres answer, closes last, and gives
-    loops that run as long as it is open.
+    `http_service` serves HTTP clients: it opens before Kafka and Postgres answer, closes last, and yields loops that
+    run as long as it is open.
     """
 
     def __init__(
-        self, settings: Settings, router: Router, resources: OpenResources, front: OpenFront = _no_front
+        self,
+        settings: Settings,
+        router: Router,
+        resources: OpenResources,
+        http_service: OpenHttpService = _no_http_service,
     ) -> None:
         self.name = router.service
         self.settings = settings
@@ -75,7 +79,7 @@ class Service:
         )
         self._router = router
         self._resources = resources
-        self._front = front
+        self._http_service = http_service
         self._running: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -105,7 +109,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         bus = Bus(self.broker, self.name)
-        async with self._front(bus) as beside:
+        async with self._http_service(bus) as beside:
             self._run_beside(beside)
             try:
                 async with self._connected(bus) as opened:
@@ -122,7 +126,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _connected(self, bus: Bus) -> AsyncIterator[Resources]:
-        await wait_out(lambda: wait_for_kafka(self.settings, self.name))
+        await retry_outages(lambda: wait_for_kafka(self.settings, self.name))
         async with self._resources(bus) as opened:
             yield opened
 

@@ -21,7 +21,7 @@ def _words(value: object) -> object:
     return tuple(word for word in value.replace(",", " ").split() if word) if isinstance(value, str) else value
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+WordList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 """A list in one variable: words apart by commas or blanks."""
 
 
@@ -33,7 +33,7 @@ def _prefixes(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Folders = Annotated[Words, AfterValidator(_prefixes)]
+PrefixList = Annotated[WordList, AfterValidator(_prefixes)]
 """Prefixes of keys that end with `/`; in S3 policies they can be used as they are."""
 
 
@@ -65,11 +65,11 @@ class Settings(BaseSettings):
     postgres_dsn: SecretStr = Field(
         SecretStr("postgresql://penstock@127.0.0.1:5432/penstock"), description="Where state is kept."
     )
-    input_buckets: Words = Field(
+    input_buckets: WordList = Field(
         ("inbox", "src-data", "jobs", "runs"),
         description="Buckets whose objects are facts; all others are outputs.",
     )
-    output_buckets: Words = Field(
+    output_buckets: WordList = Field(
         ("processed-data", "results"), description="Buckets that Penstock writes; they may not be inputs too."
     )
     staging_bucket: str = Field(

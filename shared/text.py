@@ -28,7 +28,7 @@ def unsafe_character(key: str) -> str:
     return f"U+{ord(found[0]):04X}" if found else ""
 
 
-def is_altered(key: str) -> bool:
+def is_altered_by_minio(key: str) -> bool:
     """Whether MinIO stores an object under another key than this one, or where no listing shows it.
 
     It drops a slash at the beginning, and takes `__XLDIR__` at the end of a step for its own mark of a folder.

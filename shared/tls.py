@@ -32,7 +32,7 @@ def _context(authorities: Path | None) -> ssl.SSLContext:
         raise Rejected("SETTINGS", reason) from None
 
 
-def failure(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Return what TLS failed of and the fix, in one line; empty when `error` has another cause."""
     found = next((one for one in _causes(error) if _is_openssl_own(one)), None)
     if not isinstance(found, ssl.SSLError):

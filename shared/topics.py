@@ -10,8 +10,8 @@ from typing import Final
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
-LETTER_BYTES: Final = 4 << 20
-DEAD_LETTERS: Final = ".dlq"
+MAX_DEAD_LETTER_BYTES: Final = 4 << 20
+DEAD_LETTER_SUFFIX: Final = ".dlq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +35,22 @@ class Topic:
         return {"retention.ms": str(self.retention_ms), "cleanup.policy": policy} | limit
 
     @property
-    def is_dead_letters(self) -> bool:
+    def is_dead_letter_topic(self) -> bool:
         """Whether this is where some service puts what it cannot use."""
-        return self.name.endswith(DEAD_LETTERS)
+        return self.name.endswith(DEAD_LETTER_SUFFIX)
 
     @property
     def is_fact(self) -> bool:
         """Whether its records say what has happened: neither a request, nor a notification as MinIO sends it."""
         return not self.name.startswith("minio.") and ".requested." not in self.name
 
-    def dead_letters(self, service: str) -> "Topic":
+    def dead_letter_topic(self, service: str) -> "Topic":
         """Where `service` puts records of this topic that it cannot use; kept long enough for a holiday.
 
         The largest record that fits its own topic fits here together with the reason.
         """
-        name = f"{self.name}.{service}{DEAD_LETTERS}"
-        return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=LETTER_BYTES)
+        name = f"{self.name}.{service}{DEAD_LETTER_SUFFIX}"
+        return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=MAX_DEAD_LETTER_BYTES)
 
 
 MINIO_LIVE: Final = Topic("minio.live")
@@ -86,19 +86,19 @@ _DOING: Final[Mapping[str, tuple[Topic, ...]]] = {
 """Who reads what, to do something about it."""
 
 
-def letters_of(consumers: Mapping[str, tuple[Topic, ...]]) -> tuple[Topic, ...]:
+def dead_letter_topics_of(consumers: Mapping[str, tuple[Topic, ...]]) -> tuple[Topic, ...]:
     """Return where `consumers` put what they cannot use; a dead letter that cannot be used is put nowhere again."""
     return tuple(
-        topic.dead_letters(service)
+        topic.dead_letter_topic(service)
         for service, read in consumers.items()
         for topic in read
-        if not topic.is_dead_letters
+        if not topic.is_dead_letter_topic
     )
 
 
 CONSUMERS: Final[Mapping[str, tuple[Topic, ...]]] = {
     **_DOING,
-    "ingress": (*(topic for topic in TOPICS if topic.is_fact), *letters_of(_DOING)),
+    "ingress": (*(topic for topic in TOPICS if topic.is_fact), *dead_letter_topics_of(_DOING)),
 }
 """Who reads what: from this come the consumer groups and the dead letter topics. The ingress shows every fact and every
 dead letter, those of a service that is new too."""
@@ -106,7 +106,7 @@ dead letter, those of a service that is new too."""
 
 def all_topics() -> tuple[Topic, ...]:
     """Every topic that has to exist, dead letters included."""
-    return TOPICS + letters_of(CONSUMERS)
+    return TOPICS + dead_letter_topics_of(CONSUMERS)
 
 
 PRODUCERS: Final[Mapping[str, tuple[Topic, ...]]] = {

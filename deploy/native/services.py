@@ -10,7 +10,7 @@ from deploy.native import ready
 from deploy.native.install import CHECKOUT
 from deploy.native.process import Program
 from deploy.native.servers import base_env
-from shared.environment import KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, dsn_of, has_kafka_users
+from shared.environment import KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, has_kafka_users, with_login
 from shared.provision.rights import RIGHTS, role_name
 from shared.provision.users import user_name
 
@@ -86,7 +86,7 @@ def service_env(env: Mapping[str, str], name: str, health_port: int) -> dict[str
 def _own_dsn(env: Mapping[str, str], name: str) -> str:
     """Return the database's address for a service: with its own role, or the operator's where that has no password."""
     dsn, password = env[f"{PREFIX}POSTGRES_DSN"], env.get(ROLE_PASSWORD + name.upper())
-    return dsn_of(dsn, role_name(name), password) if password and name in RIGHTS else dsn
+    return with_login(dsn, role_name(name), password) if password and name in RIGHTS else dsn
 
 
 def _kafka_login(env: Mapping[str, str], name: str) -> dict[str, str]:

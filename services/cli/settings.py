@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError
 
 from shared.environment import KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, by_service, read_file, resolve
 from shared.errors import PenstockError, Rejected
-from shared.settings import Folders, Settings
+from shared.settings import PrefixList, Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ class CliSettings(Settings):
     hasher_delete_after: bool = Field(
         default=False, description="As the hasher has it; off, set-up grants the hasher no deletes."
     )
-    hasher_delete_prefixes: Folders = Field(
+    hasher_delete_prefixes: PrefixList = Field(
         ("uploads/",), description="As the hasher has them; set-up grants it deletes there alone."
     )
     upload_bucket: str = Field("inbox", description="As the ingress has it; the prefixes above are in this bucket.")

@@ -64,8 +64,8 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
             progress=handlers.router.progress,
         )
         crew = (
-            worker(files, pieces.load, concurrency=3, gave_up=pieces.give_up),
-            worker(loads, full.load, gave_up=full.give_up),
+            worker(files, pieces.load, concurrency=3, on_failure=pieces.give_up),
+            worker(loads, full.load, on_failure=full.give_up),
             worker(exports, exporter.write),
         )
         planting = (partial(plant, pool, store, datasets),) if settings.etl_seed else ()

@@ -21,7 +21,7 @@ from services.etl.settings import EtlSettings
 from shared.bus import Received, Router
 from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlLoaded, EtlRequested, ObjectChanged, ObjectHashed
-from shared.patience import is_outage
+from shared.outages import is_outage
 from shared.work import WorkQueue
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from services.hasher.adapters.ledger import DigestLedger
 from services.hasher.adapters.objects import Objects
 from services.hasher.settings import HasherSettings
 from shared.bus import Bus
-from shared.digests import known
+from shared.digests import normalize_names
 from shared.postgres import migrate, open_pool
 from shared.service import Resources, Service
 from shared.storage import open_store
@@ -18,7 +18,7 @@ from shared.work import MIGRATIONS, RetryPolicy, Worker, WorkQueue
 
 def build_app(settings: HasherSettings) -> Service:
     """Wire the hasher; nothing connects before it runs. A digest in the settings that nobody knows is refused here."""
-    known(settings.hasher_digests)
+    normalize_names(settings.hasher_digests)
     return Service(settings, handlers.router, partial(_open, settings))
 
 
@@ -36,7 +36,7 @@ async def _open(settings: HasherSettings, bus: Bus) -> AsyncIterator[Resources]:
             concurrency=settings.hasher_large_in_flight,
             retries=RetryPolicy(),
             grace=settings.shutdown_grace / 2,
-            gave_up=large.give_up,
+            on_failure=large.give_up,
             check=store.check,
             progress=handlers.router.progress,
         )

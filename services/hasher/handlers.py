@@ -14,7 +14,7 @@ from services.hasher.core import verdicts
 from services.hasher.core.verdicts import Place, Remembered, Row
 from services.hasher.settings import HasherSettings
 from shared.bus import Received, Router
-from shared.errors import Kind, Rejected, kind_of, one_line, refuse_foreign
+from shared.errors import Kind, Rejected, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged, ObjectHashed
 from shared.work import WorkQueue
 
@@ -87,7 +87,7 @@ class Hashing:
         admitted = []
         for received in batch:
             try:
-                refuse_foreign(received.event.bucket, self.settings.input_buckets)
+                require_input_bucket(received.event.bucket, self.settings.input_buckets)
             except Rejected as refusal:
                 received.reject(refusal)
             else:

@@ -2,16 +2,16 @@
 
 from pydantic import Field
 
-from shared.digests import DEFAULTS
-from shared.settings import Folders, Settings, Words
+from shared.digests import DEFAULT_DIGESTS
+from shared.settings import PrefixList, Settings, WordList
 
 
 class HasherSettings(Settings):
     """What the hasher needs beyond the stack; the names in brackets are those of the digest API it replaces."""
 
     health_port: int = Field(8082, description="Port of probes and metrics; 0 takes a free one.")
-    hasher_digests: Words = Field(
-        DEFAULTS,
+    hasher_digests: WordList = Field(
+        DEFAULT_DIGESTS,
         description="Digests of every object; metadata penstock-digests asks for others.",
     )
     hasher_large_bytes: int = Field(
@@ -29,7 +29,7 @@ class HasherSettings(Settings):
     hasher_delete_after: bool = Field(
         default=False, description="Remove an upload of the digest API once it is hashed (DELETE_FILE); nothing else."
     )
-    hasher_delete_prefixes: Folders = Field(
+    hasher_delete_prefixes: PrefixList = Field(
         ("uploads/",),
         description="Folders of PENSTOCK_UPLOAD_BUCKET with these uploads; set-up grants deletes there alone.",
     )

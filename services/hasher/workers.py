@@ -10,7 +10,7 @@ from services.hasher.core import verdicts
 from services.hasher.core.verdicts import Remembered, Row, Task
 from services.hasher.handlers import Hashing
 from shared.bus import Bus
-from shared.errors import Kind, Rejected, kind_of, one_line, refuse_foreign
+from shared.errors import Kind, Rejected, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged
 from shared.work import Item, Lease
 
@@ -36,7 +36,7 @@ class LargeObjects:
         lease.check()
         await self.bus.publish(await self.hashing.conclude([row]))
         if row.failure is not None:
-            await self.bus.bury_event(change, row.failure)
+            await self.bus.dead_letter_event(change, row.failure)
         return None
 
     async def _remove(self, change: ObjectChanged, clock: int) -> None:
@@ -60,7 +60,7 @@ class LargeObjects:
             change = ObjectChanged.restore(item.payload)
         except ValidationError as error:
             raise Rejected("BAD_EVENT", f"not an ObjectChanged: {one_line(error)}") from None
-        refuse_foreign(change.bucket, self.hashing.settings.input_buckets)
+        require_input_bucket(change.bucket, self.hashing.settings.input_buckets)
         return change
 
     async def give_up(self, item: Item, error: Exception) -> None:
@@ -68,7 +68,7 @@ class LargeObjects:
         change = ObjectChanged.model_validate(item.payload)
         if kind_of(error) is not Kind.REJECTED:
             await self.hashing.conclude([Row(change, "failed", failure=error)])
-        await self.bus.bury_event(change, error)
+        await self.bus.dead_letter_event(change, error)
 
 
 @dataclass(slots=True)

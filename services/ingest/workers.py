@@ -17,10 +17,10 @@ from services.ingest.core import decisions, sweeps
 from services.ingest.handlers import Merger, read, sort_truths
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received
-from shared.errors import Kind, kind_of, one_line, refuse_foreign
+from shared.errors import Kind, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged, SweepCompleted
 from shared.middleware.records import Record
-from shared.patience import is_outage, wait_out
+from shared.outages import is_outage, retry_outages
 from shared.postgres import Pool
 from shared.work import Lease, WorkQueue
 
@@ -89,7 +89,7 @@ class Sweeper:
     async def _sweep_if_there(self, lease: Lease, bucket: str, tally: _Tally) -> Exception | None:
         """Sweep a bucket, or return why it cannot be swept: that keeps no other bucket from being swept."""
         try:
-            refuse_foreign(bucket, self.settings.input_buckets)
+            require_input_bucket(bucket, self.settings.input_buckets)
             await self._sweep_bucket(lease, bucket, tally)
         except Exception as error:
             if kind_of(error) is Kind.UNKNOWN:
@@ -162,7 +162,7 @@ class Sweeper:
         while self.settings.sweep_interval:
             await asyncio.sleep(WATCH_EVERY)
             if await self._is_away():
-                await wait_out(self._ask, event="store.away")
+                await retry_outages(self._ask, event="store.away")
                 log.info("store.back")
                 await asyncio.sleep(self.settings.sweep_grace + FIRST_MOMENTS)
                 await self._add("returned", START_SLOT, grace=self.settings.sweep_grace)
@@ -180,7 +180,7 @@ class Sweeper:
     async def _add(self, why: str, slot: float, *, grace: float) -> None:
         name = f"{why}-{int(time.time() // slot)}"
         payload = {"buckets": [], "prefix": "", "grace": grace}
-        await wait_out(lambda: self.queue.add(name, payload))
+        await retry_outages(lambda: self.queue.add(name, payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Doubts:
     async def settle(self) -> None:
         """Look for due doubts for ever."""
         while True:
-            await wait_out(self._settle_due)
+            await retry_outages(self._settle_due)
             await asyncio.sleep(DOUBTS_EVERY)
 
     async def _settle_due(self) -> None:
@@ -207,7 +207,7 @@ class Doubts:
                 await self.memory.postpone(record, POSTPONE_SECONDS)
                 continue
             if refusal is not None:
-                await self.bus.bury(record, refusal)
+                await self.bus.dead_letter(record, refusal)
             await self.memory.settle(record)
 
     async def _last_word(self, record: Record) -> Exception | None:
@@ -219,13 +219,13 @@ class Doubts:
             if kind_of(error) is Kind.OUTAGE:
                 raise
             return error
-        return received.refusal
+        return received.rejection
 
 
 async def limit_readers(pool: Pool) -> None:
     """End overdue sessions of tools that read, for ever."""
     while True:
-        if ended := await wait_out(lambda: end_overdue(pool)):
+        if ended := await retry_outages(lambda: end_overdue(pool)):
             log.warning("readers.ended", sessions=ended)
         await asyncio.sleep(READERS_EVERY)
 

@@ -45,7 +45,7 @@ from services.ingress.routes.security_headers import SecurityHeaders
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
 from shared.events import SweepRequested
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.postgres import migrate, open_pool
 from shared.service import VERSION, Loop, Resources, Service
 from shared.storage.objects import ObjectRef
@@ -58,7 +58,7 @@ CLEANUP_SECONDS = 15.0
 
 def build_app(settings: IngressSettings) -> Service:
     """Wire the ingress; nothing connects before it runs."""
-    return Service(settings, handlers.router, partial(_open, settings), front=partial(_front, settings))
+    return Service(settings, handlers.router, partial(_open, settings), http_service=partial(_front, settings))
 
 
 def build_http() -> FastAPI:
@@ -156,14 +156,14 @@ async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources
     await migrate(settings.postgres_dsn, "ingress", "services.ingress.migrations")
     async with open_pool(settings.postgres_dsn, service="ingress-facts", max_size=2) as pool:
         topics = [topic.name for one in handlers.router.subscriptions for topic in one.topics]
-        await wait_out(lambda: rebuilding.rewind_if_lost(pool, settings, handlers.router.service, topics))
+        await retry_outages(lambda: rebuilding.rewind_if_lost(pool, settings, handlers.router.service, topics))
         yield Resources({"facts": FactTable(pool)})
 
 
 async def _remove_abandoned(store: S3, on_unknown_outcome: Callable[[ObjectRef], Awaitable[None]]) -> None:
     """Remove, now and then, what a killed ingress had begun, and what could not be removed while the store was away."""
     while True:
-        if removed := await wait_out(lambda: store.abort_abandoned(on_unknown_outcome)):
+        if removed := await retry_outages(lambda: store.abort_abandoned(on_unknown_outcome)):
             log.info("uploads.removed", uploads=removed)
         await asyncio.sleep(CLEANUP_SECONDS)
 

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from shared.digests import DEFAULTS
+from shared.digests import DEFAULT_DIGESTS
 from shared.errors import Rejected
-from shared.settings import Settings, Words
-from shared.storage.objects import LIMIT
+from shared.settings import Settings, WordList
+from shared.storage.objects import DEFAULT_MAX_BYTES
 
 MIN_TOKEN: Final = 32
 """Characters of the first token."""
@@ -40,22 +40,23 @@ class IngressSettings(Settings):
         SecretStr(""), description="The first token, at least 32 random characters; it may do everything."
     )
     secret_key: SecretStr = Field(SecretStr(""), description="Signs sessions: at least 32 random bytes in base64.")
-    anonymous_read_buckets: Words = Field(
+    anonymous_read_buckets: WordList = Field(
         (),
         description="Buckets whose objects everybody may read by GET /objects/<bucket>/<key>, without a token; nothing "
         "else of them is open.",
     )
-    trusted_proxies: Words = Field(
+    trusted_proxies: WordList = Field(
         (),
         description="Addresses or networks of reverse proxies whose X-Forwarded-For names the client; else it is "
         "ignored.",
     )
     rate_limit: float = Field(1000.0, gt=0, description="Requests a second that one token may send.")
     upload_bucket: str = Field("inbox", description="Where uploads without a bucket of their own go (STORAGE_ROOT).")
-    hasher_digests: Words = Field(
-        DEFAULTS, description="Digests of every object, as the hasher makes them; who asks for others gets these too."
+    hasher_digests: WordList = Field(
+        DEFAULT_DIGESTS,
+        description="Digests of every object, as the hasher makes them; who asks for others gets these too.",
     )
-    max_upload_bytes: int = Field(LIMIT, gt=0, description="Bytes of the largest upload that is taken.")
+    max_upload_bytes: int = Field(DEFAULT_MAX_BYTES, gt=0, description="Bytes of the largest upload that is taken.")
     tus_expire_days: float = Field(
         7.0, gt=0, description="How long a resumable upload may take; the object store has to keep its parts as long."
     )

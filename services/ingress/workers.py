@@ -23,7 +23,7 @@ from services.ingress.core.facts import Fact
 from services.ingress.core.webhooks import retry_delay
 from services.ingress.settings import IngressSettings
 from shared.errors import one_line
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 log = structlog.get_logger()
 

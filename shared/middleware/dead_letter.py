@@ -20,12 +20,12 @@ from shared.middleware.retry import RecordRetries
 
 log = structlog.get_logger()
 
-BURIED = Counter(
+DEAD_LETTERED = Counter(
     "penstock_dead_letters_total", "Records put aside as dead letters.", ["service", "topic", "kind", "code"]
 )
-HEADER_LIMIT = 4096
+MAX_HEADER_BYTES = 4096
 """Bytes of one original header that are kept; longer ones are cut, so that no header can make a letter unsendable."""
-HEADERS_LIMIT = 64
+MAX_HEADERS = 64
 ATTEMPTS_DIGITS = 6
 
 
@@ -44,11 +44,11 @@ def attempts_of(record: Record) -> int:
     return int(text) if text.isdigit() and len(text) <= ATTEMPTS_DIGITS else 0
 
 
-def explain(record: Record, service: str, error: BaseException) -> dict[str, str]:
+def dead_letter_headers(record: Record, service: str, error: BaseException) -> dict[str, str]:
     """Return the headers of a dead letter: the record's own, then where it stood and why it is here."""
     kept = {
-        name: value[:HEADER_LIMIT].decode("utf-8", "backslashreplace")
-        for name, value in record.headers[:HEADERS_LIMIT]
+        name: value[:MAX_HEADER_BYTES].decode("utf-8", "backslashreplace")
+        for name, value in record.headers[:MAX_HEADERS]
         if value is not None and not name.startswith("dlq_")
     }
     return kept | {
@@ -71,15 +71,15 @@ class DeadLetters:
         self._broker = broker
         self._service = service
 
-    async def bury(self, record: Record, error: BaseException) -> None:
+    async def dead_letter(self, record: Record, error: BaseException) -> None:
         """Put `record` aside; when even that fails it is an outage, so nothing is committed and nothing lost."""
-        headers = explain(record, self._service, error)
+        headers = dead_letter_headers(record, self._service, error)
         topic = f"{record.topic}.{self._service}.dlq"
         try:
             await self._broker.publish(record.value, topic, key=record.key, headers=headers)
         except Exception as failure:
             raise Outage(f"dead letter topic {topic} takes no record: {one_line(failure)}") from failure
-        BURIED.labels(self._service, record.topic, headers["dlq_kind"], headers["dlq_code"]).inc()
+        DEAD_LETTERED.labels(self._service, record.topic, headers["dlq_kind"], headers["dlq_code"]).inc()
         log.warning("record.dead_lettered", **{name: headers[name] for name in headers if name.startswith("dlq_")})
 
 
@@ -95,7 +95,7 @@ class DeadLetter(BaseMiddleware[Any, Any]):
         """Call on, a few times; halve a batch that keeps failing until the culprit is alone, and bury it."""
 
         async def several_times(msg: Any) -> Any:
-            async for attempt in self._policy.unknowns():
+            async for attempt in self._policy.retry_unknown():
                 with attempt:
                     return await call_next(msg)
             raise AssertionError  # unreachable: the last try raises
@@ -110,7 +110,7 @@ class DeadLetter(BaseMiddleware[Any, Any]):
                 raise
             records = records_of(msg)
             if len(records) == 1:
-                return await self._letters.bury(records[0], error)
+                return await self._letters.dead_letter(records[0], error)
         middle = len(records) // 2
         for part in (records[:middle], records[middle:]):
             await self._call(then, _with_records(msg, part), then=then)

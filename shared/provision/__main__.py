@@ -4,13 +4,13 @@ import asyncio
 import sys
 
 from shared.errors import PenstockError
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.provision.buckets import ensure_rules
 from shared.settings import Settings
 
 if __name__ == "__main__":
     try:
-        changes = asyncio.run(wait_out(lambda: ensure_rules(Settings(), sys.argv[1:])))
+        changes = asyncio.run(retry_outages(lambda: ensure_rules(Settings(), sys.argv[1:])))
     except PenstockError as error:
         sys.exit(str(error))
     sys.stdout.writelines(f"{change}\n" for change in changes)

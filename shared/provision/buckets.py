@@ -6,7 +6,7 @@ from typing import Any, Final
 from shared.errors import Rejected
 from shared.settings import Settings
 from shared.storage import ObjectRef
-from shared.storage.rich import open_client, sorted_errors
+from shared.storage.admin_client import open_client, translate_errors
 
 EVENTS: Final = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
 LANES: Final = {"LIVE": "arn:minio:sqs::LIVE:kafka", "SAFE": "arn:minio:sqs::SAFE:kafka"}
@@ -18,11 +18,11 @@ Rule = Mapping[str, Any]
 async def ensure_buckets(settings: Settings, buckets: Iterable[str]) -> list[str]:
     """Create the buckets that are missing."""
     async with open_client(settings) as client:
-        with sorted_errors(settings, "list buckets of", ObjectRef("", "")):
+        with translate_errors(settings, "list buckets of", ObjectRef("", "")):
             there = {bucket["Name"] for bucket in (await client.list_buckets())["Buckets"]}
         missing = [bucket for bucket in dict.fromkeys(buckets) if bucket not in there]
         for bucket in missing:
-            with sorted_errors(settings, "create", ObjectRef(bucket, "")):
+            with translate_errors(settings, "create", ObjectRef(bucket, "")):
                 await _create(client, bucket, settings.s3_region)
     return [f"bucket {bucket}: created" for bucket in missing]
 
@@ -39,8 +39,8 @@ async def ensure_rules(settings: Settings, buckets: Iterable[str]) -> list[str]:
     async with open_client(settings) as client:
         for bucket in buckets:
             current = await _rules(client, settings, bucket)
-            if lanes := lacking(current):
-                await _write(client, settings, bucket, merged(current))
+            if lanes := missing_lanes(current):
+                await _write(client, settings, bucket, add_rules(current))
                 changed.append(f"bucket {bucket}: notification rules set for {' and '.join(lanes)}")
     return changed
 
@@ -48,18 +48,20 @@ async def ensure_rules(settings: Settings, buckets: Iterable[str]) -> list[str]:
 async def missing_rules(settings: Settings, buckets: Iterable[str]) -> list[str]:
     """Name what these buckets lack, such as `inbox: LIVE`."""
     async with open_client(settings) as client:
-        return [f"{bucket}: {lane}" for bucket in buckets for lane in lacking(await _rules(client, settings, bucket))]
+        return [
+            f"{bucket}: {lane}" for bucket in buckets for lane in missing_lanes(await _rules(client, settings, bucket))
+        ]
 
 
-def lacking(configuration: Mapping[str, Any]) -> list[str]:
+def missing_lanes(configuration: Mapping[str, Any]) -> list[str]:
     """Name the lanes that no rule of a bucket feeds with everything."""
     rules = configuration.get("QueueConfigurations", ())
     return [lane for lane, arn in LANES.items() if not any(_tells_all(rule, arn) for rule in rules)]
 
 
-def merged(configuration: Mapping[str, Any]) -> dict[str, Any]:
+def add_rules(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Give a bucket's whole configuration with our rules in place and everybody else's untouched."""
-    ours = [_rule(lane) for lane in lacking(configuration)]
+    ours = [_rule(lane) for lane in missing_lanes(configuration)]
     replaced = {rule["Id"] for rule in ours}
     others: Sequence[Rule] = configuration.get("QueueConfigurations", ())
     kept = [rule for rule in others if rule.get("Id") not in replaced]
@@ -86,13 +88,13 @@ async def _create(client: Any, bucket: str, region: str) -> None:
 
 
 async def _rules(client: Any, settings: Settings, bucket: str) -> dict[str, Any]:
-    with sorted_errors(settings, "read the notification rules of", ObjectRef(bucket, "")):
+    with translate_errors(settings, "read the notification rules of", ObjectRef(bucket, "")):
         answer = await client.get_bucket_notification_configuration(Bucket=bucket)
     return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
 
 
 async def _write(client: Any, settings: Settings, bucket: str, configuration: Mapping[str, Any]) -> None:
-    with sorted_errors(settings, "set the notification rules of", ObjectRef(bucket, "")):
+    with translate_errors(settings, "set the notification rules of", ObjectRef(bucket, "")):
         try:
             await client.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
         except client.exceptions.ClientError as error:

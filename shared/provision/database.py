@@ -17,7 +17,7 @@ from shared.provision.rights import READER, RIGHTS, Rights, role_name, schemas
 from shared.provision.roles import Role, connect, ensure_password, ensure_role, lock_role
 from shared.work import MIGRATIONS
 
-TRIES: Final = 10
+MAX_ATTEMPTS: Final = 10
 """Each waits `LOCK_SECONDS` for what changes; readers that hold it longer are ended before the next one."""
 
 
@@ -31,7 +31,7 @@ async def ensure_database(dsn: SecretStr, passwords: Mapping[str, SecretStr]) ->
     busy = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
     connection = await connect(dsn)
     try:
-        async for attempt in stamina.retry_context(on=busy, attempts=TRIES, timeout=None, wait_max=1):
+        async for attempt in stamina.retry_context(on=busy, attempts=MAX_ATTEMPTS, timeout=None, wait_max=1):
             with attempt:
                 if attempt.num > 1:
                     await connection.execute(_END_READERS, READER, timedelta(seconds=LOCK_SECONDS))

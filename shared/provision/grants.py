@@ -25,7 +25,7 @@ class Right(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class DatabaseObject:
     """An object of the database: its quoted name, and bare names of its schema, of itself and of its owner."""
 
     kind: str
@@ -46,7 +46,7 @@ class Catalog:
     is_superuser: bool
     """Of the session: only a superuser changes what PUBLIC may do with what came with the server."""
     roles: frozenset[str]
-    things: tuple[Thing, ...]
+    objects: tuple[DatabaseObject, ...]
     """Those whose rights the session may change."""
     rights: frozenset[Right]
 
@@ -63,15 +63,19 @@ async def read(connection: Connection) -> Catalog:
     with_server = [[one.names for one in RESTRICTED], [*OTHER_DATABASES], [*LANGUAGES]]
     names = with_server if session["is_superuser"] else [[], [], []]
     rows = await connection.fetch(_RIGHTS, [*schemas()], *names, ours)
-    defaults = [Thing("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["own"])}]
-    things = {Thing(*(row[name] for name in Thing.__slots__)) for row in rows if row["kind"] != "DEFAULTS"}
+    defaults = [
+        DatabaseObject("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["own"])}
+    ]
+    things = {
+        DatabaseObject(*(row[name] for name in DatabaseObject.__slots__)) for row in rows if row["kind"] != "DEFAULTS"
+    }
     return Catalog(
         database=session["database"],
         user=session["user"],
         database_owner=session["database_owner"],
         is_superuser=session["is_superuser"],
         roles=frozenset(session["roles"]),
-        things=(*things, *defaults),
+        objects=(*things, *defaults),
         rights=frozenset(Right(*(row[name] for name in Right._fields)) for row in rows if row["privilege"]),
     )
 
@@ -86,7 +90,7 @@ def desired(catalog: Catalog) -> frozenset[Right]:
     there = {*catalog.roles, PUBLIC, catalog.database_owner} - {""}
     return frozenset(
         Right(thing.kind, thing.name, grantee, privilege)
-        for thing in catalog.things
+        for thing in catalog.objects
         for grantees, privileges in _GRANTS[thing.kind](thing, catalog)
         for grantee in grantees
         for privilege in privileges
@@ -123,7 +127,7 @@ def summary(rights: Iterable[Right], what: str) -> list[str]:
 Grants = Iterator[tuple[list[str], tuple[str, ...]]]
 
 
-def _on_database(thing: Thing, catalog: Catalog) -> Grants:
+def _on_database(thing: DatabaseObject, catalog: Catalog) -> Grants:
     if thing.bare == catalog.database:
         yield [READER, *catalog.services()], ("CONNECT",)
         yield [OWNER], ("CREATE",)
@@ -131,7 +135,7 @@ def _on_database(thing: Thing, catalog: Catalog) -> Grants:
         yield catalog.services(lambda rights: rights.makes_tables), ("TEMPORARY",)
 
 
-def _on_schema(thing: Thing, catalog: Catalog) -> Grants:
+def _on_schema(thing: DatabaseObject, catalog: Catalog) -> Grants:
     makers = catalog.services(lambda rights: rights.makes_tables)
     match thing.schema:
         case "public":
@@ -149,7 +153,7 @@ def _on_schema(thing: Thing, catalog: Catalog) -> Grants:
             yield [own], ("USAGE", "CREATE") if own in makers else ("USAGE",)
 
 
-def _on_table(thing: Thing, catalog: Catalog) -> Grants:
+def _on_table(thing: DatabaseObject, catalog: Catalog) -> Grants:
     privileges = ("SELECT",) if thing.bare == "migrations" else _ROWS
     match thing.schema:
         case "api":
@@ -163,14 +167,14 @@ def _on_table(thing: Thing, catalog: Catalog) -> Grants:
             yield [role_name(schema)], privileges
 
 
-def _on_sequence(thing: Thing, catalog: Catalog) -> Grants:
+def _on_sequence(thing: DatabaseObject, catalog: Catalog) -> Grants:
     if thing.schema == "work":
         yield catalog.services(lambda rights: rights.queues), ("USAGE",)
     else:
         yield [role_name(thing.schema)], ("USAGE", "SELECT")
 
 
-def _on_routine(thing: Thing, catalog: Catalog) -> Grants:
+def _on_routine(thing: DatabaseObject, catalog: Catalog) -> Grants:
     match thing.schema:
         case "api":
             yield [PUBLIC], ("EXECUTE",)
@@ -185,11 +189,11 @@ def _family(name: str) -> Restricted:
     return next(one for one in RESTRICTED if re.search(one.names, name))
 
 
-def _on_language(_thing: Thing, catalog: Catalog) -> Grants:
+def _on_language(_thing: DatabaseObject, catalog: Catalog) -> Grants:
     yield [OWNER, catalog.database_owner], ("USAGE",)
 
 
-def _on_defaults(thing: Thing, catalog: Catalog) -> Grants:
+def _on_defaults(thing: DatabaseObject, catalog: Catalog) -> Grants:
     """Let the views that a role makes later be read at once, those of an operator who runs a service by hand too."""
     yield [READER], ("SELECT",)
     by_hand = thing.owner == catalog.user
@@ -197,7 +201,7 @@ def _on_defaults(thing: Thing, catalog: Catalog) -> Grants:
     yield catalog.services(lambda has: has.reads_tables_of and (by_hand or of in has.reads_tables_of)), ("SELECT",)
 
 
-_GRANTS: Final[Mapping[str, Callable[[Thing, Catalog], Grants]]] = {
+_GRANTS: Final[Mapping[str, Callable[[DatabaseObject, Catalog], Grants]]] = {
     "DATABASE": _on_database,
     "SCHEMA": _on_schema,
     "TABLE": _on_table,

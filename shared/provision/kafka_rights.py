@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from shared.provision.users import user_name
-from shared.topics import CONSUMERS, OBSERVERS, PRODUCERS, letters_of
+from shared.topics import CONSUMERS, OBSERVERS, PRODUCERS, dead_letter_topics_of
 
 USERS: Final = tuple(sorted({*CONSUMERS, *PRODUCERS}))
 """The services, and the object store; each logs in as `penstock-<name>`."""
@@ -42,7 +42,7 @@ class Right:
 def rights_of(name: str) -> frozenset[Right]:
     """Return all that the service `name` may do: read its topics in its group, publish, and put records aside."""
     user, reads = user_name(name), CONSUMERS.get(name, ())
-    writes = (*PRODUCERS.get(name, ()), *letters_of({name: reads}))
+    writes = (*PRODUCERS.get(name, ()), *dead_letter_topics_of({name: reads}))
     groups = {name} if reads else set()
     return frozenset(
         {

@@ -16,7 +16,7 @@ from shared.provision.topics import open_admin
 from shared.provision.users import user_name
 from shared.settings import Settings
 
-OURS: Final = user_name("")
+USER_PREFIX: Final = user_name("")
 """How the names of users begin whose rights and passwords are ours to change."""
 _PRINCIPAL: Final = "User:"
 _ANY, _LITERAL, _ALLOW = 1, 3, 3
@@ -69,9 +69,9 @@ async def _ensure_passwords(admin: Any, settings: Settings, wanted: Mapping[str,
     stale = [
         (user, names[mechanism])
         for user, mechanism in sorted(known)
-        if user.startswith(OURS) and user not in {*ours, settings.kafka_user}
+        if user.startswith(USER_PREFIX) and user not in {*ours, settings.kafka_user}
     ]
-    changed = [user for user in wanted if not await accepts(settings, user, wanted[user])]
+    changed = [user for user in wanted if not await accepts_password(settings, user, wanted[user])]
     credentials = [Credential.of(user, wanted[user].get_secret_value(), _mechanism(settings)) for user in changed]
     await _alter(admin, credentials, stale)
     return [
@@ -80,7 +80,7 @@ async def _ensure_passwords(admin: Any, settings: Settings, wanted: Mapping[str,
     ]
 
 
-async def accepts(settings: Settings, user: str, password: SecretStr) -> bool:
+async def accepts_password(settings: Settings, user: str, password: SecretStr) -> bool:
     """Whether Kafka accepts this user with this password; it does not give passwords back to compare."""
     login = {"kafka_user": user, "kafka_password": password, "kafka_mechanism": _mechanism(settings)}
     try:
@@ -122,7 +122,7 @@ class Acl(NamedTuple):
     @property
     def is_ours(self) -> bool:
         """Whether it is about one of Penstock's users."""
-        return self.principal.startswith(_PRINCIPAL + OURS)
+        return self.principal.startswith(_PRINCIPAL + USER_PREFIX)
 
     def __str__(self) -> str:
         return f"{_word(Operation, self.operation)} {_word(Resource, self.resource)} {self.name}"

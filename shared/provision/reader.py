@@ -10,12 +10,12 @@ from shared.provision.limits import READER_LIMITS
 from shared.provision.rights import READER
 from shared.provision.roles import Role, connect, ensure_password, ensure_role, lock_role
 
-CONNECTIONS: Final = 20
+MAX_CONNECTIONS: Final = 20
 """At a time: a few dashboards, and never all that Postgres has."""
 
 ROLE: Final = Role(
     READER,
-    CONNECTIONS,
+    MAX_CONNECTIONS,
     session={
         "default_transaction_read_only": "on",
         "statement_timeout": READER_LIMITS.transaction,

@@ -110,12 +110,12 @@ async def open_admin(settings: Settings) -> AsyncIterator[Any]:
         Rejected: ACCESS_DENIED when the user is not the operator.
 
     """
-    admin = AIOKafkaAdminClient(**kafka.connection(settings), client_id="penstock-set-up")
+    admin = AIOKafkaAdminClient(**kafka.client_options(settings), client_id="penstock-set-up")
     try:
-        async with kafka.explained(settings):
+        async with kafka.explain_refusals(settings):
             await admin.start()
         yield admin
-    except kafka.DENIED as error:
+    except kafka.AUTHORIZATION_ERRORS as error:
         raise Rejected("ACCESS_DENIED", str(kafka.KafkaDenied(settings, one_line(error)))) from error
     except KafkaError as error:
         if not error.retriable:

@@ -123,7 +123,7 @@ class _Admin:
         try:
             answer = getattr(self._client, command)(*args, **kwargs)
         except HTTPError as error:
-            raise self._outage(tls.failure(error) or type(error).__name__) from error
+            raise self._outage(tls.describe_failure(error) or type(error).__name__) from error
         except MinioAdminException as error:
             refused = _refusal(str(error))
             if refused.status >= _SERVER_ERROR:

@@ -3,10 +3,10 @@
 `open_store(settings)` gives an `ObjectStore`. Which client does what, with figures: docs/adr/0001.
 """
 
-from shared.object_headers import ABSENT, KEPT, PRESENT
+from shared.object_headers import ABSENT, PRESENT, STORED_HEADERS
 from shared.storage.names import is_ambiguous, refuse_alias
 from shared.storage.objects import (
-    PAGE,
+    PAGE_SIZE,
     ObjectGone,
     ObjectInfo,
     ObjectRef,
@@ -18,9 +18,9 @@ from shared.storage.store import open_store
 
 __all__ = [
     "ABSENT",
-    "KEPT",
-    "PAGE",
+    "PAGE_SIZE",
     "PRESENT",
+    "STORED_HEADERS",
     "ObjectGone",
     "ObjectInfo",
     "ObjectRef",

@@ -54,7 +54,7 @@ class Failure:
         """Whether another version is there or, told to a conditional write, none: MinIO has no 412 for that."""
         return self.status == 412 or (self.action == "write" and self.code == "NoSuchKey")  # noqa: PLR2004 - HTTP's own
 
-    def meaning(self, settings: Settings, *, credentials_work: bool = False) -> PenstockError:
+    def to_error(self, settings: Settings, *, credentials_work: bool = False) -> PenstockError:
         """Classify the failure, in one line with subject, reason and fix and without secrets.
 
         A refused signature is an outage (a user not created yet, a changed secret) unless `credentials_work`: then this

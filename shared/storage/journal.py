@@ -17,15 +17,15 @@ from typing import IO, Any, Final
 
 from shared.storage.objects import ObjectRef
 
-FOLDER: Final = "uploads"
-KEPT_BYTES: Final = 64 << 10
+UPLOADS_FOLDER: Final = "uploads"
+MAX_JOURNAL_BYTES: Final = 64 << 10
 """A journal without open entries is begun anew past this."""
 
 _Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Abandoned:
+class AbandonedUpload:
     """An upload that a dead process left; without an id it may or may not have been begun."""
 
     ref: ObjectRef
@@ -35,11 +35,11 @@ class Abandoned:
     """Its completion was asked for, and the answer is not known."""
 
 
-class OpenUploads:
+class UploadJournal:
     """The journal of one process; nothing is written before the first upload."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._folder = state_dir / FOLDER
+        self._folder = state_dir / UPLOADS_FOLDER
         self._file: IO[str] | None = None
         self._open: dict[str, _Entry] = {}
         self._left: set[str] = set()
@@ -71,7 +71,7 @@ class OpenUploads:
         self._note(entry, {"closed": True})
         self._left.discard(entry)
         del self._open[entry]
-        if self._file is not None and not self._open and self._file.tell() > KEPT_BYTES:
+        if self._file is not None and not self._open and self._file.tell() > MAX_JOURNAL_BYTES:
             self._file.seek(0)
             self._file.truncate()
 
@@ -81,7 +81,7 @@ class OpenUploads:
             self._file.close()
             self._file = None
 
-    def abandoned(self) -> Iterator[tuple[list[Abandoned], Callable[[], None]]]:
+    def abandoned(self) -> Iterator[tuple[list[AbandonedUpload], Callable[[], None]]]:
         """Give what this process left, and what each dead one did, with what to call once it is removed."""
         for entry in tuple(self._left):
             yield [_abandoned(self._open[entry])], partial(self.closed, entry)
@@ -102,7 +102,7 @@ class OpenUploads:
         self._file.flush()
 
 
-def _still_open(file: IO[str]) -> list[Abandoned]:
+def _still_open(file: IO[str]) -> list[AbandonedUpload]:
     entries: dict[str, _Entry] = {}
     for text in file:
         with suppress(ValueError):  # the last line of a process that was killed in the middle of it
@@ -111,8 +111,8 @@ def _still_open(file: IO[str]) -> list[Abandoned]:
     return [_abandoned(one) for one in entries.values() if not one.get("closed")]
 
 
-def _abandoned(entry: _Entry) -> Abandoned:
+def _abandoned(entry: _Entry) -> AbandonedUpload:
     ref = ObjectRef(entry["bucket"], entry["key"])
-    return Abandoned(
+    return AbandonedUpload(
         ref, entry.get("upload_id", ""), datetime.fromisoformat(entry["begun_at"]), bool(entry.get("is_in_doubt"))
     )

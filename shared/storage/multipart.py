@@ -9,13 +9,13 @@ from html import escape, unescape
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import Outage
-from shared.storage.journal import Abandoned
+from shared.storage.journal import AbandonedUpload
 from shared.storage.objects import ObjectGone, ObjectInfo, ObjectRef
 
 if TYPE_CHECKING:
     from shared.storage.store import S3
 
-PART: Final = 5 << 20
+MIN_PART_BYTES: Final = 5 << 20
 """The least bytes that S3 takes for a part that is not the last."""
 MAX_PARTS: Final = 10_000
 CRC64: Final = "x-amz-checksum-crc64nvme"
@@ -53,7 +53,7 @@ class MultipartUploads:
 
     async def begin(self, ref: ObjectRef, headers: Mapping[str, str]) -> str:
         """Begin an upload of an object with these headers; return its id."""
-        _, answer = await self._store.ask("write", "POST", ref, query={"uploads": ""}, headers=headers)
+        _, answer = await self._store.request("write", "POST", ref, query={"uploads": ""}, headers=headers)
         found = _UPLOAD_ID.search(answer)
         if found is None:
             raise Outage(f"the object store began no upload of {ref}")
@@ -72,7 +72,7 @@ class MultipartUploads:
         """Send one part of `size` bytes; `checksum` is its CRC64/NVME in base64."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         sent = {"content-length": str(size), **({CRC64: checksum} if checksum else {})}
-        answer, _ = await self._store.ask("write", "PUT", ref, query=query, headers=sent, body=body)
+        answer, _ = await self._store.request("write", "PUT", ref, query=query, headers=sent, body=body)
         return Part(number, answer["ETag"], size, checksum)
 
     async def parts(self, ref: ObjectRef, upload_id: str) -> list[Part]:
@@ -80,7 +80,7 @@ class MultipartUploads:
         found: list[Part] = []
         while True:
             query = {"uploadId": upload_id, "part-number-marker": str(found[-1].number if found else 0)}
-            _, answer = await self._store.ask("list parts of", "GET", ref, query=query)
+            _, answer = await self._store.request("list parts of", "GET", ref, query=query)
             root = ET.fromstring(answer)  # noqa: S314 - our own object store wrote it
             found += [
                 Part(
@@ -107,21 +107,21 @@ class MultipartUploads:
         listed = "".join(one.listed() for one in parts)
         body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
         query = {"uploadId": upload_id}
-        answer, said = await self._store.ask("write", "POST", ref, query=query, headers=headers, body=body)
+        answer, said = await self._store.request("write", "POST", ref, query=query, headers=headers, body=body)
         found = _ETAG.search(said)
         if found is None:
             raise Outage(f"the object store did not say what became of {ref}")
         size = sum(one.size for one in parts)
-        return self._store.stored(ref, answer, unescape(found[1].decode()), size, begun_with or {})
+        return self._store.describe_stored(ref, answer, unescape(found[1].decode()), size, begun_with or {})
 
     async def abort(self, ref: ObjectRef, upload_id: str) -> None:
         """Remove an upload with its parts; one that is not there is no error."""
         try:
-            await self._store.ask("abort the upload of", "DELETE", ref, query={"uploadId": upload_id})
+            await self._store.request("abort the upload of", "DELETE", ref, query={"uploadId": upload_id})
         except ObjectGone:
             return
 
-    async def abort_abandoned(self, left: Abandoned) -> int:
+    async def abort_abandoned(self, left: AbandonedUpload) -> int:
         """Remove what a dead process left; where it died before it knew the id, what was begun since then."""
         ids = [left.upload_id] if left.upload_id else await self._begun_since(left.ref, left.begun_at)
         for upload_id in ids:
@@ -130,7 +130,7 @@ class MultipartUploads:
 
     async def _begun_since(self, ref: ObjectRef, at: datetime) -> list[str]:
         query = {"uploads": "", "prefix": ref.key}
-        _, answer = await self._store.ask("list uploads of", "GET", ObjectRef(ref.bucket, ""), query=query)
+        _, answer = await self._store.request("list uploads of", "GET", ObjectRef(ref.bucket, ""), query=query)
         root = ET.fromstring(answer)  # noqa: S314 - our own object store wrote it
         return [
             _text(one, "UploadId")

@@ -10,12 +10,12 @@ from typing_extensions import Buffer
 
 from shared.errors import PenstockError
 
-PAGE = 1000
+PAGE_SIZE = 1000
 """Objects in a page of a listing, the most that S3 gives."""
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 """Bytes: large enough that a digest thread is busy, small enough to hold many."""
 
-LIMIT = 10_000 * (5 << 20)
+DEFAULT_MAX_BYTES = 10_000 * (5 << 20)
 """Bytes that are written in the smallest parts S3 takes; whoever allows more pays with larger ones, in memory."""
 
 
@@ -101,7 +101,7 @@ class ObjectStore(Protocol):
         etag: str | None = None,
         start: int = 0,
         end: int | None = None,
-        chunk_size: int = CHUNK,
+        chunk_size: int = CHUNK_BYTES,
     ) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
         """Read bytes `start` to `end` (exclusive) in chunks of about `chunk_size`, a few of them in memory.
 
@@ -117,7 +117,13 @@ class ObjectStore(Protocol):
         """
 
     def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        start_after: str = "",
+        page_size: int = PAGE_SIZE,
+        described: bool = False,
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List current objects in key order, in pages of up to `page_size`, without content type and metadata.
 
@@ -125,7 +131,7 @@ class ObjectStore(Protocol):
         """
 
     def list_versions(
-        self, bucket: str, *, prefix: str = "", page_size: int = PAGE
+        self, bucket: str, *, prefix: str = "", page_size: int = PAGE_SIZE
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List current objects in key order as `list` does, with their version ids, described where the store does."""
 
@@ -152,7 +158,7 @@ class ObjectStore(Protocol):
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
-        limit: int = LIMIT,
+        limit: int = DEFAULT_MAX_BYTES,
         if_match: str | None = None,
         keep_checksum: bool = True,
     ) -> AbstractAsyncContextManager["ObjectWriter"]:

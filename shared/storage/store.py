@@ -22,20 +22,20 @@ from typing_extensions import Buffer
 from yarl import URL
 
 from shared import tls
-from shared.encoded_words import decoded_words
+from shared.encoded_words import decode_words
 from shared.errors import Kind, Outage, Rejected, kind_of
-from shared.object_headers import ABSENT, KEPT, PRESENT
+from shared.object_headers import ABSENT, PRESENT, STORED_HEADERS
 from shared.settings import Settings
 from shared.storage import removal
 from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
-from shared.storage.journal import OpenUploads
+from shared.storage.journal import UploadJournal
 from shared.storage.multipart import MultipartUploads, error_in
-from shared.storage.objects import CHUNK, LIMIT, PAGE, ObjectInfo, ObjectRef
+from shared.storage.objects import CHUNK_BYTES, DEFAULT_MAX_BYTES, PAGE_SIZE, ObjectInfo, ObjectRef
 from shared.storage.signing import Signer, path_of, query_of
 from shared.storage.writer import Writer
 
-CONNECTIONS: Final = 128
+MAX_CONNECTIONS: Final = 128
 TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 """Seconds to connect and between two reads: a stalled body ends, a large one does not."""
 _NETWORK: Final = (aiohttp.ClientError, OSError, TimeoutError)
@@ -60,9 +60,9 @@ _date = lru_cache(maxsize=256)(parsedate_to_datetime)
 async def open_store(settings: Settings) -> AsyncIterator["S3"]:
     """Open the object store of `settings`; no request is sent before the first operation."""
     require_credentials(settings)
-    journal = OpenUploads(settings.state_dir)
+    journal = UploadJournal(settings.state_dir)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls.context(settings)),
+        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls.context(settings)),
         timeout=TIMEOUT,
         auto_decompress=False,
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
@@ -76,7 +76,7 @@ async def open_store(settings: Settings) -> AsyncIterator["S3"]:
 class S3:
     """An ObjectStore over signed HTTP requests."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, journal: OpenUploads) -> None:
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, journal: UploadJournal) -> None:
         self.uploads = MultipartUploads(self)
         self._journal = journal
         self._settings = settings
@@ -94,7 +94,7 @@ class S3:
         with self._sorted("look at", ref):
             async with asyncio.timeout(ANSWER_SECONDS), self._send("GET", ref, query=_CONTROL) as response:
                 failure = await self._failure("look at", ref, response)
-        if response.status >= _OK and kind_of(meaning := failure.meaning(self._settings)) is Kind.OUTAGE:
+        if response.status >= _OK and kind_of(meaning := failure.to_error(self._settings)) is Kind.OUTAGE:
             raise meaning
 
     async def _credentials_work(self) -> bool:
@@ -135,7 +135,7 @@ class S3:
         etag: str | None = None,
         start: int = 0,
         end: int | None = None,
-        chunk_size: int = CHUNK,
+        chunk_size: int = CHUNK_BYTES,
     ) -> AsyncIterator[AsyncIterator[Buffer]]:
         """Read bytes `start` to `end`; a chunk exceeds `chunk_size` by up to 256 KiB, the last may be less."""
         if start < 0 or (end is not None and end <= start):
@@ -148,7 +148,13 @@ class S3:
             yield self._chunks(ref, response, chunk_size)
 
     async def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        start_after: str = "",
+        page_size: int = PAGE_SIZE,
+        described: bool = False,
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List in key order, in pages of up to `page_size`."""
         asked = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": start_after}
@@ -157,7 +163,7 @@ class S3:
             yield page
 
     async def list_versions(
-        self, bucket: str, *, prefix: str = "", page_size: int = PAGE
+        self, bucket: str, *, prefix: str = "", page_size: int = PAGE_SIZE
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List current objects with their version ids; a page holds up to `page_size` versions, so fewer objects.
 
@@ -173,7 +179,7 @@ class S3:
         """Ask for page after page; `read` gives each with what to ask for the next one, None after the last."""
         more: Mapping[str, str] | None = {}
         while more is not None:
-            _, body = await self.ask("list", "GET", ObjectRef(bucket, ""), query={**asked, **more})
+            _, body = await self.request("list", "GET", ObjectRef(bucket, ""), query={**asked, **more})
             try:
                 page, more = read(bucket, body)
             except ET.ParseError:
@@ -188,7 +194,7 @@ class S3:
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketVersioning.html
         """
         try:
-            _, body = await self.ask("look at", "GET", ObjectRef(bucket, ""), query={"versioning": ""})
+            _, body = await self.request("look at", "GET", ObjectRef(bucket, ""), query={"versioning": ""})
         except Rejected:  # a store without versions, or a user who may not ask
             return False
         # MinIO answers with the namespace that it was set with, or without one
@@ -203,15 +209,15 @@ class S3:
         content_type: str | None = None,
     ) -> ObjectInfo:
         """Store a small output."""
-        return await self.put_headed(ref, body, _headers(metadata, content_type))
+        return await self.put_with_headers(ref, body, _headers(metadata, content_type))
 
-    async def put_headed(self, ref: ObjectRef, body: bytes, headers: Mapping[str, str]) -> ObjectInfo:
+    async def put_with_headers(self, ref: ObjectRef, body: bytes, headers: Mapping[str, str]) -> ObjectInfo:
         """Store a small output with these headers, names in lower case."""
-        answer, _ = await self.ask("write", "PUT", ref, headers=headers, body=body)
-        return self.stored(ref, answer, answer["ETag"], len(body), headers)
+        answer, _ = await self.request("write", "PUT", ref, headers=headers, body=body)
+        return self.describe_stored(ref, answer, answer["ETag"], len(body), headers)
 
     @staticmethod
-    def stored(
+    def describe_stored(
         ref: ObjectRef, answer: Mapping[str, str], etag: str, size: int, headers: Mapping[str, str]
     ) -> ObjectInfo:
         """Describe what was stored just now with these headers; its time is this machine's clock."""
@@ -233,12 +239,12 @@ class S3:
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
-        limit: int = LIMIT,
+        limit: int = DEFAULT_MAX_BYTES,
         if_match: str | None = None,
         keep_checksum: bool = True,
     ) -> AsyncIterator[Writer]:
         """Write an object of unknown size, whole or not at all."""
-        sent = {**(headers or {}), **_headers(metadata, content_type), **precondition(if_match)}
+        sent = {**(headers or {}), **_headers(metadata, content_type), **precondition_headers(if_match)}
         writer = Writer(self, ref, headers=sent, limit=limit, journal=self._journal, keep_checksum=keep_checksum)
         try:
             yield writer
@@ -249,7 +255,7 @@ class S3:
             raise
 
     @asynccontextmanager
-    async def begun(self, ref: ObjectRef, headers: Mapping[str, str]) -> AsyncIterator[str]:
+    async def begin_upload(self, ref: ObjectRef, headers: Mapping[str, str]) -> AsyncIterator[str]:
         """Begin an upload that will outlive this process, and give its id; when the block fails, the upload goes."""
         entry = self._journal.opening(ref)
         try:
@@ -261,19 +267,19 @@ class S3:
             raise
         self._journal.closed(entry)
 
-    async def ask(self, action: str, method: str, ref: ObjectRef, **sent: Any) -> tuple[Mapping[str, str], bytes]:
+    async def request(self, action: str, method: str, ref: ObjectRef, **sent: Any) -> tuple[Mapping[str, str], bytes]:
         """Send one request; return the headers and the body of its answer."""
         with self._sorted(action, ref):
             async with self._request(action, method, ref, **sent) as response:
                 body = await response.read()
                 # a request that takes long answers 200 at once, and says its error in the body
                 if code := error_in(body):
-                    raise Failure(action, ref, 500, code).meaning(self._settings)
+                    raise Failure(action, ref, 500, code).to_error(self._settings)
                 return response.headers, body
 
     async def copy(self, source: ObjectRef, ref: ObjectRef) -> None:
         """Copy an object of up to 5 GiB inside the store, with what is known of it."""
-        await self.ask("copy", "PUT", ref, headers={"x-amz-copy-source": path_of(source.bucket, source.key)})
+        await self.request("copy", "PUT", ref, headers={"x-amz-copy-source": path_of(source.bucket, source.key)})
 
     async def abort_abandoned(self, in_doubt: Callable[[ObjectRef], Awaitable[object]]) -> int:
         """Remove what this process could not, and what killed ones of this state folder left; count the uploads.
@@ -292,14 +298,14 @@ class S3:
 
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> None:
         """Remove an object or a version."""
-        await self.ask("delete", "DELETE", ref, headers=precondition(if_match))
+        await self.request("delete", "DELETE", ref, headers=precondition_headers(if_match))
 
     async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
         """Remove many objects, up to 1,000 by one request."""
         plain = [key for key in keys if removal.fits_into_xml(key)]
         alone = [key for key in keys if not removal.fits_into_xml(key)]
-        for start in range(0, len(plain), PAGE):
-            headers, body = removal.request_of(plain[start : start + PAGE])
+        for start in range(0, len(plain), PAGE_SIZE):
+            headers, body = removal.request_of(plain[start : start + PAGE_SIZE])
             ref = ObjectRef(bucket, "")
             with self._sorted("delete from", ref):
                 sent = self._request("delete from", "POST", ref, query={"delete": ""}, headers=headers, body=body)
@@ -347,14 +353,14 @@ class S3:
                 return
             failure = await self._failure(action, ref, response)
         if not failure.is_about_credentials or not await self._credentials.works(begun):
-            raise failure.meaning(self._settings)
+            raise failure.to_error(self._settings)
         if is_repeatable:  # the credentials may have become valid between the two requests
             async with self._send(method, ref, **sent) as response:
                 if response.status < _OK:
                     yield response
                     return
                 failure = await self._failure(action, ref, response)
-        raise failure.meaning(self._settings, credentials_work=True)
+        raise failure.to_error(self._settings, credentials_work=True)
 
     @staticmethod
     async def _failure(action: str, ref: ObjectRef, response: aiohttp.ClientResponse) -> Failure:
@@ -382,8 +388,8 @@ class S3:
         except aiohttp.InvalidURL as error:
             raise _unsendable(ref) from error
         except _NETWORK as error:
-            reason = tls.failure(error) or f"connection failed ({type(error).__name__})"
-            raise Failure(action, ref, None, detail=reason).meaning(self._settings) from error
+            reason = tls.describe_failure(error) or f"connection failed ({type(error).__name__})"
+            raise Failure(action, ref, None, detail=reason).to_error(self._settings) from error
 
 
 def _unsendable(ref: ObjectRef) -> Rejected:
@@ -395,7 +401,7 @@ def _headers(metadata: Mapping[str, str] | None, content_type: str | None) -> di
     return own | ({"content-type": content_type} if content_type else {})
 
 
-def precondition(if_match: str | None) -> dict[str, str]:
+def precondition_headers(if_match: str | None) -> dict[str, str]:
     """Return the header by which S3 writes over the version of this etag alone, over PRESENT or over ABSENT."""
     if if_match in {PRESENT, ABSENT}:
         return {"if-match" if if_match == PRESENT else "if-none-match": "*"}
@@ -419,7 +425,7 @@ def _info(ref: ObjectRef, response: aiohttp.ClientResponse) -> ObjectInfo:
         size=_whole_size(headers),
         last_modified=_date(headers["Last-Modified"]),
         content_type=None if (said := headers.get("Content-Type")) is None else _text(said),
-        metadata={name: decoded_words(_text(value)) for name, value in _own_metadata(headers).items()},
+        metadata={name: decode_words(_text(value)) for name, value in _own_metadata(headers).items()},
         headers={name: _text(value) for name, value in _kept(headers).items()},
         checksums=_whole_checksums(headers),
     )
@@ -441,7 +447,7 @@ def _own_metadata(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in KEPT if name in headers}
+    return {name: headers[name] for name in STORED_HEADERS if name in headers}
 
 
 def _whole_checksums(headers: Mapping[str, str]) -> dict[str, str]:
@@ -486,6 +492,6 @@ def _listed(bucket: str, entry: ET.Element) -> ObjectInfo:
         size=int(said["Size"]),
         last_modified=datetime.fromisoformat(said["LastModified"]),
         content_type=headers.get("content-type"),
-        metadata={name: decoded_words(text) for name, text in _own_metadata(headers).items()},
+        metadata={name: decode_words(text) for name, text in _own_metadata(headers).items()},
         is_described="content-type" in headers,
     )

@@ -17,8 +17,8 @@ from awscrt import checksums
 from typing_extensions import Buffer
 
 from shared.errors import PenstockError, Rejected, one_line
-from shared.storage.journal import OpenUploads
-from shared.storage.multipart import CRC64, FULL_CRC64, MAX_PARTS, PART, Part
+from shared.storage.journal import UploadJournal
+from shared.storage.multipart import CRC64, FULL_CRC64, MAX_PARTS, MIN_PART_BYTES, Part
 from shared.storage.objects import ObjectInfo, ObjectRef
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 ABORT_SECONDS: Final = 10.0
-IN_FLIGHT: Final = 4
+MAX_PARTS_IN_FLIGHT: Final = 4
 """Parts that the store has not answered yet; their bytes have left, so they cost no memory here."""
 
 
@@ -41,7 +41,7 @@ class Writer:
         *,
         headers: Mapping[str, str],
         limit: int,
-        journal: OpenUploads,
+        journal: UploadJournal,
         keep_checksum: bool = True,
     ) -> None:
         self.info: ObjectInfo
@@ -50,7 +50,7 @@ class Writer:
         self._uploads = store.uploads
         self._ref = ref
         self._headers = dict(headers)
-        self._part_bytes = max(PART, -(-limit // MAX_PARTS))
+        self._part_bytes = max(MIN_PART_BYTES, -(-limit // MAX_PARTS))
         self._limit = limit
         self._journal = journal
         self._keep_checksum = keep_checksum
@@ -67,7 +67,7 @@ class Writer:
         self._failure: BaseException | None = None
 
     @property
-    def held(self) -> int:
+    def buffered_bytes(self) -> int:
         """Bytes taken and not yet sent."""
         return self._filled + self._unsent
 
@@ -85,7 +85,7 @@ class Writer:
         self._filled += len(piece)
         if self._filled >= self._part_bytes:
             await self._send_part()
-        while self._under_way and self._failure is None and self.held > self._part_bytes:
+        while self._under_way and self._failure is None and self.buffered_bytes > self._part_bytes:
             self._room.clear()
             await self._room.wait()
 
@@ -93,7 +93,7 @@ class Writer:
         """Store what was written; returns when the object is there."""
         if not self._upload_id:
             headers = {**self._headers, **self._checksum()}
-            self.info = await self._store.put_headed(self._ref, b"".join(self._filling), headers)
+            self.info = await self._store.put_with_headers(self._ref, b"".join(self._filling), headers)
             return
         if self._filling:
             await self._send_part()
@@ -126,7 +126,7 @@ class Writer:
 
     async def _send_part(self) -> None:
         """Begin to send what has gathered; the store may still be at work on the parts before it."""
-        await self._settle(most=IN_FLIGHT - 1)
+        await self._settle(most=MAX_PARTS_IN_FLIGHT - 1)
         if not self._upload_id:
             await self._begin()
         pieces, size = self._filling, self._filled

@@ -34,15 +34,15 @@ class Published:
 
 
 @dataclass(slots=True)
-class Tape:
-    """What was published, in order; `fails` refuses a topic as a broker would."""
+class Recorder:
+    """What was published, in order; `failing_topics` refuses a topic as a broker would."""
 
     published: list[Published] = field(default_factory=list)
-    fails: dict[str, Exception] = field(default_factory=dict)
+    failing_topics: dict[str, Exception] = field(default_factory=dict)
 
     def take(self, cmd: KafkaPublishCommand) -> None:
         """Note what is being published."""
-        if (error := self.fails.get(cmd.destination)) is not None:
+        if (error := self.failing_topics.get(cmd.destination)) is not None:
             raise error
         self.published.append(Published(cmd.destination, cmd.key, cmd.body, dict(cmd.headers)))
 
@@ -50,33 +50,33 @@ class Tape:
         """Return the events of one kind."""
         return [kind.model_validate_json(one.body) for one in self.published if one.topic == kind.topic.name]
 
-    def letters(self) -> list[Published]:
+    def dead_letters(self) -> list[Published]:
         """Return the dead letters."""
         return [one for one in self.published if one.topic.endswith(".dlq")]
 
-    def codes(self) -> list[str]:
+    def dead_letter_codes(self) -> list[str]:
         """Return why there are dead letters, in order."""
-        return [one.headers["dlq_code"] for one in self.letters()]
+        return [one.headers["dlq_code"] for one in self.dead_letters()]
 
 
 class _Recording(BaseMiddleware[KafkaPublishCommand, Any]):
-    def __init__(self, msg: Any, /, *, tape: Tape, **kwargs: Any) -> None:
+    def __init__(self, msg: Any, /, *, recorder: Recorder, **kwargs: Any) -> None:
         super().__init__(msg, **kwargs)
-        self._tape = tape
+        self._recorder = recorder
 
     async def publish_scope(self, call_next: Any, cmd: KafkaPublishCommand) -> Any:
-        self._tape.take(cmd)
+        self._recorder.take(cmd)
         return await call_next(cmd)
 
 
 @dataclass(frozen=True, slots=True)
 class Wired:
-    """One service on a broker in memory; `tape` has what it published."""
+    """One service on a broker in memory; `recorder` has what it published."""
 
     broker: Broker
     bus: Bus
     router: Router
-    tape: Tape
+    recorder: Recorder
 
     async def deliver(self, *records: Record) -> None:
         """Hand `records` over as one batch, as a consumer of their topic gets them."""
@@ -87,10 +87,10 @@ class Wired:
 
 def wire(settings: Settings, router: Router) -> Wired:
     """Wire a service without a server; its handlers' arguments go to `router.provided`."""
-    broker, tape = create_broker(settings, router.service), Tape()
-    broker.add_middleware(partial(_Recording, tape=tape))
+    broker, recorder = create_broker(settings, router.service), Recorder()
+    broker.add_middleware(partial(_Recording, recorder=recorder))
     router.attach(broker)
-    return Wired(broker, Bus(broker, router.service), router, tape)
+    return Wired(broker, Bus(broker, router.service), router, recorder)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import Rejected
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef
-from shared.storage.multipart import PART, Part
+from shared.storage.multipart import MIN_PART_BYTES, Part
 
 if TYPE_CHECKING:
     from shared.testing.objects import MemoryStore
@@ -65,10 +65,10 @@ class MemoryUploads:
     ) -> ObjectInfo:
         """Make the object; all parts but the last have the least size."""
         begun, sent = self._find(ref, upload_id)
-        if any(one.size < PART for one in parts[:-1]):
+        if any(one.size < MIN_PART_BYTES for one in parts[:-1]):
             raise Rejected("S3_REFUSED", f"the object store refuses to write {ref}: EntityTooSmall")
         body = b"".join(sent[one.number][1] for one in parts)
-        info = await self._store.put_headed(ref, body, {**begun, **(headers or {})})
+        info = await self._store.put_with_headers(ref, body, {**begun, **(headers or {})})
         del self._open[ref.bucket, ref.key, upload_id]
         return info
 

@@ -11,11 +11,11 @@ from awscrt.checksums import crc64nvme
 from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
-from shared.object_headers import KEPT
+from shared.object_headers import STORED_HEADERS
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
 from shared.storage.multipart import CRC64
-from shared.storage.objects import CHUNK, LIMIT, PAGE
-from shared.storage.store import precondition
+from shared.storage.objects import CHUNK_BYTES, DEFAULT_MAX_BYTES, PAGE_SIZE
+from shared.storage.store import precondition_headers
 from shared.testing.multipart import MemoryUploads
 
 
@@ -36,7 +36,7 @@ class MemoryStore:
     def __init__(self, *buckets: str, versioned: bool = False) -> None:
         self.is_away = False
         """While set, every operation is an outage."""
-        self.stuck: set[str] = set()
+        self.failing_keys: set[str] = set()
         """Keys whose every operation is an outage, while the store serves all others."""
         self.reads = 0
         """How often a body was asked for."""
@@ -75,14 +75,20 @@ class MemoryStore:
         etag: str | None = None,
         start: int = 0,
         end: int | None = None,
-        chunk_size: int = CHUNK,
+        chunk_size: int = CHUNK_BYTES,
     ) -> AsyncIterator[AsyncIterator[Buffer]]:
         """Read bytes `start` to `end` in chunks."""
         _, body = await self.read(ref, etag=etag)
         yield _chunks(body[start:end], chunk_size)
 
     async def list(
-        self, bucket: str, *, prefix: str = "", start_after: str = "", page_size: int = PAGE, described: bool = False
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        start_after: str = "",
+        page_size: int = PAGE_SIZE,
+        described: bool = False,
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List in key order, in pages; `described` gives content type and metadata, as MinIO does."""
         current = (versions[-1] for _, versions in sorted(self._bucket(bucket).items(), key=_key_bytes) if versions)
@@ -92,7 +98,7 @@ class MemoryStore:
             yield wanted[at : at + page_size]
 
     async def list_versions(
-        self, bucket: str, *, prefix: str = "", page_size: int = PAGE
+        self, bucket: str, *, prefix: str = "", page_size: int = PAGE_SIZE
     ) -> AsyncIterator[Sequence[ObjectInfo]]:
         """List current objects with their version ids."""
         async for page in self.list(bucket, prefix=prefix, page_size=page_size, described=True):
@@ -136,25 +142,25 @@ class MemoryStore:
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
-        limit: int = LIMIT,
+        limit: int = DEFAULT_MAX_BYTES,
         if_match: str | None = None,
         keep_checksum: bool = True,
     ) -> AsyncIterator["_MemoryWriter"]:
         """Write an object, whole or not at all."""
         writer = _MemoryWriter(ref, limit)
         yield writer
-        self.refuse_unless(ref, precondition(if_match))
+        self.refuse_unless(ref, precondition_headers(if_match))
         kept = ("crc64nvme",) if keep_checksum else ()
         writer.info = await self.put(
             ref, bytes(writer.body), metadata=metadata, content_type=content_type, headers=headers, checksums=kept
         )
 
-    async def put_headed(self, ref: ObjectRef, body: bytes, headers: Mapping[str, str]) -> ObjectInfo:
+    async def put_with_headers(self, ref: ObjectRef, body: bytes, headers: Mapping[str, str]) -> ObjectInfo:
         """Store an object with these headers, names in lower case."""
         self.refuse_unless(ref, headers)
         prefix = "x-amz-meta-"
         metadata = {name.removeprefix(prefix): text for name, text in headers.items() if name.startswith(prefix)}
-        kept = {name: headers[name] for name in KEPT if name in headers}
+        kept = {name: headers[name] for name in STORED_HEADERS if name in headers}
         sums = ("crc64nvme",) if CRC64 in headers or "x-amz-checksum-algorithm" in headers else ()
         return await self.put(
             ref, body, metadata=metadata, content_type=headers.get("content-type"), headers=kept, checksums=sums
@@ -171,7 +177,7 @@ class MemoryStore:
             raise ObjectSuperseded(f"{ref} was overwritten since its event")
 
     @asynccontextmanager
-    async def begun(self, ref: ObjectRef, headers: Mapping[str, str]) -> AsyncIterator[str]:
+    async def begin_upload(self, ref: ObjectRef, headers: Mapping[str, str]) -> AsyncIterator[str]:
         """Begin an upload in parts; when the block fails, it goes."""
         upload_id = await self.uploads.begin(ref, headers)
         try:
@@ -217,7 +223,7 @@ class MemoryStore:
         versions.append(version)
 
     def _find(self, ref: ObjectRef, etag: str | None = None) -> _Version:
-        if ref.key in self.stuck:
+        if ref.key in self.failing_keys:
             raise Outage(f"the object store cannot read {ref}: InternalError")
         versions = self._bucket(ref.bucket).get(ref.key, [])
         wanted = [one for one in versions if one is not None and one.info.ref.version_id == ref.version_id]

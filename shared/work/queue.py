@@ -15,7 +15,7 @@ from shared.wakeups import Wakeups
 CHANNEL: Final = "penstock_work"
 """Notified with the queue's name whenever an item may be claimed at once."""
 
-KEPT: Final = timedelta(days=30)
+RETENTION: Final = timedelta(days=30)
 """Of finished items: long enough to be asked about, and for every record of a topic that would add one again."""
 
 TAKEOVERS = Counter("penstock_work_takeovers_total", "Items claimed after their worker's lease was over.", ["queue"])
@@ -204,7 +204,7 @@ class WorkQueue:
             "delete from work.items"
             " where queue = $1 and state in ('succeeded', 'cancelled') and finished_at < now() - $2::interval",
             self.name,
-            KEPT,
+            RETENTION,
         )
 
     async def seconds_until_due(self) -> float | None:

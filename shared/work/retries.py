@@ -9,23 +9,23 @@ from shared.errors import Kind, kind_of
 class RetryPolicy:
     """How often an item is tried, and how long the waits are, in seconds.
 
-    An outage is retried without end and without counting as an attempt. An item retries it in place for
-    `outage_seconds`, with waits of up to `outage_wait_max`. If it then still fails, although the servers serve others,
-    it is given back and comes again after a wait that doubles up to `wait_max`: no item blocks its queue.
-    `attempts` bounds unregistered errors. `claims` bounds attempts of every sort, so that an item that kills its
-    workers is given up in the end.
+    An outage is retried without end and without counting as an attempt. A worker retries it in place for
+    `outage_seconds`, with waits of up to `outage_wait_max`. If the item then still fails although the servers serve
+    others, the worker gives it back, to be claimed again after a wait that doubles up to `wait_max`: no item blocks
+    its queue. `max_attempts` bounds errors of unregistered types. `max_claims` bounds attempts of every kind, so that
+    an item that kills its workers fails in the end.
     """
 
-    attempts: int = 5
+    max_attempts: int = 5
     wait_initial: float = 1.0
     wait_max: float = 300.0
     outage_wait_max: float = 5.0
     outage_seconds: float = 30.0
-    claims: int = 25
+    max_claims: int = 25
 
     def retry_in(self, error: BaseException, attempt: int) -> float | None:
         """Return the wait after attempt `attempt` (from 1) ended with `error`; None: failed for good."""
-        if kind_of(error) is Kind.REJECTED or attempt >= self.attempts:
+        if kind_of(error) is Kind.REJECTED or attempt >= self.max_attempts:
             return None
         return min(self.wait_initial * 2.0 ** (attempt - 1), self.wait_max)
 
@@ -33,6 +33,6 @@ class RetryPolicy:
         """Return the wait of an item that was given back for an outage `times` times in a row."""
         return min(self.outage_wait_max * 2.0 ** min(times, 30), self.wait_max)
 
-    def is_worn_out(self, attempt: int) -> bool:
+    def attempts_exhausted(self, attempt: int) -> bool:
         """Tell whether an item has been claimed so often that its workers must have died of it."""
-        return attempt > self.claims
+        return attempt > self.max_claims

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from shared.errors import Rejected, one_line
-from shared.patience import is_outage, wait_out
+from shared.outages import is_outage, retry_outages
 from shared.progress import Progress
 from shared.work.queue import Item, LeaseLost, WorkQueue
 from shared.work.retries import RetryPolicy
@@ -53,7 +53,7 @@ class Lease:
 
 
 Handle = Callable[[Lease], Awaitable[None]]
-GaveUp = Callable[[Item, Exception], Awaitable[None]]
+OnFailure = Callable[[Item, Exception], Awaitable[None]]
 
 
 async def _unheard(_item: Item, _error: Exception) -> None:
@@ -75,7 +75,7 @@ class Worker:
     and for longer only while `check` raises an outage too, for then the servers serve nobody; else the item is given
     back and comes again later, so that it blocks no other. Rejected data fails for good, other errors are tried again
     as `retries` says. A handler whose lease is lost is cancelled. Handlers are safe to repeat; one that completes the
-    item itself, in the transaction of its effect, is safe against any zombie. `gave_up` hears of an item that is
+    item itself, in the transaction of its effect, is safe against any zombie. `on_failure` hears of an item that is
     about to fail for good, and after a crash hears of it again.
     """
 
@@ -87,7 +87,7 @@ class Worker:
         concurrency: int,
         retries: RetryPolicy,
         grace: float = 15.0,
-        gave_up: GaveUp = _unheard,
+        on_failure: OnFailure = _unheard,
         check: Callable[[], Awaitable[None]] = _no_check,
         progress: Progress | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class Worker:
         self._retries = retries
         self._concurrency = concurrency
         self._grace = grace
-        self._gave_up = gave_up
+        self._on_failure = on_failure
         self._check = check
         self._progress = progress or Progress()
         self._postponed: dict[str, int] = {}
@@ -191,7 +191,7 @@ class Worker:
 
     async def _run_handler(self, lease: Lease) -> None:
         """Run the handler while heartbeats hold the lease; the first error ends both."""
-        if self._retries.is_worn_out(lease.item.attempt):
+        if self._retries.attempts_exhausted(lease.item.attempt):
             raise Rejected("WORN_OUT", f"given up: claimed {lease.item.attempt} times, and its workers died")
         try:
             async with asyncio.TaskGroup() as group:
@@ -249,12 +249,12 @@ class Worker:
     async def _fail(self, item: Item, error: Exception) -> None:
         retry_in = self._retries.retry_in(error, item.attempt)
         if retry_in is None:
-            await self._patiently(lambda: self._gave_up(item, error))
+            await self._patiently(lambda: self._on_failure(item, error))
         await self._patiently(lambda: self._queue.fail(item, one_line(error), retry_in=retry_in))
         log.warning("work.failed", reason=one_line(error), retry_in=retry_in)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
-        return await wait_out(action, wait_max=self._retries.outage_wait_max, event="work.waiting")
+        return await retry_outages(action, wait_max=self._retries.outage_wait_max, event="work.waiting")
 
     async def _drain(self) -> None:
         """Let what is held finish within `grace`, cancel the rest, and release it."""

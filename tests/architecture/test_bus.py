@@ -7,7 +7,7 @@ from faststream import AckPolicy
 
 from services import catalogue
 from shared.events import EVENTS, Event
-from shared.topics import CONSUMERS, DEAD_LETTERS, MINIO_LIVE, MINIO_SAFE, TOPICS, all_topics
+from shared.topics import CONSUMERS, DEAD_LETTER_SUFFIX, MINIO_LIVE, MINIO_SAFE, TOPICS, all_topics
 
 NAMES = catalogue.names()
 
@@ -42,17 +42,17 @@ def test_a_service_reads_what_the_list_of_consumers_says(name):
     subscriptions = subscriptions_of(name)
     read = [topic for one in subscriptions for topic in one.topics]
     assert sorted(topic.name for topic in read) == sorted(topic.name for topic in CONSUMERS[name])
-    assert {topic.dead_letters(name) for topic in read if not topic.is_dead_letters} <= set(all_topics())
+    assert {topic.dead_letter_topic(name) for topic in read if not topic.is_dead_letter_topic} <= set(all_topics())
 
 
 def test_the_ingress_shows_every_fact_and_every_dead_letter_of_the_others():
     facts = {kind.topic for kind in EVENTS if not kind.__name__.endswith("Requested")}
-    letters = {topic.dead_letters(name) for name in NAMES if name != "ingress" for topic in CONSUMERS[name]}
+    letters = {topic.dead_letter_topic(name) for name in NAMES if name != "ingress" for topic in CONSUMERS[name]}
     assert set(CONSUMERS["ingress"]) == facts | letters
 
 
 def test_no_dead_letter_can_become_one_again():
-    assert not [topic.name for topic in all_topics() if topic.name.count(DEAD_LETTERS) > 1]
+    assert not [topic.name for topic in all_topics() if topic.name.count(DEAD_LETTER_SUFFIX) > 1]
 
 
 @pytest.mark.parametrize("name", NAMES)

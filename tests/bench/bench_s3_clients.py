@@ -71,7 +71,7 @@ async def ours(bucket: str, settings: Settings) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def aiobotocore(bucket: str, settings: Settings) -> AsyncIterator[Client]:
-    from shared.storage.rich import open_client  # noqa: PLC0415 - a process pays for its own client only
+    from shared.storage.admin_client import open_client  # noqa: PLC0415 - a process pays for its own client only
 
     small = {"Bucket": bucket, "Key": "small", "ChecksumMode": "ENABLED"}
     async with open_client(settings) as s3:
@@ -244,7 +244,7 @@ def aborted(name: str, bucket: str, ends: int) -> int:
 @asynccontextmanager
 async def filled_bucket(settings: Settings) -> AsyncIterator[str]:
     """Make a bucket with a small object that has a checksum, and a large one; remove it with all that is in it."""
-    from shared.storage.rich import open_client  # noqa: PLC0415 - see aiobotocore
+    from shared.storage.admin_client import open_client  # noqa: PLC0415 - see aiobotocore
 
     bucket = f"bench-clients-{os.getpid()}"
     async with open_client(settings) as s3, open_store(settings) as store:

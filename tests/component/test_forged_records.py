@@ -159,7 +159,7 @@ async def test_a_revision_beyond_the_clock_is_a_dead_letter_and_outdates_nothing
     stored = await hasher.put("a")
     forged = json.loads(stored.model_dump_json()) | {"revision": ahead}
     await hasher.wired.deliver(record(OBJECTS_CHANGED.name, json.dumps(forged).encode()))
-    assert hasher.tape.codes() == ["REVISION_AHEAD"]
+    assert hasher.recorder.dead_letter_codes() == ["REVISION_AHEAD"]
     await hasher.wired.deliver(record_of(stored))
     assert hasher.ledger["a"].status == "succeeded"
 
@@ -178,7 +178,7 @@ async def test_a_forged_sequencer_keeps_no_later_notification_out(ingest):
     first["s3"]["object"]["sequencer"] = "F" * 16
     await ingest.wired.deliver(lane(first))
     await ingest.wired.deliver(lane(await ingest.put("a", b"other")))
-    assert ingest.tape.events(ObjectChanged)[-1].etag == digests_of(b"other", ["md5"])["md5"]
+    assert ingest.recorder.events(ObjectChanged)[-1].etag == digests_of(b"other", ["md5"])["md5"]
     await ingest.wired.deliver(lane(await ingest.delete("a")))
     assert ingest.memory.known["inbox", "a"].state == "removed"
 
@@ -188,5 +188,5 @@ async def test_a_sweep_finds_metadata_that_is_not_the_buckets(ingest):
     known = ingest.memory.known["inbox", "a"]
     object.__setattr__(known, "metadata", {"owner": "somebody else"})
     await ingest.sweep("inbox")
-    assert ingest.tape.events(ObjectChanged)[-1].metadata == {"owner": "me"}
-    assert MINIO_LIVE.name not in ingest.tape.codes()
+    assert ingest.recorder.events(ObjectChanged)[-1].metadata == {"owner": "me"}
+    assert MINIO_LIVE.name not in ingest.recorder.dead_letter_codes()

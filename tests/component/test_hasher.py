@@ -17,7 +17,7 @@ MD5, SHA256, SHA512 = (hashlib.new(name, b"hello").hexdigest() for name in ("md5
 
 
 def facts(hasher):
-    return hasher.tape.events(ObjectHashed)
+    return hasher.recorder.events(ObjectHashed)
 
 
 async def deliver(hasher, *changes):
@@ -42,7 +42,7 @@ async def test_a_duplicate_is_told_again_under_the_same_id_and_not_read_again(ha
     stored = await hasher.put("a")
     await deliver(hasher, stored, stored)
     await deliver(hasher, stored)
-    assert len({one.headers["ce_id"] for one in hasher.tape.published}) == 1
+    assert len({one.headers["ce_id"] for one in hasher.recorder.published}) == 1
     assert hasher.store.reads == 1
 
 
@@ -64,7 +64,7 @@ async def test_what_was_overwritten_before_it_was_read_is_superseded(hasher):
     await hasher.put("a", b"other")
     await deliver(hasher, first)
     assert (hasher.ledger["a"].status, facts(hasher)) == ("superseded", [])
-    assert hasher.tape.letters() == []
+    assert hasher.recorder.dead_letters() == []
 
 
 async def test_only_the_newest_of_a_batch_is_read_and_an_older_one_changes_nothing_later(hasher):
@@ -79,7 +79,7 @@ async def test_what_was_deleted_before_it_was_read_is_gone(hasher):
     stored = await hasher.put("a")
     await hasher.delete("a")
     await deliver(hasher, stored)
-    assert (hasher.ledger["a"].status, facts(hasher), hasher.tape.letters()) == ("gone", [], [])
+    assert (hasher.ledger["a"].status, facts(hasher), hasher.recorder.dead_letters()) == ("gone", [], [])
 
 
 async def test_an_object_that_comes_late_is_waited_for(late_hasher, monkeypatch):
@@ -107,7 +107,7 @@ async def test_a_digest_nobody_knows_is_a_failed_row_and_a_dead_letter(hasher):
     await deliver(hasher, odd, await hasher.put("fine"))
     assert hasher.ledger["odd"].status == "failed"
     assert "rot13" in str(hasher.ledger["odd"].failure)
-    assert hasher.tape.codes() == ["UNKNOWN_DIGEST"]
+    assert hasher.recorder.dead_letter_codes() == ["UNKNOWN_DIGEST"]
     assert [one.key for one in facts(hasher)] == ["fine"]
 
 
@@ -188,7 +188,7 @@ async def test_large_work_that_was_given_up_says_why(large_hasher):
     await large_hasher.large.give_up(item, ValueError("disk is odd"))
     row = large_hasher.ledger["a"]
     assert (row.status, str(row.failure)) == ("failed", "disk is odd")
-    (letter,) = large_hasher.tape.letters()
+    (letter,) = large_hasher.recorder.dead_letters()
     assert letter.topic == "objects.changed.v1.hasher.dlq"
     assert letter.headers["dlq_reason"] == "ValueError: disk is odd"
     assert ObjectChanged.model_validate_json(letter.body) == row.change
@@ -261,8 +261,8 @@ async def test_poison_is_one_dead_letter_and_its_neighbours_are_unharmed(hasher,
     before, after = record_of(await hasher.put("before")), record_of(await hasher.put("after"))
     await hasher.wired.deliver(before, record(OBJECTS_CHANGED.name, body, key=b"k"), after)
     assert [one.key for one in facts(hasher)] == ["before", "after"]
-    assert hasher.tape.codes() == [code]
-    assert hasher.tape.letters()[0].body == body
+    assert hasher.recorder.dead_letter_codes() == [code]
+    assert hasher.recorder.dead_letters()[0].body == body
 
 
 async def test_a_failure_nobody_named_fails_its_own_object_alone(hasher, monkeypatch):
@@ -276,7 +276,7 @@ async def test_a_failure_nobody_named_fails_its_own_object_alone(hasher, monkeyp
     monkeypatch.setattr(hasher.store, "read", choosy)
     await deliver(hasher, await hasher.put("bad"), await hasher.put("fine"))
     assert (hasher.ledger["bad"].status, str(hasher.ledger["bad"].failure)) == ("failed", "odd")
-    assert hasher.tape.codes() == ["ValueError"]
+    assert hasher.recorder.dead_letter_codes() == ["ValueError"]
     assert [one.key for one in facts(hasher)] == ["fine"]
 
 
@@ -289,20 +289,20 @@ async def test_an_outage_is_nobodys_fault(hasher):
     hasher.store.is_away = False
     await deliver(hasher, stored)
     assert len(facts(hasher)) == 1
-    assert hasher.tape.letters() == []
+    assert hasher.recorder.dead_letters() == []
 
 
 async def test_an_object_that_alone_cannot_be_read_becomes_work_and_the_batch_goes_on(hasher):
-    hasher.store.stuck = {"stuck"}
+    hasher.store.failing_keys = {"stuck"}
     await deliver(hasher, await hasher.put("stuck"), await hasher.put("fine"))
     assert [one.key for one in facts(hasher)] == ["fine"]
     (item,) = await hasher.queue.claim("worker")
     with pytest.raises(Outage):
         await hasher.large.digest(Lease(item))
-    hasher.store.stuck = set()
+    hasher.store.failing_keys = set()
     await hasher.large.digest(Lease(item))
     assert [one.key for one in facts(hasher)] == ["fine", "stuck"]
-    assert hasher.tape.letters() == []
+    assert hasher.recorder.dead_letters() == []
 
 
 async def test_a_removal_that_the_bucket_denies_hides_nothing(hasher):
@@ -316,7 +316,7 @@ async def test_a_foreign_bucket_is_a_dead_letter_and_never_asked(hasher, size):
     foreign = (await hasher.put("a")).model_copy(update={"bucket": "elsewhere", "size": size})
     hasher.store.is_away = True
     await deliver(hasher, foreign)
-    assert hasher.tape.codes() == ["FOREIGN_BUCKET"]
+    assert hasher.recorder.dead_letter_codes() == ["FOREIGN_BUCKET"]
     assert hasher.queue.rows == {}
 
 

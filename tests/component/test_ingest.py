@@ -17,22 +17,22 @@ from tests.fakes.ingest import lane
 
 
 def told(ingest):
-    return [(one.change, one.key) for one in ingest.tape.events(ObjectChanged)]
+    return [(one.change, one.key) for one in ingest.recorder.events(ObjectChanged)]
 
 
 async def test_both_lanes_and_every_repeat_tell_one_fact(ingest):
     stored = await ingest.put("a", metadata={"Colour": "red"})
     for topic in (MINIO_LIVE, MINIO_SAFE, MINIO_LIVE, MINIO_SAFE):
         await ingest.wired.deliver(lane(stored, topic=topic))
-    (fact,) = ingest.tape.events(ObjectChanged)
+    (fact,) = ingest.recorder.events(ObjectChanged)
     assert (fact.bucket, fact.key, fact.size, fact.seen_by) == ("inbox", "a", 5, "live")
     assert fact.metadata == {"colour": "red"}
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 async def test_a_fact_travels_under_its_key_with_its_envelope(ingest):
     await ingest.wired.deliver(lane(await ingest.put("a b+é")))
-    (sent,) = ingest.tape.published
+    (sent,) = ingest.recorder.published
     assert sent.key == "inbox/a b+é".encode()
     assert sent.headers["ce_type"] == "penstock.objects.changed.v1"
     assert json.loads(sent.body)["correlation_id"] == sent.headers["correlation_id"]
@@ -41,7 +41,7 @@ async def test_a_fact_travels_under_its_key_with_its_envelope(ingest):
 async def test_a_removal_belongs_to_the_object_that_it_removes(ingest):
     await ingest.wired.deliver(lane(await ingest.put("a")))
     await ingest.wired.deliver(lane(await ingest.delete("a")))
-    stored, removed = ingest.tape.events(ObjectChanged)
+    stored, removed = ingest.recorder.events(ObjectChanged)
     assert (stored.change, removed.change) == ("stored", "removed")
     assert removed.correlation_id == stored.correlation_id
     assert removed.revision > stored.revision
@@ -52,7 +52,7 @@ async def test_a_batch_out_of_order_is_told_in_order(ingest):
     removed = await ingest.delete("a")
     second = await ingest.put("a", b"22")
     await ingest.wired.deliver(lane(second), lane(first), lane(removed))
-    assert ingest.tape.events(ObjectChanged)[-1].size == 2
+    assert ingest.recorder.events(ObjectChanged)[-1].size == 2
     assert ingest.memory.known["inbox", "a"].state == "stored"
 
 
@@ -60,7 +60,7 @@ async def test_a_late_copy_of_something_overwritten_is_not_told(ingest):
     first, second = await ingest.put("a", b"1"), await ingest.put("a", b"22")
     await ingest.wired.deliver(lane(second))
     await ingest.wired.deliver(lane(first, topic=MINIO_SAFE))
-    assert [one.size for one in ingest.tape.events(ObjectChanged)] == [2]
+    assert [one.size for one in ingest.recorder.events(ObjectChanged)] == [2]
 
 
 async def test_a_crash_between_telling_and_remembering_tells_again_under_the_same_id(ingest):
@@ -69,10 +69,10 @@ async def test_a_crash_between_telling_and_remembering_tells_again_under_the_sam
     with pytest.raises(ConnectionResetError):
         await ingest.wired.deliver(stored)
     ingest.memory.forgets = False
-    before = {one.headers["ce_id"] for one in ingest.tape.published}
+    before = {one.headers["ce_id"] for one in ingest.recorder.published}
     await ingest.wired.deliver(stored)
-    assert {one.headers["ce_id"] for one in ingest.tape.published} == before
-    assert ingest.tape.letters() == []
+    assert {one.headers["ce_id"] for one in ingest.recorder.published} == before
+    assert ingest.recorder.dead_letters() == []
 
 
 async def test_several_records_in_one_message_are_all_told(ingest):
@@ -106,7 +106,7 @@ async def test_poison_is_one_dead_letter_and_its_neighbours_are_unharmed(ingest,
     poison = record(MINIO_LIVE.name, body, key=b"k\xff", headers=[("trace", b"\xff\x00")])
     await ingest.wired.deliver(lane(before), poison, lane(after))
     assert told(ingest) == [("stored", "before"), ("stored", "after")]
-    (letter,) = ingest.tape.letters()
+    (letter,) = ingest.recorder.dead_letters()
     assert (letter.topic, letter.key, letter.body) == ("minio.live.ingest.dlq", b"k\xff", body)
     assert letter.headers["dlq_code"] == code
     assert letter.headers["dlq_offset"] == str(poison.offset)
@@ -125,12 +125,12 @@ async def test_what_makes_the_handler_fail_is_found_and_buried_alone(ingest, mon
     keys = ["a", "b", "bad", "c", "d", "e", "f"]
     await ingest.wired.deliver(*[lane(await ingest.put(key)) for key in keys])
     assert sorted(key for _, key in told(ingest)) == ["a", "b", "c", "d", "e", "f"]
-    assert ingest.tape.codes() == ["ValueError"]
+    assert ingest.recorder.dead_letter_codes() == ["ValueError"]
 
 
 async def test_a_batch_of_nothing_but_poison_ends_soon(ingest):
     await ingest.wired.deliver(*[record(MINIO_LIVE.name, b"{") for _ in range(500)])
-    assert ingest.tape.codes() == ["BAD_NOTIFICATION"] * 500
+    assert ingest.recorder.dead_letter_codes() == ["BAD_NOTIFICATION"] * 500
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ async def test_a_batch_of_nothing_but_poison_ends_soon(ingest):
 async def test_a_key_that_would_deceive_a_reader_is_put_aside(ingest, key):
     await ingest.wired.deliver(lane(await ingest.put(key), await ingest.put("fine")))
     assert told(ingest) == [("stored", "fine")]
-    assert ingest.tape.codes() == ["KEY_UNSAFE"]
-    assert key not in ingest.tape.letters()[0].headers["dlq_reason"]
+    assert ingest.recorder.dead_letter_codes() == ["KEY_UNSAFE"]
+    assert key not in ingest.recorder.dead_letters()[0].headers["dlq_reason"]
 
 
 async def test_a_foreign_bucket_is_put_aside_and_never_asked(ingest):
@@ -148,21 +148,21 @@ async def test_a_foreign_bucket_is_put_aside_and_never_asked(ingest):
     ingest.store.is_away = True
     await ingest.wired.deliver(lane(stored))
     assert told(ingest) == []
-    assert ingest.tape.codes() == ["FOREIGN_BUCKET"]
+    assert ingest.recorder.dead_letter_codes() == ["FOREIGN_BUCKET"]
 
 
 async def test_a_folder_marker_is_no_object(ingest):
     await ingest.wired.deliver(lane(await ingest.put("folder/", b"")), lane(await ingest.put("folder/a")))
     assert told(ingest) == [("stored", "folder/a")]
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 async def test_a_forged_event_is_doubted_first_and_a_dead_letter_when_its_time_is_over(ingest):
     forged = ingest.notice("s3:ObjectCreated:Put", "inbox", "ghost")
     await ingest.wired.deliver(lane(forged))
-    assert (told(ingest), ingest.tape.letters()) == ([], [])
+    assert (told(ingest), ingest.recorder.dead_letters()) == ([], [])
     await ingest.doubts._settle_due()
-    assert ingest.tape.codes() == ["NO_SUCH_OBJECT"]
+    assert ingest.recorder.dead_letter_codes() == ["NO_SUCH_OBJECT"]
     assert ingest.memory.doubts == {}
 
 
@@ -173,7 +173,7 @@ async def test_an_object_removed_at_once_is_no_forgery(ingest):
     await ingest.wired.deliver(lane(removed))
     await ingest.doubts._settle_due()
     assert told(ingest) == [("removed", "brief")]
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 async def test_a_forged_removal_of_what_is_there_is_a_dead_letter(ingest):
@@ -181,7 +181,7 @@ async def test_a_forged_removal_of_what_is_there_is_a_dead_letter(ingest):
     forged = ingest.notice("s3:ObjectRemoved:Delete", "inbox", "a") | {"eventTime": "2099-01-01T00:00:00Z"}
     await ingest.wired.deliver(lane(forged))
     assert told(ingest) == [("stored", "a")]
-    assert ingest.tape.codes() == ["NOT_REMOVED"]
+    assert ingest.recorder.dead_letter_codes() == ["NOT_REMOVED"]
 
 
 async def test_a_doubt_that_cannot_be_settled_is_a_dead_letter_and_the_next_one_goes_on(ingest):
@@ -191,30 +191,30 @@ async def test_a_doubt_that_cannot_be_settled_is_a_dead_letter_and_the_next_one_
     await ingest.wired.deliver(lane(gone), lane(ghost))
     del ingest.store._buckets["runs"]
     await ingest.doubts._settle_due()
-    assert ingest.tape.codes() == ["NO_SUCH_BUCKET", "NO_SUCH_OBJECT"]
+    assert ingest.recorder.dead_letter_codes() == ["NO_SUCH_BUCKET", "NO_SUCH_OBJECT"]
     assert ingest.memory.doubts == {}
 
 
 async def test_an_object_that_alone_cannot_be_looked_at_holds_up_no_other(ingest):
     stuck, fine = await ingest.put("stuck"), await ingest.put("fine")
-    ingest.store.stuck = {"stuck"}
+    ingest.store.failing_keys = {"stuck"}
     await ingest.wired.deliver(lane(stuck), lane(fine))
     assert told(ingest) == [("stored", "fine")]
     ghost = ingest.notice("s3:ObjectCreated:Put", "inbox", "ghost")
     await ingest.wired.deliver(lane(ghost))
     await ingest.doubts._settle_due()
-    assert (ingest.tape.codes(), len(ingest.memory.doubts)) == (["NO_SUCH_OBJECT"], 1)
-    ingest.store.stuck = set()
+    assert (ingest.recorder.dead_letter_codes(), len(ingest.memory.doubts)) == (["NO_SUCH_OBJECT"], 1)
+    ingest.store.failing_keys = set()
     await ingest.doubts._settle_due()
     assert told(ingest) == [("stored", "fine"), ("stored", "stuck")]
-    assert (ingest.tape.codes(), ingest.memory.doubts) == (["NO_SUCH_OBJECT"], {})
+    assert (ingest.recorder.dead_letter_codes(), ingest.memory.doubts) == (["NO_SUCH_OBJECT"], {})
 
 
 async def test_sweeps_that_wait_are_bounded(ingest):
     wanted = [SweepRequested(sweep_id=f"s{number}", buckets=("inbox",)) for number in range(102)]
     await ingest.wired.deliver(*map(record_of, wanted))
     assert len(ingest.queue.rows) == 100
-    assert ingest.tape.codes() == ["TOO_MANY_SWEEPS"] * 2
+    assert ingest.recorder.dead_letter_codes() == ["TOO_MANY_SWEEPS"] * 2
 
 
 async def test_an_outage_is_nobodys_fault(ingest):
@@ -222,21 +222,21 @@ async def test_an_outage_is_nobodys_fault(ingest):
     ingest.store.is_away = True
     with pytest.raises(Outage):
         await ingest.wired.deliver(stored)
-    assert ingest.tape.published == []
+    assert ingest.recorder.published == []
     ingest.store.is_away = False
     await ingest.wired.deliver(stored)
     assert told(ingest) == [("stored", "a")]
 
 
 async def test_a_dead_letter_topic_that_takes_nothing_stops_the_batch(ingest):
-    ingest.tape.fails["minio.live.ingest.dlq"] = ValueError("topic is missing")
+    ingest.recorder.failing_topics["minio.live.ingest.dlq"] = ValueError("topic is missing")
     with pytest.raises(Outage, match=r"minio\.live\.ingest\.dlq"):
         await ingest.wired.deliver(record(MINIO_LIVE.name, b"{"))
 
 
 async def test_a_replay_for_another_service_is_not_ours(ingest):
     await ingest.wired.deliver(record(MINIO_LIVE.name, b"{", headers=[("dlq_only", b"hasher")]))
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 async def test_a_sweep_tells_what_no_lane_brought_and_what_is_gone(ingest):
@@ -245,23 +245,23 @@ async def test_a_sweep_tells_what_no_lane_brought_and_what_is_gone(ingest):
     await ingest.put("elsewhere", bucket="src-data")
     await ingest.delete("vanishes")
     await ingest.sweep()
-    facts = {(one.key, one.change, one.seen_by) for one in ingest.tape.events(ObjectChanged)[2:]}
+    facts = {(one.key, one.change, one.seen_by) for one in ingest.recorder.events(ObjectChanged)[2:]}
     assert facts == {
         ("missed", "stored", "sweep"),
         ("elsewhere", "stored", "sweep"),
         ("vanishes", "removed", "sweep"),
     }
-    (done,) = ingest.tape.events(SweepCompleted)
+    (done,) = ingest.recorder.events(SweepCompleted)
     assert (done.listed, done.missed, done.vanished) == (3, 2, 1)
     await ingest.wired.deliver(lane(late))
-    assert len(ingest.tape.events(ObjectChanged)) == 5
+    assert len(ingest.recorder.events(ObjectChanged)) == 5
 
 
 async def test_a_second_sweep_finds_nothing(ingest):
     await ingest.put("a")
     await ingest.sweep()
     await ingest.sweep()
-    assert [one.missed for one in ingest.tape.events(SweepCompleted)] == [1, 0]
+    assert [one.missed for one in ingest.recorder.events(SweepCompleted)] == [1, 0]
 
 
 async def test_a_sweep_leaves_what_nobody_may_see(ingest):
@@ -283,7 +283,7 @@ async def test_a_sweep_requested_twice_is_one_and_of_a_foreign_bucket_none(inges
     twice = record_of(SweepRequested(sweep_id="s", buckets=("inbox",)))
     await ingest.wired.deliver(twice, twice, record_of(SweepRequested(sweep_id="t", buckets=("alien",))))
     assert list(ingest.queue.rows) == ["s"]
-    assert ingest.tape.codes() == ["FOREIGN_BUCKET"]
+    assert ingest.recorder.dead_letter_codes() == ["FOREIGN_BUCKET"]
 
 
 async def test_a_version_overwritten_before_it_was_told_does_not_stand(ingest):
@@ -292,7 +292,7 @@ async def test_a_version_overwritten_before_it_was_told_does_not_stand(ingest):
     await ingest.wired.deliver(lane(second))
     await ingest.wired.deliver(lane(first, topic=MINIO_SAFE))
     assert ingest.memory.known["inbox", "a"].version_id == second["s3"]["object"]["versionId"]
-    assert [one.size for one in ingest.tape.events(ObjectChanged)] == [2]
+    assert [one.size for one in ingest.recorder.events(ObjectChanged)] == [2]
 
 
 async def test_the_current_object_is_asked_for_once_a_key(ingest):
@@ -334,7 +334,7 @@ async def test_a_store_that_was_away_is_swept_once_it_is_back(ingest, monkeypatc
 
 
 def versions_told(ingest):
-    return [(one.change, one.version_id) for one in ingest.tape.events(ObjectChanged)]
+    return [(one.change, one.version_id) for one in ingest.recorder.events(ObjectChanged)]
 
 
 def version_of(notice):
@@ -349,13 +349,13 @@ async def test_a_version_that_is_current_again_is_told_as_stored(ingest, trusts)
     gone = await ingest.delete("a", version_id=version_of(second))
     for topic in (MINIO_LIVE, MINIO_SAFE):
         await ingest.wired.deliver(lane(gone, topic=topic))
-    facts = ingest.tape.events(ObjectChanged)
+    facts = ingest.recorder.events(ObjectChanged)
     assert (facts[-1].change, facts[-1].version_id, facts[-1].size) == ("stored", version_of(first), 1)
     assert facts[-1].metadata == {"color": "red"}
     assert ("removed", version_of(second)) in versions_told(ingest)
     assert [one.revision for one in facts] == sorted({one.revision for one in facts})
     assert ingest.memory.known["inbox", "a"].version_id == version_of(first)
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 @pytest.mark.parametrize("trusts", [False, True], ids=["the bucket", "notifications"])
@@ -371,7 +371,7 @@ async def test_an_undelete_is_told_as_stored(ingest, trusts, is_versioned_first)
         await ingest.wired.deliver(lane(back, topic=topic))
     assert [change for change, _ in versions_told(ingest)] == ["stored", "removed", "stored"]
     assert ingest.memory.known["inbox", "a"].state == "stored"
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 async def test_an_undelete_whose_marker_was_never_told_changes_nothing(ingest):
@@ -380,7 +380,7 @@ async def test_an_undelete_whose_marker_was_never_told_changes_nothing(ingest):
     await ingest.delete("a")
     await ingest.wired.deliver(lane(await ingest.undelete("a")))
     assert [change for change, _ in versions_told(ingest)] == ["stored"]
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 async def test_the_removal_of_an_old_version_says_so_and_leaves_the_current_one(ingest):
@@ -399,7 +399,7 @@ async def test_a_removal_of_what_never_was_is_no_fact(ingest, name):
     never = ingest.notice(name, "inbox", "never")
     for topic in (MINIO_LIVE, MINIO_SAFE):
         await ingest.wired.deliver(lane(never, topic=topic))
-    assert (told(ingest), ingest.tape.letters()) == ([], [])
+    assert (told(ingest), ingest.recorder.dead_letters()) == ([], [])
     assert not ingest.memory.known["inbox", "never"].announced
     await ingest.wired.deliver(lane(await ingest.put("never")))
     assert told(ingest) == [("stored", "never")]
@@ -411,7 +411,7 @@ async def test_a_removal_that_overtook_what_it_removed_is_told_after_all(ingest)
     assert told(ingest) == []
     await ingest.wired.deliver(lane(stored))
     assert told(ingest) == [("removed", "brief")]
-    assert ingest.tape.letters() == []
+    assert ingest.recorder.dead_letters() == []
 
 
 @pytest.mark.parametrize(
@@ -446,4 +446,4 @@ async def test_a_sweep_compares_versions(ingest):
     await ingest.sweep("inbox")
     assert versions_told(ingest)[-1] == ("stored", version_of(first))
     await ingest.sweep("inbox")
-    assert [one.missed for one in ingest.tape.events(SweepCompleted)] == [1, 0]
+    assert [one.missed for one in ingest.recorder.events(SweepCompleted)] == [1, 0]

@@ -54,7 +54,7 @@ async def streaming(front, path="/events", token=TOKEN, **headers):
         await serving
 
 
-def render_fact(frames):
+def rendered(frames):
     lines = "".join(frames).split("\n")
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
@@ -85,8 +85,8 @@ async def test_a_stream_begins_now_and_tells_what_comes(front):
         await soon(lambda: len(frames) > 1)
         assert frames[1] == "retry: 2000\n: alive\nid: 1\n\n"
         await tell(front, fact(2))
-        await soon(lambda: render_fact(frames))
-    (one,) = render_fact(frames)
+        await soon(lambda: rendered(frames))
+    (one,) = rendered(frames)
     assert (one["seq"], one["type"], one["summary"]) == (2, "objects.changed.v1", "stored, 2 bytes")
 
 
@@ -95,15 +95,15 @@ async def test_a_stream_resumes_after_the_last_event(front, how):
     await tell(front, *(fact(number) for number in range(1, 300)))
     path, headers = ("/events", {"last_event_id": "7"}) if how == "header" else ("/events?last_event_id=7", {})
     async with streaming(front, path, **headers) as frames:
-        await soon(lambda: len(render_fact(frames)) == 292)
-    assert [one["seq"] for one in render_fact(frames)] == list(range(8, 300))
+        await soon(lambda: len(rendered(frames)) == 292)
+    assert [one["seq"] for one in rendered(frames)] == list(range(8, 300))
 
 
 async def test_a_place_past_the_end_is_of_a_table_that_was_lost(front):
     await tell(front, fact(1))
     async with streaming(front, last_event_id="99") as frames:
-        await soon(lambda: render_fact(frames))
-    assert [one["seq"] for one in render_fact(frames)] == [1]
+        await soon(lambda: rendered(frames))
+    assert [one["seq"] for one in rendered(frames)] == [1]
 
 
 async def test_a_stream_is_filtered(front):
@@ -116,16 +116,16 @@ async def test_a_stream_is_filtered(front):
             fact(4, "mine/a"),
         ]
         await tell(front, *wrong, fact(5, "mine/a", correlation_id="c"))
-        await soon(lambda: render_fact(frames))
-    assert [one["seq"] for one in render_fact(frames)] == [5]
+        await soon(lambda: rendered(frames))
+    assert [one["seq"] for one in rendered(frames)] == [5]
 
 
 async def test_nobody_hears_of_what_they_do_not_see(front):
     text = limited(front, "inbox/mine/")
     await tell(front, fact(1, "other"), fact(2, None, None), fact(3, "mine/a"))
     async with streaming(front, token=text, last_event_id="0") as frames:
-        await soon(lambda: render_fact(frames))
-    assert [one["seq"] for one in render_fact(frames)] == [3]
+        await soon(lambda: rendered(frames))
+    assert [one["seq"] for one in rendered(frames)] == [3]
 
 
 async def test_a_stream_ends_when_its_token_is_revoked(front, monkeypatch):
@@ -147,8 +147,8 @@ async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(fron
         await asyncio.sleep(0)
         front.facts.is_away = False
         await tell(front, fact(1))
-        await soon(lambda: render_fact(frames))
-    assert len(render_fact(frames)) == 1
+        await soon(lambda: rendered(frames))
+    assert len(rendered(frames)) == 1
 
 
 async def test_every_stream_ends_when_the_service_stops_or_its_client_goes(front):
@@ -242,7 +242,7 @@ async def test_what_the_database_refuses_is_left_out_alone_and_never_a_dead_lett
     values[7] = b'"refused"'
     await wired.deliver(*(record("objects.changed.v1", value) for value in [*values, None, b"", b"{"]))
     assert [one.body["n"] for one in facts.kept] == [number for number in range(20) if number != 7]
-    assert wired.tape.letters() == []
+    assert wired.recorder.dead_letters() == []
 
 
 async def test_a_letter_of_any_bytes_is_never_a_letter_again(consuming):
@@ -251,7 +251,7 @@ async def test_a_letter_of_any_bytes_is_never_a_letter_again(consuming):
     values = [b"\x00", None, b"", b"[" * 50_000]
     await wired.deliver(*(record("objects.changed.v1.hasher.dlq", one, headers=hostile) for one in values))
     assert len(facts.kept) == 4
-    assert wired.tape.letters() == []
+    assert wired.recorder.dead_letters() == []
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

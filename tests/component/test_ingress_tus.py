@@ -12,12 +12,12 @@ from services.ingress.adapters.tus_parts import AFTER_PARTS_KEY
 from services.ingress.core.access import Principal
 from shared.errors import Outage
 from shared.storage import ObjectRef
-from shared.storage.multipart import PART
+from shared.storage.multipart import MIN_PART_BYTES
 from tests.fakes.ingress import Front, settings
 
 SPOKEN = {"tus-resumable": "1.0.0"}
 BYTES = {**SPOKEN, "content-type": "application/offset+octet-stream"}
-BIG = random.Random(1).randbytes(2 * PART + 7)
+BIG = random.Random(1).randbytes(2 * MIN_PART_BYTES + 7)
 
 
 def metadata(**pairs):
@@ -61,8 +61,10 @@ async def broken(body):
         yield body[at : at + (1 << 20)]
 
 
-@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 7])
-@pytest.mark.parametrize("step", [1 << 20, PART, 4 * PART])
+@pytest.mark.parametrize(
+    "size", [0, 1, MIN_PART_BYTES - 1, MIN_PART_BYTES, MIN_PART_BYTES + 1, 2 * MIN_PART_BYTES, 2 * MIN_PART_BYTES + 7]
+)
+@pytest.mark.parametrize("step", [1 << 20, MIN_PART_BYTES, 4 * MIN_PART_BYTES])
 async def test_an_upload_in_any_pieces_becomes_one_object(front, size, step):
     body = BIG[:size]
     async with front.client() as client:
@@ -106,7 +108,7 @@ async def test_what_was_told_of_an_upload_is_told_again(front):
     assert answer.headers["upload-expires"].endswith("GMT")
 
 
-@pytest.mark.parametrize("sent", [3, PART - 1, PART + 3])
+@pytest.mark.parametrize("sent", [3, MIN_PART_BYTES - 1, MIN_PART_BYTES + 3])
 async def test_what_came_before_the_connection_broke_is_kept(front, sent):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
@@ -119,9 +121,9 @@ async def test_what_came_before_the_connection_broke_is_kept(front, sent):
 
 
 @pytest.mark.parametrize("done", ["nothing", "a part", "two parts and a tail"])
-@pytest.mark.parametrize("dies", ["begun", "send", "put", "complete", "put_headed", "delete"])
+@pytest.mark.parametrize("dies", ["begin_upload", "send", "put", "complete", "put_with_headers", "delete"])
 async def test_wherever_it_dies_the_offset_is_true_and_the_upload_goes_on(front, done, dies, monkeypatch):
-    sent = {"nothing": 0, "a part": PART, "two parts and a tail": 2 * PART + 3}[done]
+    sent = {"nothing": 0, "a part": MIN_PART_BYTES, "two parts and a tail": 2 * MIN_PART_BYTES + 3}[done]
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         if sent:
@@ -149,19 +151,19 @@ def dead(*_args, **_options):
 async def test_a_tail_that_a_part_has_swallowed_counts_no_more(front):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
-        await send(client, place, 0, BIG[: PART + 3])
+        await send(client, place, 0, BIG[: MIN_PART_BYTES + 3])
         await front.store.put(
             ObjectRef("uploads", f"tus/{id_of(place)}/tail"), b"stale", metadata={AFTER_PARTS_KEY: "0"}
         )
-        assert await offset_of(client, place) == PART
+        assert await offset_of(client, place) == MIN_PART_BYTES
 
 
 async def test_a_completion_whose_answer_was_lost_is_found_done(front):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
-        await send(client, place, 0, BIG[:PART])
+        await send(client, place, 0, BIG[:MIN_PART_BYTES])
         noted = await front.store.read(ObjectRef("uploads", f"tus/{id_of(place)}/info.json"))
-        await send(client, place, PART, BIG[PART:])
+        await send(client, place, MIN_PART_BYTES, BIG[MIN_PART_BYTES:])
     await front.store.put(noted[0].ref, noted[1])  # as if it was killed before it removed this
     front.__post_init__()
     async with front.client() as client:
@@ -173,7 +175,7 @@ async def test_parts_that_the_store_has_let_go_of_end_the_upload(front):
     await front.store.put(ObjectRef("inbox", "a"), b"of somebody else")
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
-        await send(client, place, 0, BIG[: PART + 3])
+        await send(client, place, 0, BIG[: MIN_PART_BYTES + 3])
         front.store.uploads._open.clear()
         answer = await client.head(place, headers=SPOKEN)
         assert answer.status_code == 410
@@ -325,7 +327,7 @@ async def pieces_of(body, step=1 << 20):
         yield body[at : at + step]
 
 
-@pytest.mark.parametrize("size", [0, 3, PART, 2 * PART + 7])
+@pytest.mark.parametrize("size", [0, 3, MIN_PART_BYTES, 2 * MIN_PART_BYTES + 7])
 async def test_a_piece_of_unknown_length_is_taken_and_counted(front, size):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
@@ -412,7 +414,7 @@ async def test_metadata_that_are_not_ascii_are_kept(front, text, kept):
     assert dict(answer.headers.raw)[b"x-amz-meta-title"].decode() == kept
 
 
-@pytest.mark.parametrize("sent", [0, 3, PART + 3])
+@pytest.mark.parametrize("sent", [0, 3, MIN_PART_BYTES + 3])
 @pytest.mark.parametrize("override", [False, True])
 async def test_an_upload_that_is_given_up_leaves_nothing(front, sent, override):
     async with front.client() as client:

@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import Rejected
 from shared.storage import ObjectRef
-from shared.storage.multipart import PART
+from shared.storage.multipart import MIN_PART_BYTES
 from tests.fakes.ingress import Front, settings
 
 OLD, NEW = b"0123456789", b"6789"
@@ -279,7 +279,7 @@ async def test_a_set_takes_no_checksum_of_one_object(client):
 
 
 async def test_a_large_body_that_is_not_what_was_meant_leaves_nothing(front, client):
-    answer = await send(client, "objects", bytes(2 * PART), **{"content-md5": b64("md5", b"")})
+    answer = await send(client, "objects", bytes(2 * MIN_PART_BYTES), **{"content-md5": b64("md5", b"")})
     assert answer.status_code == 400
     assert await stored(front) == {}
 

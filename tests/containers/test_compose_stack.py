@@ -18,7 +18,7 @@ from deploy import compose
 from deploy.native import container
 from deploy.native.install import CHECKOUT
 from deploy.native.services import found
-from shared.kafka import KafkaRefused, check_access, connection
+from shared.kafka import KafkaRefused, check_access, client_options
 from shared.provision.kafka_rights import USERS
 from shared.settings import Settings
 from shared.topics import CONSUMERS, MINIO_LIVE, PRODUCERS, all_topics
@@ -151,7 +151,7 @@ async def test_a_user_may_do_no_more_than_its_own(stack: Compose, name: str) -> 
 
 @USERS_ONLY
 async def test_a_service_cannot_forge_a_notification(stack: Compose) -> None:
-    async with AIOKafkaProducer(**connection(user(stack, "hasher"))) as producer:
+    async with AIOKafkaProducer(**client_options(user(stack, "hasher"))) as producer:
         with pytest.raises(TopicAuthorizationFailedError):
             await producer.send_and_wait(MINIO_LIVE.name, b"{}", key=b"inbox/forged")
 

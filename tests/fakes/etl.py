@@ -124,10 +124,10 @@ class Etl:
             await asyncio.wait((loading,), timeout=0.01)
         await loading
         await self.asked.complete(item)
-        return self.wired.tape.events(EtlCompleted)[-1]
+        return self.wired.recorder.events(EtlCompleted)[-1]
 
     def facts(self) -> list[EtlLoaded]:
-        return self.wired.tape.events(EtlLoaded)
+        return self.wired.recorder.events(EtlLoaded)
 
     async def rows(self) -> dict[str, tuple[Any, ...]]:
         """Return the view: names, birth and image by user."""

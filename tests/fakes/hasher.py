@@ -112,8 +112,8 @@ class Hasher:
         handlers.router.provided.update(hashing=hashing)
 
     @property
-    def tape(self):
-        return self.wired.tape
+    def recorder(self):
+        return self.wired.recorder
 
     async def put(self, key, body=b"hello", **upload):
         """Store an object; return the fact that ingest would tell."""

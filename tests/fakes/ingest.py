@@ -97,8 +97,8 @@ class Ingest:
         handlers.router.provided.update(merger=self.merger, sweeps=self.queue, settings=self.settings)
 
     @property
-    def tape(self):
-        return self.wired.tape
+    def recorder(self):
+        return self.wired.recorder
 
     async def put(self, key, body=b"hello", *, bucket="inbox", **upload):
         """Store an object; return its notification as the bucket writes it."""

@@ -25,17 +25,17 @@ async def penstock():
 
 
 def facts(hasher):
-    return hasher.tape.events(ObjectHashed)
+    return hasher.recorder.events(ObjectHashed)
 
 
 async def test_a_dropped_object_has_its_digests_and_one_id_all_the_way(penstock):
     ingest, hasher = penstock
     await ingest.wired.deliver(lane(await ingest.put("a b+c/ü.txt", b"hello", metadata={"md5": "0" * 32})))
-    (changed,), (hashed,) = ingest.tape.events(ObjectChanged), facts(hasher)
+    (changed,), (hashed,) = ingest.recorder.events(ObjectChanged), facts(hasher)
     assert hashed.digests["sha256"] == hashlib.sha256(b"hello").hexdigest()
     assert (hashed.key, hashed.verification) == ("a b+c/ü.txt", "mismatch")
     assert changed.correlation_id == hashed.correlation_id
-    spans = {one.headers["traceparent"].split("-")[1] for wired in penstock for one in wired.tape.published}
+    spans = {one.headers["traceparent"].split("-")[1] for wired in penstock for one in wired.recorder.published}
     assert spans == {changed.correlation_id}
 
 
@@ -59,7 +59,7 @@ async def test_overwritten_removed_and_stored_again_ends_with_the_last_bytes(pen
         await ingest.wired.deliver(lane(notice))
     assert hasher.ledger["a"].digests["sha256"] == hashlib.sha256(b"333").hexdigest()
     assert facts(hasher)[-1].size == 3
-    assert ingest.tape.letters() + hasher.tape.letters() == []
+    assert ingest.recorder.dead_letters() + hasher.recorder.dead_letters() == []
 
 
 async def test_a_removal_takes_its_digests_along(penstock):
@@ -92,4 +92,7 @@ async def test_poison_on_either_topic_harms_no_object(penstock):
     await ingest.wired.deliver(record(MINIO_LIVE.name, b"garbage"), lane(await ingest.put("a")))
     await hasher.wired.deliver(record(ObjectChanged.topic.name, b"garbage"))
     assert [one.key for one in facts(hasher)] == ["a"]
-    assert (ingest.tape.codes(), hasher.tape.codes()) == (["BAD_NOTIFICATION"], ["BAD_EVENT"])
+    assert (ingest.recorder.dead_letter_codes(), hasher.recorder.dead_letter_codes()) == (
+        ["BAD_NOTIFICATION"],
+        ["BAD_EVENT"],
+    )

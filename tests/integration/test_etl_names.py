@@ -136,7 +136,7 @@ async def load_and_read(servers, every, run, *, is_brief=False):
             for rows in VERSIONS[is_brief:]:
                 files = {f"{table}/all.csv": body(*names, *rows) for table, names in declared.items()}
                 await etl.deliver(*[await stored(etl, key, text) for key, text in files.items()])
-                assert etl.wired.tape.codes() == []
+                assert etl.wired.recorder.dead_letter_codes() == []
             for table, names in declared.items():
                 await read(etl, table, names)
                 if not is_brief:
@@ -206,7 +206,7 @@ async def test_a_table_may_be_called_like_any_word_of_our_statements_or_of_postg
         try:
             files = {f"tables/{name}/1.csv": body("k", "b", "t", "a,0,one") for name in names}
             await etl.deliver(*[await stored(etl, key, text) for key, text in files.items()])
-            assert etl.wired.tape.codes() == []
+            assert etl.wired.recorder.dead_letter_codes() == []
             for name in names:
                 assert len(await etl.pool.fetch(f'select * from api."{name}"')) == 1  # noqa: S608 - names of ours
         finally:
@@ -285,7 +285,7 @@ async def test_a_load_that_failed_shows_as_failed_everywhere_until_it_succeeds(s
         await etl.deliver(await etl.put("1.csv", b"first_name,last_name,birthts\nAda,Byron,0\n"))
         await refuse_bob(etl)
         await etl.deliver(await etl.put("2.csv", b"first_name,last_name,birthts\nBob,Byron,0\n"))
-        assert etl.wired.tape.codes() == ["CheckViolationError"]
+        assert etl.wired.recorder.dead_letter_codes() == ["CheckViolationError"]
         assert await state_of(etl) == ("failed", 1)
         assert await etl.rejects() == [("2.csv", 0, "LOAD_FAILED")]
         shown = "select etag, failure from api.sources where failure <> '' and dataset = $1"
@@ -293,8 +293,8 @@ async def test_a_load_that_failed_shows_as_failed_everywhere_until_it_succeeds(s
         assert row["etag"] is None
         assert "CheckViolationError" in row["failure"]
         await fail_to_load(etl)
-        assert etl.wired.tape.events(EtlLoaded)[-1].error
-        done = etl.wired.tape.events(EtlCompleted)[-1]
+        assert etl.wired.recorder.events(EtlLoaded)[-1].error
+        done = etl.wired.recorder.events(EtlCompleted)[-1]
         assert (done.state, done.changed) == ("failed", 0)
         assert "1 of 1 slices failed" in done.error
         await etl.pool.execute(f'alter table etl."{etl.name}" drop constraint nobody_foresaw')
@@ -302,7 +302,7 @@ async def test_a_load_that_failed_shows_as_failed_everywhere_until_it_succeeds(s
         assert sorted(await etl.rows()) == ["1", "2"]
         assert await etl.rejects() == []
         assert (await state_of(etl))[1] == 0
-        assert etl.wired.tape.events(EtlCompleted)[-1].state == "succeeded"
+        assert etl.wired.recorder.events(EtlCompleted)[-1].state == "succeeded"
 
 
 async def test_a_file_that_failed_and_is_gone_is_no_failure_any_more(servers):

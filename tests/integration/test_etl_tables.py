@@ -101,7 +101,7 @@ async def test_the_same_change_again_is_told_again_and_neither_read_nor_written_
     reads, changed = etl.store.reads, await etl.changed()
     await etl.deliver(change)
     assert (etl.store.reads, await etl.changed()) == (reads, changed)
-    told = [one.headers["ce_id"] for one in etl.wired.tape.published if one.topic == EtlLoaded.topic.name]
+    told = [one.headers["ce_id"] for one in etl.wired.recorder.published if one.topic == EtlLoaded.topic.name]
     assert len(told) == 2
     assert len(set(told)) == 1
 
@@ -181,7 +181,7 @@ async def test_an_image_that_says_it_is_larger_than_any_has_no_size(etl):
     await etl.deliver(await etl.put("1.png", hostile), await etl.put("1.csv", csv(ADA)))
     (row,) = await etl.pool.fetch(f"select img_type, img_width, img_height from api.{etl.name}")  # noqa: S608
     assert tuple(row) == ("image/png", None, None)
-    assert etl.wired.tape.letters() == []
+    assert etl.wired.recorder.dead_letters() == []
 
 
 async def test_of_rows_with_one_key_in_one_file_the_first_counts(etl):
@@ -225,8 +225,8 @@ async def test_objects_that_no_dataset_claims_are_left_alone(etl):
 
 async def test_a_dataset_that_is_not_declared_is_refused_with_those_that_are(etl):
     await etl.deliver(EtlRequested(load_id="one", dataset="nobody"))
-    assert etl.wired.tape.codes() == ["UNKNOWN_DATASET"]
-    assert etl.name in etl.wired.tape.letters()[0].headers["dlq_reason"]
+    assert etl.wired.recorder.dead_letter_codes() == ["UNKNOWN_DATASET"]
+    assert etl.name in etl.wired.recorder.dead_letters()[0].headers["dlq_reason"]
 
 
 async def test_a_load_finds_what_no_event_told_and_removes_what_is_gone(etl):

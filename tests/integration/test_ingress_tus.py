@@ -13,7 +13,7 @@ import pytest
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError, TusUploadFailed
 
-from shared.storage.multipart import PART
+from shared.storage.multipart import MIN_PART_BYTES
 from tests.support.ingress import client, serve
 from tests.support.waiting import until
 from tests.support.world import SAYS_NO, digests_of
@@ -51,7 +51,7 @@ def resumed(world, url, body=BODY, **options):
     return until(found, 40, "an upload that may go on")
 
 
-def to_upload(world, name, length):
+def begun(world, name, length):
     one = uploader(world, name, bytes(length))
     return one.create_url()
 
@@ -106,7 +106,7 @@ def parts(world, name):
 
 
 @pytest.mark.usefixtures("address")
-@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, len(BODY)])
+@pytest.mark.parametrize("size", [0, 1, MIN_PART_BYTES, MIN_PART_BYTES + 1, len(BODY)])
 def test_a_body_in_one_request_becomes_an_object(world, size):
     uploader(world, "one", BODY[:size]).upload()
     assert_stored(world, "one", BODY[:size])
@@ -130,13 +130,13 @@ def test_an_upload_that_nobody_vouched_for_is_not_called_verified(world, size):
 
 
 @pytest.mark.usefixtures("address")
-@pytest.mark.parametrize("sent", [3, PART + 3, 17 * MIB])
+@pytest.mark.parametrize("sent", [3, MIN_PART_BYTES + 3, 17 * MIB])
 def test_whoever_was_cut_off_goes_on_where_it_was(world, sent):
-    url = to_upload(world, "cut", len(BODY))
+    url = begun(world, "cut", len(BODY))
     with sending(world, url, BODY[:sent]):
-        until(lambda: parts(world, "cut") >= sent // PART, 30, "the parts that are full")
+        until(lambda: parts(world, "cut") >= sent // MIN_PART_BYTES, 30, "the parts that are full")
     one = resumed(world, url, chunk_size=3 * MIB)
-    assert PART * (sent // PART) <= one.offset <= sent
+    assert MIN_PART_BYTES * (sent // MIN_PART_BYTES) <= one.offset <= sent
     one.upload()
     assert_stored(world, "cut")
 
@@ -145,7 +145,7 @@ def test_whoever_was_cut_off_goes_on_where_it_was(world, sent):
 @pytest.mark.parametrize("length", ["Content-Length: 20971527", "Transfer-Encoding: chunked"])
 def test_a_line_that_went_dead_holds_no_upload(world, length):
     """A client that comes back over another network must not wait for the old line: it gives up after 9 s."""
-    url, chunk = to_upload(world, "dead", len(BODY)), BODY[: PART + MIB]
+    url, chunk = begun(world, "dead", len(BODY)), BODY[: MIN_PART_BYTES + MIB]
     place = urlsplit(url)
     token = world.stack.env["PENSTOCK_TOKEN"]
     head = f"PATCH {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Bearer {token}\r\n{length}\r\n"
@@ -157,7 +157,7 @@ def test_a_line_that_went_dead_holds_no_upload(world, length):
         began = time.monotonic()
         one = tus(world).uploader(file_stream=io.BytesIO(BODY), url=url, chunk_size=6 * MIB)
         assert time.monotonic() - began < 8
-        assert PART <= one.offset <= len(chunk)
+        assert MIN_PART_BYTES <= one.offset <= len(chunk)
         assert line.recv(4096).startswith(b"HTTP/1.1 400 ")
         one.upload()
     assert_stored(world, "dead")
@@ -165,15 +165,15 @@ def test_a_line_that_went_dead_holds_no_upload(world, length):
 
 @pytest.mark.usefixtures("address")
 def test_a_killed_ingress_loses_no_full_part(world):
-    url, offset = to_upload(world, "killed", len(BODY)), 0
+    url, offset = begun(world, "killed", len(BODY)), 0
     for count in (1, 2, 3):
-        sent = BODY[offset : (count + 1) * PART - 1]
+        sent = BODY[offset : (count + 1) * MIN_PART_BYTES - 1]
         with sending(world, url, sent, at=offset):
             until(lambda count=count: parts(world, "killed") >= count, 30, "a part")
             world.stack.kill("ingress")
         world.stack.start("ingress")
         found = resumed(world, url).offset
-        assert count * PART <= found <= offset + len(sent)
+        assert count * MIN_PART_BYTES <= found <= offset + len(sent)
         offset = found
     resumed(world, url, chunk_size=3 * MIB).upload()
     assert_stored(world, "killed")
@@ -197,7 +197,7 @@ def test_a_client_that_tries_again_outlives_every_kill(world):
     with ThreadPoolExecutor(1) as pool:
         uploading = pool.submit(one.upload)
         for count in (1, 2, 3):
-            body.allowed = count * PART + 3 * MIB
+            body.allowed = count * MIN_PART_BYTES + 3 * MIB
             until(lambda count=count: parts(world, "kills") >= count, 60, "a part")
             world.stack.kill("ingress")
             world.stack.start("ingress")
@@ -220,7 +220,7 @@ def test_a_store_that_was_away_costs_at_most_what_was_no_full_part(world):
 
 @pytest.mark.usefixtures("address")
 def test_wrong_bytes_are_not_kept(world):
-    url = to_upload(world, "wrong", len(BODY))
+    url = begun(world, "wrong", len(BODY))
     headers = {**BYTES, "upload-offset": "0", "upload-checksum": "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA="}
     with client(world) as http:
         answer = http.patch(url, content=BODY[: 6 * MIB], headers=headers)

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.storage.multipart import PART
+from shared.storage.multipart import MIN_PART_BYTES
 from tests.support import ingress
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
 WHOLE = b"0123456789"
-LARGE = bytes(range(256)) * (2 * PART // 256) + b"end"
+LARGE = bytes(range(256)) * (2 * MIN_PART_BYTES // 256) + b"end"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from shared.errors import Kind, PenstockError, kind_of
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.postgres import MigrationChanged, migrate, open_pool
 
 pytestmark = pytest.mark.integration
@@ -180,7 +180,7 @@ async def test_a_restart_is_an_outage_wherever_it_strikes(servers, pool):
     restarted.set()
     await asyncio.gather(*tasks)
     assert struck == [Kind.OUTAGE] * 3
-    assert await wait_out(lambda: pool.fetchval("select 1")) == 1
+    assert await retry_outages(lambda: pool.fetchval("select 1")) == 1
 
 
 async def test_an_unknown_host_is_an_outage():

@@ -19,7 +19,7 @@ from shared.provision import (
 from shared.provision.topics import _alter, _configs
 from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, open_store
-from shared.storage.rich import open_client
+from shared.storage.admin_client import open_client
 from shared.topics import Topic
 
 pytestmark = pytest.mark.integration

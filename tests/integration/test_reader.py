@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from shared.postgres import open_pool
-from shared.provision.reader import CONNECTIONS, READER, ensure_reader
+from shared.provision.reader import MAX_CONNECTIONS, READER, ensure_reader
 from tests.support.topics import run
 
 pytestmark = pytest.mark.integration
@@ -107,7 +107,7 @@ async def test_its_sessions_only_read_and_end(reader):
 async def test_it_takes_no_more_than_its_share_of_connections(reader, dsn):
     held = [reader]
     try:
-        while len(held) < CONNECTIONS:
+        while len(held) < MAX_CONNECTIONS:
             held.append(await log_in(dsn, PASSWORD))
         with pytest.raises(asyncpg.TooManyConnectionsError):
             await log_in(dsn, PASSWORD)

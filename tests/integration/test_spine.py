@@ -16,7 +16,7 @@ from minio import Minio
 
 from deploy.native.install import Installer
 from shared.settings import Settings
-from shared.storage.rich import open_client
+from shared.storage.admin_client import open_client
 from shared.topics import OBJECTS_HASHED
 from tests.support.world import digests_of
 

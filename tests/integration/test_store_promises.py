@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from shared.errors import Rejected
 from shared.settings import Settings
 from shared.storage import ABSENT, PRESENT, ObjectGone, ObjectRef, ObjectSuperseded, open_store
-from shared.storage.multipart import PART
+from shared.storage.multipart import MIN_PART_BYTES
 from shared.testing.objects import MemoryStore
 
 pytestmark = pytest.mark.integration
@@ -148,16 +148,16 @@ async def test_an_upload_in_parts_is_an_object_once_it_is_completed(place):
     store, bucket, _ = place
     ref = ObjectRef(bucket, "a b+é")
     headers = {"content-type": "text/plain", "x-amz-meta-colour": "red"}
-    async with store.begun(ref, headers) as upload_id:
+    async with store.begin_upload(ref, headers) as upload_id:
         assert await store.uploads.parts(ref, upload_id) == []
-    bodies = bytes(PART), b"end"
+    bodies = bytes(MIN_PART_BYTES), b"end"
     sent = [
         await store.uploads.send(ref, upload_id, number, body, size=len(body))
         for number, body in enumerate((b"replaced", *bodies[1:]), 1)
     ]
-    sent[0] = await store.uploads.send(ref, upload_id, 1, bodies[0], size=PART)
+    sent[0] = await store.uploads.send(ref, upload_id, 1, bodies[0], size=MIN_PART_BYTES)
     listed = await store.uploads.parts(ref, upload_id)
-    assert [(one.number, one.size) for one in listed] == [(1, PART), (2, 3)]
+    assert [(one.number, one.size) for one in listed] == [(1, MIN_PART_BYTES), (2, 3)]
     with pytest.raises(ObjectGone):
         await store.head(ref)
     await store.uploads.complete(ref, upload_id, listed)
@@ -190,7 +190,7 @@ async def write(store, ref, body, **options):
     return writer.info
 
 
-@pytest.mark.parametrize("size", [3, PART + 1], ids=["small", "in parts"])
+@pytest.mark.parametrize("size", [3, MIN_PART_BYTES + 1], ids=["small", "in parts"])
 async def test_what_is_written_where_nothing_is_replaces_nothing(place, size):
     store, bucket, _ = place
     ref = ObjectRef(bucket, "a")
@@ -210,7 +210,7 @@ async def test_what_is_written_where_nothing_is_replaces_nothing(place, size):
     assert (await store.read(ref))[1] == b"z" * size
 
 
-@pytest.mark.parametrize("size", [3, PART + 1], ids=["small", "in parts"])
+@pytest.mark.parametrize("size", [3, MIN_PART_BYTES + 1], ids=["small", "in parts"])
 @pytest.mark.parametrize("keep_checksum", [True, False])
 async def test_what_is_said_of_an_object_is_kept_and_a_checksum_where_one_is_wanted(place, size, keep_checksum):
     store, bucket, _ = place

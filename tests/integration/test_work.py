@@ -213,7 +213,7 @@ async def test_outages_are_waited_out_in_place_and_data_faults_end_at_once(any_q
     tries = {"away": 0, "wrong": 0, "odd": 0}
     given_up = []
 
-    async def gave_up(item, error):
+    async def on_failure(item, error):
         given_up.append((item.key, str(error)))
 
     async def handle(lease):
@@ -225,8 +225,8 @@ async def test_outages_are_waited_out_in_place_and_data_faults_end_at_once(any_q
 
     for key in tries:
         await any_queue.add(key, {})
-    policy = RetryPolicy(attempts=3, wait_initial=0.05, outage_wait_max=0.1)
-    async with working(any_queue, handle, retries=policy, gave_up=gave_up):
+    policy = RetryPolicy(max_attempts=3, wait_initial=0.05, outage_wait_max=0.1)
+    async with working(any_queue, handle, retries=policy, on_failure=on_failure):
         await until(counted(any_queue, succeeded=1, failed=2))
     assert sorted(given_up) == [("odd", "odd"), ("wrong", "no such column")]
     assert tries == {"away": 3, "wrong": 1, "odd": 3}
@@ -241,7 +241,7 @@ async def test_an_item_that_kills_its_workers_is_given_up(any_queue):
     async def handle(_lease):
         raise AssertionError
 
-    async with working(any_queue, handle, retries=RetryPolicy(claims=3)):
+    async with working(any_queue, handle, retries=RetryPolicy(max_claims=3)):
         await until(counted(any_queue, failed=1))
 
 

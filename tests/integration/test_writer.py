@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from shared.errors import Outage, Rejected
 from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded, open_store
-from shared.storage.multipart import PART
+from shared.storage.multipart import MIN_PART_BYTES
 
 pytestmark = pytest.mark.integration
 
@@ -85,7 +85,7 @@ async def write(store, ref, body, chunk=64 << 10, **options):
     return writer.info
 
 
-@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 3 * PART + 7])
+@pytest.mark.parametrize("size", [0, 1, MIN_PART_BYTES - 1, MIN_PART_BYTES, MIN_PART_BYTES + 1, 3 * MIN_PART_BYTES + 7])
 async def test_what_was_written_is_what_is_read(store, bucket, boto, size):
     body, ref = random.Random(size).randbytes(size), ObjectRef(bucket, "a b+ü")
     info = await write(store, ref, body, metadata={"penstock-x": "1"}, content_type="text/x-odd")
@@ -99,7 +99,7 @@ async def test_what_was_written_is_what_is_read(store, bucket, boto, size):
     assert boto.list_multipart_uploads(Bucket=bucket, Prefix=ref.key).get("Uploads", []) == []
 
 
-@pytest.mark.parametrize("size", [10, PART + 10, 3 * PART])
+@pytest.mark.parametrize("size", [10, MIN_PART_BYTES + 10, 3 * MIN_PART_BYTES])
 async def test_a_source_that_breaks_leaves_nothing(store, bucket, boto, size):
     async def broken():
         async with store.write(ObjectRef(bucket, "a")) as writer:
@@ -130,10 +130,10 @@ async def test_a_cancelled_write_leaves_nothing(store, bucket, boto):
     assert_nothing_is_there(boto, bucket)
 
 
-@pytest.mark.parametrize("limit", [PART - 1, 2 * PART])
+@pytest.mark.parametrize("limit", [MIN_PART_BYTES - 1, 2 * MIN_PART_BYTES])
 async def test_more_than_is_allowed_leaves_nothing(store, bucket, boto, limit):
     with pytest.raises(Rejected) as caught:
-        await write(store, ObjectRef(bucket, "a"), bytes(2 * PART + 1), limit=limit)
+        await write(store, ObjectRef(bucket, "a"), bytes(2 * MIN_PART_BYTES + 1), limit=limit)
     assert caught.value.code == "TOO_LARGE"
     assert_nothing_is_there(boto, bucket)
 
@@ -142,11 +142,11 @@ async def test_the_old_object_stays_until_the_new_one_is_whole(store, bucket):
     ref = ObjectRef(bucket, "a")
     await write(store, ref, b"old")
     with pytest.raises(Rejected):
-        await write(store, ref, bytes(2 * PART), limit=PART)
+        await write(store, ref, bytes(2 * MIN_PART_BYTES), limit=MIN_PART_BYTES)
     assert (await store.read(ref))[1] == b"old"
 
 
-@pytest.mark.parametrize("size", [3, PART + 3])
+@pytest.mark.parametrize("size", [3, MIN_PART_BYTES + 3])
 async def test_only_the_version_that_was_meant_is_replaced(store, bucket, size):
     ref = ObjectRef(bucket, "a")
     first = await write(store, ref, b"first")
@@ -172,7 +172,7 @@ async def test_a_store_that_is_away_is_an_outage(settings, bucket):
     nowhere = settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
     async with open_store(nowhere) as store:
         with pytest.raises(Outage):
-            await write(store, ObjectRef(bucket, "a"), bytes(2 * PART))
+            await write(store, ObjectRef(bucket, "a"), bytes(2 * MIN_PART_BYTES))
 
 
 async def killed(settings, bucket, when):
@@ -219,6 +219,6 @@ async def test_a_fast_source_is_held_to_about_one_part_in_memory(store, bucket):
     async with store.write(ObjectRef(bucket, "a")) as writer:
         for _ in range(0, size, len(chunk)):
             await writer.write(chunk)
-            most = max(most, writer.held)
+            most = max(most, writer.buffered_bytes)
     print(f"{size / (time.monotonic() - started) / 1e6:.0f} MB/s, at most {most / (1 << 20):.1f} MiB held")
-    assert most <= PART + (1 << 20)
+    assert most <= MIN_PART_BYTES + (1 << 20)

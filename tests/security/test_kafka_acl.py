@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from deploy.native import services
 from deploy.native.stack import Stack
-from shared.kafka import KafkaRefused, check_access, connection
+from shared.kafka import KafkaRefused, check_access, client_options
 from shared.provision.kafka_requests import Credential
 from shared.provision.kafka_rights import USERS, rights_of
 from shared.provision.kafka_users import _alter, ensure_kafka_users
@@ -99,7 +99,7 @@ async def test_a_user_may_do_no_more_than_its_own(stack: Stack, name: str) -> No
 
 
 async def test_a_service_cannot_forge_a_notification(stack: Stack) -> None:
-    async with AIOKafkaProducer(**connection(user(stack, "hasher"))) as producer:
+    async with AIOKafkaProducer(**client_options(user(stack, "hasher"))) as producer:
         with pytest.raises(TopicAuthorizationFailedError):
             await producer.send_and_wait(MINIO_LIVE.name, b"{}", key=b"inbox/forged")
 
@@ -145,7 +145,7 @@ async def test_a_wrong_password_is_refused_in_one_line_without_it(stack, name, p
     assert "wrong user name or password: check PENSTOCK_KAFKA_USER" in told
     assert password not in told
     assert "\n" not in told
-    for client in (AIOKafkaProducer(**connection(settings)), AIOKafkaConsumer("x", **connection(settings))):
+    for client in (AIOKafkaProducer(**client_options(settings)), AIOKafkaConsumer("x", **client_options(settings))):
         with pytest.raises(KafkaError):
             await client.start()
         await client.stop()

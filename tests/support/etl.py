@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, Final
 
 from shared.events import EtlRequested
-from shared.storage.objects import PAGE
+from shared.storage.objects import PAGE_SIZE
 from tests.support.drops import Drop, Stored
 from tests.support.waiting import until
 from tests.support.world import SAYS_NO, World
@@ -106,7 +106,7 @@ class Users:
     def stored(self) -> list[Stored]:
         """Return what the bucket holds, by its own word."""
         pages = self.world.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=BUCKET, Prefix=self.world.prefix, PaginationConfig={"PageSize": PAGE}
+            Bucket=BUCKET, Prefix=self.world.prefix, PaginationConfig={"PageSize": PAGE_SIZE}
         )
         listed = [one for page in pages for one in page.get("Contents", ())]
         return [

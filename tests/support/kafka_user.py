@@ -13,11 +13,11 @@ from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 
-from shared.kafka import DENIED, connection
+from shared.kafka import AUTHORIZATION_ERRORS, client_options
 from shared.provision.kafka_requests import AlterCredentials, Credential, DescribeCredentials
 from shared.settings import Settings
 
-CODES = {kind.errno for kind in DENIED}
+CODES = {kind.errno for kind in AUTHORIZATION_ERRORS}
 TOPIC, CLUSTER = 2, 4
 ANY, LITERAL, ALL, ALLOW = 1, 3, 2, 3
 
@@ -109,7 +109,7 @@ def _numbers(answer: Any) -> set[int]:
 @asynccontextmanager
 async def logged_in(settings: Settings) -> AsyncIterator[KafkaUser]:
     """Open a client of the user of `settings`."""
-    client = AIOKafkaClient(**connection(settings), client_id="test")
+    client = AIOKafkaClient(**client_options(settings), client_id="test")
     try:
         await client.bootstrap()
         yield KafkaUser(client)

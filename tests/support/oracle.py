@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from shared.topics import CONSUMERS, OBJECTS_CHANGED, OBJECTS_HASHED, letters_of
+from shared.topics import CONSUMERS, OBJECTS_CHANGED, OBJECTS_HASHED, dead_letter_topics_of
 from tests.support.topics import Fact
 from tests.support.waiting import until
 from tests.support.world import ANY_ETAG, DEFAULT_DIGESTS, Place, World, digests_of
@@ -142,7 +142,7 @@ class Oracle:
                 yield f"{version}, stored {self.world.tries[version]} times, is told under more ids: {how}"
 
     def _letters(self) -> list[Fact]:
-        return self.world.kafka.read(*(topic.name for topic in letters_of(CONSUMERS)))
+        return self.world.kafka.read(*(topic.name for topic in dead_letter_topics_of(CONSUMERS)))
 
     def _wrong_letters(self, expected: Mapping[str, int]) -> Iterator[str]:
         later = sorted(self._letters(), key=lambda fact: fact.header("dlq_at"))[self.letters_before :]

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from deploy.native.stack import Stack
-from shared.environment import dsn_of
+from shared.environment import with_login
 from shared.provision.rights import READER, role_name
 
 
@@ -15,9 +15,9 @@ def dsn_as(stack: Stack, who: str, database: str = "") -> str:
     """Return the address for `operator`, `reader` or a service, in the stack's database or in another one."""
     dsn = stack.env["PENSTOCK_POSTGRES_DSN"]
     if who == "reader":
-        dsn = dsn_of(dsn, READER, stack.env["PENSTOCK_READER_PASSWORD"])
+        dsn = with_login(dsn, READER, stack.env["PENSTOCK_READER_PASSWORD"])
     elif who != "operator":
-        dsn = dsn_of(dsn, role_name(who), stack.env[f"PENSTOCK_POSTGRES_PASSWORD_{who.upper()}"])
+        dsn = with_login(dsn, role_name(who), stack.env[f"PENSTOCK_POSTGRES_PASSWORD_{who.upper()}"])
     return f"{dsn.rpartition('/')[0]}/{database}" if database else dsn
 
 

@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
-from shared import tolerant
-from shared.kafka import connection
+from shared import aiokafka_patches
+from shared.kafka import client_options
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Kafka:
     """The broker of a stack, as its operator."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._options = connection(Settings.of(env))
+        self._options = client_options(Settings.of(env))
 
     def names(self) -> list[str]:
         """Return every topic that is not the broker's own."""
@@ -104,7 +104,7 @@ class Kafka:
         return ends
 
     async def _consumer(self, **options: Any) -> AIOKafkaConsumer:
-        tolerant.install()  # what hostile records a test leaves behind, the next one reads too
+        aiokafka_patches.install()  # what hostile records a test leaves behind, the next one reads too
         consumer = AIOKafkaConsumer(**self._options, enable_auto_commit=False, **options)
         await consumer.start()
         return consumer

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import Outage, Rejected
-from shared.middleware.dead_letter import HEADER_LIMIT, HEADERS_LIMIT, DeadLetter, DeadLetters, attempts_of, explain
+from shared.middleware.dead_letter import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    DeadLetter,
+    DeadLetters,
+    attempts_of,
+    dead_letter_headers,
+)
 from shared.middleware.records import records_of
 from shared.middleware.retry import RecordRetries
 from shared.testing.bus import record
@@ -26,7 +33,7 @@ class Broker:
 
 
 def letter(*headers, error=WRONG):
-    return explain(record("t", b"body", headers=headers), "svc", error)
+    return dead_letter_headers(record("t", b"body", headers=headers), "svc", error)
 
 
 def test_a_letter_says_where_it_stood_and_why():
@@ -61,20 +68,20 @@ def test_attempts_are_counted_and_nonsense_counts_nothing(value, attempts):
     assert attempts_of(record("t", b"", headers=[("dlq_attempts", value)])) == attempts
 
 
-hostile = st.lists(st.tuples(st.text(), st.none() | st.binary(max_size=3 * HEADER_LIMIT)), max_size=3 * HEADERS_LIMIT)
+hostile = st.lists(st.tuples(st.text(), st.none() | st.binary(max_size=3 * MAX_HEADER_BYTES)), max_size=3 * MAX_HEADERS)
 
 
 @given(hostile, st.text(alphabet=st.characters(exclude_categories=()), max_size=1000))
 def test_no_header_and_no_error_makes_a_letter_unsendable(headers, text):
-    said = explain(record("t", b"", headers=headers), "svc", ValueError(text))
+    said = dead_letter_headers(record("t", b"", headers=headers), "svc", ValueError(text))
     size = sum(len(name.encode("utf-8", "surrogatepass")) + len(value.encode()) for name, value in said.items())
-    assert size < HEADERS_LIMIT * HEADER_LIMIT * 4 + 100_000
-    assert len(said) <= HEADERS_LIMIT + 9
+    assert size < MAX_HEADERS * MAX_HEADER_BYTES * 4 + 100_000
+    assert len(said) <= MAX_HEADERS + 9
 
 
 async def test_body_and_key_are_untouched():
     broker = Broker()
-    await DeadLetters(broker, "svc").bury(record("t", b"\x00\xff", key=b"\xfe"), WRONG)
+    await DeadLetters(broker, "svc").dead_letter(record("t", b"\x00\xff", key=b"\xfe"), WRONG)
     ((topic, key, body, _),) = broker.sent
     assert (topic, key, body) == ("t.svc.dlq", b"\xfe", b"\x00\xff")
 
@@ -85,7 +92,7 @@ async def test_a_topic_that_takes_no_letter_is_an_outage_so_nothing_is_lost():
             raise ValueError("too large")
 
     with pytest.raises(Outage, match=r"t\.svc\.dlq"):
-        await DeadLetters(Full(), "svc").bury(record("t", b""), WRONG)
+        await DeadLetters(Full(), "svc").dead_letter(record("t", b""), WRONG)
 
 
 class Batch:

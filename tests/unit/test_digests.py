@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.digests import NAMES, known, normal, words
+from shared.digests import DIGEST_NAMES, normalize_name, normalize_names, split_names
 from shared.errors import Rejected
 
 
@@ -17,22 +17,22 @@ from shared.errors import Rejected
     ],
 )
 def test_spellings_of_one_digest_are_one(name, kept):
-    assert normal(name) == kept
+    assert normalize_name(name) == kept
 
 
 def test_every_algorithm_is_known_by_its_own_name():
-    assert known(NAMES) == NAMES
+    assert normalize_names(DIGEST_NAMES) == DIGEST_NAMES
 
 
 def test_names_are_kept_once_in_their_order():
-    assert known(["sha256", "MD5", "SHA-256", " "]) == ("sha256", "md5")
+    assert normalize_names(["sha256", "MD5", "SHA-256", " "]) == ("sha256", "md5")
 
 
 def test_a_digest_nobody_knows_is_rejected_with_those_that_are():
     with pytest.raises(Rejected, match=r"rot13.*known are.*sha256") as refused:
-        known(["md5", "rot13\n\u202e"])
+        normalize_names(["md5", "rot13\n\u202e"])
     assert "\u202e" not in str(refused.value)
 
 
 def test_a_list_has_commas_or_blanks():
-    assert words(" md5,sha256  crc32, ") == ["md5", "sha256", "crc32"]
+    assert split_names(" md5,sha256  crc32, ") == ["md5", "sha256", "crc32"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.encoded_words import decoded_words
+from shared.encoded_words import decode_words
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from shared.encoded_words import decoded_words
     ],
 )
 def test_encoded_words_are_decoded(text, decoded):
-    assert decoded_words(text) == decoded
+    assert decode_words(text) == decoded
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_encoded_words_are_decoded(text, decoded):
     ],
 )
 def test_what_is_no_encoded_word_or_hides_control_characters_stays(text):
-    assert decoded_words(text) == text
+    assert decode_words(text) == text
 
 
 def test_a_long_text_takes_no_long_time():
     text = "=?utf-8?Q?" * 50_000
-    assert decoded_words(text) == text
+    assert decode_words(text) == text

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.native import dotenv, services
 from deploy.native.install import CHECKOUT
-from shared.environment import dsn_of, read_file, resolve
+from shared.environment import read_file, resolve, with_login
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_secret_that_was_emptied_stays_empty(folder):
     ],
 )
 def test_a_services_address_differs_in_user_and_password_alone(dsn, own):
-    assert dsn_of(dsn, "u", "p/@") == own
+    assert with_login(dsn, "u", "p/@") == own
 
 
 def test_a_service_is_told_its_own_secret_and_no_other(folder):

@@ -2,21 +2,21 @@
 
 from shared.postgres import OWNER
 from shared.provision import grants
-from shared.provision.grants import PUBLIC, Catalog, Right, Thing
+from shared.provision.grants import PUBLIC, Catalog, DatabaseObject, Right
 from shared.provision.rights import READER, RIGHTS, role_name
 
 ROLES = frozenset({OWNER, READER, *map(role_name, RIGHTS)})
 
 
-def catalog(*things: Thing, rights: frozenset[Right] = frozenset(), roles: frozenset[str] = ROLES) -> Catalog:
-    return Catalog("penstock", "penstock", "", is_superuser=True, roles=roles, things=things, rights=rights)
+def catalog(*things: DatabaseObject, rights: frozenset[Right] = frozenset(), roles: frozenset[str] = ROLES) -> Catalog:
+    return Catalog("penstock", "penstock", "", is_superuser=True, roles=roles, objects=things, rights=rights)
 
 
-def table(schema: str, bare: str, owner: str = OWNER) -> Thing:
-    return Thing("TABLE", f"{schema}.{bare}", schema, bare, owner)
+def table(schema: str, bare: str, owner: str = OWNER) -> DatabaseObject:
+    return DatabaseObject("TABLE", f"{schema}.{bare}", schema, bare, owner)
 
 
-def who(*things: Thing, privilege: str = "SELECT") -> set[str]:
+def who(*things: DatabaseObject, privilege: str = "SELECT") -> set[str]:
     return {right.grantee for right in grants.desired(catalog(*things)) if right.privilege == privilege}
 
 
@@ -40,8 +40,8 @@ def test_leased_work_is_shared_by_those_who_have_queues():
 
 
 def test_functions_that_lock_are_for_services_and_those_that_store_for_nobody():
-    lock = Thing("ROUTINE", "pg_advisory_lock(bigint)", "pg_catalog", "pg_advisory_lock", "postgres")
-    store = Thing("ROUTINE", "lo_create(oid)", "pg_catalog", "lo_create", "postgres")
+    lock = DatabaseObject("ROUTINE", "pg_advisory_lock(bigint)", "pg_catalog", "pg_advisory_lock", "postgres")
+    store = DatabaseObject("ROUTINE", "lo_create(oid)", "pg_catalog", "lo_create", "postgres")
     assert who(lock, privilege="EXECUTE") == {OWNER, *map(role_name, RIGHTS)}
     assert who(store, privilege="EXECUTE") == set()
 
@@ -66,7 +66,7 @@ def test_what_is_missing_is_granted_and_what_is_too_much_is_revoked():
 
 
 def test_views_made_later_are_read_at_once():
-    later = Thing("DEFAULTS", "penstock_etl", "api", "penstock_etl", "penstock_etl")
+    later = DatabaseObject("DEFAULTS", "penstock_etl", "api", "penstock_etl", "penstock_etl")
     assert who(later) == {READER, "penstock_ingress"}
     (statement, _) = sorted(grants.statement(right, grant=True) for right in grants.desired(catalog(later)))
     assert statement == (

@@ -8,7 +8,7 @@ import pytest
 import xxhash
 
 from services.hasher.core.algorithms import ALGORITHMS
-from shared.digests import NAMES
+from shared.digests import DIGEST_NAMES
 
 CHECK = b"123456789"
 VECTORS = {  # https://reveng.sourceforge.io/crc-catalogue/all.htm
@@ -57,4 +57,4 @@ def test_the_others_match_their_libraries():
 
 
 def test_there_is_a_maker_for_every_name():
-    assert tuple(ALGORITHMS) == NAMES
+    assert tuple(ALGORITHMS) == DIGEST_NAMES

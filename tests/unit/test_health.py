@@ -20,7 +20,7 @@ class Reader:
     def polled_at(self):
         return None if self.age is None else time.monotonic() - self.age
 
-    def partitions_held(self):
+    def assigned_partitions(self):
         return list(self.held)
 
 
@@ -98,7 +98,7 @@ async def test_a_service_that_makes_no_progress_with_records_in_hand_is_alive_bu
     for _ in range(4):  # the same records, given back to the broker and delivered again
         progress.begin("objects.changed.v1")
         clock.seconds += 20
-        progress.gave_back("objects.changed.v1", ConnectionResetError("by the store"))
+        progress.released("objects.changed.v1", ConnectionResetError("by the store"))
     assert (stalled.is_live(), stalled.is_ready()) == (True, False)
     status, body = await ask(dict(stalled.routes())["/health/ready"])
     said = json.loads(body)
@@ -122,7 +122,7 @@ def test_records_that_went_to_another_process_are_no_stall_here():
     clock = Clock()
     progress = Progress(clock)
     progress.begin("topic")
-    progress.gave_back("topic", ConnectionResetError())
+    progress.released("topic", ConnectionResetError())
     clock.seconds = 31
     assert progress.stall().seconds == 0
 

@@ -14,7 +14,7 @@ from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, 
 from services.ingress.core.sanitize import MAX_BODY_BYTES
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
-from shared.middleware.dead_letter import explain
+from shared.middleware.dead_letter import dead_letter_headers
 from shared.middleware.envelope import headers_for
 from shared.testing.bus import record
 from shared.topics import CONSUMERS
@@ -52,7 +52,7 @@ def test_an_event_of_a_later_version_with_more_fields_is_a_fact_too():
 
 def test_a_dead_letter_is_about_the_object_of_its_record_and_says_why():
     origin = on_the_wire(STORED)
-    headers = explain(origin, "hasher", Rejected("WRONG", "no such column"))
+    headers = dead_letter_headers(origin, "hasher", Rejected("WRONG", "no such column"))
     letter = record(LETTERS, origin.value, key=origin.key, headers=[(n, v.encode()) for n, v in headers.items()])
     fact = decode_fact(letter)
     assert (fact.type, fact.service, fact.error) == (DEAD_LETTERED, "hasher", "WRONG: no such column")

@@ -39,7 +39,7 @@ def settings(**given: object) -> Settings:
 )
 def test_settings_say_how_every_client_connects(given, protocol, mechanism):
     own = settings(**given)
-    options = kafka.connection(own)
+    options = kafka.client_options(own)
     assert (options["security_protocol"], options.get("sasl_mechanism")) == (protocol, mechanism)
     assert (options["ssl_context"] is not None) == protocol.endswith("SSL")
     theirs = {"security_protocol": "PLAINTEXT", "ssl_context": None, **parse_security(kafka.security(own))}
@@ -94,9 +94,9 @@ def test_tls_failures_are_found_in_whatever_wraps_them():
     wrapped = RuntimeError("pool", OSError(inner))
     wrapped.__cause__ = ValueError("loop")
     wrapped.__cause__.__cause__ = wrapped
-    assert "not trusted (unable to get local issuer certificate): set PENSTOCK_TLS_CA" in tls.failure(wrapped)
-    assert tls.failure(ExceptionGroup("both", [OSError("x"), inner]))
-    assert tls.failure(ConnectionRefusedError(111, "refused")) == ""
+    assert "not trusted (unable to get local issuer certificate): set PENSTOCK_TLS_CA" in tls.describe_failure(wrapped)
+    assert tls.describe_failure(ExceptionGroup("both", [OSError("x"), inner]))
+    assert tls.describe_failure(ConnectionRefusedError(111, "refused")) == ""
 
 
 def test_a_password_travels_to_kafka_salted_and_never_as_it_is():

@@ -7,7 +7,7 @@ import pytest
 from services.cli.adapters.s3 import open_s3
 from services.cli.settings import CliSettings
 from shared.errors import Rejected
-from shared.storage.rich import open_client
+from shared.storage.admin_client import open_client
 
 ELSEWHERE = "http://127.0.0.1:9"
 HOST = {

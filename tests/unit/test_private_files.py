@@ -8,7 +8,7 @@ import pytest
 
 from deploy.native import dotenv, postgres_home, private
 from services.cli.adapters.journal import Journal
-from shared.storage.journal import OpenUploads
+from shared.storage.journal import UploadJournal
 from shared.storage.objects import ObjectRef
 
 
@@ -147,7 +147,7 @@ def test_a_cluster_of_another_user_lives_outside_and_is_found_again(tmp_path, mo
 
 def test_a_service_journal_is_closed_by_the_umask_of_its_process(tmp_path):
     before = os.umask(private.UMASK)
-    uploads = OpenUploads(tmp_path)
+    uploads = UploadJournal(tmp_path)
     uploads.opening(ObjectRef("inbox", "secret-plans"))
     os.umask(before)
     uploads.close()

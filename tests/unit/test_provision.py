@@ -1,7 +1,7 @@
 import pytest
 
 from services.cli.settings import CliSettings
-from shared.provision.buckets import EVENTS, LANES, lacking, merged
+from shared.provision.buckets import EVENTS, LANES, add_rules, missing_lanes
 from shared.provision.policies import POLICIES, policy
 from shared.provision.users import user_name
 from shared.settings import Settings
@@ -19,38 +19,38 @@ def rule(lane: str, **changes: object) -> dict[str, object]:
 
 
 def test_a_bucket_without_rules_lacks_both_lanes():
-    assert lacking({}) == ["LIVE", "SAFE"]
+    assert missing_lanes({}) == ["LIVE", "SAFE"]
 
 
 def test_merged_rules_lack_nothing_and_merging_again_changes_nothing():
-    once = merged({})
-    assert lacking(once) == []
-    assert merged(once) == once
+    once = add_rules({})
+    assert missing_lanes(once) == []
+    assert add_rules(once) == once
 
 
 def test_rules_of_others_stay_as_they_are():
     before = {"QueueConfigurations": [FOREIGN], "TopicConfigurations": [{"Id": "t", "TopicArn": "arn:x"}]}
-    after = merged(before)
+    after = add_rules(before)
     assert FOREIGN in after["QueueConfigurations"]
     assert after["TopicConfigurations"] == before["TopicConfigurations"]
 
 
 def test_a_rule_that_tells_a_part_is_not_enough():
     part = {"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "a/"}]}}}
-    assert lacking({"QueueConfigurations": [rule("LIVE", **part), rule("SAFE", Events=[EVENTS[0]])]}) == [
+    assert missing_lanes({"QueueConfigurations": [rule("LIVE", **part), rule("SAFE", Events=[EVENTS[0]])]}) == [
         "LIVE",
         "SAFE",
     ]
 
 
 def test_a_rule_of_ours_that_was_changed_is_replaced():
-    after = merged({"QueueConfigurations": [rule("LIVE", Events=[EVENTS[0]]), rule("SAFE")]})
+    after = add_rules({"QueueConfigurations": [rule("LIVE", Events=[EVENTS[0]]), rule("SAFE")]})
     assert sorted(r["Id"] for r in after["QueueConfigurations"]) == ["penstock-live", "penstock-safe"]
-    assert lacking(after) == []
+    assert missing_lanes(after) == []
 
 
 def test_an_equal_rule_under_another_name_will_do():
-    assert lacking({"QueueConfigurations": [rule("LIVE", Id="mc"), rule("SAFE", Id="mc-2")]}) == []
+    assert missing_lanes({"QueueConfigurations": [rule("LIVE", Id="mc"), rule("SAFE", Id="mc-2")]}) == []
 
 
 def actions(service: str, **switches: object) -> dict[str, set[str]]:

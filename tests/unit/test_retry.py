@@ -29,7 +29,7 @@ async def test_an_outage_is_waited_out(monkeypatch):
 
 async def test_patience_ends_and_the_records_go_back():
     with pytest.raises(Outage):
-        await retry(patience=0.001).consume_scope(failing(*[Outage("away")] * 99), "msg")
+        await retry(outage_seconds=0.001).consume_scope(failing(*[Outage("away")] * 99), "msg")
 
 
 @pytest.mark.parametrize("error", [Rejected("WRONG", "wrong"), ValueError("odd")])
@@ -43,7 +43,7 @@ async def test_what_is_no_outage_goes_outward_at_once(error):
 async def test_the_unknown_is_tried_as_often_as_the_policy_says(monkeypatch):
     monkeypatch.setattr("asyncio.sleep", no_sleep)
     call = failing(*[ValueError("odd")] * 2)
-    async for attempt in RecordRetries(unknown_attempts=3).unknowns():
+    async for attempt in RecordRetries(max_unknown_attempts=3).retry_unknown():
         with attempt:
             done = await call("msg")
     assert done == "done msg"

@@ -18,7 +18,7 @@ REF = ObjectRef("inbox", "a/b")
 
 
 def meaning(status: int | None, code: str = "") -> Exception:
-    return Failure("read", REF, status, code).meaning(SETTINGS)
+    return Failure("read", REF, status, code).to_error(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_what_stays_wrong_is_rejected_with_a_stable_code(status, code, ours):
 @pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId"])
 def test_a_refused_signature_is_the_requests_fault_while_the_credentials_work(code):
     failure = Failure("read", ObjectRef("inbox?x", "a"), 403, code)
-    assert kind_of(failure.meaning(SETTINGS)) is Kind.OUTAGE
-    found = failure.meaning(SETTINGS, credentials_work=True)
+    assert kind_of(failure.to_error(SETTINGS)) is Kind.OUTAGE
+    found = failure.to_error(SETTINGS, credentials_work=True)
     assert (kind_of(found), found.code) == (Kind.REJECTED, "S3_REFUSED")
 
 
@@ -101,7 +101,7 @@ async def test_many_that_wait_for_the_credentials_ask_once():
 
 def test_a_version_id_that_can_name_none_is_gone():
     failure = Failure("read", ObjectRef("inbox", "a", "no uuid"), 400, "InvalidArgument")
-    assert isinstance(failure.meaning(SETTINGS), ObjectGone)
+    assert isinstance(failure.to_error(SETTINGS), ObjectGone)
 
 
 def test_denial_names_user_and_action_and_no_secret():

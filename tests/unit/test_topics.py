@@ -2,7 +2,16 @@
 
 from itertools import groupby
 
-from shared.topics import CONSUMERS, LETTER_BYTES, MINIO_LIVE, MINIO_SAFE, OBJECTS_CHANGED, TOPICS, Topic, all_topics
+from shared.topics import (
+    CONSUMERS,
+    MAX_DEAD_LETTER_BYTES,
+    MINIO_LIVE,
+    MINIO_SAFE,
+    OBJECTS_CHANGED,
+    TOPICS,
+    Topic,
+    all_topics,
+)
 
 
 def test_lanes_that_are_merged_by_key_have_equal_partitions():
@@ -13,14 +22,14 @@ def test_every_reader_of_a_topic_has_a_dead_letter_topic():
     names = [topic.name for topic in all_topics()]
     assert len(names) == len(set(names))
     for service, read in CONSUMERS.items():
-        assert {f"{topic.name}.{service}.dlq" for topic in read if not topic.is_dead_letters} <= set(names)
+        assert {f"{topic.name}.{service}.dlq" for topic in read if not topic.is_dead_letter_topic} <= set(names)
 
 
 def test_a_letter_outlives_its_record_and_has_room_for_the_reason():
-    letters = OBJECTS_CHANGED.dead_letters("hasher")
+    letters = OBJECTS_CHANGED.dead_letter_topic("hasher")
     assert letters.retention_ms > OBJECTS_CHANGED.retention_ms
-    assert letters.config["max.message.bytes"] == str(LETTER_BYTES)
-    assert LETTER_BYTES > 2 << 20
+    assert letters.config["max.message.bytes"] == str(MAX_DEAD_LETTER_BYTES)
+    assert MAX_DEAD_LETTER_BYTES > 2 << 20
 
 
 def test_a_compacted_topic_forgets_too():

@@ -5,7 +5,7 @@ import pytest
 from shared.errors import Rejected
 from shared.work import RetryPolicy
 
-POLICY = RetryPolicy(attempts=4, wait_initial=1.0, wait_max=3.0, claims=10)
+POLICY = RetryPolicy(max_attempts=4, wait_initial=1.0, wait_max=3.0, max_claims=10)
 
 
 def test_rejected_data_fails_for_good_at_the_first_attempt():
@@ -19,4 +19,4 @@ def test_waits_double_up_to_the_cap_and_end_with_the_last_attempt():
 
 @pytest.mark.parametrize(("attempt", "worn_out"), [(1, False), (10, False), (11, True)])
 def test_an_item_whose_workers_keep_dying_is_given_up(attempt, worn_out):
-    assert POLICY.is_worn_out(attempt) is worn_out
+    assert POLICY.attempts_exhausted(attempt) is worn_out

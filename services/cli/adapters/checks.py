@@ -24,10 +24,10 @@ from services.cli.settings import CliSettings
 from shared import tls
 from shared.environment import ROLE_PASSWORD
 from shared.errors import Outage, PenstockError, Rejected, one_line
-from shared.lags import partitions_of
+from shared.lags import partition_counts
 from shared.provision import grants, missing_rules
 from shared.provision.kafka_rights import USERS
-from shared.provision.kafka_users import accepts
+from shared.provision.kafka_users import accepts_password
 from shared.provision.policies import POLICIES
 from shared.provision.rights import READER, RIGHTS, role_name
 from shared.provision.users import user_name
@@ -131,7 +131,7 @@ async def topics(settings: CliSettings) -> list[Finding]:
     """See that every topic is there with its partitions."""
     wanted = {topic.name: topic.partitions for topic in all_topics()}
     async with kafka.open_admin(settings) as admin:
-        return [findings.topics(wanted, await partitions_of(admin, wanted))]
+        return [findings.topics(wanted, await partition_counts(admin, wanted))]
 
 
 async def buckets(settings: CliSettings) -> list[Finding]:
@@ -178,7 +178,7 @@ async def kafka_users(settings: CliSettings) -> list[Finding]:
 async def _kafka_user(settings: CliSettings, name: str) -> Finding:
     user = user_name(name)
     async with within(SECONDS, kafka.name_of(settings)):
-        ok = await accepts(settings, user, settings.kafka_passwords[name])
+        ok = await accepts_password(settings, user, settings.kafka_passwords[name])
     return Finding(f"Kafka user {user}", ok=ok, detail="may log in" if ok else "is refused", fix=FIX)
 
 

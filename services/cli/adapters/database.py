@@ -8,7 +8,7 @@ import asyncpg
 
 from services.cli.adapters.trouble import within
 from services.cli.settings import CliSettings
-from shared.postgres import speak_json
+from shared.postgres import register_json_codec
 
 SECONDS = 5.0
 
@@ -35,7 +35,7 @@ async def open_database(
         )
     try:
         async with within(seconds, name_of(settings)):
-            await speak_json(connection)
+            await register_json_codec(connection)
         yield connection
     finally:
         await connection.close(timeout=seconds)

@@ -13,11 +13,11 @@ from aiokafka.errors import KafkaTimeoutError
 
 from services.cli.adapters.trouble import reaching, within
 from services.cli.settings import CliSettings
-from shared import tolerant
+from shared import aiokafka_patches
 from shared.errors import Rejected
 from shared.events import Event
-from shared.kafka import connection, explained
-from shared.lags import partitions_of, places_of
+from shared.kafka import client_options, explain_refusals
+from shared.lags import partition_counts, topic_partitions
 from shared.middleware.envelope import headers_for
 
 CLIENT = "penstock-cli"
@@ -51,9 +51,9 @@ async def ping(settings: CliSettings, seconds: float = SECONDS) -> None:
 @asynccontextmanager
 async def open_admin(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
     """Open an admin client."""
-    admin: Any = AIOKafkaAdminClient(**connection(settings), client_id=CLIENT, request_timeout_ms=REQUEST_MS)
+    admin: Any = AIOKafkaAdminClient(**client_options(settings), client_id=CLIENT, request_timeout_ms=REQUEST_MS)
     try:
-        async with within(seconds, name_of(settings)), explained(settings):
+        async with within(seconds, name_of(settings)), explain_refusals(settings):
             await admin.start()
         with reaching(name_of(settings)):
             yield admin
@@ -64,9 +64,9 @@ async def open_admin(settings: CliSettings, seconds: float = SECONDS) -> AsyncIt
 @asynccontextmanager
 async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
     """Open a consumer without a group: it moves nobody's offsets and balances nobody's partitions."""
-    tolerant.install()
+    aiokafka_patches.install()
     reader: Any = AIOKafkaConsumer(
-        **connection(settings),
+        **client_options(settings),
         client_id=CLIENT,
         group_id=None,
         enable_auto_commit=False,
@@ -75,7 +75,7 @@ async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncI
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
     )
     try:
-        async with within(seconds, name_of(settings)), explained(settings):
+        async with within(seconds, name_of(settings)), explain_refusals(settings):
             await reader.start()
         with reaching(name_of(settings)):
             yield reader
@@ -87,7 +87,7 @@ async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncI
 async def open_producer(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
     """Open a producer: acknowledged by all replicas, idempotent."""
     producer: Any = AIOKafkaProducer(
-        **connection(settings),
+        **client_options(settings),
         client_id=CLIENT,
         acks="all",
         enable_idempotence=True,
@@ -95,7 +95,7 @@ async def open_producer(settings: CliSettings, seconds: float = SECONDS) -> Asyn
         max_request_size=MAX_REQUEST_BYTES,
     )
     try:
-        async with within(seconds, name_of(settings)), explained(settings):
+        async with within(seconds, name_of(settings)), explain_refusals(settings):
             await producer.start()
         with reaching(name_of(settings)):
             yield producer
@@ -118,10 +118,10 @@ async def assign(settings: CliSettings, reader: Any, topics: Sequence[str]) -> l
 
     """
     async with open_admin(settings) as admin:
-        counts = await partitions_of(admin, topics)
+        counts = await partition_counts(admin, topics)
     if missing := [topic for topic in topics if topic not in counts]:
         raise Rejected("NO_SUCH_TOPIC", f"topic {', '.join(missing)} does not exist; run `penstock setup`")
-    partitions = places_of(topics, counts)
+    partitions = topic_partitions(topics, counts)
     reader.assign(partitions)
     return partitions
 

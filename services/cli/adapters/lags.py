@@ -4,7 +4,7 @@ from services.cli.adapters import kafka
 from services.cli.adapters.letters import settled_places, topics_of
 from services.cli.core.lag import unsettled
 from services.cli.settings import CliSettings
-from shared.lags import edges, lag_of_groups, partitions_of, places_of
+from shared.lags import first_and_end_offsets, lag_of_groups, partition_counts, topic_partitions
 
 
 async def lag(settings: CliSettings) -> dict[str, dict[str, int]]:
@@ -19,5 +19,7 @@ async def dead_letters(settings: CliSettings) -> dict[str, int]:
     async with kafka.open_admin(settings) as admin, kafka.open_reader(settings) as reader:
         names = await topics_of(admin)
         settled = await settled_places(settings, reader)
-        starts, ends = await edges(reader, places_of(names, await partitions_of(admin, names)))
+        starts, ends = await first_and_end_offsets(
+            reader, topic_partitions(names, await partition_counts(admin, names))
+        )
         return unsettled(((one.topic, one.partition, one.offset) for one in settled), starts, ends)

@@ -12,7 +12,7 @@ from services.cli.adapters.kafka import Record, assign, open_admin, publish, rea
 from services.cli.core.letters import Choice, Letter, Place, way_back
 from services.cli.settings import CliSettings
 from shared.events import DeadLetterSettled
-from shared.lags import partitions_of
+from shared.lags import partition_counts
 from shared.topics import DEAD_LETTERS_SETTLED
 
 SUFFIX = ".dlq"
@@ -28,7 +28,7 @@ async def topics_of(admin: Any) -> list[str]:
 async def settled_places(settings: CliSettings, reader: Any) -> set[Place]:
     """Return what was settled; nothing, when the topic that says so is not there."""
     async with open_admin(settings) as admin:
-        there = await partitions_of(admin, [DEAD_LETTERS_SETTLED.name])
+        there = await partition_counts(admin, [DEAD_LETTERS_SETTLED.name])
     if not there:
         return set()
     places = set()

@@ -7,8 +7,8 @@ from aiobotocore.config import AioConfig
 
 from services.cli.adapters.trouble import within
 from services.cli.settings import CliSettings
+from shared.storage.admin_client import NO_PROXIES, isolated_session
 from shared.storage.failures import require_credentials
-from shared.storage.rich import NO_PROXIES, own_session
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
@@ -36,7 +36,7 @@ def open_s3(settings: CliSettings, *, connections: int = 10, attempts: int = 3) 
         s3={"addressing_style": "path", "payload_signing_enabled": True},
         proxies=NO_PROXIES,
     )
-    client: AbstractAsyncContextManager[Any] = own_session().create_client(
+    client: AbstractAsyncContextManager[Any] = isolated_session().create_client(
         "s3",
         endpoint_url=settings.s3_endpoint,
         region_name=settings.s3_region,

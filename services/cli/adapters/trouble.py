@@ -48,8 +48,8 @@ def reaching(what: str) -> Iterator[None]:
     except _NOT_MADE as error:
         reason = f"{what}: {one_line(error)}; services make their views as they start: {START}"
         raise Rejected("NOT_SET_UP", reason) from error
-    except kafka.DENIED as error:
-        raise Rejected("ACCESS_DENIED", f"{what} denies this user: {one_line(error)}; {kafka.GRANT}") from error
+    except kafka.AUTHORIZATION_ERRORS as error:
+        raise Rejected("ACCESS_DENIED", f"{what} denies this user: {one_line(error)}; {kafka.GRANT_HINT}") from error
     except _SILENT as error:
         raise Outage(f"{what} does not answer: {why(error)}; {START}") from error
     except _TROUBLED as error:
@@ -71,7 +71,7 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
 
 def why(error: BaseException) -> str:
     """Say a connection's failure in the words of the system, anything else in its own."""
-    if reason := tls.failure(error):
+    if reason := tls.describe_failure(error):
         return reason
     if isinstance(error, TimeoutError | ConnectTimeoutError):
         return "no answer in time"

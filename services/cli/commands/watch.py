@@ -20,7 +20,7 @@ from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, console, emit, note
 from shared.errors import Rejected
 from shared.events import EVENTS
-from shared.lags import partitions_of
+from shared.lags import partition_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ async def _facts(settings: CliSettings, reader: Any, topics: Sequence[str], wind
 
 async def _all_facts(settings: CliSettings) -> list[str]:
     async with kafka.open_admin(settings) as admin:
-        there = await partitions_of(admin, (kind.topic.name for kind in EVENTS))
+        there = await partition_counts(admin, (kind.topic.name for kind in EVENTS))
         if not there:
             raise Rejected("NOT_SET_UP", "watch: there is no topic of facts; run `penstock setup`")
         return [*there, *await topics_of(admin)]

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from services.cli.core.usage import WrongUsage
 from shared.errors import Rejected
 from shared.field_rules import MAX_KEY_BYTES
-from shared.text import is_altered, is_unsafe, visible
+from shared.text import is_altered_by_minio, is_unsafe, visible
 
 SCHEME = "s3://"
 
@@ -63,7 +63,7 @@ def checked(address: Address) -> Address:
     key = address.key
     if is_unsafe(key):
         raise Rejected("KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters; rename the file")
-    if is_altered(key):
+    if is_altered_by_minio(key):
         raise Rejected(
             "KEY_UNSAFE",
             f"{visible(str(address))} begins with a slash or has a step that ends in __XLDIR__, so MinIO would store "

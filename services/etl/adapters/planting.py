@@ -7,7 +7,7 @@ import structlog
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.core.seeds import COLUMNS, Seed, seeds
 from shared.errors import Rejected, one_line
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.postgres import Pool
 from shared.storage import ObjectRef, ObjectStore
 
@@ -22,9 +22,9 @@ async def plant(pool: Pool, store: ObjectStore, datasets: Datasets) -> None:
     if dataset is None or tuple(dataset.columns) != COLUMNS:
         return
     try:
-        if await wait_out(lambda: _is_bare(pool, store, dataset)):
+        if await retry_outages(lambda: _is_bare(pool, store, dataset)):
             planted = list(seeds())
-            await wait_out(lambda: _put(store, dataset, planted))
+            await retry_outages(lambda: _put(store, dataset, planted))
             log.info("seeds.planted", dataset=dataset.name, users=len(planted))
     except Rejected as refusal:
         log.warning("seeds.not_planted", reason=one_line(refusal))

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from services.etl.core.datasets import ColumnType, Dataset, Datasets
 from shared.errors import one_line
-from shared.patience import is_outage, wait_out
+from shared.outages import is_outage, retry_outages
 from shared.postgres import LOCK_SECONDS, Connection, Pool, act_as, migrate
 from shared.text import visible
 from shared.work import MIGRATIONS
@@ -81,7 +81,7 @@ async def ensure_tables(pool: Pool, datasets: Datasets) -> list[str]:
             await _note_refused(connection, datasets)
             return made
 
-    made = await wait_out(ensure, event="etl.tables_not_made")
+    made = await retry_outages(ensure, event="etl.tables_not_made")
     for name, reason in datasets.refused.items():
         log.error("etl.dataset_refused", dataset=visible(name), reason=reason)
     datasets.require_any()

@@ -13,8 +13,8 @@ from services.etl.adapters.sheets import write_cells
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.core.exporting import CONTENT_TYPES, Output, output_key, rejects_file, rejects_key, values_types
 from shared.errors import PenstockError, Rejected, one_line
+from shared.outages import retry_outages
 from shared.parquet import csv_to_parquet
-from shared.patience import wait_out
 from shared.storage import ObjectGone, ObjectSuperseded
 from shared.work import Lease
 
@@ -43,15 +43,15 @@ class Exporter:
     async def watch(self) -> None:
         """Ask for ever for what is due, once it was quiet for a while or has waited long enough."""
         while True:
-            pause = await wait_out(self._look)
+            pause = await retry_outages(self._look)
             await asyncio.sleep(pause)
 
     async def mend(self) -> None:
         """Have files written again that somebody else has removed or changed, and remove what was left half written."""
         while True:
             try:
-                await wait_out(self.outputs.tidy)
-                await wait_out(self._mend)
+                await retry_outages(self.outputs.tidy)
+                await retry_outages(self._mend)
             except Rejected as refusal:
                 log.warning("export.not_looked_at", reason=one_line(refusal))
             await asyncio.sleep(MEND_SECONDS)

@@ -21,7 +21,7 @@ from services.etl.workers.lane import Lane, Turns
 from shared.bus import Bus
 from shared.errors import Outage
 from shared.events import EtlLoaded
-from shared.patience import is_outage
+from shared.outages import is_outage
 from shared.storage import ObjectGone, ObjectInfo, ObjectSuperseded
 from shared.work import Item, Lease
 
@@ -134,7 +134,7 @@ class Files:
             await self._tell_failure(wanted[0], error)
         for one in wanted:
             if one.revision:
-                await self.bus.bury_event(change_of(one), error)
+                await self.bus.dead_letter_event(change_of(one), error)
 
     async def _tell_failure(self, wanted: Wanted, error: Exception) -> None:
         """Show that an object could not be loaded, and publish it."""

@@ -20,7 +20,7 @@ from services.etl.handlers import Loading, payload_of
 from shared.bus import Bus
 from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlRequested
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.storage import ObjectInfo
 from shared.work import Item, Lease, WorkQueue
 
@@ -166,7 +166,7 @@ class Schedule:
     async def run(self) -> None:
         """Ask for ever."""
         for dataset in self.datasets:
-            made_at = await wait_out(partial(self.loads.made_at, dataset))
+            made_at = await retry_outages(partial(self.loads.made_at, dataset))
             await self._ask(f"start-{int(time.time() // START_SLOT)}-{made_at}", dataset, why="start")
         while (due := self.interval.after(datetime.now(UTC))) is not None:
             await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
@@ -175,4 +175,4 @@ class Schedule:
 
     async def _ask(self, load_id: str, dataset: str, *, why: str) -> None:
         asked = EtlRequested(load_id=load_id, dataset=dataset)
-        await wait_out(partial(self.loads.request, asked, why=why))
+        await retry_outages(partial(self.loads.request, asked, why=why))

@@ -9,7 +9,7 @@ import xxhash
 from awscrt import checksums
 from typing_extensions import Buffer
 
-from shared.digests import HASHLIB
+from shared.digests import HASHLIB_NAMES
 
 
 class Digest(Protocol):
@@ -42,7 +42,7 @@ def _hashlib(name: str) -> Callable[[], Digest]:
 
 
 ALGORITHMS: Mapping[str, Callable[[], Digest]] = {
-    **{kept: _hashlib(name) for kept, name in HASHLIB.items()},
+    **{kept: _hashlib(name) for kept, name in HASHLIB_NAMES.items()},
     "blake3": blake3.blake3,
     "crc32": lambda: _Crc(checksums.crc32, 8),
     "crc32c": lambda: _Crc(checksums.crc32c, 8),
@@ -50,4 +50,4 @@ ALGORITHMS: Mapping[str, Callable[[], Digest]] = {
     "xxh3": xxhash.xxh3_64,
     "xxh3_128": xxhash.xxh3_128,
 }
-"""Makers of digests, one for each of `shared.digests.NAMES`."""
+"""Makers of digests, one for each of `shared.digests.DIGEST_NAMES`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from services.hasher.core.algorithms import ALGORITHMS
-from shared.digests import ASKED, known, normal, words
+from shared.digests import DIGESTS_METADATA, normalize_name, normalize_names, split_names
 from shared.events import ObjectChanged, ObjectHashed
 
 Status = Literal["pending", "running", "succeeded", "failed", "superseded", "gone"]
@@ -55,15 +55,17 @@ class Task:
 
 def task_of(change: ObjectChanged, defaults: Sequence[str]) -> Task:
     """Read what the uploader wants; raises Rejected for a digest that nobody knows."""
-    asked = change.metadata.get(ASKED, "")
-    algorithms = known(words(asked)) or known(defaults)
+    asked = change.metadata.get(DIGESTS_METADATA, "")
+    algorithms = normalize_names(split_names(asked)) or normalize_names(defaults)
     return Task(change, algorithms, declared_in(change.metadata))
 
 
 def declared_in(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the digests that metadata declares (`md5`, `sha256` ...), hex or base64; what is neither is no digest."""
     found = {
-        normal(name): _as_hex(normal(name), value) for name, value in metadata.items() if normal(name) in ALGORITHMS
+        normalize_name(name): _as_hex(normalize_name(name), value)
+        for name, value in metadata.items()
+        if normalize_name(name) in ALGORITHMS
     }
     return {name: value for name, value in found.items() if value is not None}
 

@@ -14,7 +14,7 @@ from services.ingest.core.decisions import Truth, Version, current_of, removed_v
 from services.ingest.core.sweeps import Listed
 from shared.errors import Kind, Outage, kind_of, one_line
 from shared.events import ObjectChanged, stable_id
-from shared.storage import PAGE, ObjectGone, ObjectInfo, ObjectRef, ObjectStore, is_ambiguous, refuse_alias
+from shared.storage import PAGE_SIZE, ObjectGone, ObjectInfo, ObjectRef, ObjectStore, is_ambiguous, refuse_alias
 
 log = structlog.get_logger()
 
@@ -101,7 +101,7 @@ class Bucket:
         wanted = {key for key in keys if not is_ambiguous(key)}
         found: dict[Version, Truth | Stuck | None] = {}
         prefix = commonprefix(keys)  # noqa: RUF071 - S3's prefixes are of characters, not of folders
-        size = min(PAGE, 2 * len(keys))
+        size = min(PAGE_SIZE, 2 * len(keys))
         pages = self._store.list(
             bucket, prefix=prefix, start_after=keys[0][:-1], page_size=size, described=self._describe
         )

@@ -9,8 +9,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from shared import field_rules
-from shared.encoded_words import decoded_words
-from shared.errors import Rejected, refuse_foreign
+from shared.encoded_words import decode_words
+from shared.errors import Rejected, require_input_bucket
 from shared.events import ObjectChanged, stable_id
 from shared.text import is_unsafe
 
@@ -134,12 +134,12 @@ def user_metadata(raw: Mapping[str, str]) -> dict[str, str]:
     """
     prefix = "x-amz-meta-"
     named = ((name.lower(), value) for name, value in raw.items())
-    return {name.removeprefix(prefix): decoded_words(value) for name, value in named if name.startswith(prefix)}
+    return {name.removeprefix(prefix): decode_words(value) for name, value in named if name.startswith(prefix)}
 
 
 def refuse_unsafe(notice: ObjectChanged, inputs: Collection[str]) -> None:
     """Raise `Rejected` for foreign buckets, keys that would deceive a reader, and fields that S3 would not make so."""
-    refuse_foreign(notice.bucket, inputs)
+    require_input_bucket(notice.bucket, inputs)
     if is_unsafe(notice.key):
         raise Rejected("KEY_UNSAFE", f"key {notice.key!a} holds control or bidirectional characters; rename the object")
     try:

@@ -61,7 +61,7 @@ class ConsumerGroups:
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[tuple[Any, Any]]:
         """Give an admin client, and a consumer without a group: it moves nobody's offsets."""
-        name: dict[str, Any] = {**kafka.connection(self._settings), "client_id": "penstock-ingress-stats"}
+        name: dict[str, Any] = {**kafka.client_options(self._settings), "client_id": "penstock-ingress-stats"}
         async with AsyncExitStack() as stack:
             admin: Any = AIOKafkaAdminClient(**name)
             stack.push_async_callback(admin.close)

@@ -16,7 +16,7 @@ from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.core.facts import Fact
 from shared import tls
 from shared.errors import Outage, one_line
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.postgres import CONNECT_SECONDS
 from shared.wakeups import Wakeups
 
@@ -105,7 +105,7 @@ class Feed:
         """Hear of news for ever, whatever becomes of the connection."""
         while True:
             try:
-                await wait_out(lambda: self._listen(dsn), event="facts.not_heard")
+                await retry_outages(lambda: self._listen(dsn), event="facts.not_heard")
             except Exception as error:
                 log.exception("facts.not_heard", reason=one_line(error))
                 await asyncio.sleep(IDLE_SECONDS)
@@ -118,7 +118,7 @@ class Feed:
                 server_settings={"application_name": "penstock-ingress-listen"},
             )
         except OSError as error:
-            raise Outage(f"Postgres does not answer: {tls.failure(error) or one_line(error)}") from error
+            raise Outage(f"Postgres does not answer: {tls.describe_failure(error) or one_line(error)}") from error
         try:
             wakeups = Wakeups(self.notify)
             await connection.add_listener(CHANNEL, lambda *_: wakeups.notify())

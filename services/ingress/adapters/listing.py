@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from services.ingress.core.listing import AFTER_ANY_KEY, folder_of, resume_after
-from shared.storage import PAGE, ObjectInfo, ObjectStore
+from shared.storage import PAGE_SIZE, ObjectInfo, ObjectStore
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ async def list_page(  # noqa: PLR0913 - the parts of one question
     store: ObjectStore, bucket: str, prefixes: list[str], *, prefix: str, start_after: str, limit: int, delimiter: str
 ) -> Page:
     """List what is below `prefixes`, each of them below `prefix`; with a delimiter, folders below `prefix` as one."""
-    page, last, size = Page(), "", min(PAGE, limit + 1)
+    page, last, size = Page(), "", min(PAGE_SIZE, limit + 1)
     after = resume_after(start_after, prefix, delimiter)
     for one in prefixes:
         async for found in _entries(

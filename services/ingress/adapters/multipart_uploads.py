@@ -17,7 +17,7 @@ from services.ingress.core.problems import HttpProblem
 from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, one_line
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.storage import ObjectGone, ObjectRef
 from shared.storage.multipart import Part
 from shared.storage.signing import Signer, path_of
@@ -63,7 +63,7 @@ class MultipartUploads:
     async def _begin_noted(  # noqa: PLR0913 - what a ticket says
         self, mark: str, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
     ) -> tuple[str, Ticket]:
-        async with self._store.begun(ref, {**headers, f"x-amz-meta-{UPLOAD_ID_KEY}": mark}) as upload_id:
+        async with self._store.begin_upload(ref, {**headers, f"x-amz-meta-{UPLOAD_ID_KEY}": mark}) as upload_id:
             expires = datetime.now(UTC).replace(microsecond=0) + self._ttl
             ticket = Ticket(ref.bucket, ref.key, upload_id, size, owner, mark, expires, file_id)
             signed_ticket = self._ticket_signer.sign(ticket)
@@ -143,7 +143,7 @@ class MultipartUploads:
         """Remove, for ever, what has come to no end in its time."""
         while True:
             try:
-                await wait_out(self.remove_expired)
+                await retry_outages(self.remove_expired)
             except PenstockError as error:
                 log.warning("uploads.not_tidied", reason=one_line(error))
             await asyncio.sleep(CLEANUP_SECONDS)

@@ -49,7 +49,7 @@ async def rewind_if_lost(pool: Pool, settings: Settings, group: str, topics: Seq
 
 async def _rewind(settings: Settings, group: str, topics: Sequence[str]) -> int | None:
     """Set a group to the beginning; return how many partitions that are, None while it has members."""
-    options = {**kafka.connection(settings), "client_id": CLIENT_ID}
+    options = {**kafka.client_options(settings), "client_id": CLIENT_ID}
     admin = AIOKafkaAdminClient(**options)
     consumer = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
     try:

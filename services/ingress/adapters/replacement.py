@@ -20,7 +20,7 @@ from services.ingress.adapters.uploads import Uploads
 from services.ingress.core.access import Principal
 from services.ingress.core.replacement import Manifest, ancestors, overlap
 from shared.errors import Outage, PenstockError, Rejected, one_line
-from shared.patience import is_outage, wait_out
+from shared.outages import is_outage, retry_outages
 from shared.storage import ObjectGone, ObjectRef, ObjectStore
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ class Replacements:
         """Finish, now and then and for ever, what was broken off."""
         while True:
             try:
-                await wait_out(self.finish_pending)
+                await retry_outages(self.finish_pending)
             except Exception:
                 log.exception("sets.not_looked_at")
             await asyncio.sleep(FINISH_INTERVAL_SECONDS)

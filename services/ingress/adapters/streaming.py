@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.ingress.adapters.downloads import unless_gone
 from shared.errors import one_line
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 log = structlog.get_logger()
 

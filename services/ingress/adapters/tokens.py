@@ -19,7 +19,7 @@ from services.ingress.core.access import EVERYBODY, ROOT, Principal, Scope
 from services.ingress.core.tokens import Token, TokenCache, generate_token, hash_secret, looks_like_token
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, Rejected
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.core.tus import MAX_CHECKED_BYTES, UPLOAD_ID_KEY, Checksum, Upload, is_upload_id
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, Rejected, one_line
-from shared.patience import wait_out
+from shared.outages import retry_outages
 from shared.storage import ObjectGone, ObjectRef
 from shared.storage.store import S3
 
@@ -130,7 +130,7 @@ class TusUploads:
         """Remove, for ever, what has come to no end in its time."""
         while True:
             try:
-                await wait_out(self.remove_expired)
+                await retry_outages(self.remove_expired)
             except PenstockError as error:
                 log.warning("uploads.not_tidied", reason=one_line(error))
             await asyncio.sleep(min(CLEANUP_SECONDS, self.ttl.total_seconds() / 10))

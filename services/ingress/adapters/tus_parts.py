@@ -16,8 +16,8 @@ from awscrt import checksums
 from services.ingress.core.problems import HttpProblem
 from services.ingress.core.tus import Upload
 from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectSuperseded
-from shared.storage.multipart import MAX_PARTS, PART, Part
-from shared.storage.store import S3, precondition
+from shared.storage.multipart import MAX_PARTS, MIN_PART_BYTES, Part
+from shared.storage.store import S3, precondition_headers
 
 AFTER_PARTS_KEY: Final = "after-parts"
 
@@ -42,9 +42,9 @@ class TusStaging:
 
         Raises Problem: OFFSET_DIFFERS when another process has changed it since it was read.
         """
-        headers = {"content-type": "application/json", **precondition(upload.note_etag or None)}
+        headers = {"content-type": "application/json", **precondition_headers(upload.note_etag or None)}
         with conflict_as_offset_differs():
-            await self.store.put_headed(self.info(upload.id), upload.model_dump_json().encode(), headers)
+            await self.store.put_with_headers(self.info(upload.id), upload.model_dump_json().encode(), headers)
 
     async def load_description(self, upload_id: str) -> Upload | None:
         """Return an upload as it was noted; None when there is none."""
@@ -75,7 +75,7 @@ class StoredParts:
         self._staging = staging
         self._upload = upload
         self._ref = ObjectRef(upload.bucket, upload.key)
-        self._size = max(PART, -(-upload.length // MAX_PARTS))
+        self._size = max(MIN_PART_BYTES, -(-upload.length // MAX_PARTS))
         self._sent = sent
         self._buffer = bytearray(tail_bytes)
         self._stored_tail_bytes = len(tail_bytes)
@@ -121,9 +121,9 @@ class StoredParts:
         """
         await self._wait_for_sent()
         if len(self._buffer) != self._stored_tail_bytes:
-            headers = {f"x-amz-meta-{AFTER_PARTS_KEY}": str(len(self._sent)), **precondition(self._tail_etag)}
+            headers = {f"x-amz-meta-{AFTER_PARTS_KEY}": str(len(self._sent)), **precondition_headers(self._tail_etag)}
             with conflict_as_offset_differs():
-                info = await self._staging.store.put_headed(
+                info = await self._staging.store.put_with_headers(
                     self._staging.tail_bytes(self._upload.id), bytes(self._buffer), headers
                 )
             self._stored_tail_bytes, self._tail_etag = len(self._buffer), info.etag
@@ -134,9 +134,11 @@ class StoredParts:
         Raises ObjectSuperseded when something else is there by now than the upload may replace. The store keeps no
         checksum: none of ours says that these are the bytes which the uploader has.
         """
-        condition = precondition(self._upload.required)
+        condition = precondition_headers(self._upload.required)
         if self._upload.length <= self._size:
-            await self._staging.store.put_headed(self._ref, bytes(self._buffer), {**self._upload.headers, **condition})
+            await self._staging.store.put_with_headers(
+                self._ref, bytes(self._buffer), {**self._upload.headers, **condition}
+            )
             return
         if self._buffer:
             await self._send()
@@ -160,7 +162,7 @@ class StoredParts:
 
     async def _begin(self) -> None:
         """Begin the multipart upload; no part is sent before its id is known to whoever comes after us."""
-        async with self._staging.store.begun(self._ref, self._upload.headers) as upload_id:
+        async with self._staging.store.begin_upload(self._ref, self._upload.headers) as upload_id:
             self._upload = self._upload.model_copy(update={"upload_id": upload_id})
             await self._staging.save_description(self._upload)
 

@@ -10,7 +10,7 @@ import structlog
 from services.ingress.adapters.staging import for_each
 from services.ingress.adapters.tokens import Tokens
 from shared.errors import PenstockError, one_line
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from services.ingress.core.sanitize import MAX_BODY_BYTES, sanitize_json, sanitize_text, truncate_body
 from shared.events import stable_id
-from shared.topics import DEAD_LETTERS
+from shared.topics import DEAD_LETTER_SUFFIX
 
 TYPE_PREFIX: Final = "penstock."
 DEAD_LETTERED: Final = "dead-letters.buried.v1"
@@ -66,7 +66,7 @@ def decode_fact(record: Record) -> Fact:
     Raises NoFact: `empty` or `not_json`; what is such and not yet a dead letter becomes one where it is needed.
     """
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
-    is_dead_letter = record.topic.endswith(DEAD_LETTERS)
+    is_dead_letter = record.topic.endswith(DEAD_LETTER_SUFFIX)
     body, is_json = _body(record.value)
     if not is_dead_letter and not is_json:
         raise UndecodableRecord("not_json" if record.value else "empty")

@@ -4,7 +4,7 @@ from typing import Final
 
 from shared.errors import Rejected
 from shared.field_rules import MAX_KEY_BYTES
-from shared.text import is_altered, unsafe_character
+from shared.text import is_altered_by_minio, unsafe_character
 
 RESERVED_METADATA: Final = frozenset({"penstock-owner", "penstock-upload", "tus-upload"})
 """What the ingress alone says of an object: whose upload it is, and which upload it was."""
@@ -24,7 +24,7 @@ def safe_key(text: str) -> str:
         raise Rejected("KEY_UNSAFE", f"the name {shown} holds the control character {odd}: rename it")
     if any(step in {"", ".", ".."} for step in text.replace("\\", "/").split("/")):
         raise Rejected("KEY_UNSAFE", f"the name {shown} leads out of its place: no absolute path, no . and no ..")
-    if is_altered(text):
+    if is_altered_by_minio(text):
         raise Rejected("KEY_UNSAFE", f"the name {shown} has a step that ends in __XLDIR__, MinIO's own mark: rename it")
     return text
 
@@ -49,6 +49,6 @@ def existing_key(text: str) -> str:
     """
     if not text or {".", ".."} & set(text.split("/")):
         raise Rejected("KEY_UNSAFE", "the key is empty or has a step . or ..: no object is called so")
-    if is_altered(text.lstrip("/")):
+    if is_altered_by_minio(text.lstrip("/")):
         raise Rejected("KEY_UNSAFE", "the key has a step that ends in __XLDIR__, MinIO's own mark: no object has it")
     return text

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from services.ingress.core.names import safe_key
-from shared.digests import ASKED, known, words
+from shared.digests import DIGESTS_METADATA, normalize_names, split_names
 
 OWNER_KEY: Final = "penstock-owner"
 """The metadata entry that names the principal an object came from."""
@@ -46,6 +46,6 @@ def upload_metadata(owner: str, algorithms: Iterable[str], defaults: Sequence[st
 
     Each of `algorithms` may be a list. Raises Rejected (UNKNOWN_DIGEST).
     """
-    asked = known(name for text in algorithms for name in words(text))
-    requested = {ASKED: ",".join(known([*defaults, *asked]))} if asked else {}
+    asked = normalize_names(name for text in algorithms for name in split_names(text))
+    requested = {DIGESTS_METADATA: ",".join(normalize_names([*defaults, *asked]))} if asked else {}
     return {OWNER_KEY: owner, **requested}

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from services.ingress.core.access import Principal
-from shared.digests import known
+from shared.digests import normalize_names
 from shared.errors import Rejected
 
 Status = Literal["PENDING", "STARTED", "SUCCESS", "FAILURE", "INVALID_ID"]
@@ -94,7 +94,7 @@ def render_digest(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
 
     Raises Rejected: UNKNOWN_DIGEST, and NOT_COMPUTED once the others are there.
     """
-    (name,) = known([algorithm or ALGORITHM])
+    (name,) = normalize_names([algorithm or ALGORITHM])
     status = upload.client_status
     digests = dict(upload.digests) if status == "SUCCESS" else {}
     if status == "SUCCESS" and name not in digests:

@@ -13,9 +13,9 @@ from services.ingress.core.checksums import CHECKSUM_PREFIX, Checksum
 from services.ingress.core.conditions import WRITE_CONDITIONS, Precondition
 from services.ingress.core.encoding import decode_utf8
 from services.ingress.core.names import RESERVED_METADATA
-from shared.encoded_words import decoded_words
+from shared.encoded_words import decode_words
 from shared.errors import Rejected
-from shared.object_headers import KEPT
+from shared.object_headers import STORED_HEADERS
 
 META_PREFIX: Final = "x-amz-meta-"
 CONDITION_HEADERS: Final = frozenset(WRITE_CONDITIONS)
@@ -100,7 +100,7 @@ class ObjectHeaders:
 
     content_type: str | None = None
     stored: Mapping[str, str] = field(default_factory=dict)
-    """Those of `shared.object_headers.KEPT`."""
+    """Those of `shared.object_headers.STORED_HEADERS`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     checksums: tuple[Checksum, ...] = ()
     precondition: Precondition = field(default_factory=Precondition)
@@ -168,7 +168,7 @@ def must_precede_file(name: str) -> bool:
 
 def clean_metadata(name: str, text: str) -> str:
     """Return a value of metadata as it is kept: encoded words (RFC 2047) decoded; raises Rejected (BAD_METADATA)."""
-    if FORBIDDEN_CHARS.search(decoded := decoded_words(text.strip())):
+    if FORBIDDEN_CHARS.search(decoded := decode_words(text.strip())):
         raise Rejected("BAD_METADATA", f"the metadata {name} hold a control character: leave it out")
     return decoded
 
@@ -193,7 +193,7 @@ def _metadata(named_texts: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    found = {name: headers[name].strip() for name in KEPT if headers.get(name, "").strip()}
+    found = {name: headers[name].strip() for name in STORED_HEADERS if headers.get(name, "").strip()}
     if found.get("content-encoding", "").lower() == "identity":
         del found["content-encoding"]
     if _CHUNKED in (found.get("content-encoding") or "").lower():

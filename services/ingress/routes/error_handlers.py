@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.ingress.core.problems import MEDIA_TYPE, body_of, headers_of, status_of
 from services.ingress.routes.rendering import render, wants_page
 from shared.errors import PenstockError, Rejected, one_line
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from services.ingress.core.fact_rendering import render_heartbeat, render_sse_ev
 from services.ingress.core.facts import Fact
 from services.ingress.routes.auth_dependencies import Deps, Reader, authenticate
 from shared.errors import PenstockError, Rejected
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 router = APIRouter(tags=["facts"])
 

@@ -18,7 +18,7 @@ from services.ingress.core.write_headers import CONDITION_HEADERS, OBJECT_HEADER
 from services.ingress.routes.auth_dependencies import Deps, Reader, Writer
 from services.ingress.routes.honored_headers import honors
 from shared.errors import Rejected
-from shared.storage import PAGE, ObjectInfo, ObjectRef
+from shared.storage import PAGE_SIZE, ObjectInfo, ObjectRef
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/objects", tags=["objects"])
@@ -70,7 +70,7 @@ async def list_objects(  # noqa: PLR0913 - what a listing can be asked
     *,
     prefix: str = "",
     start_after: str = "",
-    limit: Annotated[int, Query(ge=1, le=PAGE)] = PAGE,
+    limit: Annotated[int, Query(ge=1, le=PAGE_SIZE)] = PAGE_SIZE,
     delimiter: Annotated[str, Query(max_length=16)] = "",
 ) -> Listing:
     """List a bucket in pages; with a delimiter, what is below a folder is told as that folder."""

@@ -14,7 +14,7 @@ from services.ingress.routes.auth_dependencies import Authenticated, Deps, Reade
 from services.ingress.routes.digests import find_visible, store_upload
 from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.rendering import render
-from shared.patience import is_outage
+from shared.outages import is_outage
 
 NAVIGATION = (NavigationEntry("Home", "/", "home", 0), NavigationEntry("Upload", "/uploadform/", "upload", 10))
 MAX_RECENT = 12

@@ -60,7 +60,7 @@ class _Batch:
             yield from islice(_Escaping(self._raw), read, None)
 
 
-class TolerantRecords:
+class HeaderEscapingRecords:
     """What a fetch brought of one partition."""
 
     def __init__(self, raw: bytes) -> None:
@@ -79,4 +79,4 @@ class TolerantRecords:
 
 def install() -> None:
     """Let every consumer of this process read so."""
-    fetcher.MemoryRecords = TolerantRecords  # type: ignore[assignment, attr-defined]
+    fetcher.MemoryRecords = HeaderEscapingRecords  # type: ignore[assignment, attr-defined]

@@ -4,9 +4,9 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
+from shared.aiokafka_patches import HeaderEscapingRecords
 from shared.bus import create_broker
 from shared.settings import Settings
-from shared.tolerant import TolerantRecords
 
 
 class Name(str):
@@ -26,7 +26,7 @@ def batch(*names, compression=0, base=0):
 
 
 def read(raw):
-    records, found = TolerantRecords(raw), []
+    records, found = HeaderEscapingRecords(raw), []
     while records.has_next():
         one = records.next_batch()
         assert one.validate_crc()
@@ -53,4 +53,4 @@ def test_a_batch_cut_off_at_the_end_of_a_fetch_waits_for_the_next():
 
 def test_consumers_of_our_brokers_read_so():
     create_broker(Settings(), "svc")
-    assert fetcher.MemoryRecords is TolerantRecords
+    assert fetcher.MemoryRecords is HeaderEscapingRecords

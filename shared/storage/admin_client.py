@@ -38,7 +38,7 @@ _CONFIG: Final = AioConfig(
 _NETWORK: Final = (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
 
 
-def own_session() -> AioSession:
+def isolated_session() -> AioSession:
     """Return a session that knows nothing of the host."""
     session = AioSession()
     isolate(session)
@@ -58,7 +58,7 @@ def isolate(session: Session) -> None:
 async def open_client(settings: Settings) -> AsyncIterator[Any]:
     """Give a plain aiobotocore S3 client: path style, no retries and no checksums of its own."""
     require_credentials(settings)
-    async with own_session().create_client(
+    async with isolated_session().create_client(
         "s3",
         endpoint_url=settings.s3_endpoint,
         aws_access_key_id=settings.s3_access_key,
@@ -71,7 +71,7 @@ async def open_client(settings: Settings) -> AsyncIterator[Any]:
 
 
 @contextmanager
-def sorted_errors(settings: Settings, action: str, ref: ObjectRef) -> Iterator[None]:
+def translate_errors(settings: Settings, action: str, ref: ObjectRef) -> Iterator[None]:
     """Raise what the client reports as what it means to us (`Failure.meaning`)."""
     try:
         yield
@@ -79,7 +79,7 @@ def sorted_errors(settings: Settings, action: str, ref: ObjectRef) -> Iterator[N
         raise
     except ClientError as error:
         status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
-        raise Failure(action, ref, status, "" if code.isdigit() else code).meaning(settings) from error
+        raise Failure(action, ref, status, "" if code.isdigit() else code).to_error(settings) from error
     except _NETWORK as error:
-        reason = tls.failure(error) or f"connection failed ({type(error).__name__})"
-        raise Failure(action, ref, None, detail=reason).meaning(settings) from error
+        reason = tls.describe_failure(error) or f"connection failed ({type(error).__name__})"
+        raise Failure(action, ref, None, detail=reason).to_error(settings) from error

@@ -19,7 +19,7 @@ def is_outage(error: BaseException) -> bool:
     return kind_of(error) is Kind.OUTAGE
 
 
-async def wait_out(
+async def retry_outages(
     action: Callable[[], Awaitable[T]], *, wait_max: float = WAIT_MAX_SECONDS, event: str | None = None
 ) -> T:
     """Do `action` as often as outages make necessary, with growing waits; the first one is logged as `event`."""
