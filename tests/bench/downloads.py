@@ -39,8 +39,8 @@ async def measure(arena: Arena, options: Options) -> Result:
             connector=aiohttp.TCPConnector(limit=64),
         ) as session:
             known, until_success = await _until_success(session, options.samples)
-            parse_range = await _ask_at_a_rate(session, known)
-    cuts = statistics.quantiles(parse_range, n=100, method="inclusive")
+            asked = await _ask_at_a_rate(session, known)
+    cuts = statistics.quantiles(asked, n=100, method="inclusive")
     figures = [
         Figure.median(
             f"download of {options.large / (1 << 30):g} GiB, over a GET of the store itself",
@@ -63,8 +63,8 @@ async def measure(arena: Arena, options: Options) -> Result:
             f"/gethash at {RATE} requests/s, p99",
             "ms",
             rounded(cuts[98]),
-            rounded(min(parse_range)),
-            rounded(max(parse_range)),
+            rounded(min(asked)),
+            rounded(max(asked)),
             at_most=10.0,
             beside={"ms (p50, p95, p99)": [rounded(cuts[49]), rounded(cuts[94]), rounded(cuts[98])]},
         ),

@@ -99,9 +99,9 @@ async def _pairs(options: Options, sides: dict[str, Any]) -> dict[str, list[floa
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     first, second = sides
     for side, counts in turns(options.pairs, (first, second)):
-        current = await sides[side]()
+        taken = await sides[side]()
         if counts:
-            seconds[side].append(current)
+            seconds[side].append(taken)
     return seconds
 
 
@@ -122,9 +122,9 @@ async def _small(arena: Arena, address: str, token: str) -> float:
     async with _session(token) as session:
 
         async def send(name: str) -> None:
-            store_form = aiohttp.FormData()
-            store_form.add_field("file", bodies.body(name, SMALL), filename=name.rpartition("/")[2])
-            async with session.post(f"{address}/uploadfile/", data=store_form) as answer:
+            form = aiohttp.FormData()
+            form.add_field("file", bodies.body(name, SMALL), filename=name.rpartition("/")[2])
+            async with session.post(f"{address}/uploadfile/", data=form) as answer:
                 keys[name] = (await answer.json())["key"]
 
         started = time.perf_counter()

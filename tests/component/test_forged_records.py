@@ -40,8 +40,8 @@ REAL = st.tuples(
 
 def fields(**values):
     """Forge a body of which any field may be missing."""
-    generate_token = st.fixed_dictionaries({name: st.one_of(value, NOTHING) for name, value in values.items()})
-    return generate_token.map(lambda body: {name: value for name, value in body.items() if value is not ...})
+    drawn = st.fixed_dictionaries({name: st.one_of(value, NOTHING) for name, value in values.items()})
+    return drawn.map(lambda body: {name: value for name, value in body.items() if value is not ...})
 
 
 FORGED_CHANGE = fields(

@@ -412,7 +412,7 @@ ENDS = {
     **dict.fromkeys(
         [
             ("DELETE", "/objects/{bucket}/{key:path}"), ("DELETE", "/multipart/{id}"), ("DELETE", "/tus/{upload_id}"),
-            ("DELETE", "/tokens/{id}"), ("DELETE", "/webhooks/{webhook_id}"), ("POST", "/webhooks/{number}/test"),
+            ("DELETE", "/tokens/{id}"), ("DELETE", "/webhooks/{webhook_id}"), ("POST", "/webhooks/{webhook_id}/test"),
             ("POST", "/logout"),
             *((method, path) for method, path in ROUTES if method == "POST" and "gethash" in path),
         ],

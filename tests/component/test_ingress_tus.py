@@ -363,8 +363,8 @@ async def test_a_piece_of_unknown_length_with_too_much_is_refused_and_no_object(
 )
 async def test_an_extension_that_is_not_spoken_is_refused_at_creation(front, headers, fix):
     async with front.client() as client:
-        to_upload = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a"), **headers}
-        answer = await client.post("/tus/", content=b"hello", headers=to_upload)
+        creation = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a"), **headers}
+        answer = await client.post("/tus/", content=b"hello", headers=creation)
     assert (answer.status_code, answer.json()["code"]) == (400, "HEADER_REFUSED")
     assert fix in answer.json()["detail"]
     assert answer.headers["tus-resumable"] == "1.0.0"
@@ -386,8 +386,8 @@ async def test_a_condition_is_judged_when_an_upload_begins(front, size, conditio
     if there is not None:
         await front.store.put(ObjectRef("inbox", "a"), there)
     async with front.client() as client:
-        to_upload = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), **condition}
-        answer = await client.post("/tus/", headers=to_upload)
+        creation = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), **condition}
+        answer = await client.post("/tus/", headers=creation)
     assert answer.status_code == status, answer.text
     assert (await keys(front, "uploads") == []) is (status != 201 or size == 0)
 
@@ -395,8 +395,8 @@ async def test_a_condition_is_judged_when_an_upload_begins(front, size, conditio
 @pytest.mark.parametrize("size", [5, len(BIG)])
 async def test_a_condition_holds_until_an_upload_is_an_object(front, size):
     async with front.client() as client:
-        to_upload = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), "if-none-match": "*"}
-        place = (await client.post("/tus/", headers=to_upload)).headers["location"]
+        creation = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), "if-none-match": "*"}
+        place = (await client.post("/tus/", headers=creation)).headers["location"]
         await front.store.put(ObjectRef("inbox", "a"), b"of somebody else")
         answer = await send(client, place, 0, BIG[:size])
         assert (answer.status_code, answer.json()["code"]) == (412, "SUPERSEDED")

@@ -46,7 +46,7 @@ def state(through, hook):
 def drop(world, *names):
     for name in names:
         world.put(name, name.encode())
-        until(lambda name=name: world.render_fact(name), 30, name)
+        until(lambda name=name: world.told(name), 30, name)
 
 
 def test_facts_are_delivered_in_order_signed_and_once(world, hook, receiver):
