@@ -57,12 +57,12 @@ CLEANUP_SECONDS = 15.0
 
 
 def build_app(settings: IngressSettings) -> Service:
-    """Wire the ingress; nothing connects before it runs."""
+    """Wire the ingress; connect to nothing before it runs."""
     return Service(settings, handlers.router, partial(_open, settings), http_service=partial(_front, settings))
 
 
 def build_http() -> FastAPI:
-    """Return the HTTP application; `state.doors` is what its routes reach."""
+    """Return the HTTP application; routes find their dependencies in `state.dependencies`."""
     app = Application(
         title="Penstock",
         version=VERSION,
@@ -91,7 +91,7 @@ def sessions_of(settings: IngressSettings) -> Sessions:
 
 @asynccontextmanager
 async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[Loop]]:
-    """Serve HTTP while Kafka and Postgres may still be away: what needs them says so, and uploads need neither."""
+    """Serve HTTP even while Kafka and Postgres are away: requests that need them fail with 503, uploads work."""
     settings.require_secrets()
     settings.require_parts_user()
     async with (
@@ -161,7 +161,7 @@ async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources
 
 
 async def _remove_abandoned(store: S3, on_unknown_outcome: Callable[[ObjectRef], Awaitable[None]]) -> None:
-    """Remove, now and then, what a killed ingress had begun, and what could not be removed while the store was away."""
+    """Periodically abort uploads that a killed ingress left behind, or that could not be aborted during an outage."""
     while True:
         if removed := await retry_outages(lambda: store.abort_abandoned(on_unknown_outcome)):
             log.info("uploads.removed", uploads=removed)
@@ -169,7 +169,7 @@ async def _remove_abandoned(store: S3, on_unknown_outcome: Callable[[ObjectRef],
 
 
 async def _request_sweep(settings: IngressSettings, bus: Bus, ref: ObjectRef) -> None:
-    """Have an object looked for that may have been stored without anybody being told."""
+    """Request a sweep for an object that may have been stored without a notification."""
     if ref.bucket in settings.input_buckets:
         sweep_id = uuid.uuid4().hex
         await bus.publish(

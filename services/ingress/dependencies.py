@@ -1,4 +1,4 @@
-"""What every route may reach, opened once."""
+"""The dependencies of all routes, opened once."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ from shared.storage.store import S3
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The outside of the ingress: store, database, bus, and what is built on them."""
+    """Store, database, bus, and the adapters built on them."""
 
     settings: IngressSettings
     store: S3
@@ -58,6 +58,6 @@ class Dependencies:
 
 
 def dependencies_of(connection: HTTPConnection) -> Dependencies:
-    """Return the doors of the application that serves a request."""
+    """Return the dependencies of the application that serves a request."""
     dependencies: Dependencies = connection.app.state.dependencies
     return dependencies

@@ -1,4 +1,4 @@
-"""Facts in, the timeline out: every fact and every dead letter there is, whatever its bytes are."""
+"""Save every fact and every dead letter as rows of the timeline."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ Batch = Sequence[Received[Fact | None]]
 
 
 def decode_or_skip(record: Record) -> Fact | None:
-    """Return what a record says; None for one that says nothing: it is a dead letter of whoever needs it."""
+    """Return the decoded fact; None for an undecodable record, which the service that needs it dead-letters."""
     try:
         return decode_fact(record)
     except UndecodableRecord as error:
@@ -35,12 +35,12 @@ def decode_or_skip(record: Record) -> Fact | None:
 
 @router.consumes(*CONSUMERS["ingress"], decode=decode_or_skip, payload=Event, max_records=1000)
 async def save_facts(batch: Batch, facts: FactTable) -> None:
-    """Keep every fact once, in the order in which it comes."""
+    """Save every fact once, in the order of arrival."""
     await _save([received.event for received in batch if received.event is not None], facts)
 
 
 async def _save(decoded: Sequence[Fact], facts: FactTable) -> None:
-    """Keep facts; one that the database refuses is left out, and never put among the dead letters."""
+    """Save facts; skip one that the database rejects, without dead-lettering it."""
     if not decoded:
         return
     try:

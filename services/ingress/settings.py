@@ -130,7 +130,7 @@ class IngressSettings(Settings):
             _require_random("PENSTOCK_SECRET_KEY", self.key_bytes, MIN_KEY_BYTES, "bytes in base64")
 
     def require_parts_user(self) -> None:
-        """Refuse to start without the user that signs addresses of parts: the store would refuse each of them.
+        """Refuse to start without the S3 user that presigns part URLs, which the store would otherwise refuse.
 
         Raises Rejected: SETTINGS.
         """
@@ -153,7 +153,7 @@ class IngressSettings(Settings):
 
     @property
     def is_https(self) -> bool:
-        """Whether users come through TLS."""
+        """Return whether users connect through TLS."""
         return urlsplit(self.http_url).scheme == "https"
 
 

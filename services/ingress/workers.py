@@ -1,4 +1,4 @@
-"""What the ingress does by the clock: it forgets old facts, and delivers new ones to webhooks."""
+"""Background work: delete old facts, and deliver new ones to webhooks."""
 
 import asyncio
 import time
@@ -37,7 +37,7 @@ MAX_RUN_SECONDS: Final = 20.0
 
 
 async def delete_old_facts(facts: FactTable, retention: timedelta) -> None:
-    """Forget facts that are older than `kept`, a few thousand at a time, for ever."""
+    """Delete facts older than `retention` in batches, until cancelled."""
     while True:
         deleted = 0
         try:
@@ -50,7 +50,7 @@ async def delete_old_facts(facts: FactTable, retention: timedelta) -> None:
 
 @dataclass
 class Deliverer:
-    """Delivers facts to webhooks, many webhooks beside each other, each in order."""
+    """Deliver facts to webhooks: concurrently across webhooks, in order within each."""
 
     hooks: WebhookTable
     feed: Feed
@@ -60,7 +60,7 @@ class Deliverer:
     _shares: Shares = field(default_factory=lambda: Shares(MAX_CONCURRENT))
 
     async def run(self) -> None:
-        """Deliver for ever."""
+        """Deliver until cancelled."""
         try:
             while True:
                 changed = self.feed.next_change()
@@ -75,7 +75,7 @@ class Deliverer:
             await asyncio.gather(*self._busy, return_exceptions=True)
 
     async def _claim_due(self) -> None:
-        """Begin with the webhooks that are due, as many as there is room for and as the share of each maker allows."""
+        """Claim due webhooks, as far as slots and each owner's share allow."""
         while self._shares.free and (claim := await self.hooks.claim(self._shares.exhausted_clients())) is not None:
             maker = claim.hook.token_id
             self._shares.acquire(maker)
@@ -88,7 +88,7 @@ class Deliverer:
         self._shares.release(maker)
 
     async def _deliver(self, claim: Claim) -> None:
-        """Tell one webhook what there is to tell; another process goes on when this one cannot."""
+        """Deliver to one webhook; after an error another process continues."""
         try:
             await _ignore_outages(lambda: self._deliver_all(claim))
         finally:
@@ -100,7 +100,7 @@ class Deliverer:
                 await DeliveryRun(self, claim, client, claim.hook.failures).run()
 
     async def _resend(self, claim: Claim, client: httpx.AsyncClient) -> bool:
-        """Send once more what somebody wants to be sent once more."""
+        """Send failed deliveries again that were requested through the API."""
         for failed in await self.hooks.pending_retries(claim):
             outcome = await self.sender.send(client, claim.hook.id, claim.hook.url, failed.fact)
             count_delivery(outcome)
@@ -112,7 +112,7 @@ class Deliverer:
         return True
 
     async def wait(self, claim: Claim, failures: int, outcome: Outcome) -> None:
-        """Wait as the other side asks: that is no failure, and what waits comes first then."""
+        """Postpone as Retry-After requests; this is not a failure, and pending retries come first."""
         seconds = outcome.retry_after or 0.0
         log.info("webhook.waits", webhook=claim.hook.id, seconds=seconds, reason=outcome.error)
         reason = f"{outcome.error} and asks to wait {seconds:g} s"
@@ -121,7 +121,7 @@ class Deliverer:
 
 @dataclass
 class DeliveryRun:
-    """One webhook's turn; ends when all is told, at a failure, or when the webhook is another's by now."""
+    """One run of deliveries to a webhook; ends without news, at a failure, or when the lease is lost."""
 
     by: Deliverer
     claim: Claim
@@ -129,7 +129,7 @@ class DeliveryRun:
     failures: int
 
     async def run(self) -> None:
-        """Tell page after page."""
+        """Deliver page after page."""
         cursor, ends = await self.by.feed.start_cursor(self.claim.hook.cursor), time.monotonic() + MAX_RUN_SECONDS
         while page := await self.by.feed.page(cursor):
             for fact in page:
@@ -140,7 +140,7 @@ class DeliveryRun:
                 return
 
     async def _deliver_fact(self, fact: Fact) -> bool:
-        """Deliver a fact; tell whether the next one may follow."""
+        """Deliver a fact; return whether to continue."""
         hook, hooks, settings = self.claim.hook, self.by.hooks, self.by.settings
         outcome = await self.by.sender.send(self.client, hook.id, hook.url, render_fact(fact))
         count_delivery(outcome)
@@ -175,7 +175,7 @@ def count_delivery(outcome: Outcome) -> None:
 
 
 async def _ignore_outages(action: Callable[[], Awaitable[None]]) -> None:
-    """Do `action`; what the database cannot do now is done at the next look, and any other failure is logged."""
+    """Call `action`; ignore outages until the next poll, and log other errors."""
     try:
         await action()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The consumer groups as the broker knows them: members, partitions, lag, and how fast they read."""
+"""Consumer groups as the broker reports them: members, partitions, lag and read rate."""
 
 import asyncio
 import time
@@ -20,11 +20,11 @@ from shared.topics import CONSUMERS
 
 KAFKA_SECONDS: Final = 4.0
 CACHE_SECONDS: Final = 1.0
-"""How long an answer is given again, so that many who ask cost the broker no more than one."""
+"""How long an answer is cached, so that concurrent clients cause one broker query."""
 
 
 class ConsumerGroups:
-    """Asks the broker when it is asked; between two looks it knows nothing."""
+    """Query the broker on demand, with a short cache."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self._settings = settings
@@ -35,12 +35,12 @@ class ConsumerGroups:
         self._answered_at = -CACHE_SECONDS
 
     async def describe(self) -> list[dict[str, Any]]:
-        """Return every consumer group of ours.
+        """Return every consumer group of Penstock.
 
-        `rate` is records a second since an earlier look of the last minute, null where there was none; `last_seen` is
-        when a look last found a member, for the broker itself remembers none.
+        `rate` is records per second since an earlier sample of the last minute, null without one. `last_seen` is when a
+        sample last found a member; the broker does not store that.
 
-        Raises Outage: Kafka does not answer within `SECONDS`.
+        Raises Outage: Kafka does not answer within `KAFKA_SECONDS`.
         """
         async with self._lock:
             if time.monotonic() - self._answered_at >= CACHE_SECONDS:
@@ -60,7 +60,7 @@ class ConsumerGroups:
 
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Give an admin client, and a consumer without a group: it moves nobody's offsets."""
+        """Yield an admin client and a consumer without a group, so no offsets are committed."""
         name: dict[str, Any] = {**kafka.client_options(self._settings), "client_id": "penstock-ingress-stats"}
         async with AsyncExitStack() as stack:
             admin: Any = AIOKafkaAdminClient(**name)

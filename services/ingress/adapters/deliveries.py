@@ -27,27 +27,27 @@ LEAST_SECONDS: Final = 0.1
 """To connect to one of many addresses."""
 MAX_URL: Final = 2000
 TAKEN: Final = 2
-"""The first digit of a status that says yes."""
+"""First digit of a success status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a delivery ended: `error` is None when it was taken, and `gone` when nobody wants any more."""
+    """The result of one delivery: `error` is None on success."""
 
     status: int | None
     seconds: float
     error: str | None = None
     retry_after: float | None = None
-    """Seconds to wait as the other side asks; it is busy then, and this is no failure."""
+    """Seconds from Retry-After of a busy receiver (429, 503); not counted as a failure."""
 
     @property
     def gone(self) -> bool:
-        """Whether the other side wants no further delivery."""
+        """Return whether the receiver answered 410 and wants no further delivery."""
         return self.status == HTTPStatus.GONE
 
 
 class Sender:
-    """Signs deliveries and sends them."""
+    """Sign and send deliveries."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self._key = settings.key_bytes
@@ -73,14 +73,14 @@ class Sender:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Give connections for the deliveries of one webhook; what the environment says of proxies does not count."""
+        """Yield an HTTP client for the deliveries of one webhook; proxy settings of the environment are ignored."""
         async with httpx.AsyncClient(
             verify=_trusted(), timeout=SECONDS, follow_redirects=False, trust_env=False
         ) as client:
             yield client
 
     async def send(self, client: httpx.AsyncClient, webhook_id: str, url: str, payload: Mapping[str, Any]) -> Outcome:
-        """Deliver one fact; whatever goes wrong is the outcome."""
+        """Deliver one fact; every error becomes part of the outcome."""
         began, status, error, wait = time.monotonic(), None, None, None
         try:
             async with asyncio.timeout(SECONDS):
@@ -127,7 +127,7 @@ class Sender:
         raise AssertionError  # unreachable: the last address returns or raises
 
     async def _addresses(self, url: httpx.URL) -> list[str]:
-        """Return the addresses to connect to, families in turn: all that the name stands for must be allowed."""
+        """Return the addresses to connect to, IPv4 and IPv6 alternating; every address of the name must be allowed."""
         port = url.port or PORTS[url.scheme]
         try:
             found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
@@ -175,5 +175,5 @@ def parsed(text: str) -> httpx.URL:
 
 @cache
 def _trusted() -> SSLContext:
-    """Return the authorities that the machine trusts; read once, since that takes longer than a delivery."""
+    """Return the certificate authorities of the machine; cached, because loading them takes longer than a delivery."""
     return httpx.create_ssl_context()

@@ -18,15 +18,15 @@ class Incoming(Protocol):
     """A body on its way to the disk."""
 
     when_growing: Callable[[], None] | None
-    """What it asks now and then where nobody knows how much will come."""
+    """Called about every 8 MiB while the length is unknown."""
 
     @property
     def left(self) -> int:
-        """How many of its bytes have not come yet, as far as that is known."""
+        """Return how many bytes are still missing; 0 if the length is unknown."""
 
 
 class Disk:
-    """Looks at the disk that `PENSTOCK_DISK_PATH` is on."""
+    """Measure the usage of the disk of `PENSTOCK_DISK_PATH`."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self._path: Path = settings.disk_path
@@ -40,7 +40,7 @@ class Disk:
 
     @contextmanager
     def reserve(self, body: Incoming) -> Iterator[None]:
-        """Reserve room for a body while it comes; raise DISK_FULL when the threshold would be passed."""
+        """Reserve disk space for a body while it arrives; raise DISK_FULL if the threshold would be exceeded."""
         self.refuse_when_full(body.left + sum(one.left for one in self._incoming))
         self._incoming.add(body)
         body.when_growing = self._refuse_growing

@@ -1,4 +1,4 @@
-"""Downloads: bytes of one version of an object, passed on as they come, whole or in a range."""
+"""Downloads: stream one version of an object, whole or as a range."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -30,7 +30,7 @@ HARMLESS: Final = {"x-content-type-options": "nosniff", "content-security-policy
 
 
 class Downloads:
-    """Reads objects for clients, so many at a time as leave connections to the store for everybody else."""
+    """Stream objects to clients, with a limit on concurrent downloads."""
 
     def __init__(self, store: ObjectStore, settings: IngressSettings) -> None:
         self._store = store
@@ -38,15 +38,15 @@ class Downloads:
         self.limiter = limiter("downloads", settings)
 
     def of(self, ref: ObjectRef, principal: Principal) -> Response:
-        """Return the answer that gives an object as a file, as far as the request's conditions and range ask for it.
+        """Return the response that sends an object, honoring conditional headers and Range.
 
-        Sending it raises what `described` does, ObjectSuperseded when If-Match names another version, and Problem when
-        the range is past the end, all before the first byte.
+        Sending raises what `described` raises, ObjectSuperseded when If-Match names another version, and HttpProblem
+        when the range is past the end; all before the first byte.
         """
         return _Download(self, ref, principal)
 
     async def described(self, ref: ObjectRef, principal: Principal) -> ObjectInfo:
-        """Describe an object; what `who` may not see raises ObjectGone without a request to the store."""
+        """Return an object's metadata; raise ObjectGone without a store request if `principal` may not see it."""
         unknown = ObjectGone(f"there is no {ref} that you may see: check its name")
         if not principal.sees(ref.bucket, ref.key):
             raise unknown
@@ -65,7 +65,7 @@ class Downloads:
 
 
 class _Download(Response):
-    """The answer; an object that is overwritten between the look and the read is looked at again."""
+    """The response; retries if the object is overwritten between HEAD and GET."""
 
     def __init__(self, downloads: Downloads, ref: ObjectRef, principal: Principal) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _Download(Response):
         self._who = principal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; questions that only look count as downloads too, since they ask the store as well."""
+        """Send the response; HEAD and 304 hold a download permit too, because they query the store."""
         async with self._downloads.limiter.hold():
             await self._send(Request(scope), receive, send)
 
@@ -137,7 +137,7 @@ def _headers(info: ObjectInfo, part: Range | None) -> dict[str, str]:
 
 
 def _stored_headers(info: ObjectInfo) -> dict[str, str]:
-    """Return what the uploader has said of the object; what would end a header, or is ours alone, is left out."""
+    """Return the headers that the uploader stored, without reserved metadata and without unsafe characters."""
     metadata = {f"{META_PREFIX}{name}": text for name, text in info.metadata.items() if name not in RESERVED_METADATA}
     said = {name: text for name, text in {**metadata, **info.headers}.items() if not FORBIDDEN_CHARS.search(text)}
     # a cache that others share must not give one client what another one may see
@@ -145,7 +145,7 @@ def _stored_headers(info: ObjectInfo) -> dict[str, str]:
 
 
 async def unless_gone(sending: Awaitable[None], receive: Receive) -> None:
-    """Send until all is sent or the client is gone; nothing goes on after that."""
+    """Send until done; cancel when the client disconnects."""
     both = asyncio.ensure_future(sending), asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""New facts as they come, for every stream and every webhook of this process: one LISTEN, and pages read once."""
+"""New facts for all streams and webhooks of this process: one LISTEN, and each page read once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 STREAMS = Gauge("penstock_ingress_streams", "Clients that follow the facts now.")
 PAGE: Final = 100
 IDLE_SECONDS: Final = 5.0
-"""A connection that died without a word is noticed after this long, and so is what it should have told."""
+"""Interval of the liveness check: how long a silently broken connection can go unnoticed."""
 
 
 class Facts(Protocol):
@@ -35,14 +35,14 @@ class Facts(Protocol):
         """Return the facts after `after`."""
 
     async def last(self) -> int:
-        """Return the newest fact's place."""
+        """Return the `seq` of the newest fact."""
 
     async def highest(self) -> int:
-        """Return the highest place that was ever given."""
+        """Return the highest `seq` ever assigned."""
 
 
 class Feed:
-    """Whoever follows the facts asks here: many who stand at the same place cost one question."""
+    """Read pages of facts for many followers; followers at the same cursor share one query."""
 
     def __init__(self, facts: Facts, limiter: ConcurrencyLimiter) -> None:
         self._facts = facts
@@ -57,16 +57,16 @@ class Feed:
         return self._limiter.held
 
     async def start_cursor(self, after: int | None) -> int:
-        """Return the place to go on from: the newest fact's, unless `after` is one.
+        """Return the cursor to start from: `after`, or the newest fact.
 
-        A place that was never given is of a table that was lost: everything is told again.
+        A cursor above every assigned `seq` belongs to a lost table, so reading starts from the beginning.
         """
         if after is None:
             return await self._facts.last()
         return after if after <= await self._facts.highest() else 0
 
     async def page(self, after: int) -> Sequence[Fact]:
-        """Return some facts after `after`; empty while there are none.
+        """Return some facts after `after`; empty if there are none.
 
         Raises Outage: Postgres is away.
         """
@@ -78,16 +78,16 @@ class Feed:
         return await asyncio.shield(reading)
 
     def next_change(self) -> asyncio.Event:
-        """Return what is set at the next news; asked for before a page is read, nothing comes in between."""
+        """Return the event that the next change sets; take it before reading a page, so that no change is missed."""
         return self._changed
 
     def notify(self) -> None:
-        """Tell everybody that there are news."""
+        """Wake every follower."""
         waited_for, self._changed = self._changed, asyncio.Event()
         waited_for.set()
 
     def close(self) -> None:
-        """Let every stream end."""
+        """Close the feed and end every stream."""
         self.is_closed = True
         self.notify()
 
@@ -102,7 +102,7 @@ class Feed:
                 yield
 
     async def listen(self, dsn: SecretStr) -> None:
-        """Hear of news for ever, whatever becomes of the connection."""
+        """Listen for new facts until cancelled; reconnect after every error."""
         while True:
             try:
                 await retry_outages(lambda: self._listen(dsn), event="facts.not_heard")

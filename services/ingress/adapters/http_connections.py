@@ -1,4 +1,4 @@
-"""Connections of clients: so many, heads bounded in time and size, answers that arrive, and none that are not taken."""
+"""HTTP connections with limits: their number, time and size of request heads, and unread answers."""
 
 import asyncio
 import json
@@ -19,23 +19,23 @@ MAX_HEAD_BYTES: Final = 64 << 10
 MAX_ADDRESS_BYTES: Final = 16 << 10
 MAX_PARAMETERS: Final = 200
 MAX_PIPELINED: Final = 16
-"""Requests of one connection that wait for the answer to the one before them."""
+"""Pipelined requests that may wait on one connection."""
 MAX_REFUSED: Final = 64
 """Connections that are refused with an answer at a time; more are closed without one."""
 HEADER_OVERHEAD: Final = 32
-"""What a header counts for beside its bytes: ten thousand empty ones are too many too."""
+"""Bytes added per header, so that thousands of empty headers exceed the limit too."""
 HTTP_LOG: Final = logging.getLogger("services.ingress.http")
 """Logs errors only: strangers could fill a disk with the warnings of uvicorn, one for each bad request."""
 HTTP_LOG.setLevel(logging.ERROR)
 TRAILERS: Final = "penstock.trailers"
-"""In the scope of a request: the names of the headers that came behind its body."""
+"""Key in the ASGI scope: names of the trailer fields of a request."""
 LINGER_SECONDS: Final = 2.0
 WRITE_AHEAD: Final = 512 << 10
 """Bytes of an answer that may wait for the network while the next ones are fetched."""
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's connection; a head that is late or too large is answered, and a client that takes nothing is left."""
+    """uvicorn's connection; refuses late or oversized heads and drops clients that read nothing."""
 
     def __init__(self, limits: IngressSettings, slots: "ConnectionSlots", **given: Any) -> None:
         super().__init__(**given)
@@ -63,7 +63,7 @@ class HttpConnection(HttpToolsProtocol):
             self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Cancel the timers."""
         self._set_deadline(None)
         if self._outgoing is not None:
             self._outgoing.stop()
@@ -76,7 +76,7 @@ class HttpConnection(HttpToolsProtocol):
         self._watch_outgoing()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a head that goes on and on is refused while it does."""
+        """Parse received bytes; refuse a head that exceeds the limit before it is complete."""
         if self._is_refused:
             return
         was_in_head = self._is_in_head
@@ -109,7 +109,7 @@ class HttpConnection(HttpToolsProtocol):
             cast("dict[str, Any]", self.scope).setdefault(TRAILERS, set()).add(name.decode("latin-1").lower())
 
     def on_headers_complete(self) -> None:
-        """Let the application begin; from here on bodies have their own time."""
+        """Start the application; from here on the body has its own time limits."""
         self._is_in_head = False
         self._set_deadline(None)
         self._check_address()
@@ -120,13 +120,13 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Wait for the next request where the answer to this one came before its end."""
+        """Start the keep-alive timer if the answer was sent before the request ended."""
         super().on_message_complete()
         if self.cycle is not None and self.cycle.response_complete:
             self._set_deadline(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def on_response_complete(self) -> None:
-        """Take what is left of a body that was answered early, but not for ever."""
+        """Read the rest of a body that was answered early, for a limited time."""
         super().on_response_complete()
         self._watch_outgoing()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
@@ -155,7 +155,7 @@ class HttpConnection(HttpToolsProtocol):
             raise self._save_cause(_too_large())
 
     def _check_address(self) -> None:
-        """Refuse an address before it is taken apart, which happens before anybody knows whose request it is."""
+        """Refuse an overlong URL before it is parsed, which happens before authentication."""
         if len(self.url) > MAX_ADDRESS_BYTES:
             raise self._save_cause(
                 Rejected("ADDRESS_TOO_LONG", f"the address has more than {MAX_ADDRESS_BYTES} bytes: shorten it")
@@ -178,7 +178,7 @@ class HttpConnection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, error: PenstockError) -> None:
-        """Answer, and go on reading for a moment: closed at once, the connection's reset would overtake the answer."""
+        """Send the error and keep reading briefly: an immediate close could reset it before it is read."""
         self._is_refused = True
         if self._is_answering():
             self.transport.close()
@@ -207,7 +207,7 @@ class ConnectionSlots:
         self._refused: set[HttpConnection] = set()
 
     def enter(self, connection: HttpConnection) -> HttpProblem | None:
-        """Count a new connection, or return why there is no room for it; of very many, those are closed at once."""
+        """Count a new connection, or return the refusal; beyond MAX_REFUSED the connection is closed at once."""
         address = connection.client[0] if connection.client else "?"
         if self._shares.allows(address):
             self._shares.acquire(address)
@@ -238,7 +238,7 @@ def _too_large() -> Rejected:
 
 
 def _end_when_nothing_is_taken(transport: asyncio.Transport, seconds: float) -> None:
-    """Let the kernel end a connection whose client leaves sent bytes untaken; else a closed one would hold them."""
+    """Set TCP_USER_TIMEOUT, so that the kernel closes a connection whose client acknowledges nothing."""
     sock = transport.get_extra_info("socket")
     if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))

@@ -37,15 +37,15 @@ class Shares:
         return self._held.get(client, 0)
 
     def allows(self, client: str) -> bool:
-        """Return whether a client may take one more permit."""
+        """Return whether a client may acquire one more permit."""
         return self.held_by(client) < self.free
 
     def exhausted_clients(self) -> list[str]:
-        """Return the clients that may take no more now."""
+        """Return the clients that may acquire no more permits now."""
         return [client for client in self._held if not self.allows(client)]
 
     def acquire(self, client: str) -> None:
-        """Give a permit to a client that is allowed one."""
+        """Assign a permit to a client; check `allows` first."""
         self.free -= 1
         self._held[client] = self.held_by(client) + 1
 
@@ -68,7 +68,7 @@ class PermitPool:
 
     @property
     def cause(self) -> str:
-        """The setting that the number of permits comes from, where there is one."""
+        """Return the setting that defines the number of permits, in parentheses; empty without one."""
         return f" ({self.setting})" if self.setting else ""
 
 

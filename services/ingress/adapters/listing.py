@@ -19,7 +19,7 @@ class Page:
 async def list_page(  # noqa: PLR0913 - the parts of one question
     store: ObjectStore, bucket: str, prefixes: list[str], *, prefix: str, start_after: str, limit: int, delimiter: str
 ) -> Page:
-    """List what is below `prefixes`, each of them below `prefix`; with a delimiter, folders below `prefix` as one."""
+    """List what is below `prefixes`, each of them below `prefix`; with a delimiter, group keys into folders."""
     page, last, size = Page(), "", min(PAGE_SIZE, limit + 1)
     after = resume_after(start_after, prefix, delimiter)
     for one in prefixes:
@@ -49,7 +49,7 @@ async def list_page(  # noqa: PLR0913 - the parts of one question
 async def _entries(  # noqa: PLR0913 - the parts of one question
     store: ObjectStore, bucket: str, *, beginning: str, prefix: str, after: str, delimiter: str, page_size: int
 ) -> AsyncIterator[ObjectInfo | str]:
-    """Give objects and folders; what is within a folder is skipped, not read, once the page it begins on is over."""
+    """Yield objects and folders; the content of a folder is skipped with a new listing, not read."""
     while True:
         folder = None
         async for infos in store.list(bucket, prefix=beginning, start_after=after, page_size=page_size):

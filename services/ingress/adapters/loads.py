@@ -1,4 +1,4 @@
-"""Loads of datasets: asked for on the bus, and followed in what etl writes of them."""
+"""Loads of datasets: requested on the bus, tracked in the view `api.loads`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ FINISHED_STATES: Final = frozenset({"succeeded", "failed"})
 
 
 class Loads:
-    """Asks etl to load; `key` signs the ids it gives out, so that one that nobody has begun is known all the same."""
+    """Request loads; `key` signs load ids, so that an id is recognized before etl has recorded it."""
 
     def __init__(self, pool: Pool, bus: Bus, key: bytes) -> None:
         self._pool = pool
@@ -45,7 +45,7 @@ class Loads:
         return load_id
 
     async def wait_until_finished(self, load_id: str, dataset: str, seconds: float) -> dict[str, Any]:
-        """Return a load once it has ended, or as far as it is after `seconds`; `requested` while nobody can say."""
+        """Return a load once it has finished, or its state after `seconds`; `requested` if it is not recorded yet."""
         load: dict[str, Any] = {"load_id": load_id, "state": "requested"}
         with suppress(TimeoutError, PenstockError):
             async with asyncio.timeout(seconds):
@@ -55,7 +55,7 @@ class Loads:
         return load
 
     async def get(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any]:
-        """Return a load of one of `datasets` as far as it is; one that nobody has begun is `requested`.
+        """Return a load of one of `datasets`; state `requested` if etl has not recorded it yet.
 
         Raises Rejected: NO_SUCH_LOAD.
         """
@@ -64,7 +64,7 @@ class Loads:
         raise Rejected("NO_SUCH_LOAD", "there is no load with this id that you may see: GET /data/loads has the last")
 
     async def find(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any] | None:
-        """Return likewise, and None of a load that is none."""
+        """Return a load of one of `datasets`, or None if the id is unknown."""
         if rows := await self._ask(_ONE, load_id, list(datasets)):
             return dict(rows[0])
         at = requested_at(self._key, load_id, datetime.now(UTC), datasets)

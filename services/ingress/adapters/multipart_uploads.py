@@ -1,6 +1,6 @@
-"""Uploads that browsers send to the store themselves: begun, signed, completed or given up; the bytes pass us by.
+"""Multipart uploads that browsers send to the store directly, by presigned URLs.
 
-`parts/<mark>` in the staging bucket names one as long as it is open, so that those of nobody can be removed.
+`parts/<mark>` in the staging bucket describes an upload while it is open, so that abandoned uploads can be removed.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ NOTES_PREFIX: Final = "parts/"
 UPLOAD_ID_KEY: Final = "penstock-upload"
 UPLOAD_TTL: Final = timedelta(days=7)
 SIGNED_SECONDS: Final = 900
-"""How long a client may begin to send a part to its address; past that it asks for another one."""
+"""How long a presigned URL is valid; afterwards the client requests another one."""
 CLEANUP_SECONDS: Final = 3600.0
 
 
 class MultipartUploads:
-    """The uploads in parts of every ingress: the store and the tickets know all of them."""
+    """The multipart uploads of all ingress processes; the state is in the store and in the tickets."""
 
     def __init__(self, store: S3, settings: IngressSettings, *, ttl: timedelta = UPLOAD_TTL) -> None:
         self._store = store
@@ -71,9 +71,9 @@ class MultipartUploads:
         return signed_ticket, ticket
 
     def find(self, signed_ticket: str, owner: str) -> Ticket:
-        """Return the upload that a ticket of `owner` stands for.
+        """Return the ticket, checked against `owner`.
 
-        Raises Problem: NO_SUCH_UPLOAD, UPLOAD_EXPIRED.
+        Raises HttpProblem: NO_SUCH_UPLOAD, UPLOAD_EXPIRED.
         """
         ticket = self._ticket_signer.unsign(signed_ticket)
         if ticket is None or ticket.owner != owner:
@@ -83,9 +83,9 @@ class MultipartUploads:
         return ticket
 
     async def sent(self, ticket: Ticket) -> list[Part]:
-        """Return the parts that the store has as they should be.
+        """Return the parts that the store has with the expected size.
 
-        Raises Problem: NO_SUCH_UPLOAD once it was completed or given up.
+        Raises HttpProblem: NO_SUCH_UPLOAD once it was completed or given up.
         """
         try:
             parts = await self._store.uploads.parts(_ref(ticket), ticket.upload_id)
@@ -98,9 +98,9 @@ class MultipartUploads:
         return {number: self._presign(ticket, number) for number in numbers}
 
     async def complete(self, ticket: Ticket) -> str:
-        """Make the object and return its etag; to ask twice is no error.
+        """Complete the upload and return the object's etag; idempotent.
 
-        Raises Problem: UPLOAD_INCOMPLETE with the numbers that are `missing`, NO_SUCH_UPLOAD.
+        Raises HttpProblem: UPLOAD_INCOMPLETE with the numbers that are `missing`, NO_SUCH_UPLOAD.
         """
         try:
             parts = await self.sent(ticket)
@@ -118,13 +118,13 @@ class MultipartUploads:
         return info.etag
 
     async def remove(self, ticket: Ticket) -> None:
-        """Give an upload up and leave nothing of it; one that is an object stays one."""
+        """Abort an upload and remove its parts; a completed object stays."""
         await self._store.uploads.abort(_ref(ticket), ticket.upload_id)
         await self._forget(ticket.mark)
         log.info("audit.upload_removed", bucket=ticket.bucket, key=ticket.key)
 
     async def open(self) -> AsyncIterator[str]:
-        """Give the marks of all open uploads."""
+        """Yield the marks of all open uploads."""
         async for page in self._store.list(self._settings.staging_bucket, prefix=NOTES_PREFIX):
             for one in page:
                 yield one.ref.key.removeprefix(NOTES_PREFIX)
@@ -135,12 +135,12 @@ class MultipartUploads:
         return ticket.owner if ticket else ""
 
     async def remove_ended(self, mark: str) -> None:
-        """Remove an upload whose token has ended: the addresses signed for its parts lead nowhere after this."""
+        """Remove an upload whose token was revoked or has expired: its presigned URLs stop working."""
         if ticket := await self._load_note(mark):
             await self.remove(ticket)
 
     async def remove_expired_forever(self) -> None:
-        """Remove, for ever, what has come to no end in its time."""
+        """Remove expired uploads periodically until cancelled."""
         while True:
             try:
                 await retry_outages(self.remove_expired)
@@ -149,7 +149,7 @@ class MultipartUploads:
             await asyncio.sleep(CLEANUP_SECONDS)
 
     async def remove_expired(self) -> None:
-        """Remove, once, what has come to no end in its time."""
+        """Remove uploads that were not completed in time."""
         before, counted, there = datetime.now(UTC) - self._ttl, self._counts.known(), set[str]()
         async for page in self._store.list(self._settings.staging_bucket, prefix=NOTES_PREFIX):
             marks = [one.ref.key.removeprefix(NOTES_PREFIX) for one in page]
@@ -162,7 +162,7 @@ class MultipartUploads:
             self._counts.end(mark)  # by another ingress
 
     async def _count_foreign(self, mark: str) -> None:
-        """Count an upload that another process began, or this one before it was started again."""
+        """Count an upload that another process, or this one before a restart, began."""
         if owner := await self.owner_of(mark):
             self._counts.note(mark, owner)
 

@@ -18,9 +18,9 @@ _BYTES_ACKED: Final = struct.Struct("=120xQ")
 
 
 class OutgoingWatch:
-    """Looks once a second, while bytes wait for a client, how many it has acknowledged since.
+    """Poll, while bytes wait for a client, how many of them it has acknowledged.
 
-    The kernel's count is asked, since one chunk of an answer may take a slow line minutes.
+    Uses the kernel's counter, because one chunk of an answer may take minutes on a slow line.
     """
 
     def __init__(self, transport: asyncio.Transport, settings: IngressSettings) -> None:
@@ -40,7 +40,7 @@ class OutgoingWatch:
             self._timer = self._loop.call_later(self._interval, self._poll)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""The pools of one ingress, by name: everything that many requests share and that there is only so much of."""
+"""The permit pools of one ingress process, by name."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -45,5 +45,5 @@ def pools(settings: IngressSettings) -> Mapping[str, PermitPool]:
 
 
 def limiter(name: str, settings: IngressSettings) -> ConcurrencyLimiter:
-    """Return a limiter of the pool of this name, with nothing held yet."""
+    """Return a new limiter for the pool of this name."""
     return ConcurrencyLimiter(pools(settings)[name])

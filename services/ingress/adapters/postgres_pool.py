@@ -1,4 +1,4 @@
-"""Questions to Postgres that somebody waits for: answered soon, or an outage."""
+"""Postgres connections for requests: acquired within seconds, else an outage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -11,12 +11,12 @@ from shared.postgres import Connection, Pool
 
 QUERY_SECONDS: Final = 3.0
 _LIMITERS: Final[dict[int, ConcurrencyLimiter]] = {}
-"""By the id of a pool of connections: asyncpg's pools take no attribute, and no weak reference."""
+"""By id() of a connection pool: asyncpg's pools take no attribute and no weak reference."""
 
 
 @contextmanager
 def share_connections(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]:
-    """Let `asked` share the connections of a pool among clients, inside the block."""
+    """Limit how many connections of `pool` one client may hold in `acquire_within`, inside the block."""
     _LIMITERS[id(pool)] = limiter
     try:
         yield
@@ -26,10 +26,7 @@ def share_connections(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]
 
 @asynccontextmanager
 async def acquire_within(pool: Pool, *, seconds: float = QUERY_SECONDS) -> AsyncIterator[Connection]:
-    """Give a connection for so many seconds; then it is an Outage.
-
-    Raises Problem: SHARE_USED_UP when the client of this request has too many of them already.
-    """
+    """Yield a connection; raise Outage if the block takes longer than `seconds`."""
     limiter = _LIMITERS.get(id(pool))
     try:
         async with (

@@ -1,4 +1,4 @@
-"""Facts that were lost come back: the consumer group is set to the beginning of its topics."""
+"""Rebuild lost facts: reset the consumer group to the beginning of its topics."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,9 +25,10 @@ POLL_SECONDS: Final = 0.5
 
 
 async def rewind_if_lost(pool: Pool, settings: Settings, group: str, topics: Sequence[str]) -> None:
-    """Let `group` begin at the oldest record when the row that says it has read all is missing; once, whoever comes.
+    """Reset `group` to the earliest offsets if the row in `ingress.rebuilt` is missing; runs once.
 
-    A group with other members is left alone: their places would overwrite what is set here. The next start tries again.
+    A group with active members is left unchanged, because their commits would overwrite the reset. The next start tries
+    again.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('penstock.rebuilt', 0))")
@@ -71,7 +72,7 @@ async def _rewind(settings: Settings, group: str, topics: Sequence[str]) -> int 
 
 
 async def _wait_until_empty(admin: AIOKafkaAdminClient, group: str) -> bool:
-    """Wait for the members of a group to be gone; tell whether they are."""
+    """Wait until the group has no members; return whether that is so."""
     for _ in range(int(LEAVE_SECONDS / POLL_SECONDS)):
         if not await _has_members(admin, group):
             return True

@@ -1,4 +1,4 @@
-"""Rows that are no rows of their table, by file and row, as `api.rejects` has them."""
+"""Rejected rows of datasets, by file and row, from the view `api.rejects`."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ _ORDER_BY: Final = ", ".join(f'stored."{name}"' for name in _ORDER)
 
 
 def page(dataset: Dataset, key: str, after: str, limit: int) -> Select:
-    """Ask for rejected rows after a cursor, and for one more than there is room for.
+    """Select one page of rejected rows after a cursor, plus one row that shows whether more follow.
 
     Raises Rejected: BAD_CURSOR.
     """
@@ -30,7 +30,7 @@ def page(dataset: Dataset, key: str, after: str, limit: int) -> Select:
 
 
 def all_rejects(dataset: Dataset, key: str) -> Select:
-    """Ask for all of them; no spreadsheet runs what a cell says."""
+    """Select all rejected rows, escaped so that no spreadsheet runs a cell as a formula."""
     texts = {"bucket", "key", "column", "value", "reason"}
     columns = ", ".join(f'api.cell("{name}") as "{name}"' if name in texts else f'"{name}"' for name in _COLUMNS)
     made = _of(dataset, key, columns)
@@ -39,7 +39,7 @@ def all_rejects(dataset: Dataset, key: str) -> Select:
 
 
 def cursor_of(row: Mapping[str, Any]) -> str:
-    """Return what stands for a row's place."""
+    """Return the cursor of a row."""
     return base64.urlsafe_b64encode(json.dumps([row[name] for name in _ORDER]).encode()).decode().rstrip("=")
 
 

@@ -1,8 +1,8 @@
-"""Sets of files that replace everything under a prefix, whole or not at all, whatever breaks in between.
+"""Replace everything under a prefix by a set of files, atomically even across crashes.
 
-First every file is stored in the staging bucket. Then the manifest: from that moment the set holds. Copies and removals
-follow; where they are broken off, `finish_pending` takes them up again. In one process the sets of overlapping prefixes
-follow each other; processes that share a staging bucket do not wait for each other.
+First every file is stored in the staging bucket, then the manifest: from that moment the set is committed. Copies and
+removals follow; after an interruption `finish_pending` completes them. Within one process sets of overlapping prefixes
+are serialized; processes that share a staging bucket are not.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from shared.storage import ObjectGone, ObjectRef, ObjectStore
 log = structlog.get_logger()
 
 ABANDONED_AFTER: Final = timedelta(hours=1)
-"""A set without a manifest that has not grown for so long is nobody's; a younger one may be another process's."""
+"""Age after which a set without a manifest is removed; a younger one may belong to another process."""
 FINISH_INTERVAL_SECONDS: Final = 15.0
 ABANDON_SECONDS: Final = 10.0
 
@@ -44,10 +44,10 @@ class Replacements:
         self._finishing = asyncio.Lock()
 
     async def replace(self, body: Body, bucket: str, principal: Principal) -> Manifest:
-        """Store the files of a form in place of all that is under the prefix it names.
+        """Store the files of a form in place of everything under the prefix that the form names.
 
-        Raises Rejected for what the form is refused for, NO_SUCH_BUCKET for a prefix that `who` may not see, and
-        Outage; a refusal leaves everything as it was.
+        Raises Rejected for an invalid form, NO_SUCH_BUCKET for a prefix that `principal` may not see, and Outage; an
+        error before the commit changes nothing.
         """
         set_id = uuid.uuid4().hex
         self._own_sets.add(set_id)
@@ -64,7 +64,7 @@ class Replacements:
         return manifest
 
     async def finish_pending(self) -> None:
-        """Finish what a manifest promises and nobody is at, in order; remove what never got a manifest."""
+        """Finish committed sets in order; remove abandoned sets without a manifest."""
         async with self._finishing:
             own = set(self._own_sets)
             staged = await self._staging.staged_sets()
@@ -79,7 +79,7 @@ class Replacements:
             self._may_be_pending = False
 
     async def finish_forever(self) -> None:
-        """Finish, now and then and for ever, what was broken off."""
+        """Finish interrupted sets periodically until cancelled."""
         while True:
             try:
                 await retry_outages(self.finish_pending)
@@ -99,7 +99,7 @@ class Replacements:
         return manifest
 
     async def _commit_in_order(self, manifest: Manifest) -> None:
-        """Let a set hold once those before it do."""
+        """Commit a set after earlier overlapping sets are finished."""
         while True:
             if self._may_be_pending:
                 await self.finish_pending()
@@ -149,7 +149,7 @@ class Replacements:
         await for_each(manifest.files_to_copy(there, committed_at).items(), copy)
 
     async def _delete_old(self, manifest: Manifest, committed_at: datetime) -> int:
-        """Remove what is old; return what tells these keys from others, and 0 where there was none."""
+        """Delete old keys; return a hash that identifies them, 0 if there was none."""
         found = 0
         async for page in self._staging.pages(manifest.bucket, manifest.prefix):
             if old := manifest.keys_to_delete(page, committed_at):
@@ -180,7 +180,7 @@ class Replacements:
             raise Rejected("PREFIX_HIDDEN", f"the object {key!r} hides what is in {manifest.prefix!r}: remove it first")
 
     async def _abandon(self, set_id: str) -> None:
-        """Remove a set that came to nothing; what cannot be removed now is removed when it is `ABANDONED`."""
+        """Remove a failed set; what cannot be removed now is removed after `ABANDONED_AFTER`."""
         try:
             async with asyncio.timeout(ABANDON_SECONDS):
                 await self._staging.remove(set_id)
@@ -194,7 +194,7 @@ def _require_seen(principal: Principal, bucket: str, prefix: str) -> None:
 
 
 class PrefixLocks:
-    """Lets those who replace overlapping prefixes wait for each other."""
+    """Serialize the replacement of overlapping prefixes."""
 
     def __init__(self) -> None:
         self._taken: dict[tuple[str, str], asyncio.Event] = {}

@@ -1,6 +1,6 @@
-"""Questions to a dataset's view, as SQL; what comes from outside is an argument, and names are those of a Dataset.
+"""SQL queries on a dataset's view; outside values are arguments, names come from a Dataset.
 
-A declared column stands behind the alias `kept` everywhere, so that it is never taken for a name of these statements.
+Every declared column is qualified with the alias `stored`, so that it cannot clash with other names of a statement.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _ESCAPED: Final = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
 
 @dataclass(slots=True)
 class Select:
-    """A statement that grows; its arguments are numbered as they come."""
+    """A statement under construction; arguments are numbered in order."""
 
     text: str
     arguments: list[object] = field(default_factory=list)
@@ -41,13 +41,13 @@ def rows_as_json(dataset: Dataset, query: RowQuery, until: str | None) -> Select
 
 
 def rows_as_cells(dataset: Dataset, query: RowQuery, until: str | None, *, is_escaped: bool) -> Select:
-    """Ask for the columns; guarded, no spreadsheet runs what a text says."""
+    """Select the columns; with `is_escaped`, text cells cannot run as spreadsheet formulas."""
     columns = ", ".join(_cell(name, kind) if is_escaped else f'stored."{name}"' for name, kind in dataset.types.items())
     return _bounded(dataset, _from(columns, dataset, query), query, until)
 
 
 def rows_for_page(dataset: Dataset, query: RowQuery) -> Select:
-    """Ask for a few rows with all that a page shows of them."""
+    """Select the rows of one page with all values that the page shows."""
     columns = ", ".join((*(f'stored."{name}"' for name in dataset.types), f'{_age(dataset)} as "{AGE}"'))
     return _limited(dataset, _from(columns, dataset, query), query)
 
@@ -104,14 +104,14 @@ def _bounded(dataset: Dataset, made: Select, query: RowQuery, until: str | None)
 
 
 def _limited(dataset: Dataset, made: Select, query: RowQuery) -> Select:
-    """Take one row more than the page has, which tells whether there is a next one."""
+    """Select one row more than the page has, which shows whether there is a next page."""
     _bounded(dataset, made, query, None)
     made.text += f" limit {(query.limit or 0) + 1}"
     return made
 
 
 def _json_column(dataset: Dataset, name: str) -> str:
-    """Return a column as JSON tells it: the moment of a user's birth as text, as the service before this one did."""
+    """Return the column as rendered in JSON; the birth timestamp of users is text, as in the former API."""
     column = dataset.columns.get(name) if dataset.name == USERS and name == dataset.born else None
     return f'stored."{name}"::text' if column and column.type == "milliseconds" else f'stored."{name}"'
 

@@ -44,7 +44,7 @@ class HttpServer(uvicorn.Server):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Serve inside the block; what is under way when it ends is finished within the grace."""
+        """Serve inside the block; on exit, finish running requests within the grace time."""
         _allow_open_files()
         serving = asyncio.ensure_future(self.serve())
         try:
@@ -59,6 +59,6 @@ class HttpServer(uvicorn.Server):
 
 
 def _allow_open_files() -> None:
-    """Let this process open as many files as it may: each connection is one, and many systems begin with 1,024."""
+    """Raise the soft limit of open files to the hard limit: each connection is a file descriptor."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

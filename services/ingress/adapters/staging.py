@@ -22,13 +22,13 @@ MAX_COPY_BYTES: Final = 5 << 30
 """Bytes of the largest object that a store copies in one request."""
 MAX_CONCURRENT: Final = 16
 SMALL_FILE_BYTES: Final = 256 << 10
-"""Bytes of a file that is held whole: so many at a time stay below what any upload may hold."""
+"""Bytes of a file that is buffered whole; MAX_CONCURRENT of them stay below the memory of one upload."""
 
 T = TypeVar("T")
 
 
 class Staging:
-    """The staging bucket, as far as it holds such sets."""
+    """The staged sets in the staging bucket."""
 
     def __init__(self, store: ObjectStore, bucket: str) -> None:
         self._store = store
@@ -74,13 +74,13 @@ class Staging:
         return Manifest.model_validate_json(body)
 
     async def committed_at(self, manifest: Manifest) -> datetime:
-        """Return when a manifest was written, by the store's own clock and finer than its headers tell."""
+        """Return when a manifest was written, by the store's clock, in finer units than HTTP dates."""
         async for page in self.pages(self._bucket, manifest.key):
             return page[manifest.key]
         raise ObjectGone(f"{self.ref(manifest.key)} is gone")
 
     async def staged_sets(self) -> dict[str, "StagedSet"]:
-        """Return what there is of each set."""
+        """Return the state of each staged set."""
         sets: dict[str, StagedSet] = {}
         async for page in self.pages(self._bucket, SETS_PREFIX):
             for key, at in page.items():
@@ -90,13 +90,13 @@ class Staging:
         return sets
 
     async def remove(self, set_id: str) -> None:
-        """Remove all of a set, its manifest first: without it the rest means nothing."""
+        """Remove a set, manifest first: without the manifest the rest has no effect."""
         await self._store.delete(self.ref(manifest_key(set_id)))
         async for page in self.pages(self._bucket, f"{SETS_PREFIX}{set_id}/"):
             await self._store.delete_all(self._bucket, list(page))
 
     async def pages(self, bucket: str, prefix: str) -> AsyncIterator[dict[str, datetime]]:
-        """Give the keys under a prefix, and since when each is there, a thousand at a time."""
+        """Yield keys under a prefix with their modification times, up to a thousand per page."""
         async for page in self._store.list(bucket, prefix=prefix):
             if page:
                 yield {info.ref.key: info.last_modified for info in page}
@@ -116,11 +116,11 @@ class StagedSet:
 
 Job = Callable[[], Awaitable[object]]
 Spawn = Callable[[Job], Awaitable[None]]
-"""Has something done while the next file is read, as soon as there is room for it."""
+"""Run a job concurrently as soon as a slot is free."""
 
 
 class _StagedFile:
-    """A file on its way into the staging bucket: a small one in one request, beside the reading of the next ones."""
+    """A file on its way into the staging bucket; small files are stored concurrently in one request each."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a file is, and how it is stored
         self, store: ObjectStore, ref: ObjectRef, file: File, body: Body, stack: AsyncExitStack, spawn: Spawn
@@ -181,7 +181,7 @@ class _StagedFile:
 
 @asynccontextmanager
 async def _limited_tasks() -> AsyncIterator[Spawn]:
-    """Do things beside the block, a few at a time; the first error ends all of it and is raised."""
+    """Run jobs concurrently with the block, at most MAX_CONCURRENT; the first error cancels all and is raised."""
     semaphore = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def run_job(job: Job) -> None:

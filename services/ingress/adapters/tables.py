@@ -32,14 +32,15 @@ from shared.postgres import Connection, Pool
 COUNT_SECONDS: Final = 60.0
 PAGE_SECONDS: Final = 10.0
 STREAM_SECONDS: Final = 24 * 3600.0
-"""As long as a client takes what it is sent, it is sent more."""
+"""Upper limit for one streamed answer."""
 CHUNK_BYTES: Final = 256 << 10
 
 
 class Tables:
-    """Reads what etl has written. Streams have connections of their own, so many and no more: whoever takes his time
-    keeps nobody waiting but those who stream too.
-    """  # noqa: D205 - one thought
+    """Read the tables that etl has written.
+
+    Streams use a connection pool of their own, so that slow clients delay only other streams.
+    """
 
     def __init__(self, pool: Pool, streams: Pool, settings: IngressSettings) -> None:
         self._pool = pool
@@ -48,7 +49,7 @@ class Tables:
         self._parquet_lock = asyncio.Semaphore(1)
 
     async def visible_datasets(self, principal: Principal) -> list[Dataset]:
-        """Return the datasets that `who` may read, by name; none where etl has never run."""
+        """Return the datasets that `principal` may read, by name; empty if etl has never run."""
         try:
             found = await self._ask(_DATASETS)
         except asyncpg.UndefinedTableError:
@@ -57,9 +58,9 @@ class Tables:
         return [one for one in datasets if one is not None and one.is_visible_to(principal)]
 
     async def dataset(self, name: str, principal: Principal) -> Dataset:
-        """Return a dataset by its name.
+        """Return a dataset by name.
 
-        Raises Problem: DATASET_UNKNOWN, which names those that there are.
+        Raises HttpProblem: DATASET_UNKNOWN, which names those that there are.
         """
         known = {one.name: one for one in await self.visible_datasets(principal)}
         if name in known:
@@ -68,7 +69,7 @@ class Tables:
         raise HttpProblem("DATASET_UNKNOWN", f"there is no dataset {name!r} that you may read: {there}")
 
     def rows(self, dataset: Dataset, query: RowQuery, file_format: Format, url: URL) -> Response:
-        """Return the answer that gives rows as they are at one moment, with a link to the page after them."""
+        """Return a streamed response with the rows of one snapshot, and a link to the next page."""
         content = (
             self._parquet(dataset, query, url)
             if file_format == "parquet"
@@ -77,19 +78,19 @@ class Tables:
         return self._streamed(content)
 
     def rejects_csv(self, dataset: Dataset, key: str) -> Response:
-        """Return the answer that gives all rejected rows of a dataset, or of one file, as CSV."""
+        """Return all rejected rows of a dataset, or of one file, as CSV."""
         return self._streamed(self._rejects_csv(dataset, key))
 
     async def rejects_page(
         self, dataset: Dataset, key: str, after: str, limit: int
     ) -> tuple[list[dict[str, Any]], str]:
-        """Return some rejected rows by file and row, and what to ask the next ones after; empty: no more."""
+        """Return a page of rejected rows, and the cursor of the next page; empty at the end."""
         statement = rejects.page(dataset, key, after, limit)
         found = [dict(row) for row in await self._ask(statement.text, *statement.arguments, seconds=PAGE_SECONDS)]
         return found[:limit], rejects.cursor_of(found[limit - 1]) if len(found) > limit else ""
 
     async def rows_page(self, dataset: Dataset, query: RowQuery) -> tuple[list[Record], str]:
-        """Return a page's rows for people, and the key after which there are more; empty: none."""
+        """Return a page of rows, and the key after which the next page starts; empty at the end."""
         found = await self._read(selects.rows_for_page(dataset, query))
         has_more = query.limit is not None and len(found) > query.limit
         return found[: query.limit], str(found[-2][dataset.key]) if has_more else ""
@@ -116,7 +117,7 @@ class Tables:
 
     @asynccontextmanager
     async def _parquet(self, dataset: Dataset, query: RowQuery, url: URL) -> AsyncIterator[Content]:
-        """Make the file first, one at a time: its last bytes say where the others are."""
+        """Write the Parquet file to disk before sending, one at a time: its footer holds the offsets."""
         with tempfile.TemporaryDirectory(prefix="penstock-data-") as folder:
             source, target = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
             async with self._limiter.hold():
@@ -136,7 +137,7 @@ class Tables:
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Connection]:
-        """Give a connection for which nothing changes, and time is UTC."""
+        """Yield a connection in a repeatable-read transaction with time zone UTC."""
         async with (
             _acquired(self._streams) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -178,7 +179,7 @@ def _parse_or_none(definition: Any, order: Sequence[str]) -> Dataset | None:
 async def _begin(
     connection: Connection, dataset: Dataset, query: RowQuery, file_format: Format, url: URL
 ) -> tuple[str | None, dict[str, str]]:
-    """Return the last key of the page, None for all there are, and the answer's headers, with a link to the next."""
+    """Return the last key of the page (None without a limit) and the response headers, with a link to the next page."""
     headers = _headers(dataset.name, file_format)
     if query.limit is None:
         return None, headers
@@ -190,10 +191,10 @@ async def _begin(
 
 
 async def _copy_members(connection: Connection, statement: Select, put: Put) -> None:
-    """Send a JSON object whose members the database has written.
+    """Stream a JSON object whose members the database renders.
 
-    No quote and no delimiter of this CSV occurs in JSON, which escapes control characters, so that each line is a
-    member as it is. The comma before the first one becomes the brace.
+    JSON escapes control characters, so neither quote nor delimiter of this CSV occurs in it and each line is one
+    member. The comma before the first member is replaced by the opening brace.
     """
     is_empty = True
 
@@ -241,7 +242,7 @@ def _headers(name: str, file_format: Format) -> dict[str, str]:
 
 
 def address_after(url: URL, key: str) -> str:
-    """Return the address of what follows `key`, without the token that came in this one."""
+    """Return the URL of the page after `key`, without the token of the current URL."""
     following = url.include_query_params(after=key).remove_query_params("token")
     return f"{following.path}?{following.query}"
 

@@ -1,4 +1,4 @@
-"""Pages, made from templates; whatever comes from outside is escaped."""
+"""Render HTML pages from Jinja templates with autoescaping."""
 
 from datetime import UTC, datetime
 from functools import cache

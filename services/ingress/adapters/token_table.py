@@ -1,4 +1,4 @@
-"""`ingress.tokens`, `ingress.logins` and `ingress.sessions_ended`: what is kept of who may come in."""
+"""`ingress.tokens`, `ingress.logins` and `ingress.sessions_ended`: tokens, login links and ended sessions."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ LINK_TTL: Final = timedelta(minutes=15)
 
 
 def is_valid_sql(column: str) -> str:
-    """Write the condition that the right whose id is in `column` has not ended, by the clock of the database.
+    """Return the SQL condition that the token whose id is in `column` is valid, by the database clock.
 
-    Of a descendant that is enough: it is revoked with its maker, and expires no later.
+    Enough for descendants too: a token is revoked with its parent and expires no later.
     """
     return f"""(
         {column} IN ('{ROOT.id}', '{EVERYBODY.id}') OR EXISTS (
@@ -77,9 +77,9 @@ class TokenTable:
                 raise Rejected("NAME_TAKEN", reason) from None
 
     async def revoke(self, token_id: str) -> frozenset[str]:
-        """End a token, the tokens that descend from it, and the webhooks of all of them; return the tokens' ids.
+        """Revoke a token, its descendants, and their webhooks; return the tokens' ids.
 
-        `number` may be a built-in principal too. Empty when nothing of it held.
+        `token_id` may be a built-in principal. Empty if nothing was valid.
         """
         async with acquire_within(self._pool) as connection, connection.transaction():
             await connection.execute(_ONE_AT_A_TIME)
@@ -88,12 +88,12 @@ class TokenTable:
         return ended
 
     async def ended_among(self, token_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these ids whose right has ended."""
+        """Return which of these token ids are no longer valid."""
         async with acquire_within(self._pool) as connection:
             return frozenset(row["id"] for row in await connection.fetch(_ENDED_AMONG, list(token_ids)))
 
     async def disable_webhooks(self) -> None:
-        """Disable the webhooks whose token has ended, with the reason; they are not delivered to in any case."""
+        """Disable webhooks whose token has ended and store the reason; they receive no deliveries in any case."""
         async with acquire_within(self._pool) as connection:
             await connection.execute(_DISABLE_WEBHOOKS, "")
 
@@ -103,9 +103,9 @@ class TokenTable:
             await connection.execute(_USED, list(used), list(used.values()))
 
     async def add_link(self, link_hash: bytes, token_id: str) -> None:
-        """Keep a login link for a quarter of an hour; those that are over are forgotten.
+        """Save a login link for 15 minutes; delete expired ones.
 
-        Raises Problem: TOO_MANY_LINKS.
+        Raises HttpProblem: TOO_MANY_LINKS.
         """
         async with acquire_within(self._pool) as connection, connection.transaction():
             await connection.execute("LOCK TABLE ingress.logins IN SHARE ROW EXCLUSIVE MODE")

@@ -1,7 +1,7 @@
-"""Who sends a request: a copy of the live tokens in memory, so that nobody waits for the database.
+"""Authenticate requests with an in-memory copy of the valid tokens.
 
-While Postgres is away the last copy goes on to hold. What this process changes holds here at once, and elsewhere
-within `REFRESH_SECONDS` and the time of one question. What is known to have ended never holds again.
+While Postgres is away the last copy is used. Changes of this process take effect here at once, and in other processes
+within `REFRESH_SECONDS` plus one query. A token known to have ended never becomes valid again.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ log = structlog.get_logger()
 REFRESH_SECONDS: Final = 2.0
 USED_SECONDS: Final = 10.0
 MAX_GENERATIONS: Final = 8
-"""How many tokens may stand between one and the first: each request looks through them."""
+"""Maximum length of the chain from a token to the root token; each request walks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A token that somebody wants to have."""
+    """The properties of a token to create."""
 
     name: str
     scopes: frozenset[Scope]
@@ -61,7 +61,7 @@ class Tokens:
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody may come in without a token."""
+        """Return whether authentication is disabled."""
         return self._open
 
     async def authenticate(self, text: str) -> Principal | None:
@@ -78,7 +78,7 @@ class Tokens:
         return self._mark_used(found, now)
 
     def principal_for(self, token_id: str, *, session: str = "") -> Principal | None:
-        """Return the bearer of the token with this id, whom a session stands for that has not ended."""
+        """Return the principal of a token id, unless `session` has ended."""
         if session in self._ended_sessions:
             return None
         now = datetime.now(UTC)
@@ -88,18 +88,18 @@ class Tokens:
         return self._mark_used(found, now)
 
     def has_ended(self, token_id: str) -> bool:
-        """Return whether the token with this id is known to have ended; what it has under way must end too."""
+        """Return whether the token is known to have ended; its running requests must end too."""
         if token_id == EVERYBODY.id:
             return not self._open
         known = self._cache.tokens.get(token_id)
         return token_id in self._revoked or (known is not None and not known.is_valid(datetime.now(UTC)))
 
     def on_ended(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called whenever tokens or sessions have ended, here or elsewhere."""
+        """Call `listener` whenever tokens or sessions have ended, here or elsewhere."""
         self._listeners.append(listener)
 
     async def ended_among(self, token_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these ids whose right has ended, as the database knows it.
+        """Return which of these token ids have ended, by the database.
 
         Raises Outage: it does not answer.
         """
@@ -137,7 +137,7 @@ class Tokens:
         return token, text
 
     async def revoke(self, token_id: str, by: Principal = ROOT) -> Sequence[Token]:
-        """End a token that `by` administers, and all that descend from it, here at once; return them, it first.
+        """Revoke a token that `by` administers, and its descendants; return them, the token first.
 
         Raises Rejected: NO_SUCH_TOKEN.
         """
@@ -152,24 +152,24 @@ class Tokens:
         return [live[token_id], *(known[one] for one in sorted(ended - {token_id}) if one in known)]
 
     async def live(self, by: Principal = ROOT) -> Sequence[Token]:
-        """Return the live tokens that `by` administers, as the database has them: itself and those that descend."""
+        """Return the valid tokens that `by` administers, from the database: itself and its descendants."""
         await self.refresh()
         line = None if by.administers is None else self._cache.with_descendants({by.id})
         return [one for one in self._cache.tokens.values() if line is None or one.id in line]
 
     async def create_login_link(self, principal: Principal) -> str:
-        """Return a code that logs one browser in as `who`, once, within a quarter of an hour."""
+        """Return a one-time code that logs a browser in as `principal` within 15 minutes."""
         code = secrets.token_urlsafe(32)
         await self._table.add_link(self._link_hash(code), principal.id)
         return code
 
     async def redeem(self, code: str) -> Principal | None:
-        """Use a code up and return whom it lets in; None when it is not known, was used or is too old."""
+        """Use up a login code and return its principal; None if it is unknown, used or expired."""
         token_id = await self._table.use_link(self._link_hash(code))
         return self.principal_for(token_id) if token_id else None
 
     async def end_session(self, session: str) -> None:
-        """Let a session's cookie be worth nothing, here at once; elsewhere once Postgres has heard of it."""
+        """End a session: here at once, in other processes once Postgres has it."""
         self._ended_sessions, self._changes = self._ended_sessions | {session}, self._changes + 1
         self._unsaved_ended.add(session)
         self._notify()
@@ -181,7 +181,7 @@ class Tokens:
             log.warning("session.ended_here_alone")
 
     async def refresh_forever(self) -> None:
-        """Follow what other processes change, for ever; an outage leaves the copy as it is."""
+        """Refresh the copy until cancelled; keep the last copy during an outage."""
         while True:
             self._check_expired()
             try:
@@ -192,7 +192,7 @@ class Tokens:
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def refresh(self) -> None:
-        """Read the live tokens, and write down now and then which were used."""
+        """Load the valid tokens; periodically save when tokens were last used."""
         await self._save_ended()
         if not (self._is_loaded or self._open):
             await self._table.revoke(EVERYBODY.id)
@@ -220,7 +220,7 @@ class Tokens:
             self._notify()
 
     def _check_expired(self) -> None:
-        """Notify the listeners of tokens that have expired since the last look; needs no database."""
+        """Notify listeners of newly expired tokens; needs no database."""
         expired = self._cache.expired(datetime.now(UTC))
         is_news = not expired <= self._expired
         self._expired = expired

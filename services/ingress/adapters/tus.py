@@ -1,4 +1,4 @@
-"""Resumable uploads: they begin, grow request by request, and become objects; how far they came, the store knows."""
+"""Resumable uploads by the tus protocol; the offset of each is in the store."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
@@ -27,7 +27,7 @@ Bytes = bytes | bytearray
 MAX_REMEMBERED: Final = 4096
 CLEANUP_SECONDS: Final = 600.0
 TAKE_OVER_SECONDS: Final = 8.0
-"""How long a request waits until the one before it has let go; tus-js-client gives up after nine."""
+"""How long a request waits for the previous one to finish; tus-js-client gives up after nine seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class PatchBody:
     size: int | None
     chunks: AsyncIterable[bytes]
     is_checked: bool = False
-    """Whether the end of the chunks may refuse all of them."""
+    """Whether a checksum at the end may refuse all bytes."""
 
 
 @dataclass(slots=True)
 class _ActiveRequest:
-    """The time in which one request alone works on an upload."""
+    """The request that currently holds an upload."""
 
     preempted: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by a newer request, which waits for the end."""
@@ -51,10 +51,10 @@ class _ActiveRequest:
 
 
 class TusUploads:
-    """The resumable uploads of one ingress; each is worked on by one request at a time, the newest.
+    """The resumable uploads of one ingress; the newest request for an upload preempts the previous one.
 
-    An older request is most often a dead connection of the same client: it keeps what came and ends. Of two processes
-    the older one finds that what it would keep was changed by the newer one, and ends too.
+    The previous request is usually a dead connection of the same client: it stores what arrived and ends. Across
+    processes, the older request fails because the newer one has changed the stored tail.
     """
 
     def __init__(self, store: S3, settings: IngressSettings) -> None:
@@ -66,7 +66,7 @@ class TusUploads:
         self._counts = OpenUploadCounts()
         self._checking = limiter("checksums", settings)
         self._finished: dict[str, Upload] = {}
-        """The last that became objects or expired here: whoever missed the answer may still ask."""
+        """The last uploads that completed or expired here, for clients that missed the answer."""
 
     async def begin(self, upload: Upload) -> None:
         """Take note of a new upload; one without bytes is an object at once.
@@ -100,9 +100,9 @@ class TusUploads:
     async def append(
         self, upload_id: str, owner: str, patch: PatchBody, checksum: Checksum | None = None
     ) -> tuple[Upload, int]:
-        """Add the bytes of a request and return the new offset; what came before their source broke is kept.
+        """Append the bytes of a request and return the new offset; bytes that arrived before a disconnect are stored.
 
-        Raises Problem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept), and
+        Raises HttpProblem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept), and
         UPLOAD_TAKEN_OVER when a newer request goes on.
         """
         async with self._exclusive(upload_id, owner) as active:
@@ -118,7 +118,7 @@ class TusUploads:
                 return upload, await self._append(upload, parts, _checked(source, patch.size, checksum))
 
     async def remove(self, upload_id: str, owner: str) -> None:
-        """End an upload and leave nothing of it; the object of one that was whole stays."""
+        """Remove an upload; the object of a completed upload stays."""
         async with self._exclusive(upload_id, owner):
             upload = await self._find(upload_id, owner)
             if self._finished.pop(upload_id, None) is None:
@@ -127,7 +127,7 @@ class TusUploads:
             log.description_ref("audit.upload_removed", **_named(upload))
 
     async def remove_expired_forever(self) -> None:
-        """Remove, for ever, what has come to no end in its time."""
+        """Remove expired uploads periodically until cancelled."""
         while True:
             try:
                 await retry_outages(self.remove_expired)
@@ -136,7 +136,7 @@ class TusUploads:
             await asyncio.sleep(min(CLEANUP_SECONDS, self.ttl.total_seconds() / 10))
 
     async def remove_expired(self) -> None:
-        """Remove, once, what has come to no end in its time."""
+        """Remove uploads that were not completed in time."""
         before, counted, there = datetime.now(UTC) - self.ttl, self._counts.known(), set[str]()
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
             ids = {one.ref.key.split("/")[1] for one in page}
@@ -149,12 +149,12 @@ class TusUploads:
             self._counts.end(upload_id)  # by another ingress
 
     async def _count_foreign(self, upload_id: str) -> None:
-        """Count an upload that another process began, or this one before it was started again."""
+        """Count an upload that another process, or this one before a restart, began."""
         if owner := await self.owner_of(upload_id):
             self._counts.note(upload_id, owner)
 
     async def open(self) -> AsyncIterator[str]:
-        """Give the ids of all open uploads."""
+        """Yield the ids of all open uploads."""
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
             for one in page:
                 if one.ref == self._staging.info(upload_id := one.ref.key.split("/")[1]):
@@ -166,9 +166,9 @@ class TusUploads:
         return upload.owner if upload else ""
 
     async def remove_ended(self, upload_id: str) -> None:
-        """Remove an upload whose token has ended.
+        """Remove an upload whose token was revoked or has expired.
 
-        Raises Problem: UPLOAD_BUSY while a request works on it.
+        Raises HttpProblem: UPLOAD_BUSY while a request works on it.
         """
         if upload := await self._staging.load_description(upload_id):
             async with self._exclusive(upload_id, upload.owner):
@@ -214,7 +214,7 @@ class TusUploads:
         return None
 
     async def _has_become_object(self, upload: Upload) -> bool:
-        """Tell whether a multipart upload that is gone has become the object that stands in its place."""
+        """Return whether the object at the target was made by this upload."""
         try:
             description_ref = await self._store.head(ObjectRef(upload.bucket, upload.key))
         except ObjectGone:
@@ -247,7 +247,7 @@ class TusUploads:
 
     @asynccontextmanager
     async def _exclusive(self, upload_id: str, owner: str) -> AsyncIterator[_ActiveRequest]:
-        """Be the only request that works on an upload; one before us ends as soon as it can keep what it has."""
+        """Hold an upload exclusively; preempt the request before, which ends after storing what it has."""
         try:
             async with asyncio.timeout(TAKE_OVER_SECONDS):
                 while (other := self._active.get((upload_id, owner))) is not None:
@@ -292,7 +292,7 @@ async def _store_tail_on_error(source: AsyncIterable[Bytes], parts: StoredParts)
 
 
 async def _until_preempted(source: AsyncIterator[bytes], active: _ActiveRequest) -> AsyncIterator[bytes]:
-    """Give the bytes as they come, until another request wants to go on with the upload."""
+    """Yield the bytes as they arrive, until another request preempts this one."""
     preempted = asyncio.ensure_future(active.preempted.wait())
     try:
         while True:
@@ -316,7 +316,7 @@ async def _until_preempted(source: AsyncIterator[bytes], active: _ActiveRequest)
 
 
 async def _limit_size(patch: PatchBody, space: int) -> AsyncIterator[bytes]:
-    """Give the bytes of a piece; the last ones of an unknown number once it is known that no more come than fit."""
+    """Yield the bytes; hold back the last chunk of unknown-length bodies until it is known that the size fits."""
     held, received = b"", 0
     try:
         async for chunk in patch.chunks:
@@ -343,7 +343,7 @@ def _too_much(space: int) -> Rejected:
 
 
 async def _checked(source: AsyncIterable[bytes], size: int | None, checksum: Checksum | None) -> AsyncIterator[Bytes]:
-    """Give the bytes once all of them are here and found good."""
+    """Yield the bytes after all of them have arrived and the checksum matches."""
     body = bytearray()
     if size is None or size <= MAX_CHECKED_BYTES:
         async for chunk in source:

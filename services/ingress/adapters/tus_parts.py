@@ -1,8 +1,8 @@
-"""The bytes of one resumable upload on their way into the store, so that whatever dies, its offset is true.
+"""The parts of one resumable upload in the store; its offset stays correct through every crash.
 
-A part is sent as soon as it is full, while the next one fills: about two are in memory. What fills none is kept as the
-tail, which names after how many parts it comes: a tail that a later part has swallowed counts no more. All parts but
-the last are of one size, so a part that is sent again, or arrives late, holds the same bytes.
+A full part is sent while the next one fills, so about two parts are in memory. The remaining bytes are stored as the
+tail, whose metadata says after how many parts it follows: a tail that a later part includes is ignored. All parts but
+the last have the same size, so a part that is sent again, or arrives late, holds the same bytes.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ AFTER_PARTS_KEY: Final = "after-parts"
 
 
 class TusStaging:
-    """What is kept of uploads that are no objects yet: `tus/<id>/info.json` and `tus/<id>/tail`."""
+    """Descriptions and tails of unfinished uploads: `tus/<id>/info.json` and `tus/<id>/tail`."""
 
     def __init__(self, store: S3, bucket: str) -> None:
         self.store = store
@@ -38,16 +38,16 @@ class TusStaging:
         return ObjectRef(self.bucket, f"tus/{upload_id}/tail")
 
     async def save_description(self, upload: Upload) -> None:
-        """Keep the description of an upload.
+        """Save the description of an upload.
 
-        Raises Problem: OFFSET_DIFFERS when another process has changed it since it was read.
+        Raises HttpProblem: OFFSET_DIFFERS when another process has changed it since it was read.
         """
         headers = {"content-type": "application/json", **precondition_headers(upload.note_etag or None)}
         with conflict_as_offset_differs():
             await self.store.put_with_headers(self.info(upload.id), upload.model_dump_json().encode(), headers)
 
     async def load_description(self, upload_id: str) -> Upload | None:
-        """Return an upload as it was noted; None when there is none."""
+        """Return the saved description of an upload; None if there is none."""
         try:
             info, described = await self.store.read(self.info(upload_id))
         except ObjectGone:
@@ -55,19 +55,19 @@ class TusStaging:
         return Upload.model_validate_json(described).model_copy(update={"note_etag": info.etag})
 
     async def delete_description(self, upload_id: str) -> None:
-        """Remove what was kept beside the parts; the description goes last, so that a second try finds the rest."""
+        """Delete tail and description; the description last, so that a retry finds the rest."""
         await self.store.delete(self.tail_bytes(upload_id))
         await self.store.delete(self.info(upload_id))
 
     async def remove(self, upload: Upload) -> None:
-        """Leave nothing of an upload, parts included."""
+        """Remove an upload with its parts."""
         if upload.upload_id:
             await self.store.uploads.abort(ObjectRef(upload.bucket, upload.key), upload.upload_id)
         await self.delete_description(upload.id)
 
 
 class StoredParts:
-    """The parts and the tail of one upload, as the store has them, and what comes after them."""
+    """The stored parts and the tail of one upload, and the bytes that follow."""
 
     def __init__(
         self, staging: TusStaging, upload: Upload, sent: list[Part], tail_bytes: bytes, *, tail_etag: str
@@ -85,7 +85,7 @@ class StoredParts:
 
     @classmethod
     async def load(cls, staging: TusStaging, upload: Upload) -> "StoredParts":
-        """Ask the store how far an upload has come.
+        """Load the state of an upload from the store.
 
         Raises ObjectGone when its multipart upload is no longer there.
         """
@@ -115,9 +115,9 @@ class StoredParts:
                 await self._send()
 
     async def store_tail(self) -> None:
-        """Keep what fills no part, once all parts before it are safe.
+        """Store the incomplete part as the tail, after all parts before it are stored.
 
-        Raises Problem: OFFSET_DIFFERS when another process has kept something since we looked.
+        Raises HttpProblem: OFFSET_DIFFERS when another process has kept something since we looked.
         """
         await self._wait_for_sent()
         if len(self._buffer) != self._stored_tail_bytes:
@@ -129,10 +129,10 @@ class StoredParts:
             self._stored_tail_bytes, self._tail_etag = len(self._buffer), info.etag
 
     async def finish(self) -> None:
-        """Make the object; returns when it is there.
+        """Complete the object; return when it exists.
 
-        Raises ObjectSuperseded when something else is there by now than the upload may replace. The store keeps no
-        checksum: none of ours says that these are the bytes which the uploader has.
+        Raises ObjectSuperseded when the target no longer satisfies the upload's precondition. No checksum is stored,
+        because the uploader has sent none for the whole object.
         """
         condition = precondition_headers(self._upload.required)
         if self._upload.length <= self._size:
@@ -148,7 +148,7 @@ class StoredParts:
         )
 
     async def cancel_sending(self) -> None:
-        """Give up what is on its way."""
+        """Cancel the part that is being sent."""
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.gather(self._sending, return_exceptions=True)
@@ -161,7 +161,7 @@ class StoredParts:
         self._sending = asyncio.create_task(self._deliver(body))
 
     async def _begin(self) -> None:
-        """Begin the multipart upload; no part is sent before its id is known to whoever comes after us."""
+        """Begin the multipart upload; save its id before any part is sent."""
         async with self._staging.store.begin_upload(self._ref, self._upload.headers) as upload_id:
             self._upload = self._upload.model_copy(update={"upload_id": upload_id})
             await self._staging.save_description(self._upload)
@@ -174,14 +174,14 @@ class StoredParts:
         self._sent.append(part)
 
     async def _wait_for_sent(self) -> None:
-        """Wait for the part on its way; what it met is raised here, now and whenever it is asked again."""
+        """Wait for the part that is being sent; raise its error, each time this is called."""
         if self._sending is not None:
             await self._sending
 
 
 @contextmanager
 def conflict_as_offset_differs() -> Iterator[None]:
-    """Tell a request that another one, in another process, has gone on with its upload."""
+    """Translate ObjectSuperseded into OFFSET_DIFFERS: a request in another process continued the upload."""
     try:
         yield
     except ObjectSuperseded:

@@ -15,15 +15,15 @@ from shared.outages import is_outage
 log = structlog.get_logger()
 
 POLL_SECONDS: Final = 15.0
-"""Between two looks without an event: for uploads that began meanwhile, or under a process that died."""
+"""Polling interval, for uploads that began after the last event or under a process that died."""
 RETRY_SECONDS: Final = 1.0
 
 
 class OpenUploads(Protocol):
-    """Uploads of one kind, of every process; each is known by an id that stands for one owner."""
+    """Open uploads of one kind, of all processes; an upload id has exactly one owner."""
 
     def open(self) -> AsyncIterator[str]:
-        """Give the ids of all open uploads."""
+        """Yield the ids of all open uploads."""
 
     async def owner_of(self, upload_id: str) -> str:
         """Return the id of the token that began an upload; empty when it is no longer open."""
@@ -33,7 +33,7 @@ class OpenUploads(Protocol):
 
 
 class UploadCleanup:
-    """Removes the open uploads of tokens that have ended, at once when it hears of one, and by the clock."""
+    """Remove the open uploads of ended tokens, on notification and periodically."""
 
     def __init__(self, tokens: Tokens, *kinds: OpenUploads) -> None:
         self._tokens = tokens
@@ -43,7 +43,7 @@ class UploadCleanup:
         tokens.on_ended(self._token_ended.set)
 
     async def run(self) -> None:
-        """Remove them for ever."""
+        """Run until cancelled."""
         while True:
             self._token_ended.clear()
             wait = POLL_SECONDS
@@ -81,7 +81,7 @@ class UploadCleanup:
         await for_each([one for one, owner in owners.items() if owner in ended], remove)
 
     async def _owners_of(self, kind: OpenUploads) -> dict[str, str]:
-        """Return the owner of each open upload; asked of the store once, since an upload never changes hands."""
+        """Return the owner of each open upload; cached, because an upload never changes its owner."""
         known, owners = self._owners.get(kind, {}), {}
 
         async def look(upload_id: str) -> None:

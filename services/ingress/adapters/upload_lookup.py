@@ -1,4 +1,4 @@
-"""The object behind an id: in the views, and before anybody has recorded it, in the store."""
+"""Find an upload by id: in the views, or in the store if it is not recorded yet."""
 
 from contextlib import aclosing
 from dataclasses import replace
@@ -12,7 +12,7 @@ from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore
 
 
 async def find_upload(id: str, principal: Principal, *, views: Views, store: ObjectStore, bucket: str) -> Upload | None:  # noqa: A002
-    """Return what is known of the upload `id`; None where there is none, or none of `who`, for the same work."""
+    """Return the upload `id`; None if it does not exist or belongs to somebody else, in the same time."""
     if not (is_upload_id(id) and visible_prefixes(principal.prefixes, bucket, upload_prefix(id))):
         return None
     found = await views.upload(bucket, id)
@@ -28,7 +28,7 @@ async def find_upload(id: str, principal: Principal, *, views: Views, store: Obj
 
 
 async def _find_in_store(id: str, bucket: str, store: ObjectStore) -> Upload | None:  # noqa: A002
-    """Look for an object whose notification is still under way."""
+    """Look for an object whose notification has not arrived yet."""
     info = await _first_object(bucket, upload_prefix(id), store)
     if info is None:
         await _first_object(

@@ -19,7 +19,7 @@ from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, Objec
 log = structlog.get_logger()
 
 ChooseRef = Callable[[File, Mapping[str, str]], ObjectRef]
-"""Where a file of a form goes; the fields are those that came before it."""
+"""Choose the object for a file of a form; the fields are those before the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class FormUpload:
 
 
 class Uploads:
-    """Writes bodies into the store, so many at a time as memory allows."""
+    """Write request bodies into the store, with a limit on concurrent uploads."""
 
     def __init__(self, store: ObjectStore, disk: Disk, settings: IngressSettings) -> None:
         self._store = store
@@ -50,10 +50,10 @@ class Uploads:
         return writer.info
 
     async def store_form(self, body: Body, choose_ref: ChooseRef, *, field: str, headers: ObjectHeaders) -> FormUpload:
-        """Store the one file of a form that comes in `field`; it appears when the whole form was good.
+        """Store the one file of a form in `field`; the object appears after the whole form was valid.
 
-        Raises Rejected: NO_FILE when there is none, TOO_MANY_FILES when there are more, LATE_FIELD for what says
-        something of the file and comes behind it; what `whole` does for a condition that does not hold.
+        Raises Rejected: NO_FILE, TOO_MANY_FILES, LATE_FIELD for metadata after the file; and what `store_body` raises
+        for a failed precondition.
         """
         values: dict[str, str] = {}
         current: tuple[File, CheckedWriter] | None = None
@@ -85,7 +85,7 @@ class Uploads:
 
     @asynccontextmanager
     async def open_writer(self, body: Body, ref: ObjectRef, headers: ObjectHeaders) -> AsyncIterator["CheckedWriter"]:
-        """Write one object that is no larger than the body it comes in."""
+        """Open a writer for one object, which is no larger than the body."""
         async with self._store.write(
             ref,
             metadata=headers.metadata,
@@ -102,9 +102,9 @@ class Uploads:
         log.info("audit.object_stored", bucket=ref.bucket, key=ref.key, size=writer.size, etag=writer.info.etag)
 
     async def required_etag(self, ref: ObjectRef, precondition: Precondition) -> str | None:
-        """Return what the store must still find at `ref` for the precondition to hold; None for anything.
+        """Return the etag that the store must still find at `ref`; None without a precondition.
 
-        Raises Problem: SUPERSEDED when it does not hold now; nothing of the body needs to come for that.
+        Raises HttpProblem: SUPERSEDED when it does not hold now; nothing of the body needs to come for that.
         """
         if not precondition:
             return None

@@ -13,7 +13,7 @@ from shared.postgres import Pool
 
 COUNT_SECONDS: Final = 10.0
 MAX_LATEST_FACTS: Final = 1000
-"""Facts that are looked through for what happened last, however many there are."""
+"""Number of latest facts that are searched for recent objects."""
 
 
 class Views:
@@ -29,16 +29,16 @@ class Views:
         return Upload(id=id, **rows[0]) if rows else None
 
     async def recent(self, prefixes: Sequence[str], limit: int) -> list[RecentObject]:
-        """Return the objects that something happened to last, newest first, out of the latest facts alone."""
+        """Return the most recently changed objects, newest first, found among the latest facts."""
         try:
             return [RecentObject(**row) for row in await self._ask(_RECENT, list(prefixes), limit, MAX_LATEST_FACTS)]
         except UndefinedTableError:  # a service that gives one of the views has never run
             return []
 
     async def counts(self, prefixes: Sequence[str]) -> dict[str, Any]:
-        """Count what lies below `places`, `bucket/prefix` beginnings; without one, everything.
+        """Count digests, objects and work below `prefixes` (`bucket/prefix`); without prefixes, everything.
 
-        Tables, datasets and sweeps are of the whole system: with places there are none of them.
+        Tables, datasets and sweeps concern the whole system and are empty with prefixes.
         """
         digests = await self._ask(_DIGESTS, list(prefixes), seconds=COUNT_SECONDS)
         objects = await self._ask(_OBJECTS, list(prefixes), seconds=COUNT_SECONDS)
@@ -61,7 +61,7 @@ class Views:
             return []
 
     async def leases(self) -> list[dict[str, Any]]:
-        """Return who holds leased work, and when each was last heard of."""
+        """Return the holders of leased work with their last heartbeats."""
         return [dict(row) for row in await self._ask(_LEASES)]
 
     async def _ask(self, statement: str, *values: object, seconds: float = QUERY_SECONDS) -> list[Record]:

@@ -1,4 +1,4 @@
-"""`ingress.webhooks` and `ingress.webhook_failures`: who is told of what, how far, and what could not be told."""
+"""`ingress.webhooks` and `ingress.webhook_failures`: subscriptions, cursors and failed deliveries."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from shared.errors import Rejected
 from shared.postgres import Connection, Pool
 
 LEASE: Final = timedelta(seconds=25)
-"""More than two deliveries may take; renewed by every write."""
+"""Longer than two deliveries may take; renewed by every write."""
 
 FAILURES_BYTES: Final = 4 << 20
 """Of the facts in one answer."""
@@ -30,7 +30,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class FailedDelivery:
-    """A fact that a webhook did not take; `fact` is what would have been sent."""
+    """A fact whose delivery failed; `fact` is the payload."""
 
     seq: int
     fact: Mapping[str, Any]
@@ -71,7 +71,7 @@ class WebhookTable:
         return _hook(row)
 
     async def all(self, made_by: str | None) -> list[Webhook]:
-        """Return every webhook, oldest first; given a token's id, those of that token and of its descendants."""
+        """Return every webhook, oldest first; with a token's id, only those of that token and its descendants."""
         async with acquire_within(self._pool) as connection:
             return [_hook(row) for row in await connection.fetch(_ALL, made_by)]
 
@@ -87,19 +87,19 @@ class WebhookTable:
         return _hook(row)
 
     async def remove(self, webhook_id: str) -> None:
-        """Forget a webhook, and what it did not take."""
+        """Delete a webhook and its failed deliveries."""
         async with acquire_within(self._pool) as connection:
             await connection.execute("DELETE FROM ingress.webhooks WHERE id = $1", webhook_id)
 
     async def failures(self, webhook_id: str, after: int, limit: int) -> list[FailedDelivery]:
-        """Return what a webhook did not take, oldest first: at most `limit`, and no more than FAILURES_BYTES hold."""
+        """Return failed deliveries, oldest first: at most `limit` and FAILURES_BYTES bytes of payloads."""
         async with acquire_within(self._pool) as connection:
             return [
                 _undelivered(row) for row in await connection.fetch(_FAILURES, webhook_id, after, limit, FAILURES_BYTES)
             ]
 
     async def retry(self, webhook_id: str) -> int:
-        """Let a webhook be tried again now, and what it did not take; return how many facts that are.
+        """Enable a webhook and schedule its failed deliveries again; return how many.
 
         Raises Rejected: TOKEN_ENDED.
         """
@@ -124,12 +124,12 @@ class WebhookTable:
         return Claim(_hook(row), row["lease_token"]) if row else None
 
     async def pending_retries(self, claim: Claim) -> Sequence[FailedDelivery]:
-        """Return what is to be sent once more."""
+        """Return the failed deliveries that are to be sent again."""
         async with acquire_within(self._pool) as connection:
             return [_undelivered(row) for row in await connection.fetch(_WANTED_AGAIN, claim.hook.id)]
 
     async def resolve_retry(self, claim: Claim, seq: int, error: str | None) -> bool:
-        """Note how sending something once more has ended; tell whether the webhook is still this process's."""
+        """Record the result of a repeated delivery; return whether the lease still holds."""
         async with acquire_within(self._pool) as connection, connection.transaction():
             if error is None:
                 await connection.execute(_DELIVERED_AGAIN, claim.hook.id, seq)
@@ -138,7 +138,7 @@ class WebhookTable:
             return await self._is_held(connection, _RENEW, claim)
 
     async def advance(self, claim: Claim, seq: int, *, delivered: bool) -> bool:
-        """Note that everything up to `seq` was told; tell whether the webhook is still this process's."""
+        """Record that everything up to `seq` was processed; return whether the lease still holds."""
         async with acquire_within(self._pool) as connection:
             return await self._is_held(connection, _ADVANCE, claim, seq, delivered)
 
@@ -148,18 +148,18 @@ class WebhookTable:
             await self._is_held(connection, _POSTPONE, claim, failures, error, wait)
 
     async def skip_failed(self, claim: Claim, undelivered: FailedDelivery) -> bool:
-        """Put a fact aside that was not taken, and go on after it."""
+        """Save a fact as a failed delivery and advance the cursor past it."""
         values = (undelivered.seq, undelivered.fact, undelivered.attempts, undelivered.error)
         async with acquire_within(self._pool) as connection:
             return await self._is_held(connection, _GIVE_UP, claim, *values)
 
     async def disable(self, claim: Claim, error: str) -> None:
-        """Deliver nothing more until somebody asks for it."""
+        """Disable the webhook until it is retried through the API."""
         async with acquire_within(self._pool) as connection:
             await self._is_held(connection, _DISABLE, claim, error)
 
     async def release(self, claim: Claim) -> None:
-        """Let others deliver."""
+        """Release the lease."""
         async with acquire_within(self._pool) as connection:
             await self._is_held(connection, _RELEASE, claim)
 
@@ -262,7 +262,7 @@ _HELD = f"""
 lease_until = clock_timestamp() + interval '{LEASE.total_seconds()} seconds'
 WHERE id = $1 AND lease_token = $2 AND enabled AND {is_valid_sql("token_id")} RETURNING true
 """
-"""A delivery under way learns here, before its next fact, that the webhook or its token has ended."""
+"""The running delivery sees here, before the next fact, that the webhook or its token has ended."""
 
 _RENEW = f"UPDATE ingress.webhooks SET {_HELD}"  # noqa: S608
 

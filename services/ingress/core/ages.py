@@ -1,4 +1,4 @@
-"""Counts of rows and their ages, as they are told."""
+"""Statistics of rows and ages, and their JSON form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ SPAN_YEARS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class AgeSpan:
-    """The rows whose age is at least `start` and below `start` + SPAN; None: those without an age."""
+    """The rows with an age from `start` to below `start` + SPAN_YEARS; `start` None: rows without an age."""
 
     start: int | None
     rows: int
@@ -31,7 +31,7 @@ class HistogramBar:
 
 
 def summarize(spans: Sequence[AgeSpan]) -> dict[str, Any]:
-    """Return what is told of rows; ages are null where there is none."""
+    """Return the statistics as JSON; ages are null if no row has one."""
     aged = [one for one in spans if one.start is not None]
     rows, with_image = sum(one.rows for one in spans), sum(one.with_image for one in spans)
     known = sum(one.rows for one in aged)
@@ -47,7 +47,7 @@ def summarize(spans: Sequence[AgeSpan]) -> dict[str, Any]:
 
 
 def histogram(spans: Sequence[AgeSpan]) -> list[HistogramBar]:
-    """Return the histogram from the youngest to the oldest, with the empty bars between them."""
+    """Return the histogram from the youngest to the oldest, including empty bars."""
     counts = {one.start: one.rows for one in spans if one.start is not None}
     if not counts:
         return []

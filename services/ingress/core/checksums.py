@@ -1,4 +1,4 @@
-"""Checksums that come with bytes, and whether the bytes have them: S3's headers, Content-MD5, RFC 9530 and RFC 3230."""
+"""Checksums in request headers and their verification: S3's headers, Content-MD5, RFC 9530 and RFC 3230."""
 
 import base64
 import hashlib
@@ -55,12 +55,12 @@ _OF_S3: Final = frozenset({"crc32", "crc32c", "crc64nvme", "sha1", "sha256"})
 _IN_DIGESTS: Final = {
     "sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "sha-1": "sha1", "md5": "md5", "crc32c": "crc32c"
 }  # fmt: skip
-"""https://www.iana.org/assignments/http-digest-hash-alg; what is not here may be left unchecked beside one that is."""
+"""https://www.iana.org/assignments/http-digest-hash-alg; an unlisted algorithm is ignored beside a listed one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What some bytes must digest to, as a header said it."""
+    """The expected digest of some bytes, and the header that named it."""
 
     header: str
     algorithm: str
@@ -69,7 +69,7 @@ class Checksum:
 
 @dataclass(slots=True)
 class ChecksumVerifier:
-    """Compares bytes, as they come, with every checksum that was sent for them."""
+    """Digest bytes as they arrive and compare them with every expected checksum."""
 
     checksums: tuple[Checksum, ...]
     _digests: dict[str, _Digest] = field(init=False)
@@ -96,7 +96,7 @@ class ChecksumVerifier:
 
 
 def parse_content_checksums(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
-    """Read the headers, names in lower case, that say something about the bytes of a body as it is sent.
+    """Parse the checksum headers, names in lower case, of a body as it is sent.
 
     Raises Rejected: BAD_CHECKSUM.
     """
@@ -113,7 +113,7 @@ def parse_content_checksums(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
 
 
 def parse_object_checksums(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
-    """Read the headers, names in lower case, that say something about the bytes of an object, as S3 has them.
+    """Parse S3's checksum headers, names in lower case, of an object.
 
     Raises Rejected: BAD_CHECKSUM.
     """

@@ -1,4 +1,4 @@
-"""Whether the object that a client knows is the one there is (RFC 9110, section 13), to read it or to replace it."""
+"""Conditional requests (RFC 9110, section 13): preconditions of reads and of writes."""
 
 import re
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ _TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What tells one version of an object from another; `modified` counts in whole seconds, as dates in headers do."""
+    """ETag and modification time of one version; `modified` counts whole seconds, like dates in headers."""
 
     etag: str
     modified: datetime
 
     @property
     def headers(self) -> dict[str, str]:
-        """Tell them to a client."""
+        """Return the ETag and Last-Modified headers."""
         return {"etag": f'"{self.etag}"', "last-modified": format_datetime(self._second, usegmt=True)}
 
     def decide_read(self, headers: Mapping[str, str]) -> ReadDecision:
-        """Tell what a GET with these headers, names in lower case, is to be answered with."""
+        """Decide how to answer a GET with these headers, names in lower case."""
         if "if-match" in headers:
             if not self._is_among(headers["if-match"], weakly=False):
                 return "failed"
@@ -41,7 +41,7 @@ class Validators:
         return "not_modified" if since is not None and self._second <= since else "send"
 
     def allow_range(self, headers: Mapping[str, str]) -> bool:
-        """Tell whether a range may be sent: with If-Range only of the very version that it names."""
+        """Return whether a range may be sent: with If-Range, only for exactly that version."""
         text = headers.get("if-range")
         if text is None:
             return True
@@ -69,7 +69,7 @@ _ETAG_IN_LIST: Final = re.compile(r'[ \t]*(?:(W/)?"([^"]*)"|([^\s",*]+))[ \t]*(?
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must hold of the object that a request replaces or removes; without a header, nothing.
+    """The precondition of a write or a removal; without a header there is none.
 
     An etag is weak or strong; `("*",)` stands for any object.
     """

@@ -1,4 +1,4 @@
-"""Datasets as etl has declared them: what may be asked of each, and by whom."""
+"""Datasets as declared to etl: their columns and who may read them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -13,12 +13,12 @@ IMAGE_COLUMN: Final = "img_path"
 MAX_NAME: Final = 41
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-"""A name that SQL takes in double quotes as it is, whoever wrote the definition."""
+"""A name that is safe as a quoted SQL identifier."""
 ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
 
 
 class Column(BaseModel):
-    """A column of a table, as far as readers care."""
+    """The part of a column's declaration that readers need."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -40,7 +40,7 @@ class Dataset(BaseModel):
 
     @property
     def types(self) -> dict[str, ColumnType]:
-        """The columns that are told, in order, each with its type: the key, its own, and where its image is."""
+        """The columns in order, each with its type: the key, the declared ones, and the image."""
         return {self.key: "text", **{name: column.type for name, column in self.columns.items()}, IMAGE_COLUMN: "text"}
 
     @property
@@ -49,14 +49,14 @@ class Dataset(BaseModel):
         return (self.key, *(name for name, column in self.columns.items() if column.type == "text"))
 
     def is_visible_to(self, principal: Principal) -> bool:
-        """Tell whether every file of it is one that `who` may see; a part of a table is never told."""
+        """Return whether `principal` may see every file of the dataset; a part of a table is never shown."""
         return principal.sees(self.bucket, self.prefix)
 
 
 def parse_dataset(definition: Mapping[str, Any], order: Sequence[str]) -> Dataset:
-    """Return the dataset that etl has defined so, its columns in the order of its view: JSON in Postgres keeps none.
+    """Return the dataset from its definition, with the column order of its view, since jsonb has no order.
 
-    Raises pydantic's ValidationError for what is no dataset.
+    Raises pydantic's ValidationError for an invalid definition.
     """
     dataset = Dataset.model_validate(definition)
     columns = {name: dataset.columns[name] for name in order if name in dataset.columns}

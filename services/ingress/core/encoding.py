@@ -18,7 +18,7 @@ def decode_utf8(raw: bytes | bytearray, what: str) -> str:
 
 
 def require_utf8(path: bytes, query: bytes) -> None:
-    """Refuse an address, as it was sent, whose percent-encoded bytes are not UTF-8.
+    """Refuse a URL whose percent-encoded bytes are not UTF-8.
 
     Raises Rejected: NO_UTF8.
     """

@@ -1,4 +1,4 @@
-"""Which facts somebody wants, and may, hear of."""
+"""Filters for facts, and which facts a principal may see."""
 
 import re
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class FactFilter:
     correlation_id: str = ""
 
     def matches(self, fact: Fact) -> bool:
-        """Tell whether `fact` is chosen."""
+        """Return whether the filter matches `fact`."""
         return (
             (not self.types or _pattern_of(self.types).match(fact.type) is not None)
             and (not self.bucket or fact.bucket == self.bucket)
@@ -41,10 +41,9 @@ def _pattern_of(types: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def parse_types(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return patterns of types, given one by one or apart by commas; CloudEvents' full names are known too.
+    """Return the patterns of types, given one by one or separated by commas, with or without the CloudEvents prefix.
 
-    A star is a star and nothing else is: what the shell calls a set is taken as it is written. Raises Rejected
-    (TOO_MANY_TYPES) for more than a stream looks for.
+    `*` is the only wildcard; brackets match literally. Raises Rejected (TOO_MANY_TYPES).
     """
     words = (word.strip() for text in texts for word in text.split(","))
     plain = tuple(dict.fromkeys(word.removeprefix(TYPE_PREFIX).replace("[", "[[]") for word in words if word))
@@ -57,7 +56,7 @@ def parse_types(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_visible_to(principal: Principal, fact: Fact) -> bool:
-    """Tell whether `who` may see a fact: those about no object are for who sees everything."""
+    """Return whether `principal` may see a fact; facts about no object need access to everything."""
     if fact.bucket is None or fact.key is None:
         return not principal.prefixes
     return principal.sees(fact.bucket, fact.key)

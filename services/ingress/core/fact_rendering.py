@@ -1,4 +1,4 @@
-"""A fact as it is told: to a client of the timeline, to a stream, to a webhook."""
+"""Render facts: for timelines, event streams and webhooks."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ def render_sse_event(fact: Fact) -> str:
 
 
 def render_heartbeat(seq: int) -> str:
-    """Return what is no event: it shows that the stream lives, and moves the place to resume from."""
+    """Return an SSE comment that shows the stream is alive and moves the client's last event id."""
     return f": alive\nid: {seq}\n\n"
 
 
@@ -69,7 +69,7 @@ def _resolved(_fact: Fact, body: Mapping[str, Any]) -> str:
 
 
 def _other(fact: Fact, body: Mapping[str, Any]) -> str:
-    """Say what a service that this one does not know calls its state."""
+    """Summarize a fact of an unknown type by its state."""
     state = next((str(body[name]) for name in ("state", "status", "result") if body.get(name)), "")
     return f"{fact.type}: {state}" if state else fact.type
 

@@ -1,4 +1,4 @@
-"""What a record on the bus says, as a row of the timeline: any bytes give a fact, or a reason why they are none."""
+"""Decode records from the bus into facts of the timeline; undecodable bytes give a reason."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from shared.topics import DEAD_LETTER_SUFFIX
 
 TYPE_PREFIX: Final = "penstock."
 DEAD_LETTERED: Final = "dead-letters.buried.v1"
-"""The type of a fact that no service publishes: a record has become a dead letter."""
+"""Type of a fact that no service publishes: a record was dead-lettered."""
 MAX_NAME: Final = 200
 MAX_KEY_CHARS: Final = 4096
 MAX_ERROR: Final = 1000
@@ -50,20 +50,20 @@ class Fact:
 
     @property
     def resolved_dead_letter(self) -> tuple[str, str] | None:
-        """The dead letter that this fact settles, as the topic and the event id under which it is known."""
+        """The dead letter that this fact resolves, as topic and event id."""
         body = self.body if self.type.startswith("dead-letters.settled.") and isinstance(self.body, dict) else {}
         known = isinstance(body.get("dlq_topic"), str) and "partition" in body and "offset" in body
         return (body["dlq_topic"], position_id(body["partition"], body["offset"])) if known else None
 
 
 class UndecodableRecord(Exception):  # noqa: N818 - what it is
-    """A record says nothing that could be shown; the text is why, in a word that can be counted."""
+    """A record cannot be shown; the text is the reason, one word for a metric label."""
 
 
 def decode_fact(record: Record) -> Fact:
-    """Return what a record says.
+    """Decode a record into a fact.
 
-    Raises NoFact: `empty` or `not_json`; what is such and not yet a dead letter becomes one where it is needed.
+    Raises UndecodableRecord: `empty` or `not_json`; the service that needs such a record dead-letters it.
     """
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
     is_dead_letter = record.topic.endswith(DEAD_LETTER_SUFFIX)
@@ -88,7 +88,7 @@ def decode_fact(record: Record) -> Fact:
 
 
 def position_id(partition: object, offset: object) -> str:
-    """Return the id of what has no other: where it stands on its topic."""
+    """Return the record's partition and offset as an id, for records without an event id."""
     return sanitize_text(f"{partition}/{offset}", MAX_NAME)
 
 
@@ -109,7 +109,7 @@ def _object_in_body(body: Any) -> tuple[str, str] | None:
 
 
 def _object_in_key(key: bytes | None) -> tuple[str, str] | None:
-    """Return bucket and key as the key of a notification or of an object's event has them."""
+    """Parse bucket and key from the record key of a notification or of an object's event."""
     bucket, _, rest = sanitize_text((key or b"").decode("utf-8", "replace"), MAX_KEY_CHARS).partition("/")
     return (bucket, rest) if bucket and rest else None
 
@@ -142,7 +142,7 @@ def _error(headers: Mapping[str, str]) -> str:
 
 
 def _time(text: str, timestamp_ms: int) -> datetime:
-    """Return when it happened: as it says itself, else when the record was written."""
+    """Return the event's own time, else the record's timestamp."""
     try:
         at = datetime.fromisoformat(text)
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)

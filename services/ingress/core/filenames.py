@@ -1,9 +1,9 @@
-"""Names in the parts of a form, as clients really send them: read, or refused with what came.
+"""Parse the names in the parts of a form as clients send them; refuse what is ambiguous.
 
-Browsers send UTF-8 in quotes, and `%22`, `%0D` and `%0A` for what would end them
+Browsers send UTF-8 in quotes, and `%22`, `%0D` and `%0A` for quotes and line breaks
 (https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data). Others send `filename*`
-(RFC 8187, in pieces RFC 2231), encoded words (RFC 2047), Latin-1, backslashes before quotes, paths of their own
-machine, or no quotes at all.
+(RFC 8187, in pieces RFC 2231), encoded words (RFC 2047), Latin-1, backslashes before quotes, local paths, or no quotes
+at all.
 """
 
 import base64
@@ -22,12 +22,12 @@ CHARSETS: Final = re.compile(
     r"|shift[_-]jis|euc-(?:jp|kr)|iso-2022-(?:jp|kr)|gb2312|gbk|gb18030|big5(?:-hkscs)?",
     re.ASCII | re.IGNORECASE,
 )
-"""Encodings of text that a name may declare; Python knows others, which are none of text or not safe to guess with."""
+"""Charsets that a name may declare; other codecs of Python are not for text or are unsafe to guess with."""
 
 _TOKEN: Final = r"[^\s=;\"]+"  # noqa: S105 - of a header's grammar
 _QUOTED: Final = r'"(?:[^"\\]|\\["\\]|\\)*+"'
 _PARAMETER: Final = re.compile(rf';\s*({_TOKEN})\s*=\s*({_QUOTED}(?=\s*(?:;|$))|[^";][^;]*|)\s*(?=;|$)')
-"""One parameter; without quotes its value goes to the next semicolon, blanks and all."""
+"""One parameter; an unquoted value extends to the next semicolon, blanks included."""
 _EXTENDED: Final = re.compile(r"([^']*)'[^']*'(.*)", re.DOTALL)
 _PIECE: Final = re.compile(r"filename(?:\*(\d{1,3}))?(\*)?")
 _WORD: Final = re.compile(r"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bq])\?([^?]*)\?=", re.IGNORECASE)
@@ -41,14 +41,14 @@ _DOUBTFUL: Final = re.compile(r"^\xff|[^\x00-\x7f]{4}")
 
 
 class Disposition(NamedTuple):
-    """What a part says of itself: the field it is for, and the name of its file; None where it is no file."""
+    """The field name of a part and its file name; None for a plain field."""
 
     field: str
     filename: str | None
 
 
 def parse_disposition(header: str) -> Disposition:
-    """Read a part's Content-Disposition, its bytes as Latin-1.
+    """Parse a part's Content-Disposition, whose bytes are decoded as Latin-1.
 
     Raises Rejected: BAD_FILENAME with what came, where it cannot be understood; NO_UTF8 for the name of a field.
     """
@@ -72,7 +72,7 @@ def parse_disposition(header: str) -> Disposition:
 
 
 def _parameters(header: str) -> Iterator[tuple[str, str]]:
-    """Give names, in lower case, and values as they came; nothing is left out."""
+    """Yield parameter names, in lower case, and raw values."""
     at = len(header.partition(";")[0])
     while at < len(header.rstrip(" \t;")):
         found = _PARAMETER.match(header, at)
@@ -93,7 +93,7 @@ def _plain(value: str) -> str:
 
 
 def _decode_latin1(raw: bytes) -> str:
-    """Read bytes as browsers read Latin-1: by the letters of Windows-1252 (https://encoding.spec.whatwg.org/)."""
+    """Decode bytes as browsers decode Latin-1: as Windows-1252 (https://encoding.spec.whatwg.org/)."""
     shown = raw.decode("latin-1")
     try:
         text = raw.decode("windows-1252")
@@ -153,7 +153,7 @@ def _decode_charset(raw: bytes, charset: str, shown: str) -> str:
 
 
 def _unquote(value: str) -> str:
-    """Take off quotes, and what stood before or for quotes within them."""
+    """Remove quotes and escapes."""
     has_escaped_quotes = '\\"' in value[1:-1]
     text = _ESCAPED.sub(r"\1", _strip_quotes(value)) if value.startswith('"') else value
     for sent, meant in () if has_escaped_quotes else _BROWSERS:

@@ -1,4 +1,4 @@
-"""Which rows of a dataset are asked for: what a query may say, checked with words that tell how to say it right."""
+"""Query parameters for the rows of a dataset, with error texts that show the right form."""
 
 import re
 from typing import Annotated, Any, Final, Literal
@@ -13,7 +13,7 @@ from shared.errors import Rejected
 MAX_AGE: Final = 200
 """No age is greater."""
 NO_AGE: Final = -1
-"""What `35.0`, `35.5` and `-1` are as a bound: the service before this one answered them with an empty object."""
+"""Stands for `35.0`, `35.5` and `-1` as a bound: the former API answered those with an empty object."""
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 _DIGITS: Final = 9
 MAX_SHOWN: Final = 40
@@ -28,7 +28,7 @@ TYPES: Final[dict[Format, str]] = {
 
 
 def _flag(value: Any) -> Any:
-    """Read True, false, 1 or 0, whatever the case; nothing is no wish."""
+    """Parse True, false, 1 or 0, in any case; empty means not set."""
     if not isinstance(value, str):
         return value
     if (text := value.strip().lower()) and text not in _FLAGS:
@@ -37,7 +37,7 @@ def _flag(value: Any) -> Any:
 
 
 def _age(value: Any) -> Any:
-    """Read whole years; nothing is no wish, and a number that counts no whole years is nobody's age."""
+    """Parse whole years; empty means not set, other numbers match no age."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -63,7 +63,7 @@ Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
 class Filters(BaseModel):
-    """What every row that is told has to be; filters combine, and bounds are part of what they bound."""
+    """Conditions on rows; all must hold, and bounds are inclusive."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,18 +84,18 @@ class Filters(BaseModel):
 
     @property
     def match_nothing(self) -> bool:
-        """Tell whether the bounds fit no age."""
+        """Return whether the bounds match no age."""
         return NO_AGE in {self.min_age, self.max_age} or (
             self.min_age is not None and self.max_age is not None and self.min_age > self.max_age
         )
 
     @property
     def is_filtered(self) -> bool:
-        """Tell whether some rows are left out."""
+        """Return whether any filter is set."""
         return bool(self.contains) or {self.is_image_exists, self.min_age, self.max_age} != {None}
 
     def require_ages(self, dataset: Dataset) -> None:
-        """Refuse to ask for ages where nobody is born.
+        """Refuse age filters if the dataset has no birth column.
 
         Raises Rejected: NO_AGES.
         """
@@ -108,7 +108,7 @@ class Filters(BaseModel):
 
 
 class Page(BaseModel):
-    """Which part of what is asked for: rows stand in the order of their keys, by the bytes of UTF-8."""
+    """One page of rows, ordered by the UTF-8 bytes of their keys."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -119,7 +119,7 @@ class Page(BaseModel):
 
 
 class RowQuery(Filters, Page):
-    """Rows, some of them or all, in a format."""
+    """Filters, page and format of rows."""
 
     format: Format | None = Field(
         None, description="json, csv or parquet; left out, the header Accept says which, and JSON is the usual one."
@@ -127,7 +127,7 @@ class RowQuery(Filters, Page):
 
 
 def negotiate_format(requested: Format | None, accept: str) -> Format:
-    """Return the format that is meant: the one that is named, or else the first of ours that Accept names."""
+    """Return the requested format, or the first supported one in Accept."""
     if requested is not None:
         return requested
     kinds = [one.partition(";")[0].strip().lower() for one in accept.split(",")]

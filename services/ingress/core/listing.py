@@ -1,10 +1,10 @@
-"""A page of a bucket's listing: what a principal sees of it, and folders in place of what is below them."""
+"""Bucket listings: which prefixes a principal sees, and grouping into folders."""
 
 from collections.abc import Iterable
 from typing import Final
 
 AFTER_ANY_KEY: Final = "\U0010ffff"
-"""Sorts behind everything that a key may go on with."""
+"""Sorts after every possible continuation of a key."""
 
 
 def visible_prefixes(prefixes: Iterable[str], bucket: str, prefix: str) -> list[str]:

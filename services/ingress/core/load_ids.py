@@ -1,4 +1,4 @@
-"""Ids of loads that say by themselves that they were given out here, when, and for which dataset; no table has them."""
+"""Signed load ids: they prove when, and for which dataset, they were issued, so no table stores them."""
 
 import hmac
 import secrets
@@ -11,7 +11,7 @@ _RANDOM: Final = 12
 _SIGNATURE: Final = 12
 _LENGTH: Final = _TIME + _RANDOM + _SIGNATURE
 REQUEST_TTL: Final = timedelta(days=1)
-"""How long a load that nobody has begun counts as asked for; later it is as unknown as any other id."""
+"""How long a load that etl has not recorded counts as requested; later its id is unknown."""
 
 
 def new_load_id(key: bytes, now: datetime, dataset: str) -> str:
@@ -21,7 +21,7 @@ def new_load_id(key: bytes, now: datetime, dataset: str) -> str:
 
 
 def requested_at(key: bytes, load_id: str, now: datetime, datasets: Iterable[str]) -> datetime | None:
-    """Return when the id was given out for one of `datasets`; None when it never was, or is no longer fresh."""
+    """Return when the id was issued for one of `datasets`; None if it was not, or has expired."""
     signed, signature = load_id[: _TIME + _RANDOM], load_id[_TIME + _RANDOM :]
     if len(load_id) != _LENGTH or not load_id.isascii():
         return None

@@ -1,4 +1,4 @@
-"""Names that come from outside: which of them may become keys."""
+"""Names from outside: which of them are valid keys."""
 
 from typing import Final
 
@@ -7,13 +7,13 @@ from shared.field_rules import MAX_KEY_BYTES
 from shared.text import is_altered_by_minio, unsafe_character
 
 RESERVED_METADATA: Final = frozenset({"penstock-owner", "penstock-upload", "tus-upload"})
-"""What the ingress alone says of an object: whose upload it is, and which upload it was."""
+"""Metadata that only the ingress may set: the upload's owner and id."""
 
 
 def safe_key(text: str) -> str:
-    """Return `text` unaltered when it can be an object's key; raises Rejected with the reason.
+    """Return `text` unchanged if it is a valid object key; raise Rejected with the reason.
 
-    A key is a path below its bucket: no `.` or `..`, no empty step, no root, nothing a terminal obeys.
+    A key is a relative path: no `.` or `..`, no empty step, no leading slash, no control characters.
     """
     shown = printable_name(text)
     if not text or text.endswith("/"):
@@ -30,7 +30,7 @@ def safe_key(text: str) -> str:
 
 
 def safe_path(filename: str) -> str:
-    r"""Return the name of a form's file as a key, folders included, whichever slash its client parts them by.
+    """Return a form's file name as a key, folders included; backslashes become slashes.
 
     Raises Rejected as `safe_key` does.
     """
@@ -38,14 +38,14 @@ def safe_path(filename: str) -> str:
 
 
 def printable_name(text: str) -> str:
-    """Return the beginning of a name for an error: letters as they are, what cannot be printed escaped."""
+    """Return the beginning of a name for an error text, with unprintable characters escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:80])
 
 
 def existing_key(text: str) -> str:
-    """Return the key of an object that is there already, whoever named it; raises Rejected for what no key can be.
+    """Return the key of an existing object; raise Rejected for an impossible key.
 
-    An empty key is its bucket, and `.` and `..` are another key to whatever tidies paths.
+    An empty key would address the bucket, and steps `.` and `..` another key after path normalization.
     """
     if not text or {".", ".."} & set(text.split("/")):
         raise Rejected("KEY_UNSAFE", "the key is empty or has a step . or ..: no object is called so")

@@ -1,4 +1,4 @@
-"""The way around the pages: a module of routes that has a page to be found there says so in its `NAVIGATION`."""
+"""Navigation between pages: a routes module lists its entries in `NAVIGATION`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class NavigationEntry:
-    """One link of the navigation; `rank` orders them, `icon` is the name of one in `parts/icons.html`."""
+    """One link of the navigation; `rank` is its position, `icon` a name in `parts/icons.html`."""
 
     label: str
     path: str

@@ -1,4 +1,4 @@
-"""What goes wrong, as RFC 9457 tells it: thing, reason and mend in `detail`, a stable `code`."""
+"""HttpProblem documents (RFC 9457): what is wrong, why and what to do in `detail`, and a stable `code`."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -81,7 +81,7 @@ _NO_VALUE: Final = "a value cannot be stored, such as text with a NUL character:
 
 
 class HttpProblem(PenstockError):  # noqa: N818 - RFC 9457's own word
-    """A refusal whose answer needs more than its code: headers, or further members of the body."""
+    """An error whose response needs headers or further members beside its code."""
 
     def __init__(
         self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, more: Mapping[str, Any] | None = None
@@ -93,14 +93,14 @@ class HttpProblem(PenstockError):  # noqa: N818 - RFC 9457's own word
 
 
 def status_of(error: BaseException) -> HTTPStatus:
-    """Return the HTTP status that tells `error`."""
+    """Return the HTTP status for `error`."""
     if isinstance(error, PenstockError) and (code := getattr(error, "code", None)):
         return STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
     return _BY_KIND[kind_of(error)]
 
 
 def body_of(error: BaseException) -> dict[str, Any]:
-    """Return the problem document; of what nobody has named it tells nothing but that it happened."""
+    """Return the problem document; an unexpected error reveals no details."""
     status = status_of(error)
     code = getattr(error, "code", None) or status.phrase.upper().replace(" ", "_")
     detail = one_line(error)

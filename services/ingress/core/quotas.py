@@ -14,7 +14,7 @@ MAX_OPEN_UPLOADS: Final = 1000
 
 
 def quota_exceeded(what: str, limit: int, remedy: str) -> HttpProblem:
-    """Return the refusal of one thing too many."""
+    """Return the error for an exceeded quota."""
     return HttpProblem("QUOTA_USED_UP", f"this token has {limit} {what}, and may have no more: {remedy}")
 
 

@@ -1,4 +1,4 @@
-"""Which bytes of an object a request asks for (RFC 9110, section 14)."""
+"""Parse the Range header (RFC 9110, section 14)."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Range:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all there is."""
+        """Return whether it is the whole object."""
         return self.length == self.size
 
     @property
@@ -34,10 +34,11 @@ class Range:
 
 
 def parse_range(header: str | None, size: int) -> Range | None:
-    """Return the range that a Range header asks for; None where the whole object is the answer.
+    """Return the requested range; None if the whole object is to be sent.
 
-    That is so without a header, and for several ranges, other units and what is no range: a server may ignore those.
-    Raises Problem: RANGE_PAST_END when the object has none of the bytes.
+    That is so without a header, for several ranges, for other units and for invalid ranges: a server may ignore those.
+
+    Raises HttpProblem: RANGE_PAST_END when the object has none of the bytes.
     """
     if header is None or (found := _ONE.fullmatch(header)) is None or found.groups() == ("", ""):
         return None

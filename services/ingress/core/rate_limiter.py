@@ -1,4 +1,4 @@
-"""How often somebody may come: a bucket of tokens each, filled at a steady rate."""
+"""Token-bucket rate limiter, one bucket per client."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_BUCKETS: Final = 10_000
-"""So many are remembered at most; past it the longest unseen half is forgotten."""
+"""Maximum number of buckets; beyond it the least recently used half is dropped."""
 
 
 @dataclass(slots=True)
@@ -16,16 +16,16 @@ class _Bucket:
 
 
 class RateLimiter:
-    """Counts who comes; `clock` is in seconds and never goes back."""
+    """Limit the rate of each client; `clock` is in seconds and monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
 
     def acquire(self, client: str, rate: float, burst: float) -> float:
-        """Count one visit of `who`, at most `rate` a second and `burst` at once.
+        """Take one token of `client`, which gets `rate` per second and holds at most `burst`.
 
-        Returns the seconds to wait until there is room for it; 0 when there was.
+        Returns the seconds to wait for a token; 0 if one was taken.
         """
         now, burst = self._clock(), max(1.0, burst)
         bucket = self._buckets.get(client)
@@ -40,12 +40,12 @@ class RateLimiter:
         return 0.0
 
     def refund(self, client: str) -> None:
-        """Take back the last visit of `who`, which turned out to be welcome."""
+        """Return the token of the last call for `client`."""
         if (bucket := self._buckets.get(client)) is not None:
             bucket.tokens += 1
 
     def _forget_idle(self, now: float) -> None:
-        """Keep memory bounded, whoever comes from wherever: the longest unseen half goes."""
+        """Bound the memory: drop the least recently used half."""
         if len(self._buckets) >= MAX_BUCKETS:
             newest = sorted(self._buckets.items(), key=lambda entry: now - entry[1].used_at)
             self._buckets = dict(newest[: MAX_BUCKETS // 2])

@@ -1,7 +1,7 @@
-"""Sets of files that replace everything under a prefix: which keys they get, and what has to be done at which moment.
+"""Sets of files that replace everything under a prefix: their keys and the steps of a replacement.
 
-A set waits, whole, under `sets/<id>/` of the staging bucket. Its manifest is the moment at which it replaces the old
-one: without a manifest nothing happens, with one everything does, however often somebody has to begin again.
+A set is staged under `sets/<id>/` of the staging bucket. Writing its manifest commits it: without a manifest nothing
+changes, with one every step is carried out, repeated after each interruption.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,27 +31,27 @@ class Manifest(BaseModel):
 
     @property
     def key(self) -> str:
-        """Where it is kept."""
+        """The manifest's own key."""
         return manifest_key(self.set_id)
 
     @classmethod
     def of(  # noqa: PLR0913 - what a manifest says
         cls, set_id: str, bucket: str, prefix: str, names: Mapping[str, str], *, at: datetime, by: str
     ) -> Self:
-        """Plan the set `names`, filenames by staged key; raises Rejected for names that cannot be kept apart."""
+        """Plan a set from `names`, file names by staged key; raise Rejected for duplicate or nested names."""
         files = {staged: safe_key(prefix + name) for staged, name in names.items()}
         _require_distinct(list(files.values()))
         return cls(set_id=set_id, bucket=bucket, prefix=prefix, files=files, at=at, by=by)
 
     def files_to_copy(self, there: Mapping[str, datetime], committed_at: datetime) -> dict[str, str]:
-        """Return which files are still to be copied; `there` holds what is under the prefix, and since when.
+        """Return the files that are still to be copied; `there` holds the present keys and their times.
 
-        What came after the manifest is a copy made before, or newer than the set: both stay.
+        A key newer than the manifest is already copied, or newer than the set: it stays.
         """
         return {staged: key for staged, key in self.files.items() if key not in there or there[key] <= committed_at}
 
     def keys_to_delete(self, there: Mapping[str, datetime], committed_at: datetime) -> list[str]:
-        """Return which of the old keys are to go; the same holds for what came after the manifest."""
+        """Return the old keys to delete; keys newer than the manifest stay."""
         new_keys = set(self.files.values())
         return [key for key, at in there.items() if key not in new_keys and at <= committed_at]
 
@@ -82,7 +82,7 @@ def set_of(key: str) -> str:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Tell whether what is under one prefix is, in part, under the other."""
+    """Return whether two prefixes overlap."""
     return one.startswith(other) or other.startswith(one)
 
 

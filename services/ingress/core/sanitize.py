@@ -1,4 +1,4 @@
-"""Values from outside, made such that Postgres, a terminal and a stream of lines take them."""
+"""Make outside values safe for Postgres, terminals and line-based streams."""
 
 import json
 import math
@@ -6,14 +6,14 @@ import re
 from typing import Any, Final
 
 MAX_BODY_BYTES: Final = 16 << 10
-"""Of a body that is kept whole; facts have a tenth of it."""
+"""Bytes of a body that is stored whole; typical facts have a tenth of it."""
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def sanitize_text(text: str, limit: int = MAX_BODY_BYTES) -> str:
-    """Return one line of at most `limit` characters, what cannot be seen or kept replaced."""
+    """Return one line of at most `limit` characters, with unprintable characters replaced."""
     return _UNPRINTABLE.sub(_REPLACEMENT, text[:limit])
 
 
@@ -31,7 +31,7 @@ def sanitize_json(value: Any) -> Any:
 
 
 def truncate_body(body: Any, size: int) -> Any:
-    """Return `body`, which came in `size` bytes; of one that is too large, its beginning and its size."""
+    """Return `body`, which arrived in `size` bytes; a larger one is cut, with its size."""
     if size <= MAX_BODY_BYTES:
         return body
     text = body["text"] if isinstance(body, dict) and body.keys() == {"text", "bytes"} else json.dumps(body)

@@ -1,4 +1,4 @@
-"""Sessions of browsers: a signed cookie says whose token opened them; nothing of the token is in it."""
+"""Browser sessions: a signed cookie holds the session's id and the token's id, never the token's text."""
 
 import hashlib
 import hmac
@@ -19,19 +19,19 @@ RENEW_AFTER: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser that was let in by a token, and when its cookie was made."""
+    """A logged-in browser, and when its cookie was made."""
 
     id: str
     token_id: str
     created_at: datetime
 
     def needs_renewal(self, now: datetime) -> bool:
-        """Tell whether the cookie should be made anew, so that the session slides."""
+        """Return whether the cookie should be renewed, so that the session slides."""
         return now - self.created_at >= RENEW_AFTER
 
 
 class Sessions:
-    """Signs cookies and reads them; another key or another first token ends them all."""
+    """Sign and verify cookies; another key or another root token ends all sessions."""
 
     def __init__(self, key: bytes, first: str, *, is_https: bool) -> None:
         self.cookie = "__Host-penstock_session" if is_https else "penstock_session"
@@ -42,7 +42,7 @@ class Sessions:
         )
 
     def open_session(self, token_id: str) -> Session:
-        """Return a new session of whoever has this token."""
+        """Return a new session for this token."""
         return Session(secrets.token_urlsafe(16), token_id, datetime.now(UTC))
 
     def sign(self, session: Session) -> str:
@@ -64,5 +64,5 @@ class Sessions:
         return hmac.digest(self._key, b"csrf:" + session.id.encode(), hashlib.sha256).hex()
 
     def is_valid_csrf(self, session: Session, text: str) -> bool:
-        """Tell whether `text` is what a form of this session sends, in constant time."""
+        """Return whether `text` is the CSRF token of this session, in constant time."""
         return hmac.compare_digest(self.csrf_token(session).encode(), text.encode("utf-8", "surrogatepass"))

@@ -7,7 +7,7 @@ from typing import Final
 
 WINDOW_SECONDS: Final = 60.0
 MIN_WINDOW_SECONDS: Final = 1.0
-"""Offsets seen nearer together than this say nothing of a rate: they are committed batch by batch."""
+"""Minimum distance of two samples for a rate: offsets are committed in batches."""
 
 Committed = Mapping[tuple[str, int], int]
 """The next offset to read, by topic and partition."""
@@ -15,7 +15,7 @@ Committed = Mapping[tuple[str, int], int]
 
 @dataclass(slots=True)
 class Throughput:
-    """What was seen of every group's offsets within the last minute; nobody looks by himself."""
+    """Samples of all groups' committed offsets within the last minute."""
 
     _samples: deque[tuple[float, Mapping[str, Committed]]] = field(default_factory=deque)
 
@@ -26,7 +26,7 @@ class Throughput:
             self._samples.popleft()
 
     def rates(self, group: str) -> tuple[dict[str, float], float | None]:
-        """Return records a second by topic, and over how many seconds that is; None where nobody looked before."""
+        """Return records per second by topic, and the seconds they cover; None without an earlier sample."""
         (before, first), (now, last) = self._samples[0], self._samples[-1]
         if (seconds := now - before) < MIN_WINDOW_SECONDS:
             return {}, None

@@ -1,6 +1,7 @@
-"""Tokens: what their text is, what is kept of it, and whom it lets in.
+"""Tokens: their text, their stored hash, and authentication.
 
-A text is `pst_<id>_<secret>`, the secret 256 random bits. What has that many needs no slow hash: SHA-256 is kept.
+The text is `pst_<id>_<secret>` with 256 random bits of secret. That much entropy needs no slow hash, so SHA-256 is
+stored.
 """
 
 import hashlib
@@ -15,12 +16,12 @@ from services.ingress.core.access import ROOT, Principal, Scope
 
 TOKEN_PREFIX: Final = "pst"  # noqa: S105 - how a token begins
 _DUMMY_HASH: Final = hashlib.sha256(secrets.token_bytes()).digest()
-"""What a secret is compared with where there is no such token, so that both take the same time."""
+"""Compared with the secret of an unknown token, so that both cases take the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token; never its text. Without `expires_at` it holds until it is revoked."""
+    """The stored properties of a token, never its text. Without `expires_at` it is valid until revoked."""
 
     id: str
     name: str
@@ -33,7 +34,7 @@ class Token:
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     parent_id: str = ROOT.id
-    """The token, or the built-in principal, that made it; it ends with that one."""
+    """The token or built-in principal that made it; it ends with that one."""
 
     def principal(self, ancestors: Iterable["Token"]) -> Principal:
         """Return the principal that sends it; `ancestors` are the tokens it descends from."""
@@ -41,7 +42,7 @@ class Token:
         return Principal(self.id, self.name, self.scopes, self.prefixes, self.rate, rates, self.expires_at)
 
     def is_valid(self, now: datetime) -> bool:
-        """Tell whether it has not expired."""
+        """Return whether it has not expired."""
         return self.expires_at is None or now < self.expires_at
 
 
@@ -52,12 +53,12 @@ def generate_token() -> tuple[str, str]:
 
 
 def looks_like_token(text: str) -> bool:
-    """Tell whether `text` has the form of a token that was made here."""
+    """Return whether `text` has the form of a token made here."""
     return text.startswith(f"{TOKEN_PREFIX}_")
 
 
 def hash_secret(text: str) -> bytes:
-    """Return what is kept of a token's text, or of any other secret of 256 random bits."""
+    """Return the stored hash of a token's text, or of another secret of 256 random bits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -70,11 +71,11 @@ class TokenCache:
 
     @classmethod
     def of(cls, first: str, tokens: Iterable[Token] = ()) -> "TokenCache":
-        """Return the ring of these tokens; an empty first one lets nobody in."""
+        """Return a cache of these tokens; without a root token nobody has its rights."""
         return cls(hash_secret(first) if first else _DUMMY_HASH, {token.id: token for token in tokens})
 
     def authenticate(self, text: str, now: datetime) -> Principal | None:
-        """Return whom `text` lets in; an unknown id takes the same work as a wrong secret."""
+        """Return the principal of a token's text; an unknown id takes the same time as a wrong secret."""
         given = hash_secret(text)
         known = self.tokens.get(_parse_id(text))
         is_first = hmac.compare_digest(given, self.first)
@@ -84,20 +85,20 @@ class TokenCache:
         return self._principal(known) if known and is_known and known.is_valid(now) else None
 
     def principal_for(self, token_id: str, now: datetime) -> Principal | None:
-        """Return the bearer of the token with this id, who has proved it earlier."""
+        """Return the principal of a token id that was authenticated earlier."""
         if token_id == ROOT.id:
             return ROOT
         known = self.tokens.get(token_id)
         return self._principal(known) if known and known.is_valid(now) else None
 
     def ancestors(self, token_id: str) -> Iterator[Token]:
-        """Give the tokens that the one with this id descends from, its maker first."""
+        """Yield the tokens that this one descends from, its parent first."""
         known = self.tokens.get(token_id)
         while known is not None and (known := self.tokens.get(known.parent_id)) is not None:
             yield known
 
     def with_descendants(self, token_ids: Collection[str]) -> frozenset[str]:
-        """Return these ids and those of all tokens that descend from them."""
+        """Return these ids and the ids of all their descendants."""
         ids, children = set(token_ids), set(token_ids)
         while children:
             children = {one.id for one in self.tokens.values() if one.parent_id in children} - ids
@@ -113,7 +114,7 @@ class TokenCache:
         return replace(self, tokens={**self.tokens, token.id: token})
 
     def without(self, *token_ids: str) -> "TokenCache":
-        """Return a ring without the tokens of these ids and those that descend from them."""
+        """Return a cache without these tokens and their descendants."""
         ids = self.with_descendants(token_ids)
         return replace(self, tokens={one: token for one, token in self.tokens.items() if one not in ids})
 

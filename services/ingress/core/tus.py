@@ -1,4 +1,4 @@
-"""tus 1.0.0 as values: what its headers say, and what is kept of an upload until it is an object."""
+"""tus 1.0.0: parsed headers, and the stored description of an upload."""
 
 import base64
 import binascii
@@ -27,7 +27,7 @@ MAX_CHECKED_BYTES: Final = 16 << 20
 UPLOAD_ID_KEY: Final = "tus-upload"
 """Names the upload in the metadata of its object: by it a repeated completion knows its own work."""
 ROUTING_METADATA: Final = ("filename", "filetype", "bucket", "key")
-"""What the metadata of an upload say to us; the rest is kept with the object."""
+"""Upload metadata that name the target; the rest is stored with the object."""
 
 MAX_METADATA_BYTES: Final = 8 << 10
 """Of the header: names, and in base64 what S3 stores."""
@@ -36,7 +36,7 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+( *;[ -~]*)?", re.ASCII)
 MAX_STORED_METADATA_BYTES: Final = 2048
-"""What S3 keeps with an object, names included."""
+"""Bytes of metadata that S3 stores with an object, names included."""
 _MAX_DIGITS: Final = 19
 
 
@@ -46,12 +46,12 @@ class ChecksumMismatch(HttpProblem):
     status: Final = 460
 
     def document(self) -> dict[str, Any]:
-        """Return the problem as it is told."""
+        """Return the problem document."""
         return {**body_of(self), "title": "Checksum Mismatch", "status": self.status}
 
 
 class Upload(BaseModel):
-    """An upload on its way, as it is kept beside its bytes."""
+    """The stored description of an unfinished upload."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,24 +64,24 @@ class Upload(BaseModel):
     created: datetime
     expires: datetime
     told: str
-    """Upload-Metadata as it came."""
+    """Upload-Metadata as received; `told` is its name in `info.json`."""
     headers: Mapping[str, str]
     """What the object is stored with."""
     upload_id: str = ""
     """Of the multipart upload; what fits into one part needs none."""
     required: str | None = None
-    """The etag that its object replaces, PRESENT or ABSENT; None for whatever is there."""
+    """The etag that the object replaces, PRESENT or ABSENT; None for anything."""
     note_etag: str = Field("", exclude=True)
     """Of this description, where it was read: another request may have changed it since."""
 
     def is_expired(self) -> bool:
-        """Tell whether it is too old to go on."""
+        """Return whether it has expired."""
         return datetime.now(UTC) >= self.expires
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """An upload that somebody asks for."""
+    """The request to create an upload."""
 
     id: str
     length: int
@@ -101,11 +101,11 @@ class UploadRequest:
 
     @property
     def key(self) -> str:
-        """Where its object goes; raises Rejected for a name that can be no key."""
+        """Return the object's key; raise Rejected for an invalid name."""
         return safe_key(self.metadata.get("key") or f"tus/{self.id}/{self.metadata.get('filename') or 'file'}")
 
     def headers(self) -> dict[str, str]:
-        """Return what the object is stored with: its type, and all metadata that do not say where it goes."""
+        """Return the headers to store the object with: its type, and all metadata that do not name the target."""
         named = ((name.lower(), text) for name, text in self.metadata.items() if name not in ROUTING_METADATA)
         stored = {name: clean_metadata(name, text) for name, text in named if name not in RESERVED_METADATA}
         if sum(len(name) + len(text.encode()) for name, text in stored.items()) > MAX_STORED_METADATA_BYTES:
@@ -162,7 +162,7 @@ class Checksum:
 
 
 def is_upload_id(text: str) -> bool:
-    """Tell whether `text` may name an upload."""
+    """Return whether `text` has the form of an upload id."""
     return _ID.fullmatch(text) is not None
 
 

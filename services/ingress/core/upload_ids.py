@@ -1,4 +1,4 @@
-"""Uploads by id: what the id is, where the object goes, and which digests it asks for."""
+"""Upload ids: their form, the keys of their objects, and the digests they request."""
 
 import re
 import secrets
@@ -9,28 +9,28 @@ from services.ingress.core.names import safe_key
 from shared.digests import DIGESTS_METADATA, normalize_names, split_names
 
 OWNER_KEY: Final = "penstock-owner"
-"""The metadata entry that names the principal an object came from."""
+"""Metadata entry with the id of the principal that uploaded the object."""
 UPLOADS_PREFIX: Final = "uploads"
 FAILED_MEMBERS: Final[Mapping[str, Any]] = {"success": False, "id": None, "celery_status": None, "celery_id": None}
-"""What the problem of an upload tells beside, because its clients look for it."""
+"""Extra members of problems of uploads, which clients of the former API read."""
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def new_upload_id() -> str:
-    """Return an id that nobody can guess: 128 random bits in hex."""
+    """Return an unguessable id: 128 random bits in hex."""
     return secrets.token_hex(16)
 
 
 def is_upload_id(text: str) -> bool:
-    """Tell whether `text` could be an id of ours."""
+    """Return whether `text` has the form of an upload id."""
     return _ID.fullmatch(text) is not None
 
 
 def upload_key(id: str, filename: str) -> str:  # noqa: A002 - the clients' own word
-    """Return where the upload `id` is stored: the id is in the key, so nothing else has to remember it.
+    """Return the key of the upload `id`; the id is part of the key, so no table stores it.
 
-    Of a path only its last step counts, whichever slash it has. Raises Rejected where that cannot be a key.
+    Of a path only the last step counts, with either slash. Raises Rejected for an invalid key.
     """
     name = safe_key(filename.replace("\\", "/").rpartition("/")[2])
     return safe_key(f"{upload_prefix(id)}{name}")
@@ -42,7 +42,7 @@ def upload_prefix(id: str) -> str:  # noqa: A002
 
 
 def upload_metadata(owner: str, algorithms: Iterable[str], defaults: Sequence[str]) -> dict[str, str]:
-    """Return what is kept with an upload: whose it is, and the digests that were asked for beside the default ones.
+    """Return the metadata of an upload: its owner, and the requested digests with the default ones.
 
     Each of `algorithms` may be a list. Raises Rejected (UNKNOWN_DIGEST).
     """

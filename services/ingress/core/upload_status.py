@@ -1,4 +1,4 @@
-"""From an id to its object, and on to the event, the work and the digests: what is known, and what is told of it."""
+"""The status of an upload by id: object, event, work and digests, and their JSON forms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Status = Literal["PENDING", "STARTED", "SUCCESS", "FAILURE", "INVALID_ID"]
 Phase = Literal["waiting", "reading"]
 
 ALGORITHM: Final = "md5"
-"""The digest that is told where none is named."""
+"""The default digest of `hash`."""
 
 _STATUS: Final[Mapping[str, Status]] = {
     "pending": "PENDING",
@@ -34,10 +34,10 @@ _REASONS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What is known of the object behind an id; whatever nobody has recorded yet is None.
+    """What is recorded of an upload; None for what is not recorded yet.
 
-    `state` is the object's as ingest knows it (stored, removed), `hashed_etag` is the version that `digests`,
-    `status`, `attempts` and `error` are about, and `work_state` is that of the leased work on a large one.
+    `state` is the object's as ingest recorded it (stored, removed), `hashed_etag` is the version that `digests`,
+    `status`, `attempts` and `error` are about, and `work_state` is that of leased work on a large object.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Upload:
     progress: Mapping[str, Any] | None = None
 
     def is_for(self, principal: Principal) -> bool:
-        """Tell whether `who` may know of it: its owner, or who administers, where they see its place at all."""
+        """Return whether `principal` may see it: its owner or an administrator, within their prefixes."""
         return principal.sees(self.bucket, self.key) and (self.owner == principal.id or principal.may("admin"))
 
     @property
@@ -85,12 +85,12 @@ class Upload:
 
 
 def render_invalid_id() -> dict[str, Any]:
-    """Return what is told of an id that is none, or none of who asks."""
+    """Return the JSON form of an unknown or foreign id."""
     return {"status": "INVALID_ID", "hash": None}
 
 
 def render_digest(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
-    """Return what is told of an upload and of one of its digests.
+    """Return the JSON form of an upload and one of its digests.
 
     Raises Rejected: UNKNOWN_DIGEST, and NOT_COMPUTED once the others are there.
     """
@@ -118,7 +118,7 @@ def render_digest(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
 
 
 def render_links(upload: Upload) -> dict[str, Any]:
-    """Return the whole way of an upload: id, object, event, work and result; what has not come yet is None."""
+    """Return the JSON form of an upload's object, event, work and result; null for what is not recorded yet."""
     return {
         "id": upload.id,
         "status": upload.client_status,

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of which facts, how a delivery is signed, and when it is tried again."""
+"""Webhooks: subscriptions, signatures of deliveries, and retry delays."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ from services.ingress.core.facts import Fact
 BACKOFF_FACTOR: Final = 4
 MAX_DELAY: Final = timedelta(hours=1)
 MIN_DELAY: Final = timedelta(seconds=1)
-"""Of those that the other side asks for."""
+"""Lower bound for a requested delay."""
 MAX_DIGITS: Final = 9
 _BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how a secret begins
@@ -26,7 +26,7 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how a secret begins
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A subscription; `cursor` is the last fact it was told of, `failures` counts tries of the next one."""
+    """A subscription; `cursor` is the last processed fact, `failures` counts attempts of the next one."""
 
     id: str
     url: str
@@ -35,7 +35,7 @@ class Webhook:
     cursor: int
     created_by: str
     token_id: str
-    """Whose right it is; it ends with that one."""
+    """The token whose rights it has; it ends with that token."""
     created_at: datetime
     enabled: bool = True
     failures: int = 0
@@ -44,18 +44,18 @@ class Webhook:
     next_try_at: datetime | None = None
 
     def matches(self, fact: Fact) -> bool:
-        """Tell whether this one is told of `fact`: it never hears of more than whoever made it sees."""
+        """Return whether it receives `fact`: the filter matches and its maker may see the fact."""
         return self.fact_filter.matches(fact) and is_visible_to(Principal("", "", frozenset(), self.prefixes), fact)
 
 
 def derive_secret(key: bytes, webhook_id: str) -> str:
-    """Return what a webhook's deliveries are signed with: derived, so that it is kept nowhere."""
+    """Return the signing secret of a webhook; derived from the key, so it is stored nowhere."""
     digest = hmac.digest(key, f"webhook:{webhook_id}".encode(), hashlib.sha256)
     return SECRET_PREFIX + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def delivery_body(payload: Mapping[str, Any]) -> bytes:
-    """Return the body of a delivery: a fact as it is told everywhere."""
+    """Return the body of a delivery: the rendered fact as JSON."""
     return json.dumps(payload, separators=(",", ":"), default=str).encode()
 
 
@@ -77,13 +77,13 @@ def signature(secret: str, now: int, body: bytes) -> str:
 
 
 def retry_delay(failures: int, first: float) -> timedelta:
-    """Return how long to wait after so many failures in a row, at first `first` seconds and at most an hour."""
+    """Return the delay after consecutive failures: exponential from `first` seconds, at most an hour."""
     seconds = first * BACKOFF_FACTOR ** min(max(0, failures - 1), 30)
     return min(timedelta(seconds=min(seconds, MAX_DELAY.total_seconds())), MAX_DELAY)
 
 
 def requested_delay(status: int, retry_after: str, now: datetime) -> timedelta | None:
-    """Return how long a receiver that is busy (429, 503) asks to wait, a second to an hour; None: it does not say.
+    """Return the delay that a busy receiver (429, 503) requests, from a second to an hour; None without one.
 
     `retry_after` is its header of that name, seconds or an HTTP date: RFC 9110, section 10.2.3.
     """
@@ -102,7 +102,7 @@ def requested_delay(status: int, retry_after: str, now: datetime) -> timedelta |
 
 
 def test_fact(hook: Webhook, now: datetime) -> Fact:
-    """Return a fact that nobody has told, by which an owner tries a webhook."""
+    """Return a synthetic fact to test a webhook with."""
     body = {"webhook": hook.id, "text": "If you can read this, deliveries arrive."}
     return Fact("", 0, 0, f"trial-{hook.id}-{now.timestamp():.0f}", "webhooks.tried.v1", now, "ingress", body=body)
 

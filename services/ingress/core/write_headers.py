@@ -1,6 +1,6 @@
-"""Request headers that change a write: each is honored or refused, never dropped.
+"""Request headers that change a write: each is honored or refused, never ignored.
 
-Which a route honors, it says; all others that are listed here are refused there, before anything is read.
+A route declares which ones it honors; the others listed here are refused before the body is read.
 """
 
 import re
@@ -58,7 +58,7 @@ _HARMLESS: Final[Mapping[str, frozenset[str]]] = {
     "x-amz-storage-class": frozenset({"standard"}),
     "overwrite": frozenset({"t"}),
 }
-"""By name: values that ask for what is done anyhow."""
+"""By name: values that request the default behavior."""
 _UNRELATED: Final = frozenset(
     {checksums.PAYLOAD_HASH, "x-amz-date", "x-amz-security-token", "x-amz-user-agent", "x-amz-request-payer"}
 ) | {"x-amz-cf-id", "x-amz-apigw-id"}
@@ -67,7 +67,7 @@ _CHUNKED: Final = "aws-chunked"
 
 
 def header_map(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return headers by name in lower case, those that come several times as one list (RFC 9110, section 5.3)."""
+    """Return headers by name in lower case, repeated ones joined by commas (RFC 9110, section 5.3)."""
     found: dict[str, str] = {}
     for name, value in raw:
         text, key = value.decode("latin-1"), name.decode("latin-1").lower()
@@ -76,7 +76,7 @@ def header_map(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def refuse_unhonored(headers: Mapping[str, str], honored: frozenset[str]) -> None:
-    """Refuse headers, names in lower case, that would change a write and that nobody honors here.
+    """Refuse headers, names in lower case, that would change a write and that the route does not honor.
 
     Raises Rejected: HEADER_REFUSED, EXPECTATION_FAILED.
     """
@@ -96,7 +96,7 @@ def _is_honored(name: str, honored: frozenset[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHeaders:
-    """What the headers of an upload say of the object that it becomes."""
+    """The properties of an object from the headers of its upload."""
 
     content_type: str | None = None
     stored: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class ObjectHeaders:
 
     @classmethod
     def of_body(cls, raw: Iterable[tuple[bytes, bytes]]) -> Self:
-        """Read the headers of a request whose body is the object.
+        """Parse the headers of a request whose body is the object.
 
         Raises Rejected: BAD_HEADER, BAD_CHECKSUM, BAD_CONDITION, METADATA_RESERVED, NO_UTF8, HEADER_REFUSED.
         """
@@ -117,7 +117,7 @@ class ObjectHeaders:
 
     @classmethod
     def of_form(cls, raw: Iterable[tuple[bytes, bytes]]) -> Self:
-        """Read the headers of a request whose body is a form with the object; raises what `of_body` does."""
+        """Parse the headers of a request whose body is a form with the object; raises what `of_body` does."""
         raw = list(raw)
         return cls._of(raw, header_map(raw))
 
@@ -130,7 +130,7 @@ class ObjectHeaders:
         )
 
     def with_part(self, headers: Mapping[str, str], content_type: str | None, fields: Mapping[str, str]) -> Self:
-        """Add what the headers of a part say, names in lower case, and the fields of the form that came before it.
+        """Add the headers of the file's part, names in lower case, and the fields before it.
 
         Raises what `of_body` does.
         """
@@ -157,17 +157,17 @@ class ObjectHeaders:
         )
 
     def with_metadata(self, metadata: Mapping[str, str]) -> Self:
-        """Add what the ingress itself says of the object."""
+        """Add metadata of the ingress itself."""
         return replace(self, metadata={**self.metadata, **metadata})
 
 
 def must_precede_file(name: str) -> bool:
-    """Tell whether a field of a form says something of its file, and so has to come before it."""
+    """Return whether a form field describes the file, so that it must precede the file."""
     return name.lower().startswith((META_PREFIX, CHECKSUM_PREFIX))
 
 
 def clean_metadata(name: str, text: str) -> str:
-    """Return a value of metadata as it is kept: encoded words (RFC 2047) decoded; raises Rejected (BAD_METADATA)."""
+    """Return a metadata value with encoded words (RFC 2047) decoded; raises Rejected (BAD_METADATA)."""
     if FORBIDDEN_CHARS.search(decoded := decode_words(text.strip())):
         raise Rejected("BAD_METADATA", f"the metadata {name} hold a control character: leave it out")
     return decoded

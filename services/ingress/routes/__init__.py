@@ -11,7 +11,7 @@ from services.ingress.core.navigation import NavigationEntry, ordered
 
 
 def found() -> Iterator[APIRouter]:
-    """Give the router of every module here, in the order of their names."""
+    """Yield the router of every module here, ordered by module name."""
     for module in _modules():
         router = getattr(module, "router", None)
         if isinstance(router, APIRouter):

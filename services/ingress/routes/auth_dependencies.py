@@ -1,7 +1,7 @@
-"""Who sends a request: a bearer token, `?token=`, or a session cookie; each route says which scope it needs.
+"""Authenticate a request by bearer token, `?token=` or session cookie, and check the scope a route needs.
 
-Old clients that take nothing but an address send the token as the password of Basic credentials. Nothing here asks for
-these: browsers, which would send them along with whatever another site lets them send, never learn of them.
+Programs that take only a URL may send the token as the password of Basic credentials. No response asks for Basic:
+browsers would cache such credentials and send them with requests of other sites.
 """
 
 import base64
@@ -25,9 +25,9 @@ CHALLENGE: Final = {"www-authenticate": 'Bearer realm="penstock"'}
 
 
 async def authenticate(request: Request) -> Principal:
-    """Return who sends a request; the gate asks this once for each, and another way to log in would begin here.
+    """Return the principal of a request; called once per request by the auth middleware.
 
-    Raises Problem: NO_TOKEN, BAD_TOKEN.
+    Raises HttpProblem: NO_TOKEN, BAD_TOKEN.
     """
     tokens = dependencies_of(request).tokens
     if tokens.is_open:
@@ -44,7 +44,7 @@ async def authenticate(request: Request) -> Principal:
 
 
 def anonymous_principal(request: Request) -> Principal | None:
-    """Return who may send a request without a token, by PENSTOCK_ANONYMOUS_READ_BUCKETS."""
+    """Return the principal of a request without a token, by PENSTOCK_ANONYMOUS_READ_BUCKETS."""
     buckets = dependencies_of(request).settings.anonymous_read_buckets
     return anonymous_reader(request.method, request.scope["path"], buckets) if buckets else None
 
@@ -64,12 +64,12 @@ def token_from(request: Request) -> str:
 
 
 def is_basic(request: Request) -> bool:
-    """Tell whether the token comes as the password of Basic credentials."""
+    """Return whether the token comes as the password of Basic credentials."""
     return request.headers.get("authorization", "").partition(" ")[0].lower() == "basic"
 
 
 def _password(credentials: str) -> str:
-    """Return the password of Basic credentials (RFC 7617), whoever the user is; empty where there is none."""
+    """Return the password of Basic credentials (RFC 7617), for any user; empty if there is none."""
     try:
         return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
     except (binascii.Error, ValueError):
@@ -77,7 +77,7 @@ def _password(credentials: str) -> str:
 
 
 def session_from(request: Request) -> Session | None:
-    """Return the session whose cookie counts: a token that comes along wins over it."""
+    """Return the session of the cookie; None if the request has a token, which takes precedence."""
     sessions = dependencies_of(request).sessions
     cookie = _last(_cookie(sessions.cookie), request.headers.get("cookie", "").encode("latin-1"))
     return sessions.unsign(cookie) if cookie and not token_from(request) else None
@@ -92,7 +92,7 @@ def _cookie(name: str) -> re.Pattern[bytes]:
 
 
 def _last(pattern: re.Pattern[bytes], text: bytes) -> str:
-    """Return the last value there is: nothing else of what a stranger sent is taken apart, which takes milliseconds."""
+    """Return the last match; nothing else of an unauthenticated request is parsed, which would take milliseconds."""
     found = pattern.findall(text)
     return found[-1].decode("latin-1") if found else ""
 
@@ -104,7 +104,7 @@ def csrf_of(request: Request) -> str:
 
 
 def principal_of(request: Request) -> Principal:
-    """Return whom the gate has let in."""
+    """Return the principal that the auth middleware has set."""
     found: Principal = request.state.principal
     return found
 
@@ -122,12 +122,12 @@ def require_scope(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
 
 
 async def authenticated(request: Request) -> Principal:
-    """Return whom the gate has let in; as a coroutine, since FastAPI sends other dependencies through a thread."""
+    """Return the authenticated principal; a coroutine, since FastAPI runs other dependencies in threads."""
     return principal_of(request)
 
 
 async def get_dependencies(request: Request) -> Dependencies:
-    """Return the doors, likewise."""
+    """Return the dependencies; a coroutine for the same reason."""
     return dependencies_of(request)
 
 

@@ -1,4 +1,4 @@
-"""The gate that every request passes before its route is even looked for: what is not open needs a principal."""
+"""Auth middleware: runs before routing; every path but the public ones needs a principal."""
 
 import math
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ FAILURES_AT_ONCE: Final = 30.0
 
 
 class AuthMiddleware:
-    """Lets in whoever may come, as often as that is allowed, and logs each line of theirs with who it was."""
+    """Authenticate each request, apply rate limits, and bind the principal to the log context."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -91,7 +91,7 @@ class AuthMiddleware:
 
 
 def is_public_path(path: str) -> bool:
-    """Tell whether everybody may come here."""
+    """Return whether a path needs no authentication."""
     return path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES)
 
 
@@ -102,23 +102,23 @@ def client_of(request: Request, principal: Principal | None) -> str:
 
 
 def address_of(request: Request) -> str:
-    """Return where a request comes from, as limits count it."""
+    """Return the client address of a request, as limits count it."""
     return f"address {request.client.host if request.client else '?'}"
 
 
 def count_failure(request: Request) -> None:
-    """Count a secret that was wrong; too many from one address are told to wait, and no longer logged.
+    """Count and log a failed authentication; too many from one address get 429.
 
-    Raises Problem: TOO_MANY_REQUESTS.
+    Raises HttpProblem: TOO_MANY_REQUESTS.
     """
     count_attempt(request)
     log_failure(request)
 
 
 def count_attempt(request: Request) -> None:
-    """Count a secret as wrong before it is looked at: where that costs a question, too many may not ask it.
+    """Count an attempt before it is verified, where verification costs a query.
 
-    Raises Problem: TOO_MANY_REQUESTS.
+    Raises HttpProblem: TOO_MANY_REQUESTS.
     """
     _limit_rate(request, address_of(request), FAILURES_PER_SECOND, FAILURES_AT_ONCE)
 
@@ -144,7 +144,7 @@ def log_failure(request: Request) -> None:
 
 
 def _count_request(request: Request, principal: Principal) -> None:
-    """Count a request of a token, and of those that it descends from as far as they have a rate of their own."""
+    """Count a request of a token, and of its ancestors with a rate of their own."""
     if not dependencies_of(request).tokens.is_open:
         rate = principal.rate or dependencies_of(request).settings.rate_limit
         own = principal.id if principal.id != ANONYMOUS else f"{ANONYMOUS} {address_of(request)}"
@@ -162,7 +162,7 @@ def _limit_rate(request: Request, bucket: str, rate: float, burst: float) -> Non
 
 
 def _refuse_cross_site(request: Request) -> None:
-    """Refuse what another site lets a browser send, and what comes under a name that is not ours."""
+    """Refuse cross-site requests of browsers, and Host headers with a foreign name."""
     dependencies = dependencies_of(request)
     own = host_of(dependencies.settings.http_url)
     host = request.headers.get("host", "")
@@ -179,10 +179,7 @@ def _refuse_cross_site(request: Request) -> None:
 
 
 def _end_with_token(request: Request, principal: Principal) -> Receive:
-    """Return what gives the body as long as the token holds: an upload that is under way ends with it.
-
-    Receiving raises Problem: BAD_TOKEN.
-    """
+    """Return a receive that fails once the token has ended, so that running uploads end with it."""
     tokens, receive = dependencies_of(request).tokens, request.receive
 
     async def receiving() -> Message:
@@ -195,7 +192,7 @@ def _end_with_token(request: Request, principal: Principal) -> Receive:
 
 
 async def _require_csrf(request: Request, session: Session, receive: Receive) -> Receive:
-    """Refuse a change that a page of ours did not ask for; a form that carries files has the proof in its address."""
+    """Refuse a change without a valid CSRF token; forms with files send it in the URL."""
     given = request.headers.get("x-csrf-token") or request.query_params.get("csrf", "")
     if not given and is_small_form(request):
         fields, receive = await read_form(request)
@@ -217,7 +214,7 @@ def _login_page(request: Request, error: PenstockError) -> Response | None:
 
 
 def _renewing_cookie(request: Request, send: Send) -> Send:
-    """Renew the cookie of a session that goes on; a route that sets or removes it has the last word."""
+    """Renew the session cookie, unless the route sets or removes it."""
     session = session_from(request) if not dependencies_of(request).tokens.is_open else None
     if session is None or "principal" not in request.scope["state"] or not session.needs_renewal(datetime.now(UTC)):
         return send

@@ -1,4 +1,4 @@
-"""The page of kept files. Its path is that of a file without a name, so it stands before `files`, as the names do."""
+"""The page of stored files; registered before `files`, whose route matches the same path."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ async def files(
     after: Annotated[str, Query(max_length=1024)] = "",
     stored: Annotated[str, Query(max_length=1024)] = "",
 ) -> Response:
-    """Show the kept files by name, and the form that takes one."""
+    """Show the stored files by name, and the upload form."""
     bucket = deps.settings.upload_bucket
     async with deps.listings.hold():
         page = await list_page(

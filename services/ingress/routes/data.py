@@ -50,7 +50,7 @@ Dataset = Annotated[
 
 
 class RequestedLoad(BaseModel):
-    """A load that was asked for."""
+    """A requested load."""
 
     load_id: str = Field(description="32 hex digits.")
     status_url: str = Field(description="Tells how far it is.")
@@ -60,7 +60,7 @@ class RequestedLoad(BaseModel):
 
 @router.get("", response_class=Response, responses=_ANSWERS)
 async def get_data(request: Request, query: Annotated[RowQuery, Query()], principal: Reader, deps: Deps) -> Response:
-    """Tell the rows of a dataset as they are now, all that the filters leave, however many."""
+    """Return the current rows of a dataset that match the filters."""
     dataset = await deps.tables.dataset(query.dataset, principal)
     query.require_ages(dataset)
     file_format = negotiate_format(query.format, request.headers.get("accept", ""))
@@ -101,7 +101,7 @@ async def get_load(
     principal: Reader,
     deps: Deps,
 ) -> dict[str, Any]:
-    """Tell a load: requested, pending, running, succeeded or failed, and what it has found."""
+    """Return a load: requested, pending, running, succeeded or failed, with its counts."""
     return await deps.loads.get(load_id, await _names(principal, deps))
 
 
@@ -116,7 +116,7 @@ async def get_rejects(  # noqa: PLR0913, PLR0917 - what a list can be asked
     limit: Annotated[int, Query(ge=1, le=1000, description="Rows at most; CSV has all of them.")] = 100,
     format: Annotated[Format | None, Query(description="json or csv, or by Accept.")] = None,  # noqa: A002
 ) -> Response:
-    """Tell which rows are not in the table and why, by file and row; row 0 is the file as a whole."""
+    """Return rejected rows with reasons, by file and row; row 0 is the whole file."""
     found = await deps.tables.dataset(dataset, principal)
     if negotiate_format(format, request.headers.get("accept", "")) == "csv":
         return deps.tables.rejects_csv(found, file)
@@ -126,7 +126,7 @@ async def get_rejects(  # noqa: PLR0913, PLR0917 - what a list can be asked
 
 
 async def request_dataset_load(dataset: str, principal: Principal, deps: Dependencies) -> str:
-    """Ask for a load of a dataset that `who` may see; return its id."""
+    """Request a load of a dataset that `principal` may see; return its id."""
     found = await deps.tables.dataset(dataset, principal)
     load_id = await deps.loads.request(found.name)
     log.info("audit.load_requested", by=principal.name, dataset=found.name, load_id=load_id)

@@ -1,4 +1,4 @@
-"""Files in, digests out, by an id that nobody can guess."""
+"""Upload files and read their digests by an unguessable id."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ MAX_QUESTION_BYTES: Final = 4 << 10
 UPLOADS: Final = ("/uploadfile/", "/uploadfile")
 ROOTS: Final = ("", "/get_hash")
 SHOWN: Final = frozenset({"/gethash/", "/gethash/{file_id}"})
-"""The spellings that the API's document tells; the others are for old clients."""
+"""The paths in the OpenAPI document; the others are for old clients."""
 
 Algorithms = Annotated[list[str], Query(description="Digests beside the default ones; several, or a list with commas.")]
 FileId = Annotated[str, Query(description="What the upload answered; it may come in a JSON body too.")]
@@ -39,7 +39,7 @@ error_handlers.EXTRA_MEMBERS.update(dict.fromkeys(UPLOADS, upload_ids.FAILED_MEM
 
 
 class Uploaded(BaseModel):
-    """An upload that is stored, and whose digests are on their way."""
+    """A stored upload whose digests are being computed."""
 
     success: bool
     id: str
@@ -52,7 +52,7 @@ class Uploaded(BaseModel):
 
 
 class HashTold(BaseModel):
-    """An upload's digests, or how far they are; of an id that is none, status and hash alone."""
+    """An upload's digests or its progress; only status and hash for an unknown id."""
 
     status: Literal["PENDING", "SUCCESS", "FAILURE", "INVALID_ID"]
     hash: str | None
@@ -71,12 +71,12 @@ class HashTold(BaseModel):
 @router.post("/uploadfile/", openapi_extra=FORM)
 @honors(CONDITION_HEADERS | OBJECT_HEADERS | {"repr-digest"})
 async def upload_file(request: Request, principal: Writer, deps: Deps, algorithm: Algorithms = []) -> Uploaded:  # noqa: B006
-    """Store the file that comes in `file`, and answer with the id by which its digests can be had."""
+    """Store the file in field `file`; return the id to read its digests by."""
     return await store_upload(request, principal, deps, algorithm)
 
 
 async def store_upload(request: Request, principal: Principal, deps: Dependencies, algorithms: list[str]) -> Uploaded:
-    """Store the file of a form under an id of its own; needs the store and nothing else."""
+    """Store the file of a form under a new id; needs only the store."""
     upload_id = upload_ids.new_upload_id()
     settings = deps.settings
 
@@ -102,7 +102,7 @@ async def store_upload(request: Request, principal: Principal, deps: Dependencie
 async def get_hash(
     request: Request, principal: Reader, file_id: FileId = "", algorithm: Algorithm = upload_status.ALGORITHM
 ) -> JSONResponse:
-    """Tell an upload's digest: PENDING until it is done, with its phase and progress; SUCCESS, FAILURE, INVALID_ID."""
+    """Return an upload's digest: PENDING until it is done, with phase and progress; SUCCESS, FAILURE, INVALID_ID."""
     # not a dependency: FastAPI would send it through a thread, and this is asked hundreds of times a second
     deps = dependencies_of(request)
     upload_id = file_id or await _asked(request, deps)
@@ -112,12 +112,12 @@ async def get_hash(
 async def get_hash_of(
     request: Request, file_id: str, principal: Reader, algorithm: Algorithm = upload_status.ALGORITHM
 ) -> JSONResponse:
-    """Tell an upload's digest, or how far it is, by an address of its own."""
+    """Return an upload's digest or progress, with the id in the path."""
     return JSONResponse(await status_of(file_id, algorithm, principal, dependencies_of(request)))
 
 
 async def status_of(id: str, algorithm: str, principal: Principal, deps: Dependencies) -> dict[str, Any]:  # noqa: A002
-    """Return what is told of the upload `id` to `who`; another's does not exist.
+    """Return the status of the upload `id`; uploads of others do not exist for `principal`.
 
     Raises Rejected: UNKNOWN_DIGEST, NOT_COMPUTED.
     """
@@ -126,7 +126,7 @@ async def status_of(id: str, algorithm: str, principal: Principal, deps: Depende
 
 
 async def find_visible(id: str, principal: Principal, deps: Dependencies) -> upload_status.Upload | None:  # noqa: A002
-    """Return all that is known of the upload `id` to `who`."""
+    """Return the upload `id` if `principal` may see it."""
     return await find_upload(id, principal, views=deps.views, store=deps.store, bucket=deps.settings.upload_bucket)
 
 
@@ -140,7 +140,7 @@ async def get_links(id: str, principal: Reader, deps: Deps) -> dict[str, Any]:  
 
 
 async def _asked(request: Request, deps: Dependencies) -> str:
-    """Return the id that comes in a JSON body; empty where none comes."""
+    """Return the id in a JSON body; empty without a body."""
     if not has_body(request):
         return ""
     raw = await Body(request, deps.settings).read_all(MAX_QUESTION_BYTES)

@@ -1,4 +1,4 @@
-"""Errors as problems (RFC 9457), whatever route they come from."""
+"""Render errors of all routes as problem documents (RFC 9457)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,20 +20,20 @@ from shared.outages import is_outage
 log = structlog.get_logger()
 
 EXTRA_MEMBERS: Final[dict[str, Mapping[str, Any]]] = {}
-"""By path: what its problems tell beside, because its clients look for it. The routes put it here."""
+"""By path: extra members of its problems, which clients of the former API read; filled by the routes."""
 
 
 def register_handlers(app: FastAPI) -> None:
-    """Let `app` answer every error with a problem."""
+    """Register the handlers that answer every error with a problem."""
     app.add_exception_handler(PenstockError, render_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
 
 
 class UnhandledErrors:
-    """Answers an error that no handler took; the connection stays of use.
+    """Answer an error that no handler took, and keep the connection open.
 
-    Starlette's own handler of all exceptions raises them once more after its answer, and uvicorn then closes the
+    Starlette's own catch-all handler raises the exception again after its answer, and uvicorn then closes the
     connection, which the answer did not announce.
     """
 
@@ -94,7 +94,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _answer(request: Request, body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
-    """Tell a problem as whoever asked can read it: a browser gets a page, programs get the document."""
+    """Render a problem as HTML for browsers, else as a problem document."""
     if wants_page(request) and request.url.path not in EXTRA_MEMBERS:
         return render(request, "problem.html", status=status, headers=headers, problem=body)
     return JSONResponse(body, status, headers, MEDIA_TYPE)

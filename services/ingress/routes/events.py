@@ -28,7 +28,7 @@ HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class EventStream(Response):
-    """A stream that ends with its client, whatever it was doing; its permit is held before its answer begins."""
+    """An event stream that ends when its client disconnects; its permit is acquired before the response starts."""
 
     media_type = "text/event-stream"
 
@@ -59,7 +59,7 @@ async def events(  # noqa: PLR0913, PLR0917 - what can be chosen
     correlation_id: str = "",
     last_event_id: Annotated[str, Query(description="As the header Last-Event-ID, which wins.")] = "",
 ) -> EventStream:
-    """Tell facts as they happen, from now on, or after the event that a client saw last."""
+    """Stream facts as they happen, from now on or after the last event id."""
     fact_filter = FactFilter(parse_types(types or ()), bucket, prefix, correlation_id)
     after = _event_id(request.headers.get("last-event-id") or last_event_id)
 
@@ -70,7 +70,7 @@ async def events(  # noqa: PLR0913, PLR0917 - what can be chosen
 
 
 class _Stream:
-    """One client, at its own place."""
+    """One client's stream and its cursor."""
 
     def __init__(self, feed: Feed, cursor: int, is_shown: Callable[[Fact], bool], request: Request) -> None:
         self._feed = feed
@@ -80,7 +80,7 @@ class _Stream:
         self._beat_at = time.monotonic()
 
     async def frames(self) -> AsyncGenerator[str]:
-        """Give frames until the service stops or the client may hear no more."""
+        """Yield frames until the service stops or the client's authorization ends."""
         yield f"retry: {RETRY_MS}\n{render_heartbeat(self._cursor)}"
         while not self._feed.is_closed:
             changed = self._feed.next_change()
@@ -95,7 +95,7 @@ class _Stream:
                 await _wait(changed, pause)
 
     async def _page(self) -> tuple[list[Fact], float]:
-        """Return the next facts, and how long to wait for news when there are none."""
+        """Return the next facts, and how long to wait if there are none."""
         try:
             page = list(await self._feed.page(self._cursor))
         except Exception as error:

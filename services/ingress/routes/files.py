@@ -1,4 +1,4 @@
-"""The chunked file server: a form's file goes in under its name, and comes out as a file."""
+"""The file server: store a form's file under its name, and download it."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -26,7 +26,7 @@ BINARY = {"type": "string", "format": "binary"}
 
 
 def described(**fields: object) -> dict[str, object]:
-    """Describe, for OpenAPI, a form with these fields, all of them required; its route reads it as it streams."""
+    """Describe, for OpenAPI, a form with these required fields, which the route parses as a stream."""
     schema = {"type": "object", "required": sorted(fields), "properties": fields}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -35,7 +35,7 @@ FORM = described(file=BINARY)
 
 
 class Submitted(BaseModel):
-    """A file that was stored, in the words of the server this one replaces: its clients compare the whole body."""
+    """A stored file, in the exact body that clients of the former server compare."""
 
     message: str
 
@@ -44,7 +44,7 @@ class Submitted(BaseModel):
 @router.post("/files", status_code=202, response_model=Submitted, include_in_schema=False)
 @honors(CONDITION_HEADERS | OBJECT_HEADERS | {"repr-digest"})
 async def submit_file(request: Request, response: Response, principal: Writer, deps: Deps) -> Submitted | Response:
-    """Store the file of a form under its name; the answer comes when it is there whole, with Location and ETag."""
+    """Store the file of a form under its name; answer with Location and ETag once it is complete."""
 
     def choose_ref(file: File, _fields: Mapping[str, str]) -> ObjectRef:
         return writable_ref(deps.settings.upload_bucket, file_key(file.filename), principal, deps)
@@ -64,10 +64,10 @@ async def submit_file(request: Request, response: Response, principal: Writer, d
 async def get_file(
     name: Annotated[str, Path(description="The file's name.")], principal: Reader, deps: Deps
 ) -> Response:
-    """Give a file: whole, in a range, or not at all when the client has it already."""
+    """Download a file: whole, as a range, or 304."""
     return deps.downloads.of(ObjectRef(deps.settings.upload_bucket, existing_key(FOLDER + name)), principal)
 
 
 def file_key(filename: str) -> str:
-    """Return where a file of this name goes: folders that lead nowhere else are left out, any other is refused."""
+    """Return the key for a file name; folders are dropped, and names that escape their folder are refused."""
     return safe_key(FOLDER + safe_path(filename).rpartition("/")[2])

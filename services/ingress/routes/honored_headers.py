@@ -1,4 +1,4 @@
-"""Each route says which of the headers that change a write it honors; all others are refused before it runs."""
+"""Routes declare which write-changing headers they honor; all others are refused before they run."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -13,7 +13,7 @@ _Route = TypeVar("_Route", bound=Callable[..., Any])
 
 
 def honors(headers: frozenset[str]) -> Callable[[_Route], _Route]:
-    """Return a decorator for a route that honors these headers; a name that ends in `-` stands for all like it."""
+    """Return a decorator for a route that honors these headers; a name ending in `-` matches as a prefix."""
 
     def decorator(route: _Route) -> _Route:
         setattr(route, _HONORED, headers)

@@ -1,4 +1,4 @@
-"""Routes that take JSON: their bodies are bounded, each and all together, before anything is made of them."""
+"""Routes with JSON bodies, which are limited in size and in number."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -14,7 +14,7 @@ MAX_JSON_BYTES: Final = 256 << 10
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is read whole: FastAPI itself would take one of any size, as slowly as it comes."""
+    """A route that reads its body with a size and time limit, which FastAPI itself lacks."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Read the body, and hand it on."""

@@ -35,7 +35,7 @@ PAGE: Final = "/login"
 MAX_FORM_BYTES: Final = 8 << 10
 """Of the form that strangers send."""
 CODE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-"""What `Tokens.link` makes; of anything else the database need not be asked."""
+"""Form of a code of `Tokens.create_login_link`; other texts cause no database query."""
 _NEXT: Final = "\N{NULL}next\N{NULL}"
 SPENT: Final = (
     "This link was used before, has expired or is not known. Ask for another with `penstock login`, or paste a token."
@@ -51,7 +51,7 @@ class Link(BaseModel):
 
 @router.post("/login/links", status_code=201)
 async def create_link(principal: Admin, deps: Deps) -> Link:
-    """Make a link that logs one browser in as whoever asks."""
+    """Create a one-time link that logs a browser in as the caller."""
     url = deps.settings.http_url.rstrip("/")
     if deps.tokens.is_open:
         return Link(url=f"{url}{HOME}")
@@ -91,7 +91,7 @@ async def log_in(request: Request, deps: Deps) -> Response:
 
 @router.post("/logout", include_in_schema=False)
 async def log_out(request: Request, principal: Authenticated, deps: Deps) -> Response:
-    """End the session, here and for whoever has a copy of its cookie."""
+    """End the session, including copies of its cookie."""
     if session := session_from(request):
         await deps.tokens.end_session(session.id)
         log.info("audit.logged_out", by=principal.name)
@@ -123,7 +123,7 @@ def _page(request: Request, back: str, trouble: str = "") -> Response:
 
 @cache
 def _strangers_page(trouble: str) -> str:
-    """Return the page for clients without a session, rendered once: it costs next to nothing afterwards."""
+    """Return the login page for clients without a session, rendered once."""
     return render_template(
         "login.html",
         path=PAGE,

@@ -31,7 +31,7 @@ Bucket = Annotated[
 ]
 Key = Annotated[str, Path(description="The object's key; slashes are part of it.")]
 PARAMETERS = frozenset({"token", "csrf", "x-id"})
-"""What the address of a write may have: who sends it; S3's SDKs add the name of the operation."""
+"""Query parameters that a write may have; S3 SDKs add the operation's name."""
 
 
 class Stored(BaseModel):
@@ -73,7 +73,7 @@ async def list_objects(  # noqa: PLR0913 - what a listing can be asked
     limit: Annotated[int, Query(ge=1, le=PAGE_SIZE)] = PAGE_SIZE,
     delimiter: Annotated[str, Query(max_length=16)] = "",
 ) -> Listing:
-    """List a bucket in pages; with a delimiter, what is below a folder is told as that folder."""
+    """List a bucket in pages; with a delimiter, keys are grouped into folders."""
     _require_readable(bucket, principal, deps)
     async with deps.listings.hold():
         page = await list_page(
@@ -94,7 +94,7 @@ async def list_objects(  # noqa: PLR0913 - what a listing can be asked
 @router.get("/{bucket}/{key:path}", response_class=Response)
 @router.head("/{bucket}/{key:path}", response_class=Response)
 async def get_object(bucket: Bucket, key: Key, principal: Reader, deps: Deps) -> Response:
-    """Give an object as a file: whole, in a range, or not at all when the client has it already."""
+    """Download an object: whole, as a range, or 304."""
     _require_readable(bucket, principal, deps)
     return deps.downloads.of(ObjectRef(bucket, existing_key(key)), principal)
 
@@ -142,7 +142,7 @@ def _require_readable(bucket: str, principal: Principal, deps: Deps) -> None:
 
 
 def require_bucket(bucket: str, buckets: Collection[str], principal: Principal) -> None:
-    """Refuse a bucket that is none of these; one of which `who` sees no part does not exist for it.
+    """Refuse a bucket that is not in `buckets`, or of which `principal` sees nothing.
 
     Raises Rejected: NO_SUCH_BUCKET.
     """
@@ -151,7 +151,7 @@ def require_bucket(bucket: str, buckets: Collection[str], principal: Principal) 
 
 
 def writable_ref(bucket: str, key: str, principal: Principal, deps: Deps) -> ObjectRef:
-    """Return where `who` may write; what it may not see does not exist for it."""
+    """Return the object if `principal` may write it; otherwise it does not exist for it."""
     if bucket not in deps.settings.input_buckets or not principal.sees(bucket, key):
         raise Rejected(
             "NO_SUCH_BUCKET", f"there is no bucket {bucket} that takes this object: name an input bucket of yours"

@@ -1,4 +1,4 @@
-"""The document of the API, as it is: errors are problems (RFC 9457), and whoever asks shows a token or a session."""
+"""The OpenAPI document with problem responses and security schemes."""
 
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ _REPLACED_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
 
 
 class Application(FastAPI):
-    """FastAPI, whose document tells our own errors and who may come in."""
+    """FastAPI with our error and security declarations in its document."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the document, made once."""

@@ -1,4 +1,4 @@
-"""The pages around digests: files in by a form or a drop, results by id, and what came last."""
+"""Pages around digests: upload form, results by id, and recent objects."""
 
 from typing import Annotated
 
@@ -25,19 +25,19 @@ FileId = Annotated[str, Query(max_length=200)]
 
 @router.get("/")
 async def home(request: Request, principal: Authenticated, deps: Deps) -> Response:
-    """Show where files go in, and what came last."""
+    """Show the upload forms and the recent objects."""
     return render(request, "home.html", recent=await _recent(principal, deps))
 
 
 @router.get("/recent")
 async def recent(request: Request, principal: Reader, deps: Deps) -> Response:
-    """Give the list of what came last, for a page that shows it already."""
+    """Return the list of recent objects, to update an open page."""
     return render(request, "recent.html", recent=await _recent(principal, deps))
 
 
 @router.get("/uploadform/")
 async def upload_form(request: Request, _who: Authenticated) -> Response:
-    """Show the form that takes a file."""
+    """Show the upload form."""
     return render(request, "upload.html")
 
 
@@ -53,7 +53,7 @@ async def upload_file(request: Request, principal: Writer, deps: Deps) -> Respon
 
 @router.get("/gethash-form/")
 async def result(request: Request, principal: Reader, deps: Deps, file_id: FileId = "") -> Response:
-    """Show the digests of an upload, or how far they are."""
+    """Show the digests of an upload, or its progress."""
     found = await _result(file_id.strip(), principal, deps) if file_id.strip() else None
     return render(request, "result.html", result=found, file_id=file_id.strip(), is_new=False)
 
@@ -62,7 +62,7 @@ async def result(request: Request, principal: Reader, deps: Deps, file_id: FileI
 async def result_alone(
     request: Request, principal: Reader, deps: Deps, file_id: FileId = "", seen: str = ""
 ) -> Response:
-    """Give the result for a page that shows an older one; nothing where that is still right."""
+    """Return the result to update an open page; 204 if it has not changed."""
     found = await _result(file_id, principal, deps)
     if found.fingerprint == seen:
         return Response(status_code=204)
@@ -74,7 +74,7 @@ async def _result(file_id: str, principal: Principal, deps: Dependencies) -> Upl
 
 
 async def _recent(principal: Principal, deps: Dependencies) -> list[RecentObject] | None:
-    """Return what came last; None while nobody can tell, which is no reason to refuse files."""
+    """Return recent objects; None during an outage, so that uploads stay possible."""
     if not principal.may("read"):
         return []
     try:

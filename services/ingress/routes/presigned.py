@@ -1,4 +1,4 @@
-"""Uploads in parts that go to the object store directly: begin, sign, send, complete; or look, and go on."""
+"""Multipart uploads directly to the object store: begin, sign, send, complete; or resume."""
 
 from datetime import datetime
 from typing import Annotated
@@ -25,7 +25,7 @@ Id = Annotated[str, Path(max_length=4096, description="The ticket that the begin
 
 
 class MultipartRequest(BaseModel):
-    """The object to be: by `key`, or by `filename` for an upload by id, whose digests are asked for by that id."""
+    """The object to upload: by `key`, or by `filename` for an upload whose digests are read by id."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,21 +71,21 @@ class PartNumbers(BaseModel):
 
 
 class SignedParts(BaseModel):
-    """Where each part is sent by PUT, with exactly its bytes; an address holds for `seconds`, then ask for another."""
+    """The URL to PUT each part to, with exactly its bytes; URLs expire after `seconds`."""
 
     urls: dict[int, str]
     seconds: int
 
 
 class CompletedUpload(Stored):
-    """The object that came of it."""
+    """The completed object."""
 
     file_id: str | None
 
 
 @router.post("", status_code=201)
 async def begin(request: MultipartRequest, principal: Writer, deps: Deps) -> MultipartUpload:
-    """Begin an upload; its ticket, `id`, is good for a week and for whoever began it."""
+    """Begin an upload; its ticket, `id`, is valid for a week and for this token only."""
     limit = deps.settings.max_upload_bytes
     if request.size > limit:
         raise Rejected("TOO_LARGE", f"the file has {request.size} bytes, and {limit} are allowed")
@@ -102,7 +102,7 @@ async def begin(request: MultipartRequest, principal: Writer, deps: Deps) -> Mul
 
 @router.get("/{id}")
 async def get_upload(id: Id, principal: Writer, deps: Deps) -> MultipartUpload:  # noqa: A002
-    """Tell which parts have arrived, for whoever was cut off."""
+    """Return which parts have arrived, to resume an upload."""
     ticket = _find(id, principal, deps)
     sent = [SentPart(number=one.number, size=one.size) for one in await deps.multipart.sent(ticket)]
     return _describe(id, ticket, sent)
@@ -110,7 +110,7 @@ async def get_upload(id: Id, principal: Writer, deps: Deps) -> MultipartUpload: 
 
 @router.post("/{id}/sign")
 async def sign(id: Id, request: PartNumbers, principal: Writer, deps: Deps) -> SignedParts:  # noqa: A002
-    """Give the addresses at which the store takes these parts."""
+    """Return presigned URLs for these parts."""
     ticket = _find(id, principal, deps)
     if max(request.numbers) > ticket.parts:
         raise Rejected("BAD_REQUEST", f"the upload has {ticket.parts} parts: ask for those")
@@ -128,12 +128,12 @@ async def complete(id: Id, principal: Writer, deps: Deps) -> CompletedUpload:  #
 
 @router.delete("/{id}", status_code=204)
 async def abort(id: Id, principal: Writer, deps: Deps) -> None:  # noqa: A002
-    """Give an upload up and remove what was sent."""
+    """Abort an upload and remove what was sent."""
     await deps.multipart.remove(_find(id, principal, deps))
 
 
 def _find(id: str, principal: Principal, deps: Dependencies) -> Ticket:  # noqa: A002
-    """Return the upload of a ticket; where its owner may no longer write, there is none."""
+    """Return the ticket of an upload, if its owner may still write there."""
     ticket = deps.multipart.find(id, principal.id)
     writable_ref(ticket.bucket, ticket.key, principal, deps)
     return ticket

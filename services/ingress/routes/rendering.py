@@ -1,4 +1,4 @@
-"""Answer with a page: what every page needs to know is given here, once."""
+"""Render pages with the values that every page needs."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,7 +20,7 @@ def render(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> Response:
-    """Answer with the page `name`, never kept by a cache."""
+    """Answer with the page `name`; not cacheable."""
     principal: Principal | None = getattr(request.state, "principal", None)
     text = render_template(
         name,
@@ -36,5 +36,5 @@ def render(
 
 
 def wants_page(request: Request) -> bool:
-    """Tell whether a person in front of a browser waits for the answer."""
+    """Return whether the client accepts HTML."""
     return "text/html" in request.headers.get("accept", "")

@@ -1,4 +1,4 @@
-"""A set of files in place of everything under a prefix, as the MinIO and Colab system takes it."""
+"""Replace everything under a prefix by a set of files, in the API of the former MinIO and Colab system."""
 
 from typing import Annotated
 
@@ -20,6 +20,6 @@ BucketHeader = Annotated[str, Header(description="The input bucket that the pref
 @router.put("/files/upload_minio", status_code=204, openapi_extra=_FORM)
 @honors(frozenset({"repr-digest"}))
 async def upload_minio(request: Request, bucket: BucketHeader, principal: Writer, deps: Deps) -> None:
-    """Replace what is under `keys_prefix` by the form's files, folders in their names kept, whole or not at all."""
+    """Replace everything under `keys_prefix` by the form's files, folders in names included, atomically."""
     require_bucket(bucket, deps.settings.input_buckets, principal)
     await deps.replacements.replace(Body(request, deps.settings), bucket, principal)

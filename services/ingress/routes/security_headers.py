@@ -1,4 +1,4 @@
-"""Headers that keep a browser to our own pages: no script, style or form of anybody else's, no frame, no guessing."""
+"""Security headers for browsers: CSP, no framing, no content sniffing."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,7 +18,7 @@ CONTENT_POLICY: Final = (
 
 
 class SecurityHeaders:
-    """Adds the headers to every answer as it begins; what a route has said itself stays."""
+    """Add the headers to every response; headers set by a route stay."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

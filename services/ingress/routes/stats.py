@@ -1,4 +1,4 @@
-"""Statistics: what the tables of datasets say, what the database holds, and who is at work."""
+"""Statistics of datasets, database and workers."""
 
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ class AgeCount(BaseModel):
 
 
 class Statistics(BaseModel):
-    """Counts of rows and their ages in whole calendar years; what nobody has is null."""
+    """Counts of rows and ages in whole calendar years; null if no row has an age."""
 
     dataset: str
     count: int
@@ -38,7 +38,7 @@ class Statistics(BaseModel):
 
 @router.get("")
 async def statistics(filters: Annotated[Filters, Query()], principal: Reader, deps: Deps) -> Statistics:
-    """Count the rows of a dataset that the filters leave, and tell their ages."""
+    """Return counts and ages of the rows that match the filters."""
     dataset = await deps.tables.dataset(filters.dataset, principal)
     filters.require_ages(dataset)
     spans = await deps.tables.spans(dataset, filters)
@@ -47,14 +47,14 @@ async def statistics(filters: Annotated[Filters, Query()], principal: Reader, de
 
 @router.get("/database")
 async def database(principal: Reader, deps: Deps) -> dict[str, Any]:
-    """Count digests, objects and leased work below what `who` sees; tables and the last sweep for who sees all."""
+    """Count digests, objects and leased work below the caller's prefixes; the rest without prefixes."""
     async with deps.statistics.hold():
         return add_totals(await deps.views.counts(principal.prefixes))
 
 
 @router.get("/workers")
 async def workers(principal: Reader, deps: Deps) -> dict[str, Any]:
-    """List the consumer groups with members, partitions, lag and rate, and who holds leased work."""
+    """List consumer groups with members, partitions, lag and rate, and the holders of leased work."""
     _require_everything(principal)
     async with deps.statistics.hold():
         return {"groups": await deps.consumer_groups.describe(), "leases": await deps.views.leases()}

@@ -1,4 +1,4 @@
-"""The timeline of an object: every fact about it, in order, and what the services keep of it now."""
+"""The timeline of an object: its facts in order, and its present state."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ async def timeline(  # noqa: PLR0913, PLR0917 - what a timeline is of, and which
     after: Annotated[int, Query(ge=0, le=2**62, description="The `next` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
-    """Tell what has happened to an object, oldest first; `next` is there while there may be more."""
+    """Return the facts about an object, oldest first; `next` is null on the last page."""
     if "\x00" in bucket + key or not principal.sees(bucket, key):
         raise _unknown(bucket)
     facts, has_more = await deps.facts.about(bucket, key, after, limit)

@@ -1,4 +1,4 @@
-"""Tokens: make, list and revoke them."""
+"""Create, list and revoke tokens."""
 
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -23,7 +23,7 @@ RESERVED = frozenset({ROOT.name, EVERYBODY.name})
 
 
 class NewToken(BaseModel):
-    """A token as it is asked for; without places it sees all, without `expires_in` it holds until revoked."""
+    """A token to create; without places it sees everything, without `expires_in` it is valid until revoked."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,7 +62,7 @@ class CreatedToken(TokenInfo):
 
 
 class WhoAmI(BaseModel):
-    """Whoever asks."""
+    """The caller."""
 
     id: str
     name: str
@@ -73,7 +73,7 @@ class WhoAmI(BaseModel):
 
 @router.post("/tokens", status_code=201)
 async def create_token(body: NewToken, principal: Admin, deps: Deps) -> CreatedToken:
-    """Make a token, which can do no more than the one that asks and ends with it; its text is in this answer alone."""
+    """Create a token with no more rights than the caller's; its text is in this answer only."""
     ttl = timedelta(seconds=body.expires_in) if body.expires_in else None
     request = TokenRequest(body.name, body.scopes, body.places, body.rate, ttl)
     token, text = await deps.tokens.create(request, principal)
@@ -83,7 +83,7 @@ async def create_token(body: NewToken, principal: Admin, deps: Deps) -> CreatedT
 
 @router.get("/tokens")
 async def list_tokens(principal: Admin, deps: Deps) -> list[TokenInfo]:
-    """List the tokens that hold, without the first one, PENSTOCK_TOKEN; with places, itself and those it made."""
+    """List valid tokens except PENSTOCK_TOKEN; a caller with places sees itself and its descendants."""
     return [_info(one) for one in await deps.tokens.live(principal)]
 
 
@@ -96,7 +96,7 @@ async def revoke_token(id: str, principal: Admin, deps: Deps) -> None:  # noqa: 
 
 @router.get("/whoami")
 async def whoami(principal: Authenticated, deps: Deps) -> WhoAmI:
-    """Say who asks, and what that one may do."""
+    """Return the caller and its rights."""
     return WhoAmI(
         id=principal.id,
         name=principal.name,

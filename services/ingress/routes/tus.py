@@ -1,4 +1,4 @@
-"""Resumable uploads by the tus protocol: whoever is cut off asks how far it came, and goes on from there."""
+"""Resumable uploads by the tus protocol."""
 
 from collections.abc import Callable, Coroutine, MutableMapping
 from email.utils import format_datetime
@@ -30,10 +30,10 @@ _PATCH_HEADERS: Final = frozenset({"upload-offset", "upload-checksum"})
 
 
 class TusRoute(APIRoute):
-    """A route whose every answer, an error too, says which protocol it speaks."""
+    """A route whose every answer, errors included, names the protocol version."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Tell wrong bytes by the status that tus alone has."""
+        """Answer a checksum mismatch with status 460 of tus."""
         handler = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
@@ -56,7 +56,7 @@ class TusRoute(APIRoute):
 
 
 def require_version(request: Request, tus_resumable: Text = "") -> None:
-    """Refuse a client of another version; whoever asks what is spoken need not know."""
+    """Refuse a client of another version; OPTIONS needs none."""
     if tus_resumable != tus.VERSION and request.method != "OPTIONS":
         answer_headers = f"Tus-Resumable is {tus_resumable[:20]!r}: send {tus.VERSION}"
         raise HttpProblem("TUS_VERSION", answer_headers, headers=VERSION_HEADERS)
@@ -90,9 +90,9 @@ async def begin_upload(  # noqa: PLR0913, PLR0917 - the headers of the protocol
     upload_metadata: Text = "",
     upload_checksum: Text = "",
 ) -> Response:
-    """Begin an upload of `Upload-Length` bytes; `Upload-Metadata` may say filename, filetype, bucket and key.
+    """Begin an upload of `Upload-Length` bytes; `Upload-Metadata` may hold filename, filetype, bucket and key.
 
-    If-Match, If-None-Match and If-Unmodified-Since decide whether it may become an object, now and at its end (412).
+    If-Match, If-None-Match and If-Unmodified-Since decide, now and at the end, whether it may become an object (412).
     """
     precondition = Precondition.parse(header_map(request.headers.raw))
     async with deps.uploads.admit():
@@ -108,7 +108,7 @@ async def begin_upload(  # noqa: PLR0913, PLR0917 - the headers of the protocol
 
 @router.head("/{upload_id}")
 async def get_offset(upload_id: str, principal: Writer, deps: Deps) -> Response:
-    """Say how far an upload has come."""
+    """Return how many bytes an upload has."""
     async with deps.listings.hold():
         upload, offset = await deps.tus.get_offset(upload_id, principal.id)
     answer_headers = {"upload-length": str(upload.length), "cache-control": "no-store"}
@@ -127,7 +127,7 @@ async def append_to_upload(  # noqa: PLR0913, PLR0917 - the headers of the proto
     upload_offset: Text = "",
     upload_checksum: Text = "",
 ) -> Response:
-    """Add the body's bytes at `Upload-Offset`; what came before a connection broke is kept."""
+    """Append the body at `Upload-Offset`; bytes that arrived before a disconnect are stored."""
     if request.headers.get("content-type") != tus.MEDIA_TYPE:
         raise Rejected("WRONG_TYPE", f"the body is not of the type {tus.MEDIA_TYPE}: send it as that")
     body = Body(request, deps.settings)
@@ -140,7 +140,7 @@ async def append_to_upload(  # noqa: PLR0913, PLR0917 - the headers of the proto
 @router.delete("/{upload_id}", status_code=204)
 @honors(TUS_HEADERS)  # clients may send the same headers with all of their requests: of what goes they say nothing
 async def end_upload(upload_id: str, principal: Writer, deps: Deps) -> Response:
-    """Give up an upload and remove what was sent."""
+    """Abort an upload and remove what was sent."""
     async with deps.listings.hold():
         await deps.tus.remove(upload_id, principal.id)
     return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -157,7 +157,7 @@ async def override_method(  # noqa: PLR0913, PLR0917 - as the methods it stands 
     upload_offset: Text = "",
     upload_checksum: Text = "",
 ) -> Response:
-    """Stand in for PATCH and DELETE, which some ways to here do not let pass."""
+    """Handle PATCH and DELETE for clients whose proxies block these methods."""
     if x_http_method_override == "PATCH":
         return await append_to_upload(request, upload_id, principal, deps, upload_offset, upload_checksum)
     if x_http_method_override == "DELETE":

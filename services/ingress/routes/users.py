@@ -33,7 +33,7 @@ LoadId = Annotated[Text, Query(max_length=200)]
 async def users(
     request: Request, query: Annotated[RowQuery, Query()], principal: Reader, deps: Deps, load_id: LoadId = ""
 ) -> Response:
-    """Show a dataset: its rows by filter, a page at a time, and all that is known of them."""
+    """Show a dataset: filtered rows by page, statistics, rejected rows and loads."""
     datasets = await deps.tables.visible_datasets(principal)
     if not datasets:
         return render(request, "no_users.html")
@@ -63,7 +63,7 @@ async def users(
 async def loads(
     request: Request, principal: Reader, deps: Deps, dataset: Dataset = USERS, load_id: LoadId = ""
 ) -> Response:
-    """Give the last loads, for a page that shows older ones."""
+    """Return the last loads, to update an open page."""
     found = await deps.tables.dataset(dataset, principal)
     return render(
         request,
@@ -83,7 +83,7 @@ async def run(principal: Runner, deps: Deps, dataset: Dataset = USERS) -> Respon
 
 
 async def _loads(dataset: str, load_id: str, principal: Principal, deps: Dependencies) -> list[LoadRow]:
-    """Return the last loads, and first of all the one that was asked for on this page while nobody has begun it."""
+    """Return the last loads, preceded by the one requested on this page while etl has not recorded it."""
     latest = [LoadRow.of(one) for one in await deps.loads.latest([dataset], LOADS)]
     if not load_id or any(one.load_id == load_id for one in latest) or not principal.may("read"):
         return latest

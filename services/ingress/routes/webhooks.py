@@ -20,7 +20,7 @@ router = APIRouter(route_class=JsonRoute, prefix="/webhooks", tags=["webhooks"])
 
 
 class NewWebhook(BaseModel):
-    """A webhook as it is asked for; what is left empty chooses all."""
+    """A webhook to create; empty fields match everything."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,7 +32,7 @@ class NewWebhook(BaseModel):
 
 @router.post("", status_code=201)
 async def create_webhook(body: NewWebhook, principal: Admin, deps: Deps) -> dict[str, Any]:
-    """Make a webhook that is told of facts from now on; `secret`, which signs them, is told this once."""
+    """Create a webhook for facts from now on; `secret`, which signs deliveries, is in this answer only."""
     webhook_id = secrets.token_hex(8)
     secret = deps.sender.secret(webhook_id)
     await deps.sender.check(body.url)
@@ -54,7 +54,7 @@ async def create_webhook(body: NewWebhook, principal: Admin, deps: Deps) -> dict
 
 @router.get("")
 async def list_webhooks(principal: Admin, deps: Deps) -> list[dict[str, Any]]:
-    """Return every webhook, and how far each is; a token with places sees its own and those of tokens it made."""
+    """List webhooks with their cursors; a token with places sees its own and those of its descendants."""
     return [describe(hook) for hook in await deps.webhooks.all(principal.administers)]
 
 
@@ -66,7 +66,7 @@ async def get_webhook(webhook_id: str, principal: Admin, deps: Deps) -> dict[str
 
 @router.delete("/{webhook_id}", status_code=204)
 async def delete_webhook(webhook_id: str, principal: Admin, deps: Deps) -> None:
-    """Remove a webhook, and what it did not take."""
+    """Delete a webhook and its failed deliveries."""
     hook = await deps.webhooks.get(webhook_id, principal.administers)
     await deps.webhooks.remove(hook.id)
     log.info("audit.webhook_removed", by=principal.name, webhook=hook.id)
@@ -74,7 +74,7 @@ async def delete_webhook(webhook_id: str, principal: Admin, deps: Deps) -> None:
 
 @router.post("/{webhook_id}/test")
 async def test_webhook(webhook_id: str, principal: Admin, deps: Deps) -> dict[str, Any]:
-    """Send one event of type `webhooks.tried.v1` now, and tell what the other side answered."""
+    """Send one event of type `webhooks.tried.v1` now, and return the receiver's answer."""
     hook = await deps.webhooks.get(webhook_id, principal.administers)
     await deps.webhooks.require_valid_token(hook.id)
     log.info("audit.webhook_tried", by=principal.name, webhook=hook.id)
@@ -91,14 +91,14 @@ async def list_failures(
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:
-    """Return the facts that a webhook did not take, oldest first."""
+    """Return the facts that could not be delivered, oldest first."""
     hook = await deps.webhooks.get(webhook_id, principal.administers)
     return [asdict(one) for one in await deps.webhooks.failures(hook.id, after, limit)]
 
 
 @router.post("/{webhook_id}/retry", status_code=202)
 async def retry_webhook(webhook_id: str, principal: Admin, deps: Deps) -> dict[str, Any]:
-    """Send what was not taken once more, and go on with a webhook that was given up, unless its token has ended."""
+    """Send failed deliveries again and enable a disabled webhook, unless its token has ended."""
     hook = await deps.webhooks.get(webhook_id, principal.administers)
     again = await deps.webhooks.retry(hook.id)
     log.info("audit.webhook_retried", by=principal.name, webhook=hook.id, facts=again)
