@@ -79,7 +79,7 @@ class TusUploads:
         except BaseException:
             self._counts.end(upload.id)
             raise
-        log.description_ref("audit.upload_begun", length=upload.length, **_named(upload))
+        log.info("audit.upload_begun", length=upload.length, **_named(upload))
         if not upload.length:
             await self._become_object(upload, await StoredParts.load(self._staging, upload))
 
@@ -124,7 +124,7 @@ class TusUploads:
             if self._finished.pop(upload_id, None) is None:
                 await self._staging.remove(upload)
                 self._counts.end(upload_id)
-            log.description_ref("audit.upload_removed", **_named(upload))
+            log.info("audit.upload_removed", **_named(upload))
 
     async def remove_expired_forever(self) -> None:
         """Remove expired uploads periodically until cancelled."""
@@ -174,7 +174,7 @@ class TusUploads:
             async with self._exclusive(upload_id, upload.owner):
                 await self._staging.remove(upload)
             self._counts.end(upload_id)
-            log.description_ref("audit.upload_ended", **_named(upload))
+            log.info("audit.upload_ended", **_named(upload))
 
     async def _expire(self, upload_id: str) -> None:
         owner = await self.owner_of(upload_id)
@@ -186,7 +186,7 @@ class TusUploads:
             elif upload.is_expired():
                 await self._staging.remove(upload)
                 self._mark_finished(upload)
-                log.description_ref("audit.upload_expired", **_named(upload))
+                log.info("audit.upload_expired", **_named(upload))
 
     async def _find(self, upload_id: str, owner: str) -> Upload:
         upload = self._finished.get(upload_id)
@@ -216,10 +216,10 @@ class TusUploads:
     async def _has_become_object(self, upload: Upload) -> bool:
         """Return whether the object at the target was made by this upload."""
         try:
-            description_ref = await self._store.head(ObjectRef(upload.bucket, upload.key))
+            info = await self._store.head(ObjectRef(upload.bucket, upload.key))
         except ObjectGone:
             return False
-        return description_ref.metadata.get(UPLOAD_ID_KEY) == upload.id
+        return info.metadata.get(UPLOAD_ID_KEY) == upload.id
 
     async def _append(self, upload: Upload, parts: StoredParts, source: AsyncIterable[Bytes]) -> int:
         try:
@@ -235,7 +235,7 @@ class TusUploads:
 
     async def _become_object(self, upload: Upload, parts: StoredParts) -> None:
         await parts.finish()
-        log.description_ref("audit.object_stored", size=upload.length, **_named(upload))
+        log.info("audit.object_stored", size=upload.length, **_named(upload))
         await self._staging.delete_description(upload.id)
         self._mark_finished(upload)
 
