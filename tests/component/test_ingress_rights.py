@@ -138,7 +138,7 @@ WALK = {
 }  # fmt: skip
 
 
-def test_every_route_has_a_decision():
+def test_every_route_has_a_declared_right():
     assert not set(ROUTES) - WALK.keys(), "say here what these routes tell a token of what is elsewhere"
     assert not WALK.keys() - set(ROUTES)
 
@@ -230,7 +230,7 @@ THINGS = [(way, how) for way, how in WALK.items() if isinstance(how, Foreign)]
 
 
 @pytest.mark.parametrize(("way", "how"), THINGS, ids=[" ".join(way) for way, _ in THINGS])
-async def test_what_is_elsewhere_does_not_exist(front, confined, foreign, way, how):
+async def test_foreign_objects_do_not_exist(front, confined, foreign, way, how):
     answers = []
     for thing in foreign[how.at] if how.at else ("", ""):
         method, path, more = asked(*way, how, thing)
@@ -281,7 +281,7 @@ async def test_foreign_and_unknown_take_the_same_time(confined, foreign):
 # lists, and what is of the whole system
 
 
-async def test_confined_admin_sees_itself_and_what_it_made_and_no_other(front, root, confined, foreign):  # noqa: ARG001
+async def test_confined_admin_sees_itself_and_its_descendants_only(front, root, confined, foreign):  # noqa: ARG001
     me = (await confined.get("/whoami")).json()["id"]
     child = await made(confined, places=[MINE])
     async with front.client(child["token"]) as client:
@@ -304,7 +304,7 @@ async def test_name_of_a_foreign_token_is_free(confined, root):
     assert (await confined.post("/tokens", json=wanted)).json()["code"] == "NAME_TAKEN"
 
 
-async def test_statistics_of_the_whole_system_are_for_who_sees_all(front, confined, root):
+async def test_system_statistics_need_access_to_everything(front, confined, root):
     async def counts(places):
         return {"digests": [], "objects": [], "work": [], "tables": [1], "last_sweep": list(places)}
 
@@ -359,7 +359,7 @@ async def test_token_inherits_the_rate_and_the_end_of_its_maker(front, root):
     assert (child["rate"], child["expires_at"]) == (5, maker["expires_at"])
 
 
-async def test_tokens_of_one_maker_together_send_no_more_than_it_may(front, root):
+async def test_descendants_share_the_rate_of_their_ancestor(front, root):
     maker = await made(root, ["admin"], rate=10)
     async with front.client(maker["token"]) as client:
         children = [await made(client, ["read"]) for _ in range(4)]
@@ -422,7 +422,7 @@ ENDS = {
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
-def test_for_every_route_that_can_make_something_it_is_said_what_ends_with_its_token():
+def test_every_creating_route_declares_what_ends_with_its_token():
     makers = {way for way in ROUTES if way[0] not in SAFE}
     assert not makers - ENDS.keys(), "say here, and in docs/access.md, whether what these routes make ends"
     assert not ENDS.keys() - set(ROUTES)
@@ -487,7 +487,7 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
     removing.cancel()
 
 
-async def test_what_everybody_made_ends_once_tokens_are_asked_for(front, root):
+async def test_resources_made_without_auth_end_when_auth_is_enabled(front, root):
     async with (anew := Front(settings=front.settings.model_copy(update={"auth": "none"}), table=front.table)).client(
         None
     ) as everybody:

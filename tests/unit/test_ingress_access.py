@@ -28,7 +28,7 @@ def made(**changes):
     return Token(id=number, hash=hash_secret(text), **known), text
 
 
-def test_a_token_lets_in_its_bearer_and_only_its_whole_text_does():
+def test_token_authenticates_by_its_full_text_only():
     token, text = made(prefixes=("inbox/lab/",), rate=5.0)
     ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW) == Principal(token.id, "lab", frozenset({"read"}), ("inbox/lab/",), 5.0)
@@ -37,19 +37,19 @@ def test_a_token_lets_in_its_bearer_and_only_its_whole_text_does():
         assert ring.authenticate(wrong, NOW) is None
 
 
-def test_the_first_token_is_root_and_an_empty_one_lets_nobody_in():
+def test_root_token_is_root_and_an_empty_one_authenticates_nobody():
     assert TokenCache.of(FIRST).authenticate(FIRST, NOW) is ROOT
     assert TokenCache.of("").authenticate("", NOW) is None
 
 
-def test_nothing_that_is_kept_gives_the_text_away():
+def test_stored_token_does_not_reveal_its_text():
     token, text = made()
     assert text not in repr(token)
     assert text.rpartition("_")[2].encode() not in token.hash
     assert len(text.split("_", 2)[2]) >= 43  # 256 bits in base64
 
 
-def test_a_token_holds_until_it_expires():
+def test_token_holds_until_it_expires():
     token, text = made(expires_at=NOW + timedelta(seconds=1))
     ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW)
@@ -58,12 +58,12 @@ def test_a_token_holds_until_it_expires():
 
 
 @given(st.text())
-def test_no_text_that_was_not_made_here_lets_anybody_in(text):
+def test_foreign_token_text_is_not_authenticated(text):
     assert TokenCache.of(FIRST, [made()[0]]).authenticate(text, NOW) is None
 
 
 @given(st.text(), st.text())
-def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
+def test_invented_id_and_secret_are_not_authenticated(number, secret):
     assert TokenCache.of(FIRST, [made()[0]]).authenticate(f"pst_{number}_{secret}", NOW) is None
 
 
@@ -77,7 +77,7 @@ def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
         (("inbox/lab/",), (), False),
     ],
 )
-def test_nobody_gives_more_places_than_he_has(own, given, may):
+def test_principal_cannot_grant_prefixes_it_does_not_have(own, given, may):
     assert Principal("1", "a", frozenset({"admin"}), own).may_grant(given) is may
 
 
@@ -107,7 +107,7 @@ def test_no_line_of_tokens_can_do_more_than_each_of_its_makers(asked, place):
         assert above.expires_at is None or below.expires_at <= above.expires_at
 
 
-def test_line_ends_as_a_whole_and_no_other_does():
+def test_revoking_a_token_ends_its_descendants_only():
     tokens = {name: replace(made()[0], id=name, parent_id=by) for name, by in LINE.items()}
     ring = TokenCache.of(FIRST, tokens.values())
     assert ring.with_descendants({"b"}) == {"b", "d", "e"}
@@ -127,7 +127,7 @@ class Clock:
         return self.now
 
 
-def test_a_bucket_gives_its_burst_and_then_the_rate():
+def test_bucket_gives_its_burst_and_then_the_rate():
     clock = Clock()
     rates = RateLimiter(clock)
     taken = [rates.acquire("a", 10, 5) for _ in range(6)]
@@ -136,19 +136,19 @@ def test_a_bucket_gives_its_burst_and_then_the_rate():
     assert (rates.acquire("a", 10, 5), rates.acquire("a", 10, 5)) == (0, pytest.approx(0.1))
 
 
-def test_one_who_comes_too_often_takes_nothing_from_another():
+def test_rate_limit_of_one_client_does_not_affect_another():
     rates = RateLimiter(Clock())
     while not rates.acquire("a", 1, 3):
         pass
     assert rates.acquire("b", 1, 3) == 0
 
 
-def test_a_rate_below_one_a_second_still_lets_one_in():
+def test_rate_below_one_per_second_admits_the_first_request():
     assert RateLimiter(Clock()).acquire("a", 0.1, 0.1) == 0
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=60))
-def test_never_more_than_burst_and_rate_allow(pauses):
+def test_rate_limiter_never_exceeds_burst_and_rate(pauses):
     clock = Clock()
     rates = RateLimiter(clock)
     let_in = 0
@@ -158,7 +158,7 @@ def test_never_more_than_burst_and_rate_allow(pauses):
     assert let_in <= 4 + 2 * clock.now + 1e-6
 
 
-def test_those_who_never_come_again_are_forgotten():
+def test_rate_limiter_drops_idle_clients():
     rates = RateLimiter(Clock())
     for number in range(3 * MAX_BUCKETS):
         rates.acquire(str(number), 1, 1)
@@ -170,7 +170,7 @@ def sessions():
     return Sessions(b"k" * 32, FIRST, is_https=False)
 
 
-def test_a_cookie_brings_its_session_back_and_holds_nothing_of_the_token(sessions):
+def test_cookie_brings_its_session_back_and_holds_nothing_of_the_token(sessions):
     opened = sessions.open_session("root")
     cookie = sessions.sign(opened)
     found = sessions.unsign(cookie)
@@ -178,7 +178,7 @@ def test_a_cookie_brings_its_session_back_and_holds_nothing_of_the_token(session
     assert FIRST not in cookie
 
 
-def test_a_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
+def test_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
     cookie = sessions.sign(sessions.open_session("root"))
     others = [Sessions(b"j" * 32, FIRST, is_https=False), Sessions(b"k" * 32, "another", is_https=False)]
     assert [other.unsign(cookie) for other in others] == [None, None]
@@ -186,7 +186,7 @@ def test_a_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
     assert all(sessions.unsign(one) is None for one in [*changed, "", "a.b.c", "ü"])
 
 
-def test_a_cookie_ends_twelve_hours_after_it_was_made_and_is_renewed_before(sessions, monkeypatch):
+def test_cookie_expires_after_twelve_hours_and_is_renewed_before(sessions, monkeypatch):
     session = sessions.open_session("root")
     cookie = sessions.sign(session)
     later = datetime.now(UTC) + SESSION_TTL + timedelta(seconds=2)
@@ -197,7 +197,7 @@ def test_a_cookie_ends_twelve_hours_after_it_was_made_and_is_renewed_before(sess
     assert session.needs_renewal(session.created_at + RENEW_AFTER)
 
 
-def test_what_a_form_sends_along_is_of_its_session_alone(sessions):
+def test_csrf_token_is_valid_for_its_session_only(sessions):
     one, other = sessions.open_session("root"), sessions.open_session("root")
     assert sessions.is_valid_csrf(one, sessions.csrf_token(one))
     assert not sessions.is_valid_csrf(other, sessions.csrf_token(one))
@@ -233,7 +233,7 @@ OWN = "penstock.example:8443"
         ({"origin": "http://["}, True),
     ],
 )
-def test_what_a_browser_sends_for_another_site_is_foreign(headers, foreign):
+def test_cross_site_browser_request_is_detected(headers, foreign):
     assert is_cross_site(headers, OWN) is foreign
 
 
@@ -261,7 +261,7 @@ def test_what_a_browser_sends_for_another_site_is_foreign(headers, foreign):
         (" ", False),
     ],
 )
-def test_a_name_that_is_not_ours_may_be_one_that_was_let_point_here(host, own):
+def test_foreign_host_name_is_not_own_host(host, own):
     assert is_own_host(host, OWN) is own
 
 
@@ -282,24 +282,24 @@ def test_a_name_that_is_not_ours_may_be_one_that_was_let_point_here(host, own):
         "/ü",
     ],
 )
-def test_nobody_is_sent_on_to_another_site(path):
+def test_redirect_to_another_site_is_refused(path):
     assert safe_next(path) == HOME
 
 
 @pytest.mark.parametrize("path", ["/", "/files/", "/files/?a=b&c=%2F%2Fd", "/a//b", "/objects/inbox/%C3%BC"])
-def test_a_path_of_ours_is_kept(path):
+def test_own_path_is_a_safe_redirect(path):
     assert safe_next(path) == path
 
 
 @given(st.text())
-def test_wherever_somebody_is_sent_it_is_a_path(path):
+def test_safe_next_always_returns_a_local_path(path):
     sent = safe_next(path)
     assert sent.startswith("/")
     assert sent[1:2] not in {"/", "\\"}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "penstock.example", ""])  # noqa: S104 - refused
-def test_nobody_is_let_in_without_a_token_but_on_loopback(host):
+def test_auth_none_is_allowed_on_loopback_only(host):
     with pytest.raises(ValidationError, match="PENSTOCK_AUTH=none"):
         IngressSettings(auth="none", http_host=host)
 
@@ -357,12 +357,12 @@ def test_without_a_user_for_parts_the_ingress_does_not_start():
 
 
 @pytest.mark.parametrize("proxies", ["*", "proxy.example", "0.0.0.0/0", "::/0", "127.0.0.1 300.1.1.1"])
-def test_a_trusted_proxy_is_an_address_or_a_network_of_some(proxies):
+def test_trusted_proxy_is_an_address_or_a_network_of_some(proxies):
     with pytest.raises(ValidationError, match="PENSTOCK_TRUSTED_PROXIES"):
         IngressSettings(trusted_proxies=proxies)
     assert IngressSettings(trusted_proxies="10.0.0.7, ::1 10.1.0.0/16").trusted_proxies[0] == "10.0.0.7"
 
 
-def test_the_usual_port_is_left_out_as_browsers_do():
+def test_usual_port_is_left_out_as_browsers_do():
     assert host_of("https://penstock.example:443/") == "penstock.example"
     assert host_of("http://127.0.0.1:8080") == "127.0.0.1:8080"

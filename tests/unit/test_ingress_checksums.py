@@ -44,14 +44,14 @@ def check(sums, body):
 
 
 @pytest.mark.parametrize(("read", "headers"), RIGHT)
-def test_the_right_bytes_are_taken(read, headers):
+def test_right_bytes_are_taken(read, headers):
     sums = read(headers)
     assert sums
     check(sums, BODY)
 
 
 @pytest.mark.parametrize(("read", "headers"), RIGHT)
-def test_wrong_bytes_are_refused_with_what_was_expected_and_what_came(read, headers):
+def test_wrong_bytes_are_refused_with_expected_and_found_digest(read, headers):
     sums = read(headers)
     with pytest.raises(HttpProblem) as refused:
         check(sums, b"12345678?")
@@ -84,7 +84,7 @@ def test_wrong_bytes_are_refused_with_what_was_expected_and_what_came(read, head
         (parse_object_checksums, {"x-amz-checksum-sha256": SHA256, "x-amz-checksum-algorithm": "CRC32"}),
     ],
 )
-def test_a_malformed_checksum_is_refused_and_named(read, headers):
+def test_malformed_checksum_is_refused_and_named(read, headers):
     with pytest.raises(Rejected) as refused:
         read(headers)
     assert refused.value.code == "BAD_CHECKSUM"

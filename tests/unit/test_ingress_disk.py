@@ -22,7 +22,7 @@ def test_blocks_reserved_for_root_are_neither_used_nor_free(disk):
     assert disk.used() == pytest.approx(100 * 45 / 95, abs=0.01)
 
 
-def test_the_threshold_counts_as_df_does(disk):
+def test_threshold_counts_as_df_does(disk):
     disk.refuse_when_full(40 << 30)
     with pytest.raises(HttpProblem, match="95 % full"):
         disk.refuse_when_full(45 << 30)

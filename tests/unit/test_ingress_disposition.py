@@ -19,7 +19,7 @@ from services.ingress.core.disposition import OPAQUE, attachment, safe_content_t
         ("folder/", "attachment; filename=\"object\"; filename*=UTF-8''object"),
     ],
 )
-def test_a_name_is_told_to_old_and_new_clients(key, header):
+def test_file_name_is_sent_for_old_and_new_clients(key, header):
     assert attachment(key) == header
 
 
@@ -48,12 +48,12 @@ def test_no_name_leaves_its_header(key):
         (";inline", attachment("a.csv")),
     ],
 )
-def test_what_an_object_was_stored_with_is_told_as_an_attachment(said, told):
+def test_stored_disposition_becomes_an_attachment(said, told):
     assert safe_disposition(said, "a.csv") == told
 
 
 @pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "image/png", "application/pdf", "video/mp4"])
-def test_harmless_types_are_told(kind):
+def test_harmless_content_types_are_sent(kind):
     assert safe_content_type(kind) == kind
 
 

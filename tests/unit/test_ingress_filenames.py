@@ -68,13 +68,13 @@ def sent(parameters):
 
 
 @pytest.mark.parametrize("kind", UNDERSTOOD)
-def test_a_name_is_read_as_its_client_meant_it(kind):
+def test_file_name_is_parsed_as_its_client_meant_it(kind):
     parameters, name = UNDERSTOOD[kind]
     assert parse_disposition(sent(parameters)) == ("file", name)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_name_that_cannot_be_understood_is_refused_and_shown(kind):
+def test_name_that_cannot_be_understood_is_refused_and_shown(kind):
     parameters, shown = REFUSED[kind]
     with pytest.raises(Rejected) as refused:
         parse_disposition(sent(parameters))
@@ -83,7 +83,7 @@ def test_a_name_that_cannot_be_understood_is_refused_and_shown(kind):
     assert "UTF-8" in str(refused.value)
 
 
-def test_the_name_of_a_field_is_utf8_alone():
+def test_field_name_must_be_utf8():
     assert parse_disposition("form-data; name=file").field == "file"
     with pytest.raises(Rejected) as refused:
         parse_disposition('form-data; name="f\xff"; filename="a"')
@@ -94,7 +94,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 
 
 @given(NAMES)
-def test_whatever_a_browser_sends_comes_out_as_it_was(name):
+def test_file_name_of_a_browser_round_trips(name):
     assert parse_disposition(sent(f'filename="{name}"')).filename == name
 
 
@@ -115,7 +115,7 @@ HOSTILE = ["\\\\" * 4000, '\\"' * 4000, "=?a?b?" * 1300, "=?utf-8?b??= " * 700 +
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.timeout(10)
-def test_a_hostile_name_takes_no_time(hostile):
+def test_hostile_file_name_is_parsed_fast(hostile):
     for written in (f"filename={hostile}", f'filename="{hostile}"', f'filename="{hostile}'):
         try:
             parse_disposition(sent(written))
