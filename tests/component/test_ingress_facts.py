@@ -172,7 +172,7 @@ async def test_stream_beyond_the_limit_is_503_with_retry_after(front):
 
 
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30, "\N{SUPERSCRIPT TWO}"])
-async def test_invalid_target_is_refused(front, given):
+async def test_invalid_event_id_is_refused(front, given):
     async with front.client() as client:
         answer = await client.get("/events", params={"last_event_id": given})
     assert (answer.status_code, answer.json()["code"]) == (422, "BAD_EVENT_ID")

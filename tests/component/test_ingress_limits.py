@@ -158,7 +158,7 @@ async def test_disk_reserves_space_for_running_uploads(front):
         left = 0
 
     body = Body()
-    with disk.room(body):
+    with disk.reserve(body):
         body.left = 1 << 60
         async with front.client() as client:
             answer = await client.put("/objects/inbox/a", content=b"x")

@@ -324,7 +324,7 @@ async def test_inline_disposition_is_sent_as_attachment(client):
 
 
 @pytest.mark.parametrize("name", sorted(KEPT))
-async def test_object_header_with_control_characters_is_refused(front, client, name):
+async def test_invalid_object_header_is_refused(front, client, name):
     for value in ("ü".encode(), b"x" * 3000):
         answer = await client.put("/objects/inbox/files/a", content=NEW, headers={name: value})
         assert (answer.status_code, answer.json()["code"]) == (400, "BAD_HEADER")

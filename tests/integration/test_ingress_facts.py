@@ -276,7 +276,7 @@ def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(wor
     async def job(table, pool):
         await table.add([fact(1, datetime.now(UTC) - timedelta(days=31)), fact(2)])
         newest = await table.add([fact(3, datetime.now(UTC) - timedelta(days=31))]) and await table.last()
-        await table.forget(timedelta(days=30))
+        await table.delete_older_than(timedelta(days=30))
         assert await table.last() < newest == await Feed(table, limiter("streams", IngressSettings())).begin(newest)
         return await pool.fetch("SELECT event_id FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
