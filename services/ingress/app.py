@@ -132,7 +132,7 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             tables=Tables(pool, streams, settings),
             loads=Loads(pool, bus, settings.key_bytes),
         )
-        app.openapi()  # generated now, and not during a request
+        app.openapi()  # generated at start, not during a request
         stack.enter_context(share_connections(pool, limiter("queries", settings)))
         async with HttpServer(app, settings).serving():
             try:

@@ -28,7 +28,7 @@ def decode_or_skip(record: Record) -> Fact | None:
         return decode_fact(record)
     except UndecodableRecord as error:
         _skip(record.topic, record.partition, record.offset, str(error))
-    except Exception as error:  # noqa: BLE001 - showing facts may stop for none of them
+    except Exception as error:  # noqa: BLE001 - one bad record must not stop the timeline
         _skip(record.topic, record.partition, record.offset, "unreadable", one_line(error))
     return None
 

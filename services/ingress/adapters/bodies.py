@@ -177,7 +177,7 @@ class Body:
                 content_length=-1 if self.length is None else self.length,
                 max_header_size=MAX_HEADER_BYTES,
                 max_segment_count=self._settings.max_form_parts,
-                header_charset="latin-1",  # as bytes: `disposition_of` reads them
+                header_charset="latin-1",  # keeps the bytes for `parse_disposition`
             ) as parser:
                 reader = _FormReader(parser)
                 async for chunk in self.chunks():

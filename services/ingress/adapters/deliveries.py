@@ -89,7 +89,7 @@ class Sender:
             wait = requested_delay(status, retry_after, datetime.now(UTC))
         except TimeoutError:
             error = f"no answer within {SECONDS:g} s"
-        except Exception as failure:  # noqa: BLE001 - one webhook may hold up no other, nor itself for ever
+        except Exception as failure:  # noqa: BLE001 - one failing webhook must not block others
             error = one_line(failure)
         return Outcome(status, round(time.monotonic() - began, 3), error, wait.total_seconds() if wait else None)
 
@@ -105,7 +105,7 @@ class Sender:
         headers = delivery_headers(payload, body, self.secret(webhook_id), int(time.time()))
         headers["host"] = url.netloc.decode("ascii")
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            # an address that does not answer at all leaves time for the others, and for the answer
+            # an unresponsive address must leave time for the others and for the answer
             share = max((ends - time.monotonic()) / (left + 1), LEAST_SECONDS) if left > 1 else SECONDS
             request = client.build_request(
                 "POST",
@@ -122,7 +122,7 @@ class Sender:
                     raise _unreachable(url, len(addresses), failure) from failure
                 continue
             self._reached[client] = address
-            await answer.aclose()  # what it says beside these, nobody reads
+            await answer.aclose()  # the body is not read
             return answer.status_code, answer.headers.get("retry-after", "")
         raise AssertionError  # unreachable: the last address returns or raises
 

@@ -140,7 +140,7 @@ def _stored_headers(info: ObjectInfo) -> dict[str, str]:
     """Return the headers that the uploader stored, without reserved metadata and without unsafe characters."""
     metadata = {f"{META_PREFIX}{name}": text for name, text in info.metadata.items() if name not in RESERVED_METADATA}
     said = {name: text for name, text in {**metadata, **info.headers}.items() if not FORBIDDEN_CHARS.search(text)}
-    # a cache that others share must not give one client what another one may see
+    # a shared cache must not serve one client's object to another
     return {**said, "vary": "authorization, cookie"} if {"cache-control", "expires"} & set(said) else said
 
 

@@ -72,7 +72,7 @@ class Feed:
         """
         reading = self._reading.get(after)
         if reading is None:
-            # in a context of its own: it is read for all streams, and counts for none of their clients
+            # in an own context: the page is read for all streams and counts for no client's limit
             reading = self._reading[after] = asyncio.create_task(self._facts.page(after, PAGE), context=Context())
             reading.add_done_callback(lambda done: self._forget(after, done))
         return await asyncio.shield(reading)
@@ -123,7 +123,7 @@ class Feed:
             wakeups = Wakeups(self.notify)
             await connection.add_listener(CHANNEL, lambda *_: wakeups.notify())
             while True:
-                self.notify()  # of what came before this connection did
+                self.notify()  # facts that arrived before LISTEN
                 await asyncio.sleep(IDLE_SECONDS)
                 await connection.execute("SELECT 1", timeout=CONNECT_SECONDS)
         finally:
@@ -132,4 +132,4 @@ class Feed:
     def _forget(self, after: int, done: asyncio.Task[list[Fact]]) -> None:
         self._reading.pop(after, None)
         if not done.cancelled():
-            done.exception()  # each who waited for it has it; with nobody left, it is nobody's
+            done.exception()  # mark as retrieved: every waiter got it from its own await

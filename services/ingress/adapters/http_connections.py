@@ -105,7 +105,7 @@ class HttpConnection(HttpToolsProtocol):
             raise Rejected("NO_HTTP", "the request has two Host headers: send one")
         if self._is_in_head:
             super().on_header(name, value)
-        else:  # uvicorn would take it for a header
+        else:  # uvicorn would treat a trailer as a header
             cast("dict[str, Any]", self.scope).setdefault(TRAILERS, set()).add(name.decode("latin-1").lower())
 
     def on_headers_complete(self) -> None:

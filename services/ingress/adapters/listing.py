@@ -16,7 +16,7 @@ class Page:
     next: str | None = None
 
 
-async def list_page(  # noqa: PLR0913 - the parts of one question
+async def list_page(  # noqa: PLR0913 - the parameters of one listing
     store: ObjectStore, bucket: str, prefixes: list[str], *, prefix: str, start_after: str, limit: int, delimiter: str
 ) -> Page:
     """List what is below `prefixes`, each of them below `prefix`; with a delimiter, group keys into folders."""
@@ -34,7 +34,7 @@ async def list_page(  # noqa: PLR0913 - the parts of one question
         ):
             name = found if isinstance(found, str) else found.ref.key
             if name == last:
-                continue  # a folder that two of the prefixes lead into
+                continue  # a folder that is below two of the prefixes
             if len(page.objects) + len(page.folders) == limit:
                 page.next = last
                 return page
@@ -46,7 +46,7 @@ async def list_page(  # noqa: PLR0913 - the parts of one question
     return page
 
 
-async def _entries(  # noqa: PLR0913 - the parts of one question
+async def _entries(  # noqa: PLR0913 - the parameters of one listing
     store: ObjectStore, bucket: str, *, beginning: str, prefix: str, after: str, delimiter: str, page_size: int
 ) -> AsyncIterator[ObjectInfo | str]:
     """Yield objects and folders; the content of a folder is skipped with a new listing, not read."""

@@ -41,7 +41,7 @@ class MultipartUploads:
         self._settings = settings
         self._ttl = ttl
         self._ticket_signer = TicketSigner(settings.key_bytes)
-        # a user that may write parts and read nothing: what the signature leaves open, its rights refuse
+        # a user that may only write parts: its rights bound what a presigned URL can do
         self._signer = Signer(settings.s3_access_key_parts, settings.s3_secret_key_parts, settings.s3_region)
         self._counts = OpenUploadCounts()
 
@@ -60,7 +60,7 @@ class MultipartUploads:
             self._counts.end(mark)
             raise
 
-    async def _begin_noted(  # noqa: PLR0913 - what a ticket says
+    async def _begin_noted(  # noqa: PLR0913 - the fields of a ticket
         self, mark: str, ref: ObjectRef, size: int, owner: str, *, headers: Mapping[str, str], file_id: str | None
     ) -> tuple[str, Ticket]:
         async with self._store.begin_upload(ref, {**headers, f"x-amz-meta-{UPLOAD_ID_KEY}": mark}) as upload_id:
@@ -159,7 +159,7 @@ class MultipartUploads:
                 if one.last_modified <= before:
                     await self._expire(one.ref.key.removeprefix(NOTES_PREFIX))
         for mark in counted - there:
-            self._counts.end(mark)  # by another ingress
+            self._counts.end(mark)  # ended by another process
 
     async def _count_foreign(self, mark: str) -> None:
         """Count an upload that another process, or this one before a restart, began."""

@@ -84,6 +84,6 @@ async def _has_members(admin: AIOKafkaAdminClient, group: str) -> bool:
     try:
         answers: list[Any] = await admin.describe_consumer_groups([group])
     except GroupCoordinatorNotAvailableError:
-        return True  # the broker looks for it; asked again in a moment
+        return True  # the broker has no coordinator yet; polled again
     found: list[Any] = [one for answer in answers for one in answer.groups]
     return any(members for _code, _group, _state, _type, _protocol, members, *_ in found)

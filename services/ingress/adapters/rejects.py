@@ -44,7 +44,7 @@ def cursor_of(row: Mapping[str, Any]) -> str:
 
 
 def _of(dataset: Dataset, key: str, columns: str) -> Select:
-    made = Select(f"select {columns} from api.rejects as stored")  # noqa: S608 - names of ours
+    made = Select(f"select {columns} from api.rejects as stored")  # noqa: S608 - fixed names
     made.add_condition("dataset = {}::text", dataset.name)
     if key:
         made.add_condition("key = {}::text", key)

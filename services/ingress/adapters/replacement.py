@@ -52,7 +52,7 @@ class Replacements:
         set_id = uuid.uuid4().hex
         self._own_sets.add(set_id)
         try:
-            # until all is done: a set that waits for another one has all of its names in memory
+            # held to the end: a set that waits for another one keeps all its names in memory
             async with self._uploads.admit(body):
                 manifest = await self._stage(body, bucket, principal, set_id)
                 await self._commit_in_order(manifest)
@@ -113,7 +113,7 @@ class Replacements:
         try:
             await self._staging.commit(manifest)
         except BaseException:
-            # the answer may have been lost, not the manifest
+            # the manifest may be written although the answer was lost
             self._may_be_pending = True
             await asyncio.shield(self._abandon(manifest.set_id))
             raise
@@ -131,7 +131,7 @@ class Replacements:
         """Do what a manifest promises; done twice is done once."""
         committed_at = await self._staging.committed_at(manifest)
         await self._copy_missing(manifest, committed_at)
-        # an object may have hidden others from the listing: look again until nothing old is left
+        # an object may have hidden others from the listing: repeat until nothing old is left
         old = 0
         while old != (old := await self._delete_old(manifest, committed_at)):
             pass
@@ -163,11 +163,11 @@ class Replacements:
             async with self._locks.of(manifest.bucket, manifest.prefix):
                 await self._apply(manifest)
         except ObjectGone as error:
-            # finished by another process, or broken by whoever tidies the staging bucket: it never will be whole
+            # finished by another process, or its files were deleted from the staging bucket: it cannot be completed
             log.warning("set.gone", set=set_id, reason=one_line(error))
             await self._staging.remove(set_id)
         except (Rejected, ValueError) as error:
-            log.error("set.not_finished", set=set_id, reason=one_line(error))  # noqa: TRY400 - the reason says it all
+            log.error("set.not_finished", set=set_id, reason=one_line(error))  # noqa: TRY400 - the reason suffices
         else:
             log.info("set.finished", set=set_id, bucket=manifest.bucket, prefix=manifest.prefix)
 

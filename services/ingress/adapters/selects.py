@@ -98,7 +98,7 @@ def _bounded(dataset: Dataset, made: Select, query: RowQuery, until: str | None)
         made.add_condition(f'stored."{dataset.key}" > {{}}::text', query.after)
     if until is not None:
         made.add_condition(f'stored."{dataset.key}" <= {{}}::text', until)
-    # as it is kept: a cell that is guarded has the same name and another place
+    # by the stored column: an escaped cell has the same name and sorts differently
     made.text += f' order by stored."{dataset.key}"'
     return made
 

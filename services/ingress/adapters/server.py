@@ -31,7 +31,7 @@ class HttpServer(uvicorn.Server):
                 lifespan="off",
                 server_header=False,
                 proxy_headers=bool(settings.trusted_proxies),
-                # by default uvicorn believes every client on this machine
+                # uvicorn's default trusts every local client
                 forwarded_allow_ips=list(settings.trusted_proxies),
                 timeout_graceful_shutdown=max(1, int(settings.shutdown_grace / 2)),
             )

@@ -122,7 +122,7 @@ Spawn = Callable[[Job], Awaitable[None]]
 class _StagedFile:
     """A file on its way into the staging bucket; small files are stored concurrently in one request each."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a file is, and how it is stored
+    def __init__(  # noqa: PLR0913, PLR0917 - the file and how to store it
         self, store: ObjectStore, ref: ObjectRef, file: File, body: Body, stack: AsyncExitStack, spawn: Spawn
     ) -> None:
         self._store = store
@@ -216,7 +216,7 @@ async def for_each(items: Iterable[T], job: Callable[[T], Awaitable[None]]) -> N
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     for worker in workers:
-        worker.result()  # a group does not mind a member that was cancelled, and what it had in hand is not done
+        worker.result()  # TaskGroup ignores a cancelled member, whose item is unfinished
 
 
 def _name_of(file: File) -> str:

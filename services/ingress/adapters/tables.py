@@ -223,7 +223,7 @@ async def _copy_cells(connection: Connection, statement: Select, output: Put | P
 
 def _write_parquet(source: Path, target: Path, types: Mapping[str, str]) -> int:
     """Make one file of the other; return its size in bytes."""
-    from shared.parquet import csv_to_parquet  # noqa: PLC0415 - it brings polars, which few ask for
+    from shared.parquet import csv_to_parquet  # noqa: PLC0415 - imports polars, needed for Parquet only
 
     csv_to_parquet(source, target, types)
     source.unlink()

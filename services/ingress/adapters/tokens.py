@@ -202,7 +202,7 @@ class Tokens:
             self._replace_copy(stored)
         if not self._is_loaded:
             self._is_loaded = True
-            self._notify()  # of what ended while no process ran
+            self._notify()  # tokens that ended while no process ran
         if self._used and time.monotonic() - self._used_saved_at > USED_SECONDS:
             await self._save_used()
 

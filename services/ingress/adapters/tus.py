@@ -146,7 +146,7 @@ class TusUploads:
                 if not any(busy == upload_id for busy, _ in self._active):
                     await self._expire(upload_id)
         for upload_id in counted - there:
-            self._counts.end(upload_id)  # by another ingress
+            self._counts.end(upload_id)  # ended by another process
 
     async def _count_foreign(self, upload_id: str) -> None:
         """Count an upload that another process, or this one before a restart, began."""
@@ -181,7 +181,7 @@ class TusUploads:
         async with self._exclusive(upload_id, owner):
             upload = await self._staging.load_description(upload_id)
             if upload is None:
-                # all that is left of one that was removed while its last bytes were on their way
+                # a remainder of an upload that was removed while its last bytes were sent
                 await self._staging.delete_description(upload_id)
             elif upload.is_expired():
                 await self._staging.remove(upload)
@@ -190,7 +190,7 @@ class TusUploads:
 
     async def _find(self, upload_id: str, owner: str) -> Upload:
         upload = self._finished.get(upload_id)
-        if upload is None or upload.owner != owner:  # of another's the store is asked as of one that is not there
+        if upload is None or upload.owner != owner:  # the same requests for a foreign upload as for a missing one
             upload = await self._staging.load_description(upload_id) if is_upload_id(upload_id) else None
         if upload is None or upload.owner != owner:
             raise HttpProblem("NO_SUCH_UPLOAD", "there is no such upload: begin one with POST /tus/")

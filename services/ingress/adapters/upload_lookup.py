@@ -18,7 +18,7 @@ async def find_upload(id: str, principal: Principal, *, views: Views, store: Obj
     found = await views.upload(bucket, id)
     if found is not None and found.state is not None and found.is_for(principal):
         return found
-    # from here on the store is asked twice, whether there is nothing or something of another
+    # from here on two store requests in every case, so that timing reveals no foreign upload
     in_store = await _find_in_store(id, bucket, store)
     if found is None:
         found = in_store
@@ -31,16 +31,14 @@ async def _find_in_store(id: str, bucket: str, store: ObjectStore) -> Upload | N
     """Look for an object whose notification has not arrived yet."""
     info = await _first_object(bucket, upload_prefix(id), store)
     if info is None:
-        await _first_object(
-            bucket, upload_prefix(id), store
-        )  # in place of the look at an object's owner, which takes as long
+        await _first_object(bucket, upload_prefix(id), store)  # in place of reading the owner, which takes as long
         return None
     ref = ObjectRef(bucket, info.ref.key)
     return Upload(id, bucket, ref.key, owner=await _read_owner(ref, store), etag=info.etag, size=info.size)
 
 
 async def _first_object(bucket: str, prefix: str, store: ObjectStore) -> ObjectInfo | None:
-    # closed here, not when the collector comes by
+    # closed here, not by the garbage collector
     async with aclosing(store.list(bucket, prefix=prefix, page_size=1)) as pages:  # type: ignore[type-var]
         async for page in pages:
             return page[0] if page else None

@@ -93,7 +93,7 @@ class Uploads:
             headers=headers.stored,
             limit=body.limit,
             if_match=await self.required_etag(ref, headers.precondition),
-            # its word is the uploader's, and without one of theirs there is none
+            # the store's checksum vouches for the client's, so it is kept only with one
             keep_checksum=body.is_checked or bool(headers.checksums),
         ) as writer:
             checked = CheckedWriter(writer, ChecksumVerifier(headers.checksums))

@@ -22,7 +22,7 @@ class Views:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def upload(self, bucket: str, id: str) -> Upload | None:  # noqa: A002 - the clients' own word
+    async def upload(self, bucket: str, id: str) -> Upload | None:  # noqa: A002 - the name in the API
         """Return what is recorded of the upload `id`: one question, answered from three primary keys."""
         folder = upload_prefix(id)
         rows = await self._ask(_UPLOAD, bucket, folder, f"{folder[:-1]}0")
@@ -32,7 +32,7 @@ class Views:
         """Return the most recently changed objects, newest first, found among the latest facts."""
         try:
             return [RecentObject(**row) for row in await self._ask(_RECENT, list(prefixes), limit, MAX_LATEST_FACTS)]
-        except UndefinedTableError:  # a service that gives one of the views has never run
+        except UndefinedTableError:  # the service that owns a view has never run
             return []
 
     async def counts(self, prefixes: Sequence[str]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Fact:
         return (body["dlq_topic"], position_id(body["partition"], body["offset"])) if known else None
 
 
-class UndecodableRecord(Exception):  # noqa: N818 - what it is
+class UndecodableRecord(Exception):  # noqa: N818 - a state of the record
     """A record cannot be shown; the text is the reason, one word for a metric label."""
 
 

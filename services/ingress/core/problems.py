@@ -108,7 +108,7 @@ def body_of(error: BaseException) -> dict[str, Any]:
         detail = "an error nobody has named; the log of the ingress has it"
     elif not isinstance(error, PenstockError) and kind_of(error) is Kind.REJECTED:
         code, detail = "BAD_REQUEST", _NO_VALUE
-    # a text of the client's may hold half of a surrogate pair, which no JSON in UTF-8 can
+    # the client's text may hold a lone surrogate, which UTF-8 cannot encode
     detail = detail.encode("utf-8", "backslashreplace").decode()
     more = error.more if isinstance(error, HttpProblem) else {}
     return {
@@ -126,6 +126,6 @@ def headers_of(error: BaseException) -> dict[str, str]:
     own = error.headers if isinstance(error, HttpProblem) else {}
     status = status_of(error)
     waits = {"retry-after": str(RETRY_SECONDS)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    # the rest of a body that did not come in time is not waited for
+    # the server does not wait for the rest of a late body
     ends = {"connection": "close"} if status is HTTPStatus.REQUEST_TIMEOUT else {}
     return {**waits, **ends, **own}

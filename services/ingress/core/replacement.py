@@ -35,7 +35,7 @@ class Manifest(BaseModel):
         return manifest_key(self.set_id)
 
     @classmethod
-    def of(  # noqa: PLR0913 - what a manifest says
+    def of(  # noqa: PLR0913 - the fields of a manifest
         cls, set_id: str, bucket: str, prefix: str, names: Mapping[str, str], *, at: datetime, by: str
     ) -> Self:
         """Plan a set from `names`, file names by staged key; raise Rejected for duplicate or nested names."""

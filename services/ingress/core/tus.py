@@ -116,7 +116,7 @@ class UploadRequest:
         kind = self.metadata.get("filetype", "")
         return described | ({"content-type": kind} if _MEDIA_TYPE.fullmatch(kind) else {})
 
-    def to_upload(  # noqa: PLR0913 - what is kept of an upload
+    def to_upload(  # noqa: PLR0913 - the fields of an upload
         self, bucket: str, key: str, *, owner: str, by: str, ttl: timedelta, required: str | None = None
     ) -> Upload:
         """Return the upload that begins now."""

@@ -27,7 +27,7 @@ def is_upload_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def upload_key(id: str, filename: str) -> str:  # noqa: A002 - the clients' own word
+def upload_key(id: str, filename: str) -> str:  # noqa: A002 - the name in the API
     """Return the key of the upload `id`; the id is part of the key, so no table stores it.
 
     Of a path only the last step counts, with either slash. Raises Rejected for an invalid key.

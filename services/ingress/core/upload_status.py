@@ -102,7 +102,7 @@ def render_digest(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
         raise Rejected("NOT_COMPUTED", f"there is no {name} of this upload, but {there}: ask for it with the upload")
     phase = _PHASES.get(status)
     return {
-        # clients of the digest API ask again while this is PENDING, and know no other word for what is not done
+        # clients of the digest API poll while this is PENDING and know no other unfinished status
         "status": "PENDING" if phase else status,
         "hash": digests.get(name),
         "id": upload.id,

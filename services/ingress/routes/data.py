@@ -106,7 +106,7 @@ async def get_load(
 
 
 @router.get("/rejects", response_class=Response, responses={200: {"content": {"text/csv": {}, TYPES["json"]: {}}}})
-async def get_rejects(  # noqa: PLR0913, PLR0917 - what a list can be asked
+async def get_rejects(  # noqa: PLR0913, PLR0917 - the query parameters
     request: Request,
     principal: Reader,
     deps: Deps,

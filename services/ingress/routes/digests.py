@@ -103,7 +103,7 @@ async def get_hash(
     request: Request, principal: Reader, file_id: FileId = "", algorithm: Algorithm = upload_status.ALGORITHM
 ) -> JSONResponse:
     """Return an upload's digest: PENDING until it is done, with phase and progress; SUCCESS, FAILURE, INVALID_ID."""
-    # not a dependency: FastAPI would send it through a thread, and this is asked hundreds of times a second
+    # not a dependency: FastAPI would run it in a thread, and this route serves hundreds of requests per second
     deps = dependencies_of(request)
     upload_id = file_id or await _asked(request, deps)
     return JSONResponse(await status_of(upload_id, algorithm, principal, deps))
@@ -131,7 +131,7 @@ async def find_visible(id: str, principal: Principal, deps: Dependencies) -> upl
 
 
 @router.get("/links/{id}")
-async def get_links(id: str, principal: Reader, deps: Deps) -> dict[str, Any]:  # noqa: A002 - the path's own word
+async def get_links(id: str, principal: Reader, deps: Deps) -> dict[str, Any]:  # noqa: A002 - the name in the path
     """Follow an upload from its id to the object, the event, the work and the result."""
     upload = await find_visible(id, principal, deps)
     if upload is None:

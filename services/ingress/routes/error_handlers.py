@@ -61,7 +61,7 @@ class UnhandledErrors:
 async def render_error(request: Request, error: Exception) -> Response:
     """Answer an error with its problem."""
     status = status_of(error)
-    # a refusal that is said on purpose is counted, and may come by the thousand; what has a name needs no traceback
+    # deliberate refusals are counted, not logged, since they may be frequent; known errors need no traceback
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request.failed", exc_info=error)
     elif is_outage(error):

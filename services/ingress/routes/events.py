@@ -49,7 +49,7 @@ class EventStream(Response):
 
 
 @router.get("/events", status_code=200, response_class=EventStream)
-async def events(  # noqa: PLR0913, PLR0917 - what can be chosen
+async def events(  # noqa: PLR0913, PLR0917 - the query parameters
     request: Request,
     principal: Reader,
     deps: Deps,

@@ -25,18 +25,18 @@ def install(app: FastAPI) -> None:
         if scope["type"] != "http" or _SPELLED in scope:
             await not_found(scope, receive, send)
             return
-        # the scope itself, for middleware outside reads from it which route it was
+        # change the scope itself: outer middleware reads the route from it
         scope.update({"path": _respelled(scope["path"]), _SPELLED: True})
         await app.router(scope, receive, send)
 
     async def other_method(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"].endswith("/"):
-            # a page or a listing: HEAD of files would take it for one without a name
+            # a page or a listing: HEAD of a file would match with an empty name
             await _as_get(routed)(scope, receive, send)
             return
         try:
             await routed(scope, receive, send)
-        except HTTPException as error:  # of the router: those of routes are answered within
+        except HTTPException as error:  # raised by the router; routes answer their own
             if scope["type"] != "http" or error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
                 raise
             path, methods = _another(app, scope)

@@ -63,7 +63,7 @@ class Listing(BaseModel):
 
 
 @router.get("/{bucket}")
-async def list_objects(  # noqa: PLR0913 - what a listing can be asked
+async def list_objects(  # noqa: PLR0913 - the query parameters
     bucket: Bucket,
     principal: Reader,
     deps: Deps,

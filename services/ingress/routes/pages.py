@@ -47,7 +47,7 @@ async def upload_form(request: Request, _who: Authenticated) -> Response:
 async def upload_file(request: Request, principal: Writer, deps: Deps) -> Response:
     """Store the file of the form, and show the page on which its digests will appear."""
     uploaded = await store_upload(request, principal, deps, [])
-    # asked for by the page itself: the file is stored, even while nobody can say anything of it
+    # the page polls for the result: the upload succeeds even during a database outage
     return render(request, "result.html", result=None, file_id=uploaded.id, is_new=True)
 
 

@@ -93,7 +93,7 @@ async def begin(request: MultipartRequest, principal: Writer, deps: Deps) -> Mul
     key = upload_ids.upload_key(file_id, request.filename or "") if file_id else safe_key(request.key or "")
     ref = writable_ref(request.bucket or deps.settings.upload_bucket, key, principal, deps)
     async with deps.uploads.admit():
-        id, ticket = await deps.multipart.begin(  # noqa: A001 - the clients' own word
+        id, ticket = await deps.multipart.begin(  # noqa: A001 - the name in the API
             ref, request.size, principal.id, headers=_headers(request, principal), file_id=file_id
         )
     log.info("audit.upload_begun", by=principal.name, bucket=ref.bucket, key=ref.key, length=request.size)

@@ -45,7 +45,7 @@ def _headers_for(store: str) -> Mapping[str, str]:
     return {
         "content-security-policy": CONTENT_POLICY.format(store=store),
         "x-content-type-options": "nosniff",
-        # with `no-referrer` browsers send `Origin: null` with our own forms too, and these could not be told apart
+        # with `no-referrer` browsers send `Origin: null` for our own forms too, indistinguishable from others
         "referrer-policy": "same-origin",
         "x-frame-options": "DENY",
         "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",

@@ -12,7 +12,7 @@ router = APIRouter(tags=["facts"])
 
 
 @router.get("/timeline/{bucket}/{key:path}")
-async def timeline(  # noqa: PLR0913, PLR0917 - what a timeline is of, and which part of it
+async def timeline(  # noqa: PLR0913, PLR0917 - path and query parameters
     bucket: Annotated[str, Path(max_length=63)],
     key: Annotated[str, Path(max_length=4096)],
     principal: Reader,

@@ -88,7 +88,7 @@ async def list_tokens(principal: Admin, deps: Deps) -> list[TokenInfo]:
 
 
 @router.delete("/tokens/{id}", status_code=204)
-async def revoke_token(id: str, principal: Admin, deps: Deps) -> None:  # noqa: A002 - the path's own word
+async def revoke_token(id: str, principal: Admin, deps: Deps) -> None:  # noqa: A002 - the name in the path
     """Revoke a token at once, and all that was made by it: tokens, sessions, webhooks, streams, open uploads."""
     for revoked in await deps.tokens.revoke(id, principal):
         log.info("audit.token_revoked", by=principal.name, id=revoked.id, name=revoked.name, made_by=revoked.created_by)

@@ -138,7 +138,7 @@ async def append_to_upload(  # noqa: PLR0913, PLR0917 - the headers of the proto
 
 
 @router.delete("/{upload_id}", status_code=204)
-@honors(TUS_HEADERS)  # clients may send the same headers with all of their requests: of what goes they say nothing
+@honors(TUS_HEADERS)  # clients may send the same headers with every request; they do not affect a removal
 async def end_upload(upload_id: str, principal: Writer, deps: Deps) -> Response:
     """Abort an upload and remove what was sent."""
     async with deps.listings.hold():
@@ -148,7 +148,7 @@ async def end_upload(upload_id: str, principal: Writer, deps: Deps) -> Response:
 
 @router.post("/{upload_id}", status_code=204, include_in_schema=False)
 @honors(_PATCH_HEADERS | {METHOD_OVERRIDE})
-async def override_method(  # noqa: PLR0913, PLR0917 - as the methods it stands for
+async def override_method(  # noqa: PLR0913, PLR0917 - as the methods it replaces
     request: Request,
     upload_id: str,
     principal: Writer,
