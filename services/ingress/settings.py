@@ -35,7 +35,9 @@ class IngressSettings(Settings):
         "penstock-parts", description="The S3 user that signs addresses for parts of uploads; it may write and no more."
     )
     s3_secret_key_parts: SecretStr = Field(SecretStr(""), description="Its secret.")
-    auth: Literal["tokens", "none"] = Field("tokens", description="none lets everybody in, on loopback alone.")
+    auth: Literal["tokens", "none"] = Field(
+        "tokens", description="`none` disables authentication; allowed only on a loopback address."
+    )
     token: SecretStr = Field(
         SecretStr(""), description="The first token, at least 32 random characters; it may do everything."
     )

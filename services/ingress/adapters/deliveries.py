@@ -164,7 +164,7 @@ def parsed(text: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         raise Rejected("TARGET_NOT_ALLOWED", "the address cannot be read: write https://host/path") from None
     if url.scheme not in PORTS or not url.host or len(text) > MAX_URL:
-        raise Rejected("TARGET_NOT_ALLOWED", "the address is none of the web: write https://host/path")
+        raise Rejected("TARGET_NOT_ALLOWED", "webhook URL must use http or https: write https://host/path")
     if url.port is not None and not is_web_port(url.port):
         reason = f"the address has port {url.port}: use 80, 443, or one from 1024 on that no other service is known by"
         raise Rejected("TARGET_NOT_ALLOWED", reason)

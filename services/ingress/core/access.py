@@ -58,7 +58,7 @@ class Principal:
             raise Rejected("WRONG_SCOPE", f"the token {self.name} lacks the scope {missing[0]} and cannot give it")
         if not self.may_grant(prefixes):
             own = ", ".join(self.prefixes)
-            raise Rejected("WRONG_PLACE", f"the token {self.name} sees {own} alone: name places within")
+            raise Rejected("WRONG_PLACE", f"the token {self.name} sees only {own}: name prefixes within")
         if self.rate is not None and rate is not None and rate > self.rate:
             raise Rejected("EXCEEDS_OWN_RIGHTS", f"{self.name} has the rate {self.rate:g}: ask for at most that")
         if self.expires_at is not None and expires_at is not None and expires_at > self.expires_at:

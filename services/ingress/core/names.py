@@ -23,7 +23,7 @@ def safe_key(text: str) -> str:
     if odd := unsafe_character(text):
         raise Rejected("KEY_UNSAFE", f"the name {shown} holds the control character {odd}: rename it")
     if any(step in {"", ".", ".."} for step in text.replace("\\", "/").split("/")):
-        raise Rejected("KEY_UNSAFE", f"the name {shown} leads out of its place: no absolute path, no . and no ..")
+        raise Rejected("KEY_UNSAFE", f"file name '{shown}' escapes its folder: use a relative path without . and ..")
     if is_altered_by_minio(text):
         raise Rejected("KEY_UNSAFE", f"the name {shown} has a step that ends in __XLDIR__, MinIO's own mark: rename it")
     return text

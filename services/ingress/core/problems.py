@@ -105,7 +105,7 @@ def body_of(error: BaseException) -> dict[str, Any]:
     code = getattr(error, "code", None) or status.phrase.upper().replace(" ", "_")
     detail = one_line(error)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        detail = "an error nobody has named; the log of the ingress has it"
+        detail = "internal error: see the log of the ingress"
     elif not isinstance(error, PenstockError) and kind_of(error) is Kind.REJECTED:
         code, detail = "BAD_REQUEST", _NO_VALUE
     # the client's text may hold a lone surrogate, which UTF-8 cannot encode

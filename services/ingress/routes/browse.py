@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/files/")
-async def files(
+async def show_files(
     request: Request,
     principal: Reader,
     deps: Deps,

@@ -38,7 +38,7 @@ Algorithm = Annotated[str, Query(description="The digest that is told as `hash`.
 error_handlers.EXTRA_MEMBERS.update(dict.fromkeys(UPLOADS, upload_ids.FAILED_MEMBERS))
 
 
-class Uploaded(BaseModel):
+class UploadedFile(BaseModel):
     """A stored upload whose digests are being computed."""
 
     success: bool
@@ -51,7 +51,7 @@ class Uploaded(BaseModel):
     size: int
 
 
-class HashTold(BaseModel):
+class DigestStatus(BaseModel):
     """An upload's digests or its progress; only status and hash for an unknown id."""
 
     status: Literal["PENDING", "SUCCESS", "FAILURE", "INVALID_ID"]
@@ -70,12 +70,14 @@ class HashTold(BaseModel):
 @router.post("/uploadfile", include_in_schema=False)
 @router.post("/uploadfile/", openapi_extra=FORM)
 @honors(CONDITION_HEADERS | OBJECT_HEADERS | {"repr-digest"})
-async def upload_file(request: Request, principal: Writer, deps: Deps, algorithm: Algorithms = []) -> Uploaded:  # noqa: B006
+async def upload_file(request: Request, principal: Writer, deps: Deps, algorithm: Algorithms = []) -> UploadedFile:  # noqa: B006
     """Store the file in field `file`; return the id to read its digests by."""
     return await store_upload(request, principal, deps, algorithm)
 
 
-async def store_upload(request: Request, principal: Principal, deps: Dependencies, algorithms: list[str]) -> Uploaded:
+async def store_upload(
+    request: Request, principal: Principal, deps: Dependencies, algorithms: list[str]
+) -> UploadedFile:
     """Store the file of a form under a new id; needs only the store."""
     upload_id = upload_ids.new_upload_id()
     settings = deps.settings
@@ -87,7 +89,7 @@ async def store_upload(request: Request, principal: Principal, deps: Dependencie
     headers = ObjectHeaders.of_form(request.headers.raw).with_metadata(metadata)
     done = await deps.uploads.store_form(Body(request, settings), choose_ref, field="file", headers=headers)
     ref = done.info.ref
-    return Uploaded(
+    return UploadedFile(
         success=True,
         id=upload_id,
         celery_status="PENDING",
@@ -105,7 +107,7 @@ async def get_hash(
     """Return an upload's digest: PENDING until it is done, with phase and progress; SUCCESS, FAILURE, INVALID_ID."""
     # not a dependency: FastAPI would run it in a thread, and this route serves hundreds of requests per second
     deps = dependencies_of(request)
-    upload_id = file_id or await _asked(request, deps)
+    upload_id = file_id or await _id_in_body(request, deps)
     return JSONResponse(await status_of(upload_id, algorithm, principal, deps))
 
 
@@ -139,7 +141,7 @@ async def get_links(id: str, principal: Reader, deps: Deps) -> dict[str, Any]:  
     return upload_status.render_links(upload)
 
 
-async def _asked(request: Request, deps: Dependencies) -> str:
+async def _id_in_body(request: Request, deps: Dependencies) -> str:
     """Return the id in a JSON body; empty without a body."""
     if not has_body(request):
         return ""
@@ -160,5 +162,5 @@ _SPELLINGS: Final[Mapping[str, Callable[..., Any]]] = {
 for _path, _answer in ((f"{root}{path}", answer) for root in ROOTS for path, answer in _SPELLINGS.items()):
     for _method in ("GET", "POST"):
         router.add_api_route(
-            _path, _answer, methods=[_method], response_model=HashTold, include_in_schema=_path in SHOWN
+            _path, _answer, methods=[_method], response_model=DigestStatus, include_in_schema=_path in SHOWN
         )
