@@ -15,7 +15,7 @@ from tests.fakes.ingress import TOKEN, Front, settings
 @pytest.fixture
 def front():
     front = Front()
-    front.dependencies.rates = RateLimiter(clock=lambda: 0.0)  # at which nothing is forgotten
+    front.dependencies.rate_limiter = RateLimiter(clock=lambda: 0.0)  # at which nothing is forgotten
     return front
 
 

@@ -440,7 +440,7 @@ async def test_open_uploads_of_a_token_end_with_it_and_others_stay(front, root):
             await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
             await client.post("/multipart", json={"key": "lab/a", "size": 9})
     await front.ended.remove()
-    kinds = (front.dependencies.tus, front.dependencies.parts)
+    kinds = (front.dependencies.tus, front.dependencies.multipart)
     assert [len([one async for one in kind.open()]) for kind in kinds] == [2, 2]
     await root.delete(f"/tokens/{token['id']}")
     assert front.ended._token_ended.is_set()

@@ -68,7 +68,7 @@ class Front:
             statistics=limiter("statistics", self.settings),
             logins=limiter("logins", self.settings),
             views=MemoryViews(),
-            groups=MemoryGroups(),
+            consumer_groups=MemoryGroups(),
             facts=self.facts,
             feed=Feed(self.facts, limiter("streams", self.settings)),
             webhooks=MemoryWebhooks(self.table),
