@@ -12,36 +12,36 @@ from fastapi import Depends, FastAPI
 
 from services.ingress import handlers, routes, workers
 from services.ingress.adapters import rebuilding
-from services.ingress.adapters.asking import sharing
 from services.ingress.adapters.assets import PATH, Assets
+from services.ingress.adapters.consumer_groups import ConsumerGroups
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.downloads import Downloads
-from services.ingress.adapters.ended import EndedUploads
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.groups import Groups
 from services.ingress.adapters.loads import Loads
-from services.ingress.adapters.parts import PartUploads
-from services.ingress.adapters.pools import CONNECTIONS, limiter
+from services.ingress.adapters.multipart_uploads import MultipartUploads
+from services.ingress.adapters.permit_pools import MAX_CONNECTIONS, limiter
+from services.ingress.adapters.postgres_pool import share_connections
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.server import HttpServer
 from services.ingress.adapters.tables import Tables
 from services.ingress.adapters.token_table import TokenTable
 from services.ingress.adapters.tokens import Tokens
 from services.ingress.adapters.tus import TusUploads
+from services.ingress.adapters.upload_cleanup import UploadCleanup
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.adapters.views import Views
 from services.ingress.adapters.webhook_table import WebhookTable
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import RateLimiter
 from services.ingress.core.sessions import Sessions
-from services.ingress.doors import Doors
-from services.ingress.routes import answers, matching
-from services.ingress.routes.document import Application
-from services.ingress.routes.gate import Gate
-from services.ingress.routes.headers import SecurityHeaders
-from services.ingress.routes.honoring import refuse_unhonored_headers
+from services.ingress.dependencies import Dependencies
+from services.ingress.routes import error_handlers, matching
+from services.ingress.routes.auth_middleware import AuthMiddleware
+from services.ingress.routes.honored_headers import refuse_unhonored_headers
 from services.ingress.routes.metrics import Metrics
+from services.ingress.routes.openapi_document import Application
+from services.ingress.routes.security_headers import SecurityHeaders
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
 from shared.events import SweepRequested
@@ -53,16 +53,16 @@ from shared.storage.store import S3, open_store
 
 log = structlog.get_logger()
 
-TIDY_SECONDS = 15.0
+CLEANUP_SECONDS = 15.0
 
 
 def build_app(settings: IngressSettings) -> Service:
-    """Wire the ingress; nothing connects before it runs."""
+    """Wire the ingress; connect to nothing before it runs."""
     return Service(settings, handlers.router, partial(_open, settings), http_service=partial(_front, settings))
 
 
 def build_http() -> FastAPI:
-    """Return the HTTP application; `state.doors` is what its routes reach."""
+    """Return the HTTP application; routes find their dependencies in `state.dependencies`."""
     app = Application(
         title="Penstock",
         version=VERSION,
@@ -71,10 +71,10 @@ def build_http() -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(refuse_unhonored_headers)],
     )
-    answers.install(app)
+    error_handlers.register_handlers(app)
     matching.install(app)
-    app.add_middleware(Gate)
-    app.add_middleware(answers.Unexpected)
+    app.add_middleware(AuthMiddleware)
+    app.add_middleware(error_handlers.UnhandledErrors)
     app.add_middleware(Metrics)
     app.add_middleware(SecurityHeaders)
     for router in routes.found():
@@ -91,22 +91,22 @@ def sessions_of(settings: IngressSettings) -> Sessions:
 
 @asynccontextmanager
 async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[Loop]]:
-    """Serve HTTP while Kafka and Postgres may still be away: what needs them says so, and uploads need neither."""
+    """Serve HTTP even while Kafka and Postgres are away: requests that need them fail with 503, uploads work."""
     settings.require_secrets()
     settings.require_parts_user()
     async with (
-        open_pool(settings.postgres_dsn, service="ingress", max_size=CONNECTIONS, wait=False) as pool,
+        open_pool(settings.postgres_dsn, service="ingress", max_size=MAX_CONNECTIONS, wait=False) as pool,
         open_pool(settings.postgres_dsn, service="ingress-data", max_size=settings.data_streams, wait=False) as streams,
         open_store(settings) as store,
         AsyncExitStack() as stack,
     ):
         app, tokens, tus = build_http(), Tokens(settings, TokenTable(pool)), TusUploads(store, settings)
-        uploads, parts = Uploads(store, Disk(settings), settings), PartUploads(store, settings)
+        uploads, parts = Uploads(store, Disk(settings), settings), MultipartUploads(store, settings)
         replacements = Replacements(store, uploads, settings.staging_bucket)
         facts, hooks, sender = FactTable(pool), WebhookTable(pool), Sender(settings)
         feed = Feed(facts, limiter("streams", settings))
-        tokens.when_ended(feed.wake)
-        app.state.doors = Doors(
+        tokens.on_ended(feed.notify)
+        app.state.dependencies = Dependencies(
             settings=settings,
             store=store,
             pool=pool,
@@ -115,16 +115,16 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             downloads=Downloads(store, settings),
             replacements=replacements,
             tus=tus,
-            parts=parts,
+            multipart=parts,
             tokens=tokens,
             sessions=sessions_of(settings),
-            rates=Rates(),
+            rate_limiter=RateLimiter(),
             bodies=limiter("bodies", settings),
             listings=limiter("listings", settings),
             statistics=limiter("statistics", settings),
             logins=limiter("logins", settings),
             views=Views(pool),
-            groups=Groups(settings),
+            consumer_groups=ConsumerGroups(settings),
             facts=facts,
             feed=feed,
             webhooks=hooks,
@@ -132,19 +132,19 @@ async def _front(settings: IngressSettings, bus: Bus) -> AsyncIterator[Sequence[
             tables=Tables(pool, streams, settings),
             loads=Loads(pool, bus, settings.key_bytes),
         )
-        app.openapi()  # generated now, and not during a request
-        stack.enter_context(sharing(pool, limiter("queries", settings)))
+        app.openapi()  # generated at start, not during a request
+        stack.enter_context(share_connections(pool, limiter("queries", settings)))
         async with HttpServer(app, settings).serving():
             try:
                 yield (
-                    partial(_remove_abandoned, store, partial(_have_swept, settings, bus)),
-                    tokens.keep_fresh,
-                    tus.keep_tidy,
-                    parts.keep_tidy,
-                    EndedUploads(tokens, tus, parts).run,
-                    replacements.keep_finished,
+                    partial(_remove_abandoned, store, partial(_request_sweep, settings, bus)),
+                    tokens.refresh_forever,
+                    tus.remove_expired_forever,
+                    parts.remove_expired_forever,
+                    UploadCleanup(tokens, tus, parts).run,
+                    replacements.finish_forever,
                     partial(feed.listen, settings.postgres_dsn),
-                    partial(workers.forget_old, facts, timedelta(days=settings.facts_kept_days)),
+                    partial(workers.delete_old_facts, facts, timedelta(days=settings.facts_kept_days)),
                     workers.Deliverer(hooks, feed, sender, settings).run,
                 )
             finally:
@@ -156,20 +156,20 @@ async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources
     await migrate(settings.postgres_dsn, "ingress", "services.ingress.migrations")
     async with open_pool(settings.postgres_dsn, service="ingress-facts", max_size=2) as pool:
         topics = [topic.name for one in handlers.router.subscriptions for topic in one.topics]
-        await retry_outages(lambda: rebuilding.rebuild_lost(pool, settings, handlers.router.service, topics))
+        await retry_outages(lambda: rebuilding.rewind_if_lost(pool, settings, handlers.router.service, topics))
         yield Resources({"facts": FactTable(pool)})
 
 
-async def _remove_abandoned(store: S3, in_doubt: Callable[[ObjectRef], Awaitable[None]]) -> None:
-    """Remove, now and then, what a killed ingress had begun, and what could not be removed while the store was away."""
+async def _remove_abandoned(store: S3, on_unknown_outcome: Callable[[ObjectRef], Awaitable[None]]) -> None:
+    """Periodically abort uploads that a killed ingress left behind, or that could not be aborted during an outage."""
     while True:
-        if removed := await retry_outages(lambda: store.abort_abandoned(in_doubt)):
+        if removed := await retry_outages(lambda: store.abort_abandoned(on_unknown_outcome)):
             log.info("uploads.removed", uploads=removed)
-        await asyncio.sleep(TIDY_SECONDS)
+        await asyncio.sleep(CLEANUP_SECONDS)
 
 
-async def _have_swept(settings: IngressSettings, bus: Bus, ref: ObjectRef) -> None:
-    """Have an object looked for that may have been stored without anybody being told."""
+async def _request_sweep(settings: IngressSettings, bus: Bus, ref: ObjectRef) -> None:
+    """Request a sweep for an object that may have been stored without a notification."""
     if ref.bucket in settings.input_buckets:
         sweep_id = uuid.uuid4().hex
         await bus.publish(

@@ -1,12 +1,12 @@
-"""Facts in, the timeline out: every fact and every dead letter there is, whatever its bytes are."""
+"""Save every fact and every dead letter as rows of the timeline."""
 
 from collections.abc import Sequence
 
 import structlog
 from prometheus_client import Counter
 
-from services.ingress.adapters.facts import FactTable
-from services.ingress.core.facts import Fact, NoFact, fact_of
+from services.ingress.adapters.fact_table import FactTable
+from services.ingress.core.facts import Fact, UndecodableRecord, decode_fact
 from shared.bus import Received, Router
 from shared.errors import Kind, kind_of, one_line
 from shared.events import Event
@@ -22,42 +22,42 @@ SKIPPED = Counter("penstock_ingress_records_skipped_total", "Records that are no
 Batch = Sequence[Received[Fact | None]]
 
 
-def read(record: Record) -> Fact | None:
-    """Return what a record says; None for one that says nothing: it is a dead letter of whoever needs it."""
+def decode_or_skip(record: Record) -> Fact | None:
+    """Return the decoded fact; None for an undecodable record, which the service that needs it dead-letters."""
     try:
-        return fact_of(record)
-    except NoFact as error:
+        return decode_fact(record)
+    except UndecodableRecord as error:
         _skip(record.topic, record.partition, record.offset, str(error))
-    except Exception as error:  # noqa: BLE001 - showing facts may stop for none of them
+    except Exception as error:  # noqa: BLE001 - one bad record must not stop the timeline
         _skip(record.topic, record.partition, record.offset, "unreadable", one_line(error))
     return None
 
 
-@router.consumes(*CONSUMERS["ingress"], decode=read, payload=Event, max_records=1000)
-async def keep_facts(batch: Batch, facts: FactTable) -> None:
-    """Keep every fact once, in the order in which it comes."""
-    await _keep([received.event for received in batch if received.event is not None], facts)
+@router.consumes(*CONSUMERS["ingress"], decode=decode_or_skip, payload=Event, max_records=1000)
+async def save_facts(batch: Batch, facts: FactTable) -> None:
+    """Save every fact once, in the order of arrival."""
+    await _save([received.event for received in batch if received.event is not None], facts)
 
 
-async def _keep(told: Sequence[Fact], facts: FactTable) -> None:
-    """Keep facts; one that the database refuses is left out, and never put among the dead letters."""
-    if not told:
+async def _save(decoded: Sequence[Fact], facts: FactTable) -> None:
+    """Save facts; skip one that the database rejects, without dead-lettering it."""
+    if not decoded:
         return
     try:
-        FACTS.inc(await facts.add(told))
+        FACTS.inc(await facts.add(decoded))
     except Exception as error:
         if kind_of(error) is Kind.OUTAGE:
             raise
-        await _keep_apart(told, facts, error)
+        await _save_halves(decoded, facts, error)
 
 
-async def _keep_apart(told: Sequence[Fact], facts: FactTable, error: Exception) -> None:
-    if len(told) == 1:
-        _skip(told[0].topic, told[0].partition, told[0].offset, "refused", one_line(error))
+async def _save_halves(decoded: Sequence[Fact], facts: FactTable, error: Exception) -> None:
+    if len(decoded) == 1:
+        _skip(decoded[0].topic, decoded[0].partition, decoded[0].offset, "refused", one_line(error))
         return
-    middle = len(told) // 2
-    for part in (told[:middle], told[middle:]):
-        await _keep(part, facts)
+    middle = len(decoded) // 2
+    for part in (decoded[:middle], decoded[middle:]):
+        await _save(part, facts)
 
 
 def _skip(topic: str, partition: int, offset: int, reason: str, error: str = "") -> None:

@@ -35,7 +35,9 @@ class IngressSettings(Settings):
         "penstock-parts", description="The S3 user that signs addresses for parts of uploads; it may write and no more."
     )
     s3_secret_key_parts: SecretStr = Field(SecretStr(""), description="Its secret.")
-    auth: Literal["tokens", "none"] = Field("tokens", description="none lets everybody in, on loopback alone.")
+    auth: Literal["tokens", "none"] = Field(
+        "tokens", description="`none` disables authentication; allowed only on a loopback address."
+    )
     token: SecretStr = Field(
         SecretStr(""), description="The first token, at least 32 random characters; it may do everything."
     )
@@ -130,7 +132,7 @@ class IngressSettings(Settings):
             _require_random("PENSTOCK_SECRET_KEY", self.key_bytes, MIN_KEY_BYTES, "bytes in base64")
 
     def require_parts_user(self) -> None:
-        """Refuse to start without the user that signs addresses of parts: the store would refuse each of them.
+        """Refuse to start without the S3 user that presigns part URLs, which the store would otherwise refuse.
 
         Raises Rejected: SETTINGS.
         """
@@ -153,7 +155,7 @@ class IngressSettings(Settings):
 
     @property
     def is_https(self) -> bool:
-        """Whether users come through TLS."""
+        """Return whether users connect through TLS."""
         return urlsplit(self.http_url).scheme == "https"
 
 

@@ -1,4 +1,4 @@
-"""What the ingress does by the clock: it forgets old facts, and delivers new ones to webhooks."""
+"""Background work: delete old facts, and deliver new ones to webhooks."""
 
 import asyncio
 import time
@@ -14,13 +14,13 @@ import structlog
 from prometheus_client import Counter
 
 from services.ingress.adapters.deliveries import Outcome, Sender
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
 from services.ingress.adapters.limiter import Shares
-from services.ingress.adapters.webhook_table import Claim, Undelivered, WebhookTable
+from services.ingress.adapters.webhook_table import Claim, FailedDelivery, WebhookTable
+from services.ingress.core.fact_rendering import render_fact
 from services.ingress.core.facts import Fact
-from services.ingress.core.telling import told
-from services.ingress.core.webhooks import wait_after
+from services.ingress.core.webhooks import retry_delay
 from services.ingress.settings import IngressSettings
 from shared.errors import one_line
 from shared.outages import is_outage
@@ -28,91 +28,91 @@ from shared.outages import is_outage
 log = structlog.get_logger()
 
 DELIVERIES = Counter("penstock_ingress_webhook_deliveries_total", "Deliveries to webhooks by how they ended.", ["how"])
-FORGET_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 1.0
+DELETE_INTERVAL_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.05
-AT_A_TIME: Final = 16
-TURN_SECONDS: Final = 20.0
+MAX_CONCURRENT: Final = 16
+MAX_RUN_SECONDS: Final = 20.0
 """After this long a webhook is released, with more to deliver or not, so that others are delivered."""
 
 
-async def forget_old(facts: FactTable, kept: timedelta) -> None:
-    """Forget facts that are older than `kept`, a few thousand at a time, for ever."""
+async def delete_old_facts(facts: FactTable, retention: timedelta) -> None:
+    """Delete facts older than `retention` in batches, until cancelled."""
     while True:
-        forgotten = 0
+        deleted = 0
         try:
-            forgotten = await facts.forget(kept)
+            deleted = await facts.delete_older_than(retention)
         except Exception as error:
             if not is_outage(error):
                 log.exception("facts.not_forgotten", reason=one_line(error))
-        await asyncio.sleep(PAUSE_SECONDS if forgotten else FORGET_SECONDS)
+        await asyncio.sleep(PAUSE_SECONDS if deleted else DELETE_INTERVAL_SECONDS)
 
 
 @dataclass
 class Deliverer:
-    """Delivers facts to webhooks, many webhooks beside each other, each in order."""
+    """Deliver facts to webhooks: concurrently across webhooks, in order within each."""
 
     hooks: WebhookTable
     feed: Feed
     sender: Sender
     settings: IngressSettings
     _busy: set[asyncio.Task[None]] = field(default_factory=set)
-    _shares: Shares = field(default_factory=lambda: Shares(AT_A_TIME))
+    _shares: Shares = field(default_factory=lambda: Shares(MAX_CONCURRENT))
 
     async def run(self) -> None:
-        """Deliver for ever."""
+        """Deliver until cancelled."""
         try:
             while True:
-                news = self.feed.news()
-                await _unless_away(self._take)
+                changed = self.feed.next_change()
+                await _ignore_outages(self._claim_due)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await news.wait()
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await changed.wait()
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
             for task in self._busy:
                 task.cancel()
             await asyncio.gather(*self._busy, return_exceptions=True)
 
-    async def _take(self) -> None:
-        """Begin with the webhooks that are due, as many as there is room for and as the share of each maker allows."""
-        while self._shares.free and (claim := await self.hooks.claim(self._shares.used_up())) is not None:
+    async def _claim_due(self) -> None:
+        """Claim due webhooks, as far as slots and each owner's share allow."""
+        while self._shares.free and (claim := await self.hooks.claim(self._shares.exhausted_clients())) is not None:
             maker = claim.hook.token_id
-            self._shares.take(maker)
+            self._shares.acquire(maker)
             task = asyncio.create_task(self._deliver(claim))
             self._busy.add(task)
             task.add_done_callback(partial(self._end, maker))
 
     def _end(self, maker: str, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)
-        self._shares.give_back(maker)
+        self._shares.release(maker)
 
     async def _deliver(self, claim: Claim) -> None:
-        """Tell one webhook what there is to tell; another process goes on when this one cannot."""
+        """Deliver to one webhook; after an error another process continues."""
         try:
-            await _unless_away(lambda: self._tell(claim))
+            await _ignore_outages(lambda: self._deliver_all(claim))
         finally:
-            await _unless_away(lambda: self.hooks.release(claim))
+            await _ignore_outages(lambda: self.hooks.release(claim))
 
-    async def _tell(self, claim: Claim) -> None:
+    async def _deliver_all(self, claim: Claim) -> None:
         async with self.sender.client() as client:
-            if await self._tell_again(claim, client):
-                await _Round(self, claim, client, claim.hook.failures).tell()
+            if await self._resend(claim, client):
+                await DeliveryRun(self, claim, client, claim.hook.failures).run()
 
-    async def _tell_again(self, claim: Claim, client: httpx.AsyncClient) -> bool:
-        """Send once more what somebody wants to be sent once more."""
-        for one in await self.hooks.wanted_again(claim):
-            outcome = await self.sender.send(client, claim.hook.id, claim.hook.url, one.fact)
-            count(outcome)
+    async def _resend(self, claim: Claim, client: httpx.AsyncClient) -> bool:
+        """Send failed deliveries again that were requested through the API."""
+        for failed in await self.hooks.pending_retries(claim):
+            outcome = await self.sender.send(client, claim.hook.id, claim.hook.url, failed.fact)
+            count_delivery(outcome)
             if outcome.retry_after is not None:
                 await self.wait(claim, claim.hook.failures, outcome)
                 return False
-            if not await self.hooks.settle(claim, one.seq, outcome.error):
+            if not await self.hooks.resolve_retry(claim, failed.seq, outcome.error):
                 return False
         return True
 
     async def wait(self, claim: Claim, failures: int, outcome: Outcome) -> None:
-        """Wait as the other side asks: that is no failure, and what waits comes first then."""
+        """Postpone as Retry-After requests; this is not a failure, and pending retries come first."""
         seconds = outcome.retry_after or 0.0
         log.info("webhook.waits", webhook=claim.hook.id, seconds=seconds, reason=outcome.error)
         reason = f"{outcome.error} and asks to wait {seconds:g} s"
@@ -120,30 +120,30 @@ class Deliverer:
 
 
 @dataclass
-class _Round:
-    """One webhook's turn; ends when all is told, at a failure, or when the webhook is another's by now."""
+class DeliveryRun:
+    """One run of deliveries to a webhook; ends without news, at a failure, or when the lease is lost."""
 
     by: Deliverer
     claim: Claim
     client: httpx.AsyncClient
     failures: int
 
-    async def tell(self) -> None:
-        """Tell page after page."""
-        cursor, ends = await self.by.feed.begin(self.claim.hook.cursor), time.monotonic() + TURN_SECONDS
+    async def run(self) -> None:
+        """Deliver page after page."""
+        cursor, ends = await self.by.feed.start_cursor(self.claim.hook.cursor), time.monotonic() + MAX_RUN_SECONDS
         while page := await self.by.feed.page(cursor):
             for fact in page:
-                if self.claim.hook.takes(fact) and not (await self._goes_on_after(fact) and time.monotonic() < ends):
+                if self.claim.hook.matches(fact) and not (await self._deliver_fact(fact) and time.monotonic() < ends):
                     return
             cursor = page[-1].seq
             if not await self.by.hooks.advance(self.claim, cursor, delivered=False):
                 return
 
-    async def _goes_on_after(self, fact: Fact) -> bool:
-        """Deliver a fact; tell whether the next one may follow."""
+    async def _deliver_fact(self, fact: Fact) -> bool:
+        """Deliver a fact; return whether to continue."""
         hook, hooks, settings = self.claim.hook, self.by.hooks, self.by.settings
-        outcome = await self.by.sender.send(self.client, hook.id, hook.url, told(fact))
-        count(outcome)
+        outcome = await self.by.sender.send(self.client, hook.id, hook.url, render_fact(fact))
+        count_delivery(outcome)
         if outcome.error is None:
             self.failures = 0
             return await hooks.advance(self.claim, fact.seq, delivered=True)
@@ -156,26 +156,26 @@ class _Round:
             await hooks.disable(self.claim, "it answered 410: it wants no more")
             return False
         if self.failures < settings.webhook_attempts:
-            wait = wait_after(self.failures, settings.webhook_wait_seconds)
+            wait = retry_delay(self.failures, settings.webhook_wait_seconds)
             await hooks.postpone(self.claim, self.failures, outcome.error, wait)
             return False
         log.error("webhook.gave_up", webhook=hook.id, seq=fact.seq, attempts=self.failures)
-        return await self._put_aside(fact, outcome.error)
+        return await self._skip(fact, outcome.error)
 
-    async def _put_aside(self, fact: Fact, error: str) -> bool:
+    async def _skip(self, fact: Fact, error: str) -> bool:
         attempts, self.failures = self.failures, 0
-        undelivered = Undelivered(fact.seq, told(fact), attempts, error, None, again=False)
-        return await self.by.hooks.give_up(self.claim, undelivered)
+        undelivered = FailedDelivery(fact.seq, render_fact(fact), attempts, error, None, again=False)
+        return await self.by.hooks.skip_failed(self.claim, undelivered)
 
 
-def count(outcome: Outcome) -> None:
+def count_delivery(outcome: Outcome) -> None:
     """Count a delivery."""
     failed = "failed" if outcome.retry_after is None else "postponed"
     DELIVERIES.labels(failed if outcome.error else "taken").inc()
 
 
-async def _unless_away(action: Callable[[], Awaitable[None]]) -> None:
-    """Do `action`; what the database cannot do now is done at the next look, and any other failure is logged."""
+async def _ignore_outages(action: Callable[[], Awaitable[None]]) -> None:
+    """Call `action`; ignore outages until the next poll, and log other errors."""
     try:
         await action()
     except Exception as error:

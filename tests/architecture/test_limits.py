@@ -5,25 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from services.ingress.adapters import bodies, connections, facts, tus, webhook_table
-from services.ingress.adapters.limiter import Pool, Shares
-from services.ingress.adapters.pools import pools
-from services.ingress.core import quotas, rates, wanted
-from services.ingress.core.tus import CHECKED_BYTES, MAX_METADATA_BYTES
+from services.ingress.adapters import bodies, fact_table, http_connections, tus, webhook_table
+from services.ingress.adapters.limiter import PermitPool, Shares
+from services.ingress.adapters.permit_pools import pools
+from services.ingress.core import fact_filter, quotas, rate_limiter
+from services.ingress.core.tus import MAX_CHECKED_BYTES, MAX_METADATA_BYTES
 from services.ingress.routes import digests, forms, found, json_route, login, presigned
 from services.ingress.routes.json_route import JsonRoute
 from services.ingress.settings import IngressSettings
-from services.ingress.workers import AT_A_TIME, TURN_SECONDS
+from services.ingress.workers import MAX_CONCURRENT, MAX_RUN_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/ingress.md").read_text().partition("## Limits")[2].partition("\n## ")[0]
 SETTINGS = IngressSettings()
 KIB, MIB = 1 << 10, 1 << 20
 BOUNDS = {
-    "address and headers of a request": connections.MAX_HEAD_BYTES,
-    "address": connections.MAX_ADDRESS_BYTES,
-    "parameters in an address": connections.MAX_PARAMETERS,
-    "requests that wait on one connection": connections.MAX_PIPELINED,
+    "address and headers of a request": http_connections.MAX_HEAD_BYTES,
+    "address": http_connections.MAX_ADDRESS_BYTES,
+    "parameters in an address": http_connections.MAX_PARAMETERS,
+    "requests that wait on one connection": http_connections.MAX_PIPELINED,
     "JSON body": json_route.MAX_JSON_BYTES,
     "plain field of a form": bodies.MAX_FIELD_BYTES,
     "all plain fields of a form": bodies.MAX_FIELDS_BYTES,
@@ -32,20 +32,20 @@ BOUNDS = {
     "form of a page": forms.MAX_FORM_BYTES,
     "login form": login.MAX_FORM_BYTES,
     "question of `/gethash` in a body": digests.MAX_QUESTION_BYTES,
-    "tus request with a checksum": CHECKED_BYTES,
+    "tus request with a checksum": MAX_CHECKED_BYTES,
     "Upload-Metadata": MAX_METADATA_BYTES,
-    "types of a stream or a webhook": wanted.MAX_TYPES,
-    "bodies of facts read at a time for streams": facts.PAGE_BYTES,
-    "bodies of facts in one answer of a timeline": facts.TIMELINE_BYTES,
+    "types of a stream or a webhook": fact_filter.MAX_TYPES,
+    "bodies of facts read at a time for streams": fact_table.PAGE_BYTES,
+    "bodies of facts in one answer of a timeline": fact_table.TIMELINE_BYTES,
     "facts in one answer of a webhook's failures": webhook_table.FAILURES_BYTES,
-    "part numbers signed at a time": presigned.Numbers.model_json_schema()["properties"]["numbers"]["maxItems"],
+    "part numbers signed at a time": presigned.PartNumbers.model_json_schema()["properties"]["numbers"]["maxItems"],
     "live tokens that one token made": quotas.MAX_TOKENS,
     "webhooks of one token": quotas.MAX_WEBHOOKS,
     "open tus uploads of one token": quotas.MAX_OPEN_UPLOADS,
     "open uploads in parts of one token": quotas.MAX_OPEN_UPLOADS,
     "unused login links of one token": quotas.MAX_LINKS,
-    "clients whose rate is remembered": rates.MOST,
-    "finished tus uploads that are remembered": tus.REMEMBERED,
+    "clients whose rate is remembered": rate_limiter.MAX_BUCKETS,
+    "finished tus uploads that are remembered": tus.MAX_REMEMBERED,
 }
 
 
@@ -61,7 +61,7 @@ def number(text: str) -> int:
     return int(value) * {"KiB": KIB, "MiB": MIB, "": 1}[unit]
 
 
-def alone(pool: Pool) -> int:
+def alone(pool: PermitPool) -> int:
     """Return how many permits a client gets without competitors."""
     shares = Shares(pool.permits)
     while shares.allow("a"):
@@ -91,8 +91,8 @@ def test_docs_list_every_bound() -> None:
     [
         f"(`PENSTOCK_MIN_RATE_GRACE_SECONDS` ({SETTINGS.min_rate_grace_seconds:g})"[1:],
         f"`PENSTOCK_MIN_RATE_BYTES` a second ({SETTINGS.min_rate_bytes:,})",
-        f"delivered {AT_A_TIME} at a time",
-        f"each has {TURN_SECONDS:g} s",
+        f"delivered {MAX_CONCURRENT} at a time",
+        f"each has {MAX_RUN_SECONDS:g} s",
     ],
 )
 def test_docs_state_the_other_figures(text: str) -> None:

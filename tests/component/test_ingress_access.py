@@ -8,8 +8,8 @@ import pytest
 import structlog
 from starlette.routing import Mount
 
-from services.ingress.core.sessions import RENEWED
-from services.ingress.routes.gate import FAILURES_AT_ONCE, is_open
+from services.ingress.core.sessions import RENEW_AFTER
+from services.ingress.routes.auth_middleware import FAILURES_AT_ONCE, is_public_path
 from tests.fakes.ingress import TOKEN, Front, settings
 from tests.fakes.tokens import MemoryTokenTable
 
@@ -21,7 +21,7 @@ COOKIE = "penstock_session"
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -54,7 +54,7 @@ def routes():
             yield pytest.param(method, path + ("/x" if isinstance(route, Mount) else ""), id=f"{method} {path}")
 
 
-def test_the_walk_finds_the_routes_of_every_module():
+def test_route_walk_finds_every_module():
     assert {"/objects/{bucket}/{key:path}", "/tokens/{id}", "/login", "/openapi.json"} <= {
         route.path for route in leaves(Front().app.routes)
     }
@@ -67,8 +67,8 @@ async def made(client, **wanted):
 
 
 def csrf(front, client):
-    sessions = front.doors.sessions
-    return sessions.csrf(sessions.read(client.cookies[COOKIE]))
+    sessions = front.dependencies.sessions
+    return sessions.csrf_token(sessions.unsign(client.cookies[COOKIE]))
 
 
 # every route
@@ -80,10 +80,10 @@ def closed():
 
 
 @pytest.mark.parametrize(("method", "path"), [*routes()])
-async def test_without_a_token_every_route_is_closed_but_the_few_open_ones(closed, method, path):
+async def test_without_token_only_public_routes_answer(closed, method, path):
     async with closed.client(None) as nobody:
         answer = await nobody.request(method, path)
-    if is_open(path):
+    if is_public_path(path):
         assert answer.status_code not in {401, 500}
     else:
         assert answer.status_code == 401
@@ -91,25 +91,30 @@ async def test_without_a_token_every_route_is_closed_but_the_few_open_ones(close
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_the_open_ones_are_these():
+def test_open_ones_are_these():
     paths = {route.path for route in leaves(Front().app.routes)}
-    assert {path for path in paths if is_open(path)} - {"/static"} == {"/health", "/health/live", "/metrics", "/login"}
+    assert {path for path in paths if is_public_path(path)} - {"/static"} == {
+        "/health",
+        "/health/live",
+        "/metrics",
+        "/login",
+    }
 
 
 @pytest.mark.parametrize("path", ["/login/", "/login/links", "/healthz", "/metrics/x", "//health"])
-async def test_what_only_looks_like_an_open_one_is_closed(nobody, path):
-    assert not is_open(path)
+async def test_paths_resembling_public_ones_need_a_token(nobody, path):
+    assert not is_public_path(path)
     assert (await nobody.post(path)).status_code == 401
 
 
-async def test_what_does_not_exist_is_not_told_to_strangers(nobody):
+async def test_unauthenticated_request_to_unknown_path_is_401(nobody):
     assert (await nobody.get("/no/such/route")).status_code == 401
 
 
 # tokens
 
 
-async def test_a_token_may_do_what_its_scopes_say_and_no_more(front, root):
+async def test_token_is_limited_to_its_scopes(front, root):
     token = (await made(root, **WRITER))["token"]
     async with front.client(token) as writer:
         assert (await writer.put("/objects/inbox/a", content=b"x")).status_code == 201
@@ -118,13 +123,13 @@ async def test_a_token_may_do_what_its_scopes_say_and_no_more(front, root):
     assert "www-authenticate" not in refused.headers
 
 
-async def test_a_token_may_come_in_the_address_too(root, nobody):
+async def test_token_is_accepted_in_the_query(root, nobody):
     token = (await made(root))["token"]
     answer = await nobody.get("/whoami", params={"token": token})
     assert (answer.status_code, answer.json()["name"]) == (200, "reader")
 
 
-async def test_whoami_says_what_one_may_do(front, root):
+async def test_whoami_returns_the_callers_rights(front, root):
     token = (await made(root, places=["inbox/lab/"], rate=7))["token"]
     async with front.client(token) as client:
         me = (await client.get("/whoami")).json()
@@ -132,14 +137,14 @@ async def test_whoami_says_what_one_may_do(front, root):
     assert (await root.get("/whoami")).json()["rate"] == front.settings.rate_limit
 
 
-async def test_a_place_of_others_does_not_exist_for_a_token(front, root):
+async def test_foreign_prefix_does_not_exist_for_a_token(front, root):
     token = (await made(root, **WRITER, places=["inbox/lab/"]))["token"]
     async with front.client(token) as client:
         answers = [await client.put(f"/objects/inbox/{key}", content=b"x") for key in ("lab/a", "other/a", "labor")]
     assert [answer.status_code for answer in answers] == [201, 404, 404]
 
 
-async def test_the_text_of_a_token_is_told_once_and_kept_nowhere(front, root):
+async def test_token_text_is_returned_once_and_not_stored(front, root):
     token = await made(root)
     listed = (await root.get("/tokens")).text
     assert token["token"] not in listed
@@ -148,7 +153,7 @@ async def test_the_text_of_a_token_is_told_once_and_kept_nowhere(front, root):
     assert token["token"].rpartition("_")[2] not in repr(front.table.tokens)
 
 
-async def test_a_revoked_token_is_refused_at_once_and_its_name_is_free(front, root):
+async def test_revoked_token_is_refused_at_once_and_its_name_is_free(front, root):
     token = await made(root)
     async with front.client(token["token"]) as client:
         assert (await client.get("/whoami")).status_code == 200
@@ -159,13 +164,13 @@ async def test_a_revoked_token_is_refused_at_once_and_its_name_is_free(front, ro
     assert (await made(root))["id"] != token["id"]
 
 
-async def test_a_name_is_taken_once(root):
+async def test_name_is_taken_once(root):
     await made(root)
     answer = await root.post("/tokens", json=READER)
     assert (answer.status_code, answer.json()["code"]) == (409, "NAME_TAKEN")
 
 
-async def test_an_expired_token_is_refused(front, root):
+async def test_expired_token_is_refused(front, root):
     token = await made(root, expires_in=3600)
     kept = front.table.tokens[token["id"]]
     assert timedelta(minutes=59) < kept.expires_at - datetime.now(UTC) <= timedelta(hours=1)
@@ -190,13 +195,13 @@ async def test_an_expired_token_is_refused(front, root):
         {"hash": "x"},
     ],
 )
-async def test_a_token_that_cannot_be_is_refused(front, root, wrong):
+async def test_token_that_cannot_be_is_refused(front, root, wrong):
     answer = await root.post("/tokens", json={**READER, **wrong})
     assert (answer.status_code, answer.json()["code"]) == (422, "BAD_REQUEST")
     assert front.table.tokens == {}
 
 
-async def test_nobody_makes_a_token_that_sees_more_than_his_own(front, root):
+async def test_token_with_more_prefixes_than_its_maker_is_refused(front, root):
     local = await made(root, name="local", scopes=["admin"], places=["inbox/lab/"])
     async with front.client(local["token"]) as client:
         assert (await client.post("/tokens", json=READER)).json()["code"] == "WRONG_PLACE"
@@ -204,9 +209,9 @@ async def test_nobody_makes_a_token_that_sees_more_than_his_own(front, root):
         assert (await client.post("/tokens", json={**READER, "places": ["inbox/lab/x/"]})).status_code == 201
 
 
-async def test_what_is_known_holds_while_the_database_is_away(front, root):
+async def test_known_tokens_are_valid_during_a_database_outage(front, root):
     token = await made(root, **WRITER)
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     front.table.is_away = True
     async with front.client(token["token"]) as client:
         assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
@@ -215,28 +220,28 @@ async def test_what_is_known_holds_while_the_database_is_away(front, root):
     assert (away.status_code, away.headers["retry-after"]) == (503, "5")
 
 
-async def test_before_the_tokens_were_read_nobody_is_told_that_his_is_wrong(front, nobody):
+async def test_tokens_not_loaded_yet_give_503_instead_of_401(front, nobody):
     front.table.is_away = True
     answer = await nobody.get("/whoami", params={"token": "pst_1_2"})
     assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
 
 
-async def test_what_one_process_changes_another_follows():
+async def test_token_changes_reach_other_processes():
     table = MemoryTokenTable()
     here, there = Front(table=table), Front(table=table)
     async with here.client() as root:
         token = await made(root)
-        await there.doors.tokens.refresh()
+        await there.dependencies.tokens.refresh()
         async with there.client(token["token"]) as client:
             assert (await client.get("/whoami")).status_code == 200
             await root.delete(f"/tokens/{token['id']}")
-            await there.doors.tokens.refresh()
+            await there.dependencies.tokens.refresh()
             assert (await client.get("/whoami")).status_code == 401
 
 
-async def test_an_answer_of_the_database_that_a_change_overtook_is_not_believed(front, root, monkeypatch):
+async def test_answer_of_the_database_that_a_change_overtook_is_not_believed(front, root, monkeypatch):
     token = await made(root)
-    tokens, kept = front.doors.tokens, front.table.kept
+    tokens, kept = front.dependencies.tokens, front.table.load
 
     async def slow():
         answer = await kept()
@@ -244,7 +249,7 @@ async def test_an_answer_of_the_database_that_a_change_overtook_is_not_believed(
         await tokens.revoke(token["id"])
         return answer
 
-    monkeypatch.setattr(front.table, "kept", slow)
+    monkeypatch.setattr(front.table, "load", slow)
     await tokens.refresh()
     assert await tokens.authenticate(token["token"]) is None
 
@@ -253,17 +258,17 @@ async def test_when_a_token_was_used_is_written_down_later(front, root, monkeypa
     token = await made(root)
     async with front.client(token["token"]) as client:
         await client.get("/whoami")
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     assert front.table.tokens[token["id"]].last_used_at is None
     monkeypatch.setattr("services.ingress.adapters.tokens.USED_SECONDS", -1)
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     assert front.table.tokens[token["id"]].last_used_at is not None
 
 
 # browsers
 
 
-async def test_a_browser_without_a_session_is_sent_to_the_login_page_and_back(nobody):
+async def test_browser_without_a_session_is_sent_to_the_login_page_and_back(nobody):
     sent = await nobody.get("/whoami?a=b", headers=HTML)
     assert sent.status_code == 303
     where = urlsplit(sent.headers["location"])
@@ -276,7 +281,7 @@ async def test_a_browser_without_a_session_is_sent_to_the_login_page_and_back(no
     assert (await nobody.get("/whoami", headers=HTML)).json()["name"] == "root"
 
 
-async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(nobody):
+async def test_cookie_is_out_of_reach_of_scripts_and_other_sites(nobody):
     answer = await nobody.post("/login", data={"token": TOKEN})
     told = answer.headers["set-cookie"].lower()
     assert all(word in told for word in ("httponly", "samesite=lax", "path=/", "max-age=43200"))
@@ -284,7 +289,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(nobody):
     assert TOKEN not in told
 
 
-async def test_over_tls_the_cookie_travels_over_tls_alone():
+async def test_cookie_is_secure_with_https():
     front = Front(settings=settings(http_url="https://penstock.example"))
     async with front.client(None) as client:
         told = (await client.post("/login", data={"token": TOKEN})).headers["set-cookie"]
@@ -292,7 +297,7 @@ async def test_over_tls_the_cookie_travels_over_tls_alone():
     assert "secure" in told.lower()
 
 
-async def test_a_wrong_token_is_told_on_the_page_and_opens_nothing(nobody):
+async def test_wrong_token_shows_an_error_and_no_session(nobody):
     answer = await nobody.post("/login", data={"token": '"><script>', "next": '"><script>'})
     assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
     assert "not known" in answer.text
@@ -300,13 +305,13 @@ async def test_a_wrong_token_is_told_on_the_page_and_opens_nothing(nobody):
 
 
 @pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
-async def test_nobody_is_sent_on_to_another_site(root, nobody, to):
+async def test_redirect_to_another_site_is_refused(root, nobody, to):
     assert (await nobody.post("/login", data={"token": TOKEN, "next": to})).headers["location"] == "/"
     code = parse_qs(urlsplit((await root.post("/login/links")).json()["url"]).query)["code"][0]
     assert (await nobody.get("/login", params={"code": code, "next": to})).headers["location"] == "/"
 
 
-async def test_a_link_logs_one_browser_in_once(front, root, nobody):
+async def test_link_logs_one_browser_in_once(front, root, nobody):
     made = await root.post("/login/links")
     url = made.json()["url"]
     assert (made.status_code, url.split("?")[0]) == (201, "http://127.0.0.1:8080/login")
@@ -330,7 +335,7 @@ async def test_link_that_was_made_under_another_first_token_is_worth_nothing(fro
         assert (await browser.get(url)).status_code == 303
 
 
-async def test_a_link_is_of_whoever_made_it(front, root, nobody):
+async def test_login_link_logs_in_as_its_maker(front, root, nobody):
     boss = await made(root, name="boss", scopes=["admin"])
     async with front.client(boss["token"]) as client:
         url = (await client.post("/login/links")).json()["url"]
@@ -340,7 +345,7 @@ async def test_a_link_is_of_whoever_made_it(front, root, nobody):
         assert (await client.post("/login/links")).status_code == 403
 
 
-async def test_a_session_ends_with_its_token(root, nobody):
+async def test_session_ends_with_its_token(root, nobody):
     token = await made(root)
     await nobody.post("/login", data={"token": token["token"]})
     assert (await nobody.get("/whoami")).status_code == 200
@@ -350,25 +355,27 @@ async def test_a_session_ends_with_its_token(root, nobody):
 
 
 @pytest.mark.parametrize("is_away", [False, True])
-async def test_whoever_logs_out_is_out_with_every_copy_of_the_cookie(front, browser, is_away):
+async def test_logout_invalidates_every_copy_of_the_cookie(front, browser, is_away):
     copy = browser.cookies[COOKIE]
     front.table.is_away = is_away
     left = await browser.post("/logout", headers={"x-csrf-token": csrf(front, browser)})
     assert (left.status_code, left.headers["location"]) == (303, "/login")
     assert COOKIE not in browser.cookies
     front.table.is_away = False
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     assert (await browser.get("/whoami", headers={"cookie": f"{COOKIE}={copy}"})).status_code == 401
     there = Front(table=front.table)
-    await there.doors.tokens.refresh()
+    await there.dependencies.tokens.refresh()
     async with there.client(None) as other:
         assert (await other.get("/whoami", headers={"cookie": f"{COOKIE}={copy}"})).status_code == 401
 
 
-async def test_a_session_that_goes_on_gets_a_fresh_cookie(browser, monkeypatch):
+async def test_active_session_gets_a_renewed_cookie(browser, monkeypatch):
     assert "set-cookie" not in (await browser.get("/whoami")).headers
-    later = datetime.now(UTC) + RENEWED + timedelta(seconds=2)
-    monkeypatch.setattr("services.ingress.routes.gate.datetime", type("Later", (), {"now": lambda _zone: later}))
+    later = datetime.now(UTC) + RENEW_AFTER + timedelta(seconds=2)
+    monkeypatch.setattr(
+        "services.ingress.routes.auth_middleware.datetime", type("Later", (), {"now": lambda _zone: later})
+    )
     answer = await browser.get("/whoami")
     assert answer.headers["set-cookie"].startswith(f"{COOKIE}=")
 
@@ -377,7 +384,7 @@ async def test_a_session_that_goes_on_gets_a_fresh_cookie(browser, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["header", "query", "form"])
-async def test_a_change_by_cookie_needs_what_only_our_pages_know(front, browser, way):
+async def test_change_by_cookie_needs_a_csrf_token(front, browser, way):
     proof = csrf(front, browser)
     for value, status in (("", 403), ("wrong", 403), (proof, 303)):
         answer = await browser.post(
@@ -390,7 +397,7 @@ async def test_a_change_by_cookie_needs_what_only_our_pages_know(front, browser,
         assert status == 303 or answer.json()["code"] == "BAD_CSRF"
 
 
-async def test_an_upload_by_cookie_needs_it_too_and_its_body_is_not_read_for_it(front, browser):
+async def test_upload_by_cookie_needs_it_too_and_its_body_is_not_read_for_it(front, browser):
     async def body():
         yield b"hello"
 
@@ -400,14 +407,14 @@ async def test_an_upload_by_cookie_needs_it_too_and_its_body_is_not_read_for_it(
     assert answer.status_code == 201
 
 
-async def test_a_form_whose_proof_was_read_at_the_gate_still_reaches_its_route(front, browser):
+async def test_form_read_by_the_middleware_still_reaches_its_route(front, browser):
     kind = {"content-type": "application/x-www-form-urlencoded"}
     body = f"csrf={csrf(front, browser)}"
     assert (await browser.put("/objects/inbox/form", content=body, headers=kind)).status_code == 201
     assert [info.size async for page in front.store.list("inbox") for info in page] == [len(body)]
 
 
-async def test_a_form_without_its_proof_is_not_read_for_ever(browser):
+async def test_form_without_csrf_token_is_read_up_to_a_limit(browser):
     kind = {"content-type": "application/x-www-form-urlencoded"}
     answer = await browser.post("/logout", content=b"a" * (65 << 10), headers=kind)
     assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
@@ -415,7 +422,7 @@ async def test_a_form_without_its_proof_is_not_read_for_ever(browser):
     assert (answer.status_code, answer.json()["code"]) == (400, "BROKEN_BODY")
 
 
-async def test_what_a_token_asks_for_needs_no_such_proof(browser):
+async def test_request_with_bearer_token_needs_no_csrf_token(browser):
     answer = await browser.put("/objects/inbox/a", content=b"x", headers={"authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 201
 
@@ -430,14 +437,14 @@ FOREIGN = [
 
 @pytest.mark.parametrize("headers", FOREIGN)
 @pytest.mark.parametrize("path", ["/login", "/logout", "/tokens", "/login/links"])
-async def test_another_site_changes_nothing_whatever_it_brings(front, root, path, headers):
+async def test_cross_site_change_is_refused(front, root, path, headers):
     answer = await root.post(path, headers=headers, data={"token": TOKEN})
     assert (answer.status_code, answer.json()["code"]) == (403, "CROSS_SITE")
     assert "set-cookie" not in answer.headers
     assert front.table.tokens == front.table.links == {}
 
 
-async def test_our_own_pages_change_what_they_may(root):
+async def test_own_pages_may_change_objects(root):
     own = {"sec-fetch-site": "same-origin", "origin": "http://127.0.0.1:8080"}
     assert (await root.post("/login/links", headers=own)).status_code == 201
 
@@ -445,7 +452,7 @@ async def test_our_own_pages_change_what_they_may(root):
 # no tokens at all
 
 
-async def test_with_auth_none_everybody_comes_in_under_the_name_of_this_machine_alone():
+async def test_auth_none_accepts_local_host_names_only():
     front = Front(settings=settings(auth="none", token="", secret_key=""))
     async with front.client(None) as client:
         assert (await client.put("/objects/inbox/a", content=b"x")).status_code == 201
@@ -461,7 +468,7 @@ async def test_with_auth_none_everybody_comes_in_under_the_name_of_this_machine_
 # rates
 
 
-async def test_who_comes_too_often_waits_and_others_do_not(front, root):
+async def test_rate_limited_token_does_not_affect_others(front, root):
     fast, calm = await made(root, rate=3), await made(root, name="calm")
     async with front.client(fast["token"]) as client:
         answers = [await client.get("/whoami") for _ in range(4)]
@@ -472,7 +479,7 @@ async def test_who_comes_too_often_waits_and_others_do_not(front, root):
         assert (await client.get("/whoami")).status_code == 200
 
 
-async def test_the_usual_rate_is_that_of_the_settings():
+async def test_usual_rate_is_that_of_the_settings():
     front = Front(settings=settings(rate_limit=2))
     async with front.client() as client:
         assert [(await client.get("/whoami")).status_code for _ in range(3)] == [200, 200, 429]
@@ -480,7 +487,7 @@ async def test_the_usual_rate_is_that_of_the_settings():
         assert [(await client.get("/whoami")).status_code for _ in range(2)] == [200, 429]
 
 
-async def test_who_guesses_waits_and_who_knows_does_not(root, nobody):
+async def test_failed_logins_are_limited_and_valid_tokens_are_not(root, nobody):
     tries = [await nobody.get("/whoami?token=guess") for _ in range(int(FAILURES_AT_ONCE) + 1)]
     assert [answer.status_code for answer in tries[:-1]] == [401] * int(FAILURES_AT_ONCE)
     assert tries[-1].status_code == 429
@@ -491,7 +498,7 @@ async def test_who_guesses_waits_and_who_knows_does_not(root, nobody):
 # who did it
 
 
-async def test_every_change_is_told_with_who_did_it_and_without_secrets(front, root, nobody):
+async def test_audit_log_names_the_principal_and_no_secret(front, root, nobody):
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         token = await made(root, **WRITER)
         async with front.client(token["token"]) as client:
@@ -514,6 +521,6 @@ async def test_every_change_is_told_with_who_did_it_and_without_secrets(front, r
     assert all(secret not in repr(lines) for secret in (token["token"], TOKEN, url.partition("=")[2]))
 
 
-async def test_who_it_was_does_not_stick_to_the_next_request(root):
+async def test_principal_does_not_leak_into_the_next_requests_log(root):
     await root.get("/whoami")
     assert "by" not in structlog.contextvars.get_contextvars()

@@ -24,7 +24,7 @@ async def stranger(front):
         yield client
 
 
-async def test_an_object_of_an_open_bucket_is_read_without_a_token(stranger):
+async def test_object_of_an_open_bucket_is_read_without_a_token(stranger):
     answer = await stranger.get(f"/objects/{OPEN}/a/b.txt")
     assert (answer.status_code, answer.content) == (200, b"content")
     assert (await stranger.get(f"/objects/{OPEN}/a/b.txt", headers={"range": "bytes=0-1"})).status_code == 206
@@ -59,7 +59,7 @@ async def test_an_object_of_an_open_bucket_is_read_without_a_token(stranger):
         ("POST", "/data"),
     ],
 )
-async def test_everything_else_stays_closed(front, stranger, method, path):
+async def test_anonymous_read_opens_nothing_else(front, stranger, method, path):
     answer = await stranger.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == (401, "NO_TOKEN")
     assert [info.ref.key async for page in front.store.list(OPEN) for info in page] == ["a/b.txt"]
@@ -70,7 +70,7 @@ async def test_no_key_leads_out_of_the_bucket(stranger, key):
     assert (await stranger.get(f"/objects/{OPEN}/{key}")).status_code in {401, 404, 422}
 
 
-async def test_a_token_that_does_not_hold_opens_nothing(front):
+async def test_token_that_does_not_hold_opens_nothing(front):
     async with front.client("wrong") as client:
         assert (await client.get(f"/objects/{OPEN}/a/b.txt")).status_code == 401
 

@@ -30,14 +30,14 @@ async def client():
 
 
 @pytest.mark.parametrize("user", ["", "user", "a b"])
-async def test_the_password_is_the_token_whoever_the_user_is(client, user):
+async def test_basic_password_is_the_token_for_any_user(client, user):
     answer = await client.get("/whoami", headers=basic(TOKEN, user))
     assert (answer.status_code, answer.json()["name"]) == (200, "root")
     stored = await client.put("/objects/inbox/a", content=b"x", headers=basic(TOKEN, user))
     assert stored.status_code == 201
 
 
-async def test_an_address_with_a_token_is_enough_for_old_clients():
+async def test_address_with_a_token_is_enough_for_old_clients():
     transport = httpx.ASGITransport(Front().app)
     async with httpx.AsyncClient(transport=transport, base_url=f"http://user:{TOKEN}@127.0.0.1:8080") as client:
         answer = await client.post("/uploadfile/", files={"file": ("a.txt", b"x")})
@@ -50,7 +50,7 @@ async def test_credentials_without_a_password_are_none(client, sent):
     assert (answer.status_code, answer.json()["code"]) == (401, "NO_TOKEN")
 
 
-async def test_a_wrong_password_is_a_wrong_token(client):
+async def test_wrong_password_is_a_wrong_token(client):
     answer = await client.get("/whoami", headers=basic("wrong"))
     assert (answer.status_code, answer.json()["code"]) == (401, "BAD_TOKEN")
 
@@ -59,7 +59,7 @@ async def test_a_wrong_password_is_a_wrong_token(client):
 @pytest.mark.parametrize(
     "headers", [{}, {"accept": "text/html"}, basic("wrong"), basic("wrong") | {"accept": "text/html"}]
 )
-async def test_nobody_is_asked_for_basic_credentials(client, path, headers):
+async def test_responses_never_challenge_for_basic(client, path, headers):
     """A browser that is asked keeps them, and sends them with whatever another site lets it send."""
     answer = await client.get(path, headers=headers)
     assert "basic" not in answer.headers.get("www-authenticate", "").lower()
@@ -67,12 +67,12 @@ async def test_nobody_is_asked_for_basic_credentials(client, path, headers):
 
 @pytest.mark.parametrize("marks", BROWSERS)
 @pytest.mark.parametrize(("method", "path"), [("POST", "/tokens"), ("POST", "/data"), ("POST", "/logout")])
-async def test_a_browser_changes_nothing_by_basic_credentials(client, method, path, marks):
+async def test_browser_changes_nothing_by_basic_credentials(client, method, path, marks):
     answer = await client.request(method, path, headers={**basic(TOKEN), **FORM, **marks}, content=b"a=b")
     assert (answer.status_code, answer.json()["code"]) == (403, "CROSS_SITE")
 
 
-async def test_a_form_of_another_site_stores_nothing():
+async def test_form_of_another_site_stores_nothing():
     front = Front()
     async with front.client(None) as client:
         answer = await client.post(
@@ -82,13 +82,13 @@ async def test_a_form_of_another_site_stores_nothing():
     assert [info async for page in front.store.list("inbox") for info in page] == []
 
 
-async def test_what_the_token_may_not_basic_may_not():
+async def test_basic_has_the_rights_of_its_token_only():
     front = Front()
 
     async def restricted(_secret):
         return Principal("1", "me", frozenset({"read"}), ("inbox/mine/",))
 
-    front.doors.tokens.authenticate = restricted
+    front.dependencies.tokens.authenticate = restricted
     async with front.client(None) as client:
         answer = await client.put("/objects/inbox/a", content=b"x", headers=basic("mine"))
     assert (answer.status_code, answer.json()["code"]) == (403, "WRONG_SCOPE")

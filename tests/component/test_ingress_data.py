@@ -58,9 +58,9 @@ async def token(client, **wanted):
     return {"authorization": f"Bearer {told.json()['token']}"}
 
 
-async def test_filters_combine_and_say_what_they_mean(client, front):
+async def test_filters_combine(client, front):
     assert (await client.get("/data?is_image_exists=True&min_age=30&max_age=40")).status_code == 200
-    ((name, wanted, told),) = front.doors.tables.asked
+    ((name, wanted, told),) = front.dependencies.tables.asked
     assert (name, told) == ("users", "json")
     assert (wanted.is_image_exists, wanted.min_age, wanted.max_age) == (True, 30, 40)
 
@@ -75,7 +75,7 @@ async def test_filters_combine_and_say_what_they_mean(client, front):
         ("dataset=a%00b", ("dataset",)),
     ],
 )
-async def test_a_bad_value_is_told_with_parameter_value_and_mend(client, path, query, words):
+async def test_bad_value_is_refused_with_parameter_value_and_fix(client, path, query, words):
     answer = await client.get(f"{path}?{query}")
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -83,12 +83,12 @@ async def test_a_bad_value_is_told_with_parameter_value_and_mend(client, path, q
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=1000001", "after=%00", "format=xml"])
-async def test_a_page_that_cannot_be_is_refused(client, query):
+async def test_page_that_cannot_be_is_refused(client, query):
     assert (await client.get(f"/data?{query}")).status_code == 422
 
 
 @pytest.mark.parametrize("path", ["/data", "/stats", "/data/rejects"])
-async def test_a_dataset_that_is_not_there_is_told_with_those_that_are(client, path):
+async def test_unknown_dataset_is_refused_with_the_known_names(client, path):
     answer = await client.get(f"{path}?dataset=user")
     assert answer.status_code == 404
     assert answer.json()["code"] == "DATASET_UNKNOWN"
@@ -96,67 +96,67 @@ async def test_a_dataset_that_is_not_there_is_told_with_those_that_are(client, p
 
 
 @pytest.mark.parametrize("path", ["/data", "/stats"])
-async def test_ages_are_not_asked_of_what_is_not_born(client, path):
+async def test_age_filter_without_birth_column_is_refused(client, path):
     answer = await client.get(f"{path}?dataset=stones&max_age=3")
     assert (answer.status_code, answer.json()["code"]) == (422, "NO_AGES")
 
 
-async def test_before_etl_ran_the_answer_says_so(client, front):
-    front.doors.tables.datasets = []
+async def test_datasets_before_etl_ran_are_explained(client, front):
+    front.dependencies.tables.datasets = []
     for answer in (await client.get("/data"), await client.post("/data")):
         assert answer.status_code == 404
         assert "start etl" in answer.json()["detail"]
 
 
-async def test_who_sees_a_part_of_the_bucket_sees_no_table_and_asks_for_no_load(client, front):
+async def test_token_with_part_of_the_bucket_sees_no_dataset(client, front):
     part = await token(client, scopes=["read", "run"], places=["src-data/a/"])
     whole = await token(client, scopes=["read", "run"], places=["src-data/"])
     for method, path in (("GET", "/data"), ("POST", "/data"), ("GET", "/stats"), ("GET", "/data/rejects")):
         assert (await client.request(method, path, headers=part)).status_code == 404
         assert (await client.request(method, path, headers=whole)).is_success
-    front.doors.loads.table = [LOAD]
+    front.dependencies.loads.table = [LOAD]
     assert (await client.get("/data/loads", headers=part)).json() == []
     assert (await client.get("/data/loads/l", headers=part)).status_code == 404
     assert (await client.get("/data/loads/l", headers=whole)).json()["state"] == "succeeded"
 
 
-async def test_a_reader_starts_no_load_and_a_stranger_reads_nothing(client, front):
+async def test_reader_cannot_request_a_load_and_anonymous_cannot_read(client, front):
     reader = await token(client, scopes=["read"])
     assert (await client.get("/data", headers=reader)).status_code == 200
     assert (await client.post("/data", headers=reader)).status_code == 403
-    assert front.doors.loads.bus.published == []
+    assert front.dependencies.loads.bus.published == []
     async with front.client(None) as stranger:
         for path in ("/data", "/stats", "/data/loads", "/data/rejects", "/users"):
             assert (await stranger.get(path)).status_code == 401
 
 
-async def test_a_load_is_asked_for_and_followed(client, front):
+async def test_load_is_asked_for_and_followed(client, front):
     answer = await client.post("/data")
     told = answer.json()
     assert answer.status_code == 202
     assert answer.headers["location"] == told["status_url"] == f"/data/loads/{told['load_id']}"
-    (event,) = front.doors.loads.bus.published
+    (event,) = front.dependencies.loads.bus.published
     assert event == EtlRequested(load_id=told["load_id"], dataset="users", correlation_id=told["load_id"])
     assert (await client.get(told["status_url"])).json()["state"] == "requested"
-    front.doors.loads.table = [{**LOAD, "load_id": told["load_id"], "state": "running"}]
+    front.dependencies.loads.table = [{**LOAD, "load_id": told["load_id"], "state": "running"}]
     assert (await client.get(told["status_url"])).json()["state"] == "running"
 
 
-async def test_a_load_that_nobody_asked_for_is_not_known(client):
+async def test_unknown_load_is_404(client):
     for load_id in ("0" * 32, "x", "%27%20or%201"):
         answer = await client.get(f"/data/loads/{load_id}")
         assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_LOAD")
 
 
 async def test_without_kafka_a_load_is_put_off(client, front):
-    front.doors.loads.bus.error = Outage("Kafka does not answer")
+    front.dependencies.loads.bus.error = Outage("Kafka does not answer")
     answer = await client.post("/data")
     assert answer.status_code == 503
     assert "retry-after" in answer.headers
 
 
-async def test_rejects_come_in_pages(client, front):
-    front.doors.tables.rejects_found = [REJECT, REJECT, REJECT]
+async def test_rejects_are_paged(client, front):
+    front.dependencies.tables.rejects_found = [REJECT, REJECT, REJECT]
     answer = await client.get("/data/rejects?limit=2&token=secret")
     assert answer.json()["next"] == "more"
     assert len(answer.json()["rejects"]) == 2
@@ -165,7 +165,7 @@ async def test_rejects_come_in_pages(client, front):
 
 
 async def test_counts_have_the_words_of_the_contract(client, front):
-    front.doors.tables.found = [ROW, {**ROW, "img_path": ""}]
+    front.dependencies.tables.found = [ROW, {**ROW, "img_path": ""}]
     assert (await client.get("/stats?min_age=3")).json() == {
         "dataset": "users",
         "count": 2,
@@ -178,10 +178,10 @@ async def test_counts_have_the_words_of_the_contract(client, front):
     }
 
 
-async def test_the_page_shows_rows_rejects_ages_and_loads_and_obeys_none_of_them(browser, front):
-    front.doors.tables.found = [{**ROW, "user_id": f"{number}"} for number in range(60)]
-    front.doors.tables.rejects_found = [REJECT]
-    front.doors.loads.table = [LOAD]
+async def test_users_page_escapes_rows_rejects_ages_and_loads(browser, front):
+    front.dependencies.tables.found = [{**ROW, "user_id": f"{number}"} for number in range(60)]
+    front.dependencies.tables.rejects_found = [REJECT]
+    front.dependencies.loads.table = [LOAD]
     page = await browser.get("/users?is_image_exists=true&min_age=20&contains=%22x")
     assert page.status_code == 200
     assert page.text.count("<img") == 50
@@ -202,43 +202,43 @@ async def test_run_now_needs_the_forms_own_proof_and_leads_back_to_the_load(brow
     assert (await browser.post("/users/run?dataset=users", data={})).status_code == 403
     answer = await browser.post("/users/run?dataset=users", data={"csrf": csrf})
     assert answer.status_code == 303
-    (event,) = front.doors.loads.bus.published
+    (event,) = front.dependencies.loads.bus.published
     assert event.dataset == "users"
     page = await browser.get(answer.headers["location"])
     assert "asked for" in page.text
     assert "A load is under way" in page.text
     assert 'http-equiv="refresh"' in page.text
-    front.doors.loads.table = [{**LOAD, "load_id": event.load_id}]
+    front.dependencies.loads.table = [{**LOAD, "load_id": event.load_id}]
     fragment = await browser.get(f"/users/loads?load_id={event.load_id}")
     assert fragment.text.count("<tr data-load") == 1
     assert "A load is under way" not in fragment.text
 
 
-async def test_a_load_that_runs_is_shown_with_how_far_it_is(browser, front):
+async def test_load_that_runs_is_shown_with_how_far_it_is(browser, front):
     progress = {"listed": 9, "differing": 8, "done": 0.25, "message": "25% of 8 <objects> read"}
-    front.doors.loads.table = [{**LOAD, "state": "running", "progress": progress}]
+    front.dependencies.loads.table = [{**LOAD, "state": "running", "progress": progress}]
     fragment = await browser.get("/users/loads")
     assert 'value="25.0"' in fragment.text
     assert "25% of 8 &lt;objects&gt; read" in fragment.text
-    front.doors.loads.table = [{**LOAD, "state": "running", "progress": {"message": "9 objects listed"}}]
+    front.dependencies.loads.table = [{**LOAD, "state": "running", "progress": {"message": "9 objects listed"}}]
     fragment = await browser.get("/users/loads")
     assert "<progress aria-label=" in fragment.text
     assert "value=" not in fragment.text
 
 
-async def test_who_may_not_run_has_no_button(client):
+async def test_page_without_run_scope_has_no_run_button(client):
     reader = await token(client, scopes=["read"])
     assert "Run now" in (await client.get("/users", headers=HTML)).text
     assert "Run now" not in (await client.get("/users", headers=HTML | reader)).text
 
 
-async def test_a_page_without_a_table_says_what_makes_one(browser, front):
-    front.doors.tables.datasets = []
+async def test_page_without_dataset_explains_how_to_get_one(browser, front):
+    front.dependencies.tables.datasets = []
     assert "No table yet" in (await browser.get("/users")).text
 
 
-async def test_a_page_without_postgres_is_told_as_one(browser, front):
-    front.doors.tables.is_away = True
+async def test_page_without_postgres_is_a_problem_page(browser, front):
+    front.dependencies.tables.is_away = True
     page = await browser.get("/users")
     assert page.status_code == 503
     assert "<h1>Service Unavailable</h1>" in page.text
@@ -246,7 +246,7 @@ async def test_a_page_without_postgres_is_told_as_one(browser, front):
 
 async def ended_later(front, state, *, after=2):
     """Let etl write of the load that is asked for, once it was looked at a few times."""
-    known, looks = front.doors.loads.known, 0
+    known, looks = front.dependencies.loads.find, 0
 
     async def knows(load_id, datasets):
         nonlocal looks
@@ -255,11 +255,11 @@ async def ended_later(front, state, *, after=2):
             return {"load_id": load_id, "state": state}
         return await known(load_id, datasets)
 
-    front.doors.loads.known = knows
+    front.dependencies.loads.find = knows
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])
-async def test_a_load_is_waited_for_so_that_the_next_question_sees_it(state):
+async def test_load_is_waited_for_so_that_the_next_question_sees_it(state):
     front = Front(settings=settings(load_wait_seconds=30))
     await ended_later(front, state)
     async with front.client() as client:
@@ -270,7 +270,7 @@ async def test_a_load_is_waited_for_so_that_the_next_question_sees_it(state):
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", "Respond-Async, wait=10", "wait=10,respond-async"])
-async def test_who_prefers_not_to_wait_is_answered_at_once(prefer):
+async def test_prefer_respond_async_is_answered_at_once(prefer):
     front = Front(settings=settings(load_wait_seconds=30))
     await ended_later(front, "succeeded", after=0)
     async with front.client() as client:
@@ -279,7 +279,7 @@ async def test_who_prefers_not_to_wait_is_answered_at_once(prefer):
     assert answer.headers["preference-applied"] == "respond-async"
 
 
-async def test_a_load_that_takes_longer_is_followed_by_its_address():
+async def test_load_that_takes_longer_is_followed_by_its_address():
     front = Front(settings=settings(load_wait_seconds=0.2))
     async with front.client() as client:
         answer = await client.post("/data", headers={"prefer": "handling=lenient"})
@@ -288,6 +288,6 @@ async def test_a_load_that_takes_longer_is_followed_by_its_address():
 
 
 @pytest.mark.parametrize("query", ["min_age=35.0", "min_age=35.5", "max_age=-1", "min_age=-1", "min_age=41&max_age=40"])
-async def test_bounds_that_fit_nobody_are_no_mistake(client, query):
+async def test_bounds_matching_no_age_are_accepted(client, query):
     assert (await client.get(f"/data?{query}")).json() == {}
     assert (await client.get(f"/stats?{query}")).json()["count"] == 0

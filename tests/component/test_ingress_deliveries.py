@@ -40,7 +40,7 @@ async def send(receiver, times=1, settings=SETTINGS):
     [["::1", "127.0.0.1"], ["127.0.0.9", "127.0.0.1"], ["::1", "127.0.0.8", "127.0.0.9", "127.0.0.1"]],
     ids=["AAAA and A", "two A", "the last of four"],
 )
-async def test_of_several_addresses_the_first_that_can_be_reached_is_delivered_to(names, addresses):
+async def test_delivery_goes_to_the_first_reachable_address(names, addresses):
     names(*addresses)
     with receiving() as receiver:
         outcome = await send(receiver, times=2)
@@ -48,7 +48,7 @@ async def test_of_several_addresses_the_first_that_can_be_reached_is_delivered_t
         assert [one.headers["host"].partition(":")[0] for one in receiver.deliveries] == ["hooks.example"] * 2
 
 
-async def test_an_address_that_never_answers_leaves_time_for_the_next(names, monkeypatch):
+async def test_unresponsive_address_leaves_time_for_the_next(names, monkeypatch):
     monkeypatch.setattr(deliveries, "SECONDS", 3.0)
     names("127.0.0.7", "127.0.0.1")
     with receiving() as receiver, socket.create_server(("127.0.0.7", port_of(receiver)), backlog=0) as deaf:
@@ -67,7 +67,7 @@ def port_of(receiver):
     return int(receiver.url.rpartition(":")[2].partition("/")[0])
 
 
-async def test_no_address_that_can_be_reached_is_an_error_that_says_so(names):
+async def test_unreachable_addresses_give_an_explained_error(names):
     names("127.0.0.8", "127.0.0.9")
     with receiving() as receiver:
         outcome = await send(receiver)
@@ -84,7 +84,7 @@ async def test_each_address_is_checked(names, private):
         assert "public address" in outcome.error
 
 
-async def test_what_was_sent_is_not_sent_to_another_address(names):
+async def test_sent_delivery_is_not_repeated_to_another_address(names):
     names("127.0.0.1", "127.0.0.2")
     with receiving() as receiver:
         receiver.answers = [500]
@@ -92,7 +92,7 @@ async def test_what_was_sent_is_not_sent_to_another_address(names):
         assert (outcome.status, len(receiver.deliveries)) == (500, 1)
 
 
-async def test_who_is_busy_says_when_to_come_again(names):
+async def test_busy_receiver_sets_retry_after(names):
     names("127.0.0.1")
     with receiving() as receiver:
         receiver.answers, receiver.retry_after = [429], "17"

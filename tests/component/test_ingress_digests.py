@@ -3,11 +3,11 @@
 import pytest
 
 from services.ingress.core.access import Principal
-from services.ingress.core.links import Upload
+from services.ingress.core.upload_status import Upload
 from shared.storage import ObjectRef
 from tests.fakes.ingress import Front, settings
 
-FAILED = {"success": False, "id": None, "celery_status": None, "celery_id": None}
+FAILED_MEMBERS = {"success": False, "id": None, "celery_status": None, "celery_id": None}
 INVALID = {"status": "INVALID_ID", "hash": None}
 NOBODYS = "0" * 32
 SPELLINGS = [
@@ -38,7 +38,7 @@ def done(made, **changes):
 
 def as_principal(front, number, *scopes, **more):
     """Let every request come from this principal."""
-    front.doors.tokens.authenticate = _always(Principal(number, number, frozenset(scopes), **more))
+    front.dependencies.tokens.authenticate = _always(Principal(number, number, frozenset(scopes), **more))
 
 
 def _always(value):
@@ -49,7 +49,7 @@ def _always(value):
 
 
 @pytest.mark.parametrize("path", ["/uploadfile/", "/uploadfile"])
-async def test_an_upload_is_stored_under_an_id_of_its_own(front, path):
+async def test_upload_is_stored_under_an_id_of_its_own(front, path):
     async with front.client() as client:
         answer = await upload(client, r"C:\me\a b.txt", path=path)
     told = answer.json()
@@ -71,14 +71,14 @@ async def test_an_upload_is_stored_under_an_id_of_its_own(front, path):
 
 
 @pytest.mark.parametrize("query", ["algorithm=sha512&algorithm=CRC-32C", "algorithm=sha512,crc32c"])
-async def test_other_digests_are_asked_for_beside_the_default_ones(front, query):
+async def test_extra_digests_are_added_to_the_defaults(front, query):
     async with front.client() as client:
         told = (await upload(client, path=f"/uploadfile/?{query}")).json()
     info = await front.store.head(ObjectRef("inbox", told["key"]))
     assert info.metadata["penstock-digests"] == "md5,sha256,blake3,sha512,crc32c"
 
 
-async def test_the_default_digests_are_those_of_the_settings():
+async def test_default_digests_are_those_of_the_settings():
     front = Front(settings(hasher_digests=("md5",)))
     async with front.client() as client:
         told = (await upload(client, path="/uploadfile/?algorithm=sha512")).json()
@@ -99,44 +99,44 @@ async def test_the_default_digests_are_those_of_the_settings():
         ({"files": {"file": ("a", b"x")}, "params": {"algorithm": "rot13"}}, 422, "UNKNOWN_DIGEST"),
     ],
 )
-async def test_a_refusal_says_so_in_the_old_words_too_and_nothing_is_stored(front, sent, status, code):
+async def test_refused_upload_has_the_former_members_and_stores_nothing(front, sent, status, code):
     async with front.client() as client:
         answer = await client.post("/uploadfile/", **sent)
     told = answer.json()
     assert (answer.status_code, told["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert FAILED.items() <= told.items()
+    assert FAILED_MEMBERS.items() <= told.items()
     assert [page async for page in front.store.list("inbox")] == []
 
 
-async def test_a_stranger_is_told_so_in_the_old_words_too(front):
+async def test_unauthenticated_upload_has_the_former_members(front):
     async with front.client(None) as client:
         answer = await upload(client)
     assert answer.status_code == 401
-    assert FAILED.items() <= answer.json().items()
+    assert FAILED_MEMBERS.items() <= answer.json().items()
 
 
-async def test_who_may_only_read_uploads_nothing(front):
+async def test_read_scope_cannot_upload(front):
     as_principal(front, "reader", "read")
     async with front.client() as client:
         answer = await upload(client)
     assert (answer.status_code, answer.json()["code"]) == (403, "WRONG_SCOPE")
-    assert FAILED.items() <= answer.json().items()
+    assert FAILED_MEMBERS.items() <= answer.json().items()
 
 
-async def test_a_store_that_is_away_is_a_failure_that_may_be_tried_again(front):
+async def test_store_that_is_away_is_a_failure_that_may_be_tried_again(front):
     front.store.is_away = True
     async with front.client() as client:
         answer = await upload(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert FAILED.items() <= answer.json().items()
+    assert FAILED_MEMBERS.items() <= answer.json().items()
 
 
 @pytest.mark.parametrize(("method", "path", "brings_json"), SPELLINGS)
-async def test_a_digest_is_told_however_it_is_asked_for(front, method, path, brings_json):
+async def test_digest_is_returned_by_every_spelling(front, method, path, brings_json):
     async with front.client() as client:
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made)
+        front.dependencies.views.uploads["inbox", made["id"]] = done(made)
         address = path.format(id=made["id"])
         answer = await client.request(method, address, **({"json": {"file_id": made["id"]}} if brings_json else {}))
     assert answer.status_code == 200
@@ -154,7 +154,7 @@ async def test_a_digest_is_told_however_it_is_asked_for(front, method, path, bri
     }
 
 
-async def test_an_upload_that_nobody_has_recorded_yet_is_pending(front):
+async def test_unrecorded_upload_is_pending(front):
     async with front.client() as client:
         made = (await upload(client)).json()
         told = (await client.get(f"/gethash/{made['id']}")).json()
@@ -163,7 +163,7 @@ async def test_an_upload_that_nobody_has_recorded_yet_is_pending(front):
 
 @pytest.mark.parametrize("number", [NOBODYS, "1", "-1", "None", "%00", "%2e%2e", "x" * 500])
 @pytest.mark.parametrize(("method", "path", "brings_json"), SPELLINGS)
-async def test_what_is_no_id_is_invalid_and_never_pending(front, method, path, brings_json, number):
+async def test_malformed_id_is_invalid_and_not_pending(front, method, path, brings_json, number):
     async with front.client() as client:
         sent = {"json": {"file_id": number}} if brings_json else {}
         answer = await client.request(method, path.format(id=number), **sent)
@@ -171,7 +171,7 @@ async def test_what_is_no_id_is_invalid_and_never_pending(front, method, path, b
 
 
 @pytest.mark.parametrize("said", [b"[]", b"{}", b'{"file_id": 7}', b'{"file_id": null}', b'"text"', b""])
-async def test_a_question_without_an_id_is_invalid(front, said):
+async def test_question_without_an_id_is_invalid(front, said):
     async with front.client() as client:
         answer = await client.post("/gethash/", content=said)
     assert (answer.status_code, answer.json()) == (200, INVALID)
@@ -186,24 +186,24 @@ async def test_a_question_without_an_id_is_invalid(front, said):
         (b" " * 5000, 413, "TOO_LARGE"),
     ],
 )
-async def test_a_question_that_cannot_be_read_is_refused(front, said, status, code):
+async def test_question_that_cannot_be_read_is_refused(front, said, status, code):
     async with front.client() as client:
         answer = await client.post("/gethash/", content=said)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_the_id_of_another_is_none_unless_one_administers(front):
+async def test_id_of_another_is_none_unless_one_administers(front):
     async with front.client() as client:
         as_principal(front, "mine", "read", "write")
         made = (await upload(client)).json()
         waiting = f"/gethash/{made['id']}"
         for recorded in (False, True):
             if recorded:
-                front.doors.views.uploads["inbox", made["id"]] = done(made, owner="mine")
+                front.dependencies.views.uploads["inbox", made["id"]] = done(made, owner="mine")
             as_principal(front, "other", "read", "write", "run")
             assert (await client.get(waiting)).json() == INVALID
             assert (await client.get(f"/links/{made['id']}")).status_code == 404
-            as_principal(front, "mine", "read", places=("inbox/elsewhere/",))
+            as_principal(front, "mine", "read", prefixes=("inbox/elsewhere/",))
             assert (await client.get(waiting)).json() == INVALID
             for number, scope in (("mine", "read"), ("other", "admin")):
                 as_principal(front, number, scope)
@@ -214,23 +214,23 @@ async def test_of_digests_without_an_object_row_the_store_knows_the_owner(front)
     async with front.client() as client:
         as_principal(front, "mine", "read", "write")
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made, owner=None, state=None)
+        front.dependencies.views.uploads["inbox", made["id"]] = done(made, owner=None, state=None)
         assert (await client.get(f"/gethash/{made['id']}")).json()["status"] == "SUCCESS"
         as_principal(front, "other", "read")
         assert (await client.get(f"/gethash/{made['id']}")).json() == INVALID
 
 
 @pytest.mark.parametrize(("asked", "code"), [("rot13", "UNKNOWN_DIGEST"), ("sha512", "NOT_COMPUTED")])
-async def test_a_digest_that_is_not_there_is_refused(front, asked, code):
+async def test_digest_that_is_not_there_is_refused(front, asked, code):
     async with front.client() as client:
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made)
+        front.dependencies.views.uploads["inbox", made["id"]] = done(made)
         answer = await client.get(f"/gethash/?file_id={made['id']}&algorithm={asked}")
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
-async def test_a_database_that_is_away_is_said_and_uploads_go_on(front):
-    front.doors.views.is_away = True
+async def test_database_outage_is_503_and_uploads_work(front):
+    front.dependencies.views.is_away = True
     async with front.client() as client:
         made = await upload(client)
         answer = await client.get(f"/gethash/{made.json()['id']}")
@@ -238,10 +238,12 @@ async def test_a_database_that_is_away_is_said_and_uploads_go_on(front):
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
-async def test_the_way_of_an_upload_can_be_followed(front):
+async def test_way_of_an_upload_can_be_followed(front):
     async with front.client() as client:
         made = (await upload(client)).json()
-        front.doors.views.uploads["inbox", made["id"]] = done(made, revision=3, seen_by="live", correlation_id="c")
+        front.dependencies.views.uploads["inbox", made["id"]] = done(
+            made, revision=3, seen_by="live", correlation_id="c"
+        )
         told = (await client.get(f"/links/{made['id']}")).json()
         missing = await client.get(f"/links/{NOBODYS}")
     assert told["object"]["key"] == made["key"]
@@ -254,7 +256,7 @@ async def test_the_way_of_an_upload_can_be_followed(front):
 async def test_statistics_need_the_scope_read_and_their_servers(front, path):
     async with front.client() as client:
         assert (await client.get(path)).status_code == 200
-        front.doors.views.is_away = True
+        front.dependencies.views.is_away = True
         away = await client.get(path)
         as_principal(front, "writer", "write")
         refused = await client.get(path)
@@ -262,13 +264,13 @@ async def test_statistics_need_the_scope_read_and_their_servers(front, path):
     assert (refused.status_code, refused.json()["code"]) == (403, "WRONG_SCOPE")
 
 
-async def test_without_kafka_nobody_knows_the_workers(front):
-    front.doors.groups.is_away = True
+async def test_workers_without_kafka_are_503(front):
+    front.dependencies.consumer_groups.is_away = True
     async with front.client() as client:
         assert (await client.get("/stats/workers")).status_code == 503
 
 
-async def test_who_sees_a_part_does_not_see_the_workers_of_all(front):
-    as_principal(front, "part", "read", places=("inbox/mine/",))
+async def test_token_with_prefixes_does_not_see_workers(front):
+    as_principal(front, "part", "read", prefixes=("inbox/mine/",))
     async with front.client() as client:
         assert (await client.get("/stats/workers")).json()["code"] == "WRONG_PLACE"

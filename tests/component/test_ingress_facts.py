@@ -10,9 +10,9 @@ import pytest
 
 from services.ingress import handlers
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.facts import Fact
-from services.ingress.core.tokens import Token, drawn, hash_of
+from services.ingress.core.tokens import Token, generate_token, hash_secret
 from services.ingress.routes import events
 from shared.errors import Outage
 from shared.testing.bus import connected, record, wire
@@ -54,7 +54,7 @@ async def streaming(front, path="/events", token=TOKEN, **headers):
         await serving
 
 
-def told(frames):
+def rendered(frames):
     lines = "".join(frames).split("\n")
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
@@ -67,46 +67,46 @@ async def soon(condition):
 
 async def tell(front, *facts):
     await front.facts.add(facts)
-    front.doors.feed.wake()
+    front.dependencies.feed.notify()
 
 
 def limited(front, *places):
     """Return the text of a token that sees these places alone."""
-    number, text = drawn()
-    front.doors.tokens._ring = front.doors.tokens._ring.with_token(
-        Token(number, "limited", hash_of(text), frozenset({"read"}), AT, "root", places)
+    number, text = generate_token()
+    front.dependencies.tokens._cache = front.dependencies.tokens._cache.with_token(
+        Token(number, "limited", hash_secret(text), frozenset({"read"}), AT, "root", places)
     )
     return text
 
 
-async def test_a_stream_begins_now_and_tells_what_comes(front):
+async def test_stream_starts_now_and_sends_new_facts(front):
     await tell(front, fact(1))
     async with streaming(front) as frames:
         await soon(lambda: len(frames) > 1)
         assert frames[1] == "retry: 2000\n: alive\nid: 1\n\n"
         await tell(front, fact(2))
-        await soon(lambda: told(frames))
-    (one,) = told(frames)
+        await soon(lambda: rendered(frames))
+    (one,) = rendered(frames)
     assert (one["seq"], one["type"], one["summary"]) == (2, "objects.changed.v1", "stored, 2 bytes")
 
 
 @pytest.mark.parametrize("how", ["header", "query"])
-async def test_a_stream_resumes_after_the_last_event(front, how):
+async def test_stream_resumes_after_the_last_event(front, how):
     await tell(front, *(fact(number) for number in range(1, 300)))
     path, headers = ("/events", {"last_event_id": "7"}) if how == "header" else ("/events?last_event_id=7", {})
     async with streaming(front, path, **headers) as frames:
-        await soon(lambda: len(told(frames)) == 292)
-    assert [one["seq"] for one in told(frames)] == list(range(8, 300))
+        await soon(lambda: len(rendered(frames)) == 292)
+    assert [one["seq"] for one in rendered(frames)] == list(range(8, 300))
 
 
-async def test_a_place_past_the_end_is_of_a_table_that_was_lost(front):
+async def test_cursor_past_the_end_restarts_from_the_beginning(front):
     await tell(front, fact(1))
     async with streaming(front, last_event_id="99") as frames:
-        await soon(lambda: told(frames))
-    assert [one["seq"] for one in told(frames)] == [1]
+        await soon(lambda: rendered(frames))
+    assert [one["seq"] for one in rendered(frames)] == [1]
 
 
-async def test_a_stream_is_filtered(front):
+async def test_stream_is_filtered(front):
     async with streaming(front, "/events?bucket=inbox&prefix=mine/&type=objects.*,x&correlation_id=c") as frames:
         await soon(lambda: len(frames) > 1)
         wrong = [
@@ -116,53 +116,53 @@ async def test_a_stream_is_filtered(front):
             fact(4, "mine/a"),
         ]
         await tell(front, *wrong, fact(5, "mine/a", correlation_id="c"))
-        await soon(lambda: told(frames))
-    assert [one["seq"] for one in told(frames)] == [5]
+        await soon(lambda: rendered(frames))
+    assert [one["seq"] for one in rendered(frames)] == [5]
 
 
-async def test_nobody_hears_of_what_they_do_not_see(front):
+async def test_stream_sends_visible_facts_only(front):
     text = limited(front, "inbox/mine/")
     await tell(front, fact(1, "other"), fact(2, None, None), fact(3, "mine/a"))
     async with streaming(front, token=text, last_event_id="0") as frames:
-        await soon(lambda: told(frames))
-    assert [one["seq"] for one in told(frames)] == [3]
+        await soon(lambda: rendered(frames))
+    assert [one["seq"] for one in rendered(frames)] == [3]
 
 
-async def test_a_stream_ends_when_its_token_is_revoked(front, monkeypatch):
+async def test_stream_ends_when_its_token_is_revoked(front, monkeypatch):
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.01)
     text = limited(front, "inbox/")
-    front.doors.tokens._is_loaded = True
+    front.dependencies.tokens._is_loaded = True
     async with streaming(front, token=text) as frames:
         await soon(lambda: "".join(frames).count(": alive") >= 3)
-        front.doors.tokens._ring = front.doors.tokens._ring.without(text.split("_")[1])
-        await soon(lambda: front.doors.feed.streams == 0)
+        front.dependencies.tokens._cache = front.dependencies.tokens._cache.without(text.split("_")[1])
+        await soon(lambda: front.dependencies.feed.streams == 0)
 
 
-async def test_a_stream_outlives_the_database_and_tells_what_came_meanwhile(front, monkeypatch):
-    monkeypatch.setattr(events, "AWAY_SECONDS", 0.01)
+async def test_stream_survives_a_database_outage_without_loss(front, monkeypatch):
+    monkeypatch.setattr(events, "OUTAGE_POLL_SECONDS", 0.01)
     async with streaming(front) as frames:
         await soon(lambda: len(frames) > 1)
         front.facts.is_away = True
-        front.doors.feed.wake()
+        front.dependencies.feed.notify()
         await asyncio.sleep(0)
         front.facts.is_away = False
         await tell(front, fact(1))
-        await soon(lambda: told(frames))
-    assert len(told(frames)) == 1
+        await soon(lambda: rendered(frames))
+    assert len(rendered(frames)) == 1
 
 
-async def test_every_stream_ends_when_the_service_stops_or_its_client_goes(front):
+async def test_stream_ends_at_shutdown_or_disconnect(front):
     async with streaming(front) as frames, streaming(front) as others:
         await soon(lambda: len(frames) > 1 and len(others) > 1)
-        front.doors.feed.close()
-        await soon(lambda: front.doors.feed.streams == 0)
+        front.dependencies.feed.close()
+        await soon(lambda: front.dependencies.feed.streams == 0)
     front = Front()
     async with streaming(front) as frames:
-        await soon(lambda: front.doors.feed.streams == 1)
-    assert front.doors.feed.streams == 0
+        await soon(lambda: front.dependencies.feed.streams == 1)
+    assert front.dependencies.feed.streams == 0
 
 
-async def test_one_stream_too_many_is_told_to_come_again(front):
+async def test_stream_beyond_the_limit_is_503_with_retry_after(front):
     front = Front(settings(events_streams=1))
     async with streaming(front) as frames:
         await soon(lambda: len(frames) > 1)
@@ -172,13 +172,13 @@ async def test_one_stream_too_many_is_told_to_come_again(front):
 
 
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30, "\N{SUPERSCRIPT TWO}"])
-async def test_a_place_that_is_none_is_refused(front, given):
+async def test_invalid_event_id_is_refused(front, given):
     async with front.client() as client:
         answer = await client.get("/events", params={"last_event_id": given})
     assert (answer.status_code, answer.json()["code"]) == (422, "BAD_EVENT_ID")
 
 
-async def test_a_hundred_streams_at_one_place_cost_one_question():
+async def test_streams_at_the_same_cursor_share_one_query():
     facts = MemoryFacts()
     await facts.add([fact(number) for number in range(250)])
     feed = Feed(facts, limiter("streams", settings()))
@@ -189,7 +189,7 @@ async def test_a_hundred_streams_at_one_place_cost_one_question():
     assert all(isinstance(one, Outage) for one in answers)
 
 
-async def test_a_client_that_goes_takes_nobody_along():
+async def test_disconnect_of_one_stream_does_not_affect_others():
     facts = MemoryFacts()
     await facts.add([fact(1)])
     feed = Feed(facts, limiter("streams", settings()))
@@ -199,7 +199,7 @@ async def test_a_client_that_goes_takes_nobody_along():
     assert len(await second) == 1
 
 
-async def test_a_timeline_is_the_facts_and_what_is_kept_now(front):
+async def test_timeline_returns_facts_and_present_state(front):
     await tell(front, fact(1), fact(2, "other"), fact(3, kind="objects.hashed.v1"))
     front.facts.states["inbox", "a"] = {"object": [{"state": "stored"}], "work": [{"queue": "digest"}]}
     async with front.client() as client:
@@ -212,7 +212,7 @@ async def test_a_timeline_is_the_facts_and_what_is_kept_now(front):
 
 
 @pytest.mark.parametrize("path", ["inbox/nothing", "inbox/other", "inbox/a%00b", "nowhere/a"])
-async def test_what_is_not_known_or_not_seen_does_not_exist(front, path):
+async def test_unknown_or_foreign_object_is_404(front, path):
     await tell(front, fact(1, "other"))
     async with front.client(limited(front, "inbox/mine/")) as client:
         answer = await client.get(f"/timeline/{path}")
@@ -220,7 +220,7 @@ async def test_what_is_not_known_or_not_seen_does_not_exist(front, path):
 
 
 @pytest.mark.parametrize("path", ["/timeline/inbox/a", "/events"])
-async def test_a_database_that_is_away_is_said(front, path):
+async def test_database_outage_is_503(front, path):
     front.facts.is_away = True
     async with front.client() as client:
         answer = await client.get(path)
@@ -236,7 +236,7 @@ async def consuming():
     handlers.router.provided.clear()
 
 
-async def test_what_the_database_refuses_is_left_out_alone_and_never_a_dead_letter(consuming):
+async def test_fact_that_postgres_rejects_is_skipped_alone(consuming):
     wired, facts = consuming
     values = [b'{"n": %d}' % number for number in range(20)]
     values[7] = b'"refused"'
@@ -245,7 +245,7 @@ async def test_what_the_database_refuses_is_left_out_alone_and_never_a_dead_lett
     assert wired.recorder.dead_letters() == []
 
 
-async def test_a_letter_of_any_bytes_is_never_a_letter_again(consuming):
+async def test_dead_letter_of_any_bytes_is_not_dead_lettered_again(consuming):
     wired, facts = consuming
     hostile = [("dlq_reason", b"\xff"), ("\udc80", b"x"), ("ce_id", b"\x00")]
     values = [b"\x00", None, b"", b"[" * 50_000]
@@ -255,7 +255,7 @@ async def test_a_letter_of_any_bytes_is_never_a_letter_again(consuming):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_webhooks_are_for_those_who_administer(front, method):
+async def test_webhooks_need_the_admin_scope(front, method):
     async with front.client(limited(front)) as client:
         answer = await client.request(method, "/webhooks", json={"url": "https://example.org/"})
     assert (answer.status_code, answer.json()["code"]) == (403, "WRONG_SCOPE")
@@ -269,15 +269,15 @@ def resolving(monkeypatch, *addresses):
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::ffff:169.254.169.254"]])
-async def test_a_name_that_leads_into_our_network_is_refused_whatever_else_it_leads_to(front, monkeypatch, addresses):
+async def test_webhook_name_with_any_private_address_is_refused(front, monkeypatch, addresses):
     resolving(monkeypatch, *addresses)
     async with front.client() as client:
         answer = await client.post("/webhooks", json={"url": "https://hook.example/"})
     assert (answer.status_code, answer.json()["code"]) == (422, "TARGET_NOT_ALLOWED")
-    assert await front.doors.webhooks.all(None) == []
+    assert await front.dependencies.webhooks.all(None) == []
 
 
-async def test_a_delivery_goes_to_the_address_that_was_checked_under_the_name_that_was_given(front, monkeypatch):
+async def test_delivery_connects_to_the_checked_address_with_the_given_host(front, monkeypatch):
     resolving(monkeypatch, "8.8.8.8")
     sent = []
 
@@ -286,7 +286,7 @@ async def test_a_delivery_goes_to_the_address_that_was_checked_under_the_name_th
         return httpx.Response(302, headers={"location": "http://127.0.0.1/"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        outcome = await front.doors.sender.send(
+        outcome = await front.dependencies.sender.send(
             client, "1", "https://hook.example:8443/x?y=1", {"event_id": "e", "type": "t"}
         )
     assert (outcome.status, outcome.error) == (302, "it answered 302")
@@ -299,23 +299,25 @@ async def test_a_delivery_goes_to_the_address_that_was_checked_under_the_name_th
 @pytest.mark.parametrize(
     "failure", [httpx.ConnectError("refused"), RuntimeError("odd"), TimeoutError(), OSError("gone")]
 )
-async def test_whatever_goes_wrong_is_how_a_delivery_ended(front, monkeypatch, failure):
+async def test_delivery_error_becomes_the_outcome(front, monkeypatch, failure):
     resolving(monkeypatch, "8.8.8.8")
 
     def fail(_request):
         raise failure
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
-        outcome = await front.doors.sender.send(client, "1", "http://hook.example/", {"event_id": "e", "type": "t"})
+        outcome = await front.dependencies.sender.send(
+            client, "1", "http://hook.example/", {"event_id": "e", "type": "t"}
+        )
     assert (outcome.status, bool(outcome.error), outcome.gone) == (None, True, False)
 
 
-async def test_a_webhook_is_made_listed_and_removed_and_its_secret_told_once(front, monkeypatch):
+async def test_webhook_is_created_listed_and_deleted_with_its_secret_shown_once(front, monkeypatch):
     resolving(monkeypatch, "8.8.8.8")
     async with front.client() as client:
         made = (await client.post("/webhooks", json={"url": "https://hook.example/", "types": ["objects.*"]})).json()
         (listed,) = (await client.get("/webhooks")).json()
-        assert made.pop("secret") == front.doors.sender.secret(made["id"])
+        assert made.pop("secret") == front.dependencies.sender.secret(made["id"])
         assert listed == made == (await client.get(f"/webhooks/{made['id']}")).json()
         assert (await client.delete(f"/webhooks/{made['id']}")).status_code == 204
         assert (await client.get(f"/webhooks/{made['id']}")).status_code == 404
@@ -324,12 +326,12 @@ async def test_a_webhook_is_made_listed_and_removed_and_its_secret_told_once(fro
 @pytest.mark.parametrize(
     "asked", [{}, {"url": 7}, {"url": "https://x/", "more": 1}, {"url": "https://x/", "bucket": "\x00"}]
 )
-async def test_a_webhook_that_cannot_be_is_refused(front, asked):
+async def test_webhook_that_cannot_be_is_refused(front, asked):
     async with front.client() as client:
         assert (await client.post("/webhooks", json=asked)).status_code == 422
 
 
-async def test_without_a_key_no_webhook_is_made():
+async def test_webhook_without_secret_key_is_refused():
     front = Front(settings(auth="none", secret_key=""))
     async with asyncio.timeout(10), front.client() as client:
         answer = await client.post("/webhooks", json={"url": "https://hook.example/"})

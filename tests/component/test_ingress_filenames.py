@@ -36,7 +36,7 @@ async def keys(front):
 
 @pytest.mark.parametrize("client", FORMS)
 @pytest.mark.parametrize(("route", "field"), ROUTES)
-async def test_a_file_is_stored_under_the_name_that_its_client_meant(client, route, field):
+async def test_file_is_stored_under_the_name_that_its_client_meant(client, route, field):
     front, (disposition, name) = Front(), FORMS[client]
     answer = await sent(front, route, form(disposition, field))
     assert answer.is_success
@@ -46,7 +46,7 @@ async def test_a_file_is_stored_under_the_name_that_its_client_meant(client, rou
 
 
 @pytest.mark.parametrize(("route", "field"), ROUTES)
-async def test_a_name_that_cannot_be_read_is_refused_and_nothing_is_stored(route, field):
+async def test_name_that_cannot_be_read_is_refused_and_nothing_is_stored(route, field):
     front = Front()
     answer = await sent(front, route, form("form-data; name={}; filename*=x-odd''%FF.csv", field))
     assert (answer.status_code, answer.json()["code"]) == (422, "BAD_FILENAME")
@@ -58,14 +58,14 @@ async def test_a_name_that_cannot_be_read_is_refused_and_nothing_is_stored(route
     ("filename", "key"),
     [("C:\\Users\\me\\a.csv", "files/a.csv"), ("sub\\a.csv", "files/a.csv"), ("sub/a.csv", "files/a.csv")],
 )
-async def test_a_path_of_the_clients_machine_gives_its_last_step(filename, key):
+async def test_path_of_the_clients_machine_gives_its_last_step(filename, key):
     front = Front()
     answer = await sent(front, "/files/", form(f'form-data; name="{{}}"; filename="{filename}"', "file"))
     assert answer.status_code == 202
     assert await keys(front) == [key]
 
 
-async def test_a_set_keeps_its_folders_whichever_slash_parts_them():
+async def test_set_keeps_folders_with_either_slash():
     front = Front()
     form_ = form('form-data; name="{}"; filename="sub\\x.py"', "files")
     assert (await sent(front, "/files/upload_minio", form_)).status_code == 204

@@ -3,7 +3,7 @@
 import pytest
 
 from services.ingress.core.access import Principal
-from services.ingress.routes.files import key_of
+from services.ingress.routes.files import file_key
 from shared.errors import Rejected
 from shared.storage import ObjectRef
 from tests.fakes.ingress import Front, settings
@@ -21,7 +21,7 @@ async def put(front, key="files/a.bin", body=BODY, **options):
 
 
 @pytest.mark.parametrize("path", ["/files/", "/files"])
-async def test_a_file_goes_in_under_its_name_and_comes_out_the_same(front, path):
+async def test_file_is_stored_and_downloaded_by_name(front, path):
     name = "a+b %41 ü.bin"
     async with front.client() as client:
         answer = await client.post(path, files={"file": (name, BODY)})
@@ -36,10 +36,10 @@ async def test_a_file_goes_in_under_its_name_and_comes_out_the_same(front, path)
 
 
 def test_folders_in_a_name_are_left_out_unless_they_lead_elsewhere():
-    assert key_of("sub/x.txt") == "files/x.txt"
+    assert file_key("sub/x.txt") == "files/x.txt"
     for name in ("../x.txt", "/x.txt", "a/../x.txt", "..\\x.txt"):
-        with pytest.raises(Rejected, match="leads out of its place"):
-            key_of(name)
+        with pytest.raises(Rejected, match="escapes its folder"):
+            file_key(name)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_folders_in_a_name_are_left_out_unless_they_lead_elsewhere():
         ("bytes=0-1,5-6", 200, BODY, None),
     ],
 )
-async def test_a_range_is_a_slice(front, wanted, status, content, content_range):
+async def test_range_is_a_slice(front, wanted, status, content, content_range):
     await put(front)
     async with front.client() as client:
         answer = await client.get("/files/a.bin", headers={"range": wanted})
@@ -61,7 +61,7 @@ async def test_a_range_is_a_slice(front, wanted, status, content, content_range)
     assert answer.headers["content-length"] == str(len(content))
 
 
-async def test_a_range_past_the_end_is_refused_with_the_size(front):
+async def test_range_past_the_end_is_refused_with_the_size(front):
     await put(front)
     async with front.client() as client:
         answer = await client.get("/files/a.bin", headers={"range": "bytes=2048-"})
@@ -69,7 +69,7 @@ async def test_a_range_past_the_end_is_refused_with_the_size(front):
     assert answer.headers["content-range"] == "bytes */2048"
 
 
-async def test_an_empty_file_is_a_file(front):
+async def test_empty_file_is_a_file(front):
     await put(front, body=b"")
     async with front.client() as client:
         answer = await client.get("/files/a.bin")
@@ -77,7 +77,7 @@ async def test_an_empty_file_is_a_file(front):
 
 
 @pytest.mark.parametrize("asked", [{}, {"range": "bytes=0-9"}, {"range": "bytes=2048-"}, {"range": "bytes=-0"}])
-async def test_a_head_says_what_a_whole_get_would_and_reads_nothing(front, asked):
+async def test_head_has_the_headers_of_get_without_reading(front, asked):
     """Range is for GET alone (RFC 9110, section 14.2): an answer to HEAD is that of the whole."""
     await put(front)
     async with front.client() as client:
@@ -87,7 +87,7 @@ async def test_a_head_says_what_a_whole_get_would_and_reads_nothing(front, asked
     assert dict(head.headers) == dict(got.headers)
 
 
-async def test_what_the_client_has_is_not_sent_again(front):
+async def test_matching_etag_is_304(front):
     info = await put(front)
     async with front.client() as client:
         same = await client.get("/files/a.bin", headers={"if-none-match": f'"{info.etag}"'})
@@ -98,7 +98,7 @@ async def test_what_the_client_has_is_not_sent_again(front):
     assert (resumed.status_code, resumed.content) == (200, BODY)
 
 
-async def test_a_script_is_never_told_as_one(front):
+async def test_script_is_sent_as_octet_stream(front):
     await put(front, content_type="text/html")
     async with front.client() as client:
         answer = await client.get("/files/a.bin")
@@ -107,16 +107,18 @@ async def test_a_script_is_never_told_as_one(front):
 
 
 @pytest.mark.parametrize("path", ["/files/nothing", "/files/a/b", "/objects/inbox/nothing", "/objects/inbox/secret/x"])
-async def test_what_is_not_there_and_what_is_anothers_are_told_alike(front, path):
+async def test_missing_and_foreign_files_give_the_same_404(front, path):
     await put(front, "secret/x")
-    front.doors.tokens.authenticate = _as(Principal("1", "me", frozenset({"read"}), ("inbox/files/", "inbox/noth")))
+    front.dependencies.tokens.authenticate = _as(
+        Principal("1", "me", frozenset({"read"}), ("inbox/files/", "inbox/noth"))
+    )
     async with front.client("any") as client:
         answer = await client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
     assert answer.json()["detail"].endswith("that you may see: check its name")
 
 
-async def test_a_file_overwritten_between_look_and_read_is_sent_as_it_is_now(front):
+async def test_file_overwritten_between_head_and_get_is_sent_in_its_new_version(front):
     await put(front)
     read, overwrites = front.store.read, [b"second", b"third"]
 

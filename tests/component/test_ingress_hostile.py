@@ -19,7 +19,7 @@ NOT_UTF8 = ["%FF", "a%C3", "%ED%A0%80", "%C0%AF", "%F4%90%80%80", "%C3%28"]
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -63,7 +63,7 @@ def refusal(answer):
         ("GET", "/login?next={}"),
     ],
 )
-async def test_an_address_that_is_not_utf8_is_refused_and_named(front, root, method, path, text):
+async def test_address_that_is_not_utf8_is_refused_and_named(front, root, method, path, text):
     answer = await root.request(method, path.format(text), content=b"x" if method == "PUT" else None)
     assert refusal(answer) == (422, "NO_UTF8")
     assert "0x" in answer.json()["detail"]
@@ -71,7 +71,7 @@ async def test_an_address_that_is_not_utf8_is_refused_and_named(front, root, met
 
 
 @given(st.binary(max_size=40))
-def test_every_address_is_text_or_refused(raw):
+def test_non_utf8_url_is_refused(raw):
     sent = "".join(f"%{byte:02x}" for byte in raw).encode()
     try:
         raw.decode()
@@ -91,7 +91,7 @@ async def test_metadata_that_is_not_utf8_is_refused(front, root, value):
     assert await stored(front) == []
 
 
-async def test_metadata_in_utf8_is_stored_as_it_was_sent(front, root):
+async def test_utf8_metadata_is_stored_unchanged(front, root):
     answer = await root.put("/objects/inbox/a", content=b"x", headers=[(b"x-amz-meta-note", "café".encode())])
     assert answer.status_code == 201
     assert (await front.store.head(ObjectRef("inbox", "a"))).metadata == {"note": "café"}
@@ -126,7 +126,7 @@ async def test_names_and_fields_of_a_form_are_text_or_refused(front, root, metho
 
 
 @pytest.mark.parametrize("body", [b"token=%FF", b"token=\xff", b"next=%ED%A0%80"])
-async def test_the_form_of_a_page_is_utf8_or_refused(front, body):
+async def test_form_of_a_page_is_utf8_or_refused(front, body):
     async with front.client(None) as client:
         answer = await client.post(
             "/login", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
@@ -135,7 +135,7 @@ async def test_the_form_of_a_page_is_utf8_or_refused(front, body):
 
 
 @pytest.mark.parametrize("key", ALTERED)
-async def test_a_key_that_the_store_would_alter_comes_in_nowhere(front, root, key):
+async def test_key_that_minio_would_alter_is_refused(front, root, key):
     told = f"key {base64.b64encode(key.encode()).decode()}"
     headers = {"tus-resumable": "1.0.0", "upload-length": "1", "upload-metadata": told}
     raw = key.encode()
@@ -171,11 +171,11 @@ async def test_no_answer_leads_to_the_host_that_a_client_named(root, path):
     assert "//evil.example" not in answer.text
 
 
-async def test_an_unexpected_error_is_answered_and_goes_no_further(front, root, monkeypatch):
+async def test_unexpected_error_is_answered_with_500(front, root, monkeypatch):
     async def fail(*_args):
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(front.doors.webhooks, "all", fail)
+    monkeypatch.setattr(front.dependencies.webhooks, "all", fail)
     # this transport raises whatever would have reached the server
     front_of = root._transport
     front_of.raise_app_exceptions = True
@@ -189,12 +189,12 @@ async def test_an_unexpected_error_is_answered_and_goes_no_further(front, root, 
     "body",
     [b"[" * 100_000, b'{"name":' * 30_000, b'{"rate": 1' + b"0" * 5000 + b"}", b'{"rate": NaN}', b"\xff", b'"\x00"'],
 )
-async def test_json_that_no_parser_likes_is_refused(root, body):
+async def test_unparsable_json_is_refused(root, body):
     answer = await root.post("/tokens", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in {400, 422}
 
 
-async def test_a_refusal_may_quote_half_of_a_surrogate_pair(root):
+async def test_refusal_may_quote_half_of_a_surrogate_pair(root):
     body = b'{"key": "a", "size": 1, "bucket": "\\ud800"}'
     answer = await root.post("/multipart", content=body, headers={"content-type": "application/json"})
     assert refusal(answer) == (404, "NO_SUCH_BUCKET")

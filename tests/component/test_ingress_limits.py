@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.ingress.adapters.bodies import MAX_FIELDS_BYTES, MAX_NAMES_BYTES
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import RateLimiter
 from services.ingress.routes.json_route import MAX_JSON_BYTES
 from services.ingress.routes.login import CODE
 from tests.fakes.ingress import TOKEN, Front, settings
@@ -15,7 +15,7 @@ from tests.fakes.ingress import TOKEN, Front, settings
 @pytest.fixture
 def front():
     front = Front()
-    front.doors.rates = Rates(clock=lambda: 0.0)  # at which nothing is forgotten
+    front.dependencies.rate_limiter = RateLimiter(clock=lambda: 0.0)  # at which nothing is forgotten
     return front
 
 
@@ -45,7 +45,7 @@ async def test_wrong_codes_are_counted_before_the_database_is_asked(front):
     assert {one.status_code for one in answers} == {403, 429}
 
 
-async def test_what_cannot_be_a_code_is_not_asked_for(front):
+async def test_malformed_login_code_causes_no_query(front):
     asked = asked_of(front.table)
     async with front.client(None) as stranger:
         for code in ("x", "x" * 44, "ü" * 43, "%00" * 43):
@@ -54,7 +54,7 @@ async def test_what_cannot_be_a_code_is_not_asked_for(front):
     assert CODE.fullmatch(await code_of(front))
 
 
-async def test_a_right_code_costs_no_attempt(front):
+async def test_valid_login_code_refunds_the_attempt(front):
     async with front.client(None) as browser:
         for _ in range(28):
             await browser.get("/login", params={"code": "A" * 43})
@@ -62,14 +62,14 @@ async def test_a_right_code_costs_no_attempt(front):
             assert (await browser.get("/login", params={"code": await code_of(front)})).status_code == 303
 
 
-async def test_a_token_opens_no_more_sessions_than_can_be_remembered_when_they_end(front):
+async def test_sessions_per_token_are_rate_limited(front):
     async with front.client(None) as browser:
         answers = [await browser.post("/login", data={"token": TOKEN}) for _ in range(40)]
     assert [one.status_code for one in answers].count(303) == 30
     assert answers[-1].json()["code"] == "TOO_MANY_REQUESTS"
 
 
-async def test_a_session_is_found_among_thousands_of_cookies(front):
+async def test_session_is_found_among_thousands_of_cookies(front):
     async with front.client(None) as browser:
         await browser.post("/login", data={"token": TOKEN})
         (name, value), *_ = browser.cookies.items()
@@ -92,13 +92,13 @@ async def test_a_session_is_found_among_thousands_of_cookies(front):
         ("token=the%2Dfirst%2Dtoken", 200),
     ],
 )
-async def test_a_token_in_the_address_is_found(front, query, status):
+async def test_token_in_the_address_is_found(front, query, status):
     async with front.client(None) as client:
         assert (await client.get(f"/whoami?{query}")).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/files/", "/uploadfile/", "/files/upload_minio"])
-async def test_the_sum_of_plain_fields_is_bounded(front, path):
+async def test_sum_of_plain_fields_is_bounded(front, path):
     fields = {f"f{number}": "x" * 60_000 for number in range(MAX_FIELDS_BYTES // 60_000 + 1)}
     async with front.client() as client:
         answer = await client.post(path, files={"file": ("a", b"x")}, data=fields, headers={"bucket": "inbox"})
@@ -106,7 +106,7 @@ async def test_the_sum_of_plain_fields_is_bounded(front, path):
     assert "plain fields of the form" in answer.json()["detail"]
 
 
-async def test_the_names_of_files_are_bounded_too():
+async def test_names_of_files_are_bounded_too():
     files = [("files", (f"{number}{'n' * 900}", b"")) for number in range(MAX_NAMES_BYTES // 900 + 1)]
     async with Front().client() as client:
         answer = await client.post(
@@ -151,14 +151,14 @@ async def test_types_of_a_stream_are_bounded(front):
             assert (answer.status_code, answer.json()["code"]) == (422, "TOO_MANY_TYPES")
 
 
-async def test_a_disk_keeps_room_for_what_is_on_its_way(front):
-    disk = front.doors.uploads._disk
+async def test_disk_reserves_space_for_running_uploads(front):
+    disk = front.dependencies.uploads._disk
 
     class Body:
         left = 0
 
     body = Body()
-    with disk.room(body):
+    with disk.reserve(body):
         body.left = 1 << 60
         async with front.client() as client:
             answer = await client.put("/objects/inbox/a", content=b"x")
@@ -168,7 +168,7 @@ async def test_a_disk_keeps_room_for_what_is_on_its_way(front):
 
 
 @pytest.mark.parametrize("path", ["/files/", "/uploadfile/", "/uploadfile-html/"])
-async def test_a_full_disk_is_no_fault_in_the_log(path):
+async def test_full_disk_is_not_logged_as_an_error(path):
     async with Front(settings(disk_usage_threshold=0.001)).client() as client:
         with capture_logs() as logs:
             answer = await client.post(path, files={"file": ("a", b"x")})
@@ -176,7 +176,7 @@ async def test_a_full_disk_is_no_fault_in_the_log(path):
     assert logs == []
 
 
-async def test_an_outage_is_one_line_in_the_log():
+async def test_outage_is_one_line_in_the_log():
     front = Front()
     front.store.is_away = True
     async with front.client() as client:

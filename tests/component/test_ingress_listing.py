@@ -36,7 +36,7 @@ def restrict(front, *places):
     async def restricted(_secret):
         return Principal("1", "me", frozenset({"read", "write"}), places)
 
-    front.doors.tokens.authenticate = restricted
+    front.dependencies.tokens.authenticate = restricted
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
@@ -59,21 +59,21 @@ async def test_pages_follow_each_other_without_a_gap(front, limit, asked, expect
 @pytest.mark.parametrize(
     ("asked", "expected"), [({}, ["b/1", "b/c/3"]), ({"prefix": "b/c"}, ["b/c/3"]), ({"delimiter": "/"}, ["b/"])]
 )
-async def test_only_what_is_ones_own_is_listed(front, asked, expected):
+async def test_listing_shows_visible_keys_only(front, asked, expected):
     restrict(front, "inbox/b/1", "inbox/b/c/", "results/")
     assert list(itertools.chain(*await pages(front, limit=1, **asked))) == expected
 
 
 @pytest.mark.parametrize("bucket", ["uploads", "nowhere", "processed-data"])
 @pytest.mark.parametrize("path", ["", "/a"])
-async def test_a_bucket_that_is_not_ones_own_is_not_there(front, bucket, path):
+async def test_bucket_that_is_not_ones_own_is_not_there(front, bucket, path):
     restrict(front, "inbox/")
     async with front.client("any") as client:
         answer = await client.get(f"/objects/{bucket}{path}")
     assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_BUCKET")
 
 
-async def test_what_waits_in_the_staging_bucket_is_nobodys(front):
+async def test_staging_bucket_is_not_accessible(front):
     async with front.client() as client:
         answer = await client.get("/objects/uploads/a")
     assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_BUCKET")
@@ -87,7 +87,7 @@ async def test_results_are_read_and_not_removed(front):
     assert (removed.status_code, removed.json()["code"]) == (404, "NO_SUCH_BUCKET")
 
 
-async def test_a_removed_object_is_gone_and_removing_it_again_is_told(front):
+async def test_second_delete_of_an_object_is_404(front):
     async with front.client() as client:
         answers = [await client.delete("/objects/inbox/b/1") for _ in range(2)]
     assert [one.status_code for one in answers] == [204, 404]
@@ -112,7 +112,7 @@ async def test_no_key_reaches_beyond_its_bucket(front, method, path):
 
 
 @pytest.mark.parametrize("asked", [{"limit": 0}, {"limit": 1001}, {"limit": "x"}])
-async def test_a_page_has_at_least_one_object_and_at_most_a_thousand(front, asked):
+async def test_page_has_at_least_one_object_and_at_most_a_thousand(front, asked):
     async with front.client() as client:
         answer = await client.get("/objects/inbox", params=asked)
     assert answer.status_code == 422

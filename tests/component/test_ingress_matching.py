@@ -25,7 +25,7 @@ async def client():
         "/multipart/no-ticket",
     ],
 )  # fmt: skip
-async def test_head_says_what_get_would(client, path):
+async def test_head_has_the_headers_of_get(client, path):
     got, head = await client.get(path), await client.head(path)
     assert head.status_code == got.status_code
     assert head.headers.get("content-type") == got.headers.get("content-type")
@@ -38,7 +38,7 @@ async def test_head_of_a_stream_ends(client):
     assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
 
 
-async def test_a_stranger_is_led_to_the_login_page_by_head_too():
+async def test_stranger_is_led_to_the_login_page_by_head_too():
     async with Front().client(None) as client:
         head = await client.head("/files/", headers={"accept": "text/html"})
     assert (head.status_code, head.headers["location"]) == (303, "/login?next=%2Ffiles%2F")
@@ -58,14 +58,14 @@ async def test_a_stranger_is_led_to_the_login_page_by_head_too():
         ("GET", "/tus/", "OPTIONS, POST"),
     ],
 )
-async def test_allow_names_every_method_that_there_is(client, method, path, allowed):
+async def test_allow_lists_every_method(client, method, path, allowed):
     answer = await client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", ["/files/upload_minio", "/files/upload_minio/"])
-async def test_a_set_is_taken_by_either_spelling(client, method, path):
+async def test_set_is_taken_by_either_spelling(client, method, path):
     files, data = {"files": ("x", b"new")}, {"keys_prefix": "p"}
     answer = await client.request(method, path, files=files, data=data, headers={"bucket": "inbox"})
     assert answer.status_code == 204

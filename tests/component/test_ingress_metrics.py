@@ -14,7 +14,7 @@ def counted(name, **labels):
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-async def test_requests_are_counted_by_route_and_never_by_path():
+async def test_requests_are_counted_by_route_not_by_path():
     front, route = Front(), "/files/{name:path}"
     await front.store.put(ObjectRef("inbox", "files/a"), b"12345")
     labels = {"method": "GET", "route": route}
@@ -33,7 +33,7 @@ async def test_requests_are_counted_by_route_and_never_by_path():
     assert "disk_used " in text
 
 
-async def test_what_comes_in_is_counted():
+async def test_received_bytes_are_counted():
     front, route = Front(), "/objects/{bucket}/{key:path}"
     before = counted("penstock_http_request_bytes_total", route=route)
     async with front.client() as client:
@@ -41,7 +41,7 @@ async def test_what_comes_in_is_counted():
     assert counted("penstock_http_request_bytes_total", route=route) == before + 1000
 
 
-async def test_odd_methods_and_paths_make_no_new_series():
+async def test_unknown_methods_and_paths_create_no_series():
     front = Front()
     async with front.client() as client:
         for number in range(3):
@@ -54,7 +54,7 @@ async def test_odd_methods_and_paths_make_no_new_series():
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_past_the_threshold_no_upload_is_taken_and_nothing_written(path):
+async def test_upload_past_the_disk_threshold_is_refused(path):
     front = Front(settings=settings(disk_usage_threshold=0.0001))
     async with front.client() as client:
         if path.startswith("/objects"):

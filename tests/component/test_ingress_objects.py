@@ -5,7 +5,7 @@ import pytest
 from shared.storage import ObjectRef
 
 
-async def test_a_body_becomes_an_object_with_its_metadata(front):
+async def test_put_stores_body_and_metadata(front):
     async with front.client() as client:
         headers = {"content-type": "text/plain", "x-amz-meta-Origin": "here"}
         answer = await client.put("/objects/inbox/a%20b/c.txt", content=b"hello", headers=headers)
@@ -34,7 +34,7 @@ async def test_a_body_becomes_an_object_with_its_metadata(front):
         ("/objects/results/a", 404, "NO_SUCH_BUCKET"),
     ],
 )
-async def test_a_place_that_is_none_is_refused_and_nothing_stored(front, path, status, code):
+async def test_place_that_is_none_is_refused_and_nothing_stored(front, path, status, code):
     async with front.client() as client:
         answer = await client.put(path, content=b"hello")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
@@ -43,14 +43,14 @@ async def test_a_place_that_is_none_is_refused_and_nothing_stored(front, path, s
 
 
 @pytest.mark.parametrize(("token", "code"), [(None, "NO_TOKEN"), ("wrong", "BAD_TOKEN")])
-async def test_without_a_token_nobody_comes_in(front, token, code):
+async def test_request_without_token_is_401(front, token, code):
     async with front.client(token) as client:
         answer = await client.put("/objects/inbox/a", content=b"hello")
     assert (answer.status_code, answer.json()["code"]) == (401, code)
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_a_store_that_is_away_is_said_and_when_to_come_again(front):
+async def test_store_outage_is_503_with_retry_after(front):
     front.store.is_away = True
     async with front.client() as client:
         answer = await client.put("/objects/inbox/a", content=b"hello")

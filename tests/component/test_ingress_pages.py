@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ingress.core.digests import OWNER
-from services.ingress.core.links import Upload
-from services.ingress.core.results import Recent
+from services.ingress.core.result_page import RecentObject
+from services.ingress.core.upload_ids import OWNER_KEY
+from services.ingress.core.upload_status import Upload
 from shared.errors import Outage
 from shared.storage import ObjectRef
 from tests.fakes.ingress import TOKEN, Front, settings
@@ -41,7 +41,7 @@ class Views:
 @pytest.fixture
 def front():
     made = Front()
-    made.doors.views = Views()
+    made.dependencies.views = Views()
     return made
 
 
@@ -66,7 +66,7 @@ def action(page, path):
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_a_page_has_the_navigation_and_the_form_for_results(browser, path):
+async def test_page_has_the_navigation_and_the_form_for_results(browser, path):
     page = await browser.get(path)
     assert page.status_code == 200
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -81,7 +81,7 @@ async def test_a_page_has_the_navigation_and_the_form_for_results(browser, path)
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_a_stranger_is_sent_to_log_in_and_from_there_back(front, path):
+async def test_stranger_is_sent_to_log_in_and_from_there_back(front, path):
     async with front.client(None) as client:
         sent = await client.get(path, headers=HTML)
         assert (sent.status_code, sent.headers["location"].split("?")[0]) == (303, "/login")
@@ -89,7 +89,7 @@ async def test_a_stranger_is_sent_to_log_in_and_from_there_back(front, path):
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/login", "/no/such", "/health", "/static/app.css", "/static/none"])
-async def test_every_answer_keeps_browsers_to_our_own_pages(browser, path):
+async def test_every_response_has_security_headers(browser, path):
     headers = (await browser.get(path)).headers
     policy = dict(one.strip().split(" ", 1) for one in headers["content-security-policy"].split(";"))
     assert policy == {
@@ -116,13 +116,13 @@ async def test_browsers_may_reach_the_store_at_the_address_that_they_know():
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/login"])
-async def test_a_page_has_no_script_and_no_style_within_and_nothing_from_elsewhere(browser, path):
+async def test_pages_have_no_inline_script_or_foreign_resource(browser, path):
     text = (await browser.get(path)).text
     assert not re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=|javascript:", text)
     assert all(url.startswith("/") for url in re.findall(r'(?:src|href|action)="([^"#]+)"', text))
 
 
-async def test_a_file_is_stored_by_the_form_and_its_page_waits_for_the_digests(front, browser):
+async def test_file_is_stored_by_the_form_and_its_page_waits_for_the_digests(front, browser):
     url = action(await browser.get("/uploadform/"), "/uploadfile-html/")
     page = await browser.post(url, files={"file": ("a.txt", b"test")})
     number = re.search(r"<code[^>]*>([0-9a-f]{32})</code>", page.text)[1]
@@ -130,12 +130,12 @@ async def test_a_file_is_stored_by_the_form_and_its_page_waits_for_the_digests(f
     assert f'hx-get="/gethash-form/fragment?file_id={number}' in page.text
     assert "http-equiv" in page.text
     info = await front.store.head(ObjectRef("inbox", f"uploads/{number}/a.txt"))
-    assert (info.size, info.metadata[OWNER]) == (4, "root")
+    assert (info.size, info.metadata[OWNER_KEY]) == (4, "root")
 
 
-async def test_the_page_of_a_stored_file_comes_while_the_database_is_away(front, browser):
+async def test_result_page_of_an_upload_works_during_a_database_outage(front, browser):
     url = action(await browser.get("/"), "/uploadfile-html/")
-    front.doors.views.is_away = True
+    front.dependencies.views.is_away = True
     assert (await browser.post(url, files={"file": ("a.txt", b"test")})).status_code == 200
 
 
@@ -146,15 +146,15 @@ async def test_without_the_proof_of_its_page_a_form_stores_nothing(front, browse
     assert [info async for page in front.store.list("inbox") for info in page] == []
 
 
-async def test_a_form_without_a_file_is_told_so_on_a_page(browser):
+async def test_form_without_file_shows_a_problem_page(browser):
     url = action(await browser.get("/uploadform/"), "/uploadfile-html/")
     page = await browser.post(url, files={"file": ("", b"")})
     assert page.status_code == 422
     assert page.headers["content-type"].startswith("text/html")
 
 
-async def test_a_result_shows_every_digest(front, browser):
-    front.doors.views.uploads["0" * 32] = found(digests={"sha256": DIGEST, "md5": "0" * 32})
+async def test_result_page_shows_every_digest(front, browser):
+    front.dependencies.views.uploads["0" * 32] = found(digests={"sha256": DIGEST, "md5": "0" * 32})
     page = await browser.get("/gethash-form/", params={"file_id": f" {'0' * 32} "})
     assert page.text.count(f'data-copy="{DIGEST}"') == 1
     assert "hx-get" not in page.text
@@ -171,25 +171,25 @@ async def test_a_result_shows_every_digest(front, browser):
         ({"status": "gone", "state": "removed"}, ["failed", "the object was removed"]),
     ],
 )
-async def test_a_result_says_how_far_it_is(front, browser, known, words):
-    front.doors.views.uploads["0" * 32] = found(**known)
+async def test_result_page_shows_progress(front, browser, known, words):
+    front.dependencies.views.uploads["0" * 32] = found(**known)
     text = (await browser.get("/gethash-form/", params={"file_id": "0" * 32})).text
     assert [word for word in words if word not in text] == []
     assert ("hx-get" in text) == (known["status"] in {"pending", "running"})
 
 
-async def test_what_a_page_shows_already_is_not_sent_again(front, browser):
-    front.doors.views.uploads["0" * 32] = found("pending")
+async def test_unchanged_result_fragment_is_204(front, browser):
+    front.dependencies.views.uploads["0" * 32] = found("pending")
     ask = {"file_id": "0" * 32}
     first = await browser.get("/gethash-form/fragment", params=ask)
     seen = re.search(r"seen=([^\"]+)", first.text)[1]
     assert (await browser.get("/gethash-form/fragment", params={**ask, "seen": seen})).status_code == 204
-    front.doors.views.uploads["0" * 32] = found("running", progress={"bytes": 1, "size": 100})
+    front.dependencies.views.uploads["0" * 32] = found("running", progress={"bytes": 1, "size": 100})
     assert (await browser.get("/gethash-form/fragment", params={**ask, "seen": seen})).status_code == 200
 
 
 @pytest.mark.parametrize("file_id", ["1", "0" * 32, "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
-async def test_an_unknown_id_is_told_and_never_waited_for(browser, file_id):
+async def test_unknown_id_page_does_not_poll(browser, file_id):
     page = await browser.get("/gethash-form/", params={"file_id": file_id})
     assert page.status_code == 200
     assert "unknown id" in page.text
@@ -199,7 +199,7 @@ async def test_an_unknown_id_is_told_and_never_waited_for(browser, file_id):
 
 
 async def test_anothers_upload_is_an_unknown_id(front):
-    front.doors.views.uploads["0" * 32] = found(owner="other", digests={"md5": DIGEST})
+    front.dependencies.views.uploads["0" * 32] = found(owner="other", digests={"md5": DIGEST})
     async with front.client() as root:
         made = await root.post("/tokens", json={"name": "r", "scopes": ["read"]})
     async with front.client(made.json()["token"]) as reader:
@@ -208,11 +208,11 @@ async def test_anothers_upload_is_an_unknown_id(front):
     assert DIGEST not in page.text
 
 
-async def test_the_start_page_lists_what_came_last(front, browser):
+async def test_start_page_lists_recent_objects(front, browser):
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    front.doors.views.last = [
-        Recent("inbox", "<b>.txt", at, "stored", 2048, "succeeded", {"sha256": DIGEST}),
-        Recent("inbox", "gone.txt", at, "removed", None, "gone"),
+    front.dependencies.views.last = [
+        RecentObject("inbox", "<b>.txt", at, "stored", 2048, "succeeded", {"sha256": DIGEST}),
+        RecentObject("inbox", "gone.txt", at, "removed", None, "gone"),
     ]
     for path in ("/", "/recent"):
         text = (await browser.get(path)).text
@@ -223,14 +223,14 @@ async def test_the_start_page_lists_what_came_last(front, browser):
         assert text.count("removed") == 1
 
 
-async def test_the_start_page_takes_files_while_the_database_is_away(front, browser):
-    front.doors.views.is_away = True
+async def test_start_page_takes_files_while_the_database_is_away(front, browser):
+    front.dependencies.views.is_away = True
     text = (await browser.get("/")).text
     assert "The list cannot be read just now" in text
     assert action(await browser.get("/"), "/uploadfile-html/")
 
 
-async def test_a_page_offers_what_the_token_may_do(front):
+async def test_page_offers_only_permitted_actions(front):
     async with front.client() as root:
         made = await root.post("/tokens", json={"name": "r", "scopes": ["read"]})
     async with front.client(made.json()["token"]) as reader:
@@ -239,7 +239,7 @@ async def test_a_page_offers_what_the_token_may_do(front):
     assert '<input type="file"' not in text
 
 
-async def test_kept_files_are_listed_and_a_browser_that_stores_one_comes_back_to_the_list(browser):
+async def test_browser_upload_redirects_to_the_list_of_files(browser):
     url = action(await browser.get("/files/"), "/files/")
     sent = await browser.post(url, files={"file": ("ä & b.txt", b"test")})
     assert sent.status_code == 303
@@ -249,14 +249,14 @@ async def test_kept_files_are_listed_and_a_browser_that_stores_one_comes_back_to
     assert (await browser.get(href)).content == b"test"
 
 
-async def test_a_program_that_stores_a_file_is_answered_as_ever(front):
+async def test_program_upload_gets_the_former_json(front):
     async with front.client() as client:
         answer = await client.post("/files/", files={"file": ("a.txt", b"test")})
     assert (answer.status_code, answer.json()["message"]) == (202, "a.txt upload task submitted.")
 
 
-async def test_a_long_list_of_files_comes_in_pages(front, browser, monkeypatch):
-    monkeypatch.setattr("services.ingress.routes.browse.SHOWN", 2)
+async def test_list_of_files_is_paged(front, browser, monkeypatch):
+    monkeypatch.setattr("services.ingress.routes.browse.PAGE_SIZE", 2)
     for name in "abc":
         await front.store.put(ObjectRef("inbox", f"files/{name}"), b"x")
     first = await browser.get("/files/")
@@ -268,7 +268,7 @@ async def test_a_long_list_of_files_comes_in_pages(front, browser, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/no/such", "/objects/nowhere/key", "/links/none"])
-async def test_a_person_gets_a_page_for_an_error_and_a_program_a_problem(front, browser, path):
+async def test_person_gets_a_page_for_an_error_and_a_program_a_problem(front, browser, path):
     page = await browser.get(path)
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "<h1>Not Found</h1>" in page.text
@@ -277,19 +277,19 @@ async def test_a_person_gets_a_page_for_an_error_and_a_program_a_problem(front, 
     assert (problem.status_code, problem.headers["content-type"]) == (404, "application/problem+json")
 
 
-async def test_what_a_person_has_to_wait_for_says_when_to_come_again(front, browser):
+async def test_outage_page_has_retry_after(front, browser):
     front.store.is_away = True
     page = await browser.get("/files/")
     assert (page.status_code, page.headers["retry-after"]) == (503, "5")
     assert "the object store is away" in page.text
 
 
-async def test_the_client_of_the_digest_api_gets_its_failure_whatever_it_accepts(browser):
+async def test_digest_api_error_is_json_for_any_accept(browser):
     answer = await browser.post("/uploadfile/", headers={"authorization": f"Bearer {TOKEN}"})
     assert answer.json()["success"] is False
 
 
-async def test_files_of_the_pages_are_kept_for_ever_by_what_they_hold(front, browser):
+async def test_static_files_with_version_are_immutable(front, browser):
     page = await browser.get("/")
     urls = sorted(set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)))
     assert len(urls) == 6

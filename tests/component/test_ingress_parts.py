@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.ingress.core.digests import OWNER
+from services.ingress.core.upload_ids import OWNER_KEY
 from shared.storage import ObjectGone, ObjectRef
 from tests.fakes.ingress import Front, settings
 
@@ -16,7 +16,7 @@ WANTED = {"key": "lab/a.bin", "size": len(BODY)}
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -41,7 +41,7 @@ async def staged(front):
     return [info.ref.key async for page in front.store.list("uploads") for info in page]
 
 
-async def test_parts_become_an_object_and_nothing_stays_beside_it(front, root):
+async def test_completed_parts_become_an_object_and_leave_nothing(front, root):
     upload = await begun(root, content_type="text/csv", last_modified=1_700_000_000_500)
     assert (upload["parts"], upload["part_bytes"], upload["sent"], upload["file_id"]) == (2, PART, [], None)
     await send(front, root, upload, 2, BODY[PART:])
@@ -57,17 +57,21 @@ async def test_parts_become_an_object_and_nothing_stays_beside_it(front, root):
         "size": len(BODY),
         "file_id": None,
     }
-    assert (info.content_type, info.metadata[OWNER], info.metadata["mtime"]) == ("text/csv", "root", "1700000000.500")
+    assert (info.content_type, info.metadata[OWNER_KEY], info.metadata["mtime"]) == (
+        "text/csv",
+        "root",
+        "1700000000.500",
+    )
     assert await staged(front) == []
 
 
-async def test_an_upload_by_filename_has_an_id_for_its_digests(root):
+async def test_upload_by_filename_has_an_id_for_its_digests(root):
     upload = await begun(root, key=None, filename="C:\\data\\a.bin")
     assert len(upload["file_id"]) == 32
     assert upload["key"] == f"uploads/{upload['file_id']}/a.bin"
 
 
-async def test_who_was_cut_off_is_told_what_has_arrived_whole(front, root):
+async def test_interrupted_upload_lists_its_complete_parts(front, root):
     upload = await begun(root)
     await send(front, root, upload, 1, BODY[:PART])
     await send(front, root, upload, 2, b"half")
@@ -75,7 +79,7 @@ async def test_who_was_cut_off_is_told_what_has_arrived_whole(front, root):
     assert told == {**upload, "sent": [{"number": 1, "size": PART}]}
 
 
-async def test_what_is_missing_is_named_and_the_upload_stays_open(front, root):
+async def test_completion_with_missing_parts_lists_them_and_stays_open(front, root):
     upload = await begun(root)
     await send(front, root, upload, 1, b"short")
     refused = await root.post(f"/multipart/{upload['id']}/complete")
@@ -86,7 +90,7 @@ async def test_what_is_missing_is_named_and_the_upload_stays_open(front, root):
     assert (await root.get(f"/multipart/{upload['id']}")).status_code == 200
 
 
-async def test_who_missed_the_answer_may_ask_again(front, root):
+async def test_completion_is_idempotent(front, root):
     upload = await begun(root)
     await send(front, root, upload, 1, BODY[:PART])
     await send(front, root, upload, 2, BODY[PART:])
@@ -117,11 +121,11 @@ async def test_another_ones_upload_does_not_exist(front, root):
 
 
 @pytest.mark.parametrize("ticket", ["x", "a.b.c", "%00", "é"])
-async def test_a_forged_ticket_is_none(root, ticket):
+async def test_forged_ticket_is_none(root, ticket):
     assert (await root.get(f"/multipart/{ticket}")).json()["code"] == "NO_SUCH_UPLOAD"
 
 
-async def test_a_reader_begins_nothing(front, root):
+async def test_reader_begins_nothing(front, root):
     token = (await root.post("/tokens", json={"name": "r", "scopes": ["read"]})).json()["token"]
     async with front.client(token) as reader:
         assert (await reader.post("/multipart", json=WANTED)).json()["code"] == "WRONG_SCOPE"
@@ -143,7 +147,7 @@ async def test_a_reader_begins_nothing(front, root):
         ({"other": 1}, 422, "BAD_REQUEST"),
     ],
 )
-async def test_what_cannot_be_is_refused_before_anything_begins(front, root, wrong, status, code):
+async def test_invalid_multipart_request_is_refused(front, root, wrong, status, code):
     answer = await root.post("/multipart", json={**WANTED, **wrong})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert await staged(front) == []
@@ -163,15 +167,17 @@ async def test_addresses_lead_to_the_store_as_browsers_know_it():
     assert {url.split("?")[0] for url in answer.json()["urls"].values()} == {"https://s3.example/inbox/lab/a.bin"}
 
 
-async def test_what_comes_to_no_end_is_removed_in_its_time(front, root, monkeypatch):
+async def test_expired_upload_is_removed(front, root, monkeypatch):
     upload = await begun(root)
-    await front.doors.parts.remove_expired()
+    await front.dependencies.multipart.remove_expired()
     assert len(await staged(front)) == 1
     later = datetime.now(UTC) + timedelta(days=7, minutes=1)
-    monkeypatch.setattr("services.ingress.adapters.parts.datetime", type("Later", (), {"now": lambda _zone: later}))
+    monkeypatch.setattr(
+        "services.ingress.adapters.multipart_uploads.datetime", type("Later", (), {"now": lambda _zone: later})
+    )
     answer = await root.get(f"/multipart/{upload['id']}")
     assert (answer.status_code, answer.json()["code"]) == (410, "UPLOAD_EXPIRED")
-    await front.doors.parts.remove_expired()
+    await front.dependencies.multipart.remove_expired()
     assert await staged(front) == []
     assert not front.store.uploads.is_open
 

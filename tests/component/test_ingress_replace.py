@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.ingress.adapters import replacement
-from services.ingress.adapters.staging import SMALL_FILE
+from services.ingress.adapters.staging import SMALL_FILE_BYTES
 from services.ingress.core.access import Principal
 from shared.errors import Outage
 from shared.storage import ObjectRef
@@ -43,7 +43,7 @@ async def listed(front, bucket="inbox"):
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("prefix", ["p", "p/", "/p/"])
-async def test_the_new_set_is_all_that_is_left_under_the_prefix(front, method, prefix):
+async def test_new_set_is_all_that_is_left_under_the_prefix(front, method, prefix):
     answer = await sent(front, method, **form("x", "sub/y.py", prefix=prefix))
     assert (answer.status_code, answer.content) == (204, b"")
     expected = {"p/x": b"new x", "p/sub/y.py": b"new sub/y.py", "pq/stays": b"old"}
@@ -52,7 +52,7 @@ async def test_the_new_set_is_all_that_is_left_under_the_prefix(front, method, p
     assert await listed(front, "uploads") == {}
 
 
-async def test_the_prefix_may_come_after_the_files(front):
+async def test_prefix_field_may_follow_the_files(front):
     body = (
         b'--b\r\nContent-Disposition: form-data; name="files"; filename="x"\r\n\r\nnew\r\n'
         b'--b\r\nContent-Disposition: form-data; name="keys_prefix"\r\n\r\np\r\n--b--\r\n'
@@ -94,17 +94,17 @@ async def test_one_fault_changes_nothing(front, wanted, status, code):
     assert await listed(front, "uploads") == {}
 
 
-async def test_what_one_may_not_see_one_may_not_replace(front):
+async def test_foreign_prefix_cannot_be_replaced(front):
     async def restricted(_secret):
         return Principal("1", "me", frozenset({"write"}), ("inbox/p/sub/",))
 
-    front.doors.tokens.authenticate = restricted
+    front.dependencies.tokens.authenticate = restricted
     answer = await sent(front, **form("sub/x"))
     assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_BUCKET")
     assert await listed(front) == OLD
 
 
-async def test_a_store_that_goes_away_before_the_manifest_changes_nothing(front):
+async def test_outage_before_the_manifest_changes_nothing(front):
     put = front.store.put
 
     async def away(ref, body, **options):
@@ -118,31 +118,31 @@ async def test_a_store_that_goes_away_before_the_manifest_changes_nothing(front)
     assert await listed(front, "uploads") == {}
 
 
-async def test_a_store_that_goes_away_after_the_manifest_gets_the_set_later(front):
+async def test_outage_after_the_manifest_is_finished_later(front):
     broken = _break(front.store, "copy", after=1)
     answer = await sent(front, **form("x", "y", "z"))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "the set is safe" in answer.json()["detail"]
     broken.mend()
-    await front.doors.replacements.finish_pending()
+    await front.dependencies.replacements.finish_pending()
     assert await listed(front) == {**{f"p/{n}": f"new {n}".encode() for n in "xyz"}, "pq/stays": b"old"}
     assert await listed(front, "uploads") == {}
 
 
 @pytest.mark.parametrize(("what", "after"), [("copy", 0), ("copy", 2), ("delete", 0), ("delete", 1), ("delete", 3)])
-async def test_a_process_that_ends_after_the_manifest_leaves_the_set_to_the_next(front, what, after):
+async def test_process_that_ends_after_the_manifest_leaves_the_set_to_the_next(front, what, after):
     broken = _break(front.store, what, after=after, error=asyncio.CancelledError)
     async with front.client() as client:
         task = asyncio.ensure_future(client.post("/files/upload_minio", **form("x", "y", "z")))
         await asyncio.wait((task,))
     broken.mend()
     following = Front(settings=front.settings, store=front.store)
-    await following.doors.replacements.finish_pending()
+    await following.dependencies.replacements.finish_pending()
     assert await listed(front) == {**{f"p/{n}": f"new {n}".encode() for n in "xyz"}, "pq/stays": b"old"}
     assert not [key for key in await listed(front, "uploads") if key.endswith("manifest.json")]
 
 
-async def test_a_set_waits_for_the_one_that_was_broken_off_before_it(front):
+async def test_set_waits_for_the_one_that_was_broken_off_before_it(front):
     broken = _break(front.store, "copy", after=1)
     await sent(front, **form("x", "y"))
     broken.mend()
@@ -151,7 +151,7 @@ async def test_a_set_waits_for_the_one_that_was_broken_off_before_it(front):
     assert await listed(front, "uploads") == {}
 
 
-async def test_sets_for_one_prefix_never_mix(front):
+async def test_concurrent_sets_of_one_prefix_never_mix(front):
     copy = front.store.copy
 
     async def slow(source, ref):
@@ -170,17 +170,17 @@ async def test_sets_for_one_prefix_never_mix(front):
     assert len([key for key in await listed(front) if key.startswith("p/")]) == 5 * len(left)
 
 
-async def test_what_nobody_finished_is_removed_after_an_hour_and_not_before(front, monkeypatch):
+async def test_abandoned_set_is_removed_after_an_hour(front, monkeypatch):
     await front.store.put(ObjectRef("uploads", "sets/left/0"), b"x")
     await front.store.put(ObjectRef("uploads", "tus/other"), b"x")
-    await front.doors.replacements.finish_pending()
+    await front.dependencies.replacements.finish_pending()
     assert await listed(front, "uploads") == {"sets/left/0": b"x", "tus/other": b"x"}
-    monkeypatch.setattr(replacement, "ABANDONED", timedelta(seconds=-5))
-    await front.doors.replacements.finish_pending()
+    monkeypatch.setattr(replacement, "ABANDONED_AFTER", timedelta(seconds=-5))
+    await front.dependencies.replacements.finish_pending()
     assert await listed(front, "uploads") == {"tus/other": b"x"}
 
 
-async def test_a_manifest_that_cannot_be_read_holds_up_no_other(front):
+async def test_unreadable_manifest_blocks_no_other(front):
     await front.store.put(ObjectRef("uploads", "sets/odd/manifest.json"), b"{")
     assert (await sent(front, **form("x"))).status_code == 204
 
@@ -203,7 +203,7 @@ class _break:  # noqa: N801 - reads as what it does
         setattr(self._store, self._what, self._real)
 
 
-async def test_a_set_of_more_than_a_thousand_files_is_taken_as_a_whole():
+async def test_set_of_more_than_a_thousand_files_is_replaced():
     front = Front()
     names = [f"{number % 7}/{number}" for number in range(1500)]
     assert (await sent(front, **form(*names))).status_code == 204
@@ -213,15 +213,15 @@ async def test_a_set_of_more_than_a_thousand_files_is_taken_as_a_whole():
     assert await listed(front, "uploads") == {}
 
 
-async def test_a_set_of_too_many_files_is_told_how_many_may_come(front):
+async def test_set_with_too_many_files_is_refused_with_the_limit(front):
     answer = await sent(front, **form(*map(str, range(20))))
     assert (answer.status_code, answer.json()["code"]) == (413, "TOO_LARGE")
     assert "more than 20 files and fields" in answer.json()["detail"]
     assert await listed(front) == OLD
 
 
-async def test_files_of_every_size_are_staged_whole(front):
-    sizes = [0, 1, SMALL_FILE - 1, SMALL_FILE, SMALL_FILE + 1, 3 * SMALL_FILE]
+async def test_files_of_every_size_are_staged(front):
+    sizes = [0, 1, SMALL_FILE_BYTES - 1, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 3 * SMALL_FILE_BYTES]
     files = [("files", (str(size), bytes(size), "text/x-odd")) for size in sizes]
     answer = await sent(front, data={"keys_prefix": "p"}, files=files, headers={"bucket": "inbox"})
     assert answer.status_code == 204
@@ -230,7 +230,7 @@ async def test_files_of_every_size_are_staged_whole(front):
     }
 
 
-async def test_a_store_that_takes_no_small_file_ends_the_whole_set(front):
+async def test_failed_small_file_fails_the_whole_set(front):
     _break(front.store, "put", after=3)
     assert (await sent(front, **form(*map(str, range(15))))).status_code == 503
     assert await listed(front) == OLD

@@ -16,11 +16,11 @@ import pytest
 from starlette.routing import Mount
 
 from services.ingress.adapters import tus
-from services.ingress.core.digests import OWNER
+from services.ingress.core.fact_filter import FactFilter
 from services.ingress.core.facts import Fact
-from services.ingress.core.links import Upload
 from services.ingress.core.load_ids import new_load_id
-from services.ingress.core.wanted import Wanted
+from services.ingress.core.upload_ids import OWNER_KEY
+from services.ingress.core.upload_status import Upload
 from services.ingress.core.webhooks import Webhook
 from shared.storage import ObjectRef
 from tests.fakes.ingress import Front
@@ -121,11 +121,11 @@ WALK = {
     ("POST", "/tokens"): SYSTEM,
     ("GET", "/webhooks"): SYSTEM,
     ("POST", "/webhooks"): SYSTEM,
-    ("GET", "/webhooks/{number}"): HOOK,
-    ("DELETE", "/webhooks/{number}"): HOOK,
-    ("POST", "/webhooks/{number}/test"): HOOK,
-    ("POST", "/webhooks/{number}/retry"): HOOK,
-    ("GET", "/webhooks/{number}/failures"): HOOK,
+    ("GET", "/webhooks/{webhook_id}"): HOOK,
+    ("DELETE", "/webhooks/{webhook_id}"): HOOK,
+    ("POST", "/webhooks/{webhook_id}/test"): HOOK,
+    ("POST", "/webhooks/{webhook_id}/retry"): HOOK,
+    ("GET", "/webhooks/{webhook_id}/failures"): HOOK,
     **dict.fromkeys(
         [
             ("GET", "/"), ("GET", "/recent"), ("GET", "/files/"), ("GET", "/uploadform/"), ("GET", "/events"),
@@ -138,7 +138,7 @@ WALK = {
 }  # fmt: skip
 
 
-def test_every_route_has_a_decision():
+def test_every_route_has_a_declared_right():
     assert not set(ROUTES) - WALK.keys(), "say here what these routes tell a token of what is elsewhere"
     assert not WALK.keys() - set(ROUTES)
 
@@ -149,7 +149,7 @@ def front():
     front.calls = []
     for name in ("head", "read", "list", "stream", "put", "delete"):
         _counted(front, front.store, name)
-    _counted(front, front.doors.views, "upload")
+    _counted(front, front.dependencies.views, "upload")
     return front
 
 
@@ -165,7 +165,7 @@ def _counted(front, what, name):
 
 @pytest.fixture
 async def root(front):
-    await front.doors.tokens.refresh()
+    await front.dependencies.tokens.refresh()
     async with front.client() as client:
         yield client
 
@@ -188,15 +188,15 @@ async def foreign(front, root):
     key = "ten-b/secret.bin"
     upload = secrets.token_hex(16)
     for one in (key, "files/secret.bin", f"uploads/{upload}/secret.bin"):
-        await front.store.put(ObjectRef("inbox", one), b"secret", metadata={OWNER: "root"})
-    front.doors.views.uploads["inbox", upload] = Upload(
+        await front.store.put(ObjectRef("inbox", one), b"secret", metadata={OWNER_KEY: "root"})
+    front.dependencies.views.uploads["inbox", upload] = Upload(
         upload, "inbox", f"uploads/{upload}/secret.bin", owner="root", state="stored", etag="e"
     )
     await front.facts.add([Fact("t", 0, 1, "e", "objects.changed.v1", NOW, bucket="inbox", key=key)])
     begun = await root.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
     ticket = (await root.post("/multipart", json={"key": key, "size": 9})).json()["id"]
-    hook = Webhook("a" * 16, "http://x/", Wanted(), (), 0, "root", "root", NOW)
-    await front.doors.webhooks.add(hook)
+    hook = Webhook("a" * 16, "http://x/", FactFilter(), (), 0, "root", "root", NOW)
+    await front.dependencies.webhooks.add(hook)
     return {
         "object": (f"inbox/{key}", "inbox/ten-b/nowhere"),
         "file": ("secret.bin", "nowhere"),
@@ -230,7 +230,7 @@ THINGS = [(way, how) for way, how in WALK.items() if isinstance(how, Foreign)]
 
 
 @pytest.mark.parametrize(("way", "how"), THINGS, ids=[" ".join(way) for way, _ in THINGS])
-async def test_what_is_elsewhere_does_not_exist(front, confined, foreign, way, how):
+async def test_foreign_objects_do_not_exist(front, confined, foreign, way, how):
     answers = []
     for thing in foreign[how.at] if how.at else ("", ""):
         method, path, more = asked(*way, how, thing)
@@ -258,11 +258,11 @@ async def test_upload_of_another_owner_costs_as_many_questions_as_an_unknown_one
 async def test_foreign_upload_that_is_busy_does_not_exist_either(front, confined, root, foreign, monkeypatch):
     monkeypatch.setattr(tus, "TAKE_OVER_SECONDS", 0.01)
     number = foreign["tus"][0]
-    async with front.doors.tus._alone(number, "root"):
+    async with front.dependencies.tus._exclusive(number, "root"):
         assert (await confined.head(f"/tus/{number}", headers=SPOKEN)).status_code == 404
         assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 423
     token_id = (await confined.get("/whoami")).json()["id"]
-    async with front.doors.tus._alone(number, token_id):
+    async with front.dependencies.tus._exclusive(number, token_id):
         assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 200
 
 
@@ -281,15 +281,15 @@ async def test_foreign_and_unknown_take_the_same_time(confined, foreign):
 # lists, and what is of the whole system
 
 
-async def test_confined_admin_sees_itself_and_what_it_made_and_no_other(front, root, confined, foreign):  # noqa: ARG001
+async def test_confined_admin_sees_itself_and_its_descendants_only(front, root, confined, foreign):  # noqa: ARG001
     me = (await confined.get("/whoami")).json()["id"]
     child = await made(confined, places=[MINE])
     async with front.client(child["token"]) as client:
         grandchild = await made(client, ["read"], places=[MINE])
     assert {one["id"] for one in (await confined.get("/tokens")).json()} == {me, child["id"], grandchild["id"]}
     assert (await confined.get("/webhooks")).json() == []
-    hook = Webhook("c" * 16, "http://x/", Wanted(), (MINE,), 0, "child", grandchild["id"], NOW)
-    await front.doors.webhooks.add(hook)
+    hook = Webhook("c" * 16, "http://x/", FactFilter(), (MINE,), 0, "child", grandchild["id"], NOW)
+    await front.dependencies.webhooks.add(hook)
     assert [one["id"] for one in (await confined.get("/webhooks")).json()] == [hook.id]
     async with front.client(child["token"]) as client:
         assert (await client.delete(f"/tokens/{me}")).status_code == 404
@@ -304,11 +304,11 @@ async def test_name_of_a_foreign_token_is_free(confined, root):
     assert (await confined.post("/tokens", json=wanted)).json()["code"] == "NAME_TAKEN"
 
 
-async def test_statistics_of_the_whole_system_are_for_who_sees_all(front, confined, root):
+async def test_system_statistics_need_access_to_everything(front, confined, root):
     async def counts(places):
         return {"digests": [], "objects": [], "work": [], "tables": [1], "last_sweep": list(places)}
 
-    front.doors.views.counts = counts
+    front.dependencies.views.counts = counts
     assert (await root.get("/stats/workers")).status_code == 200
     refused = await confined.get("/stats/workers")
     assert (refused.status_code, refused.json()["code"]) == (403, "WRONG_PLACE")
@@ -317,13 +317,13 @@ async def test_statistics_of_the_whole_system_are_for_who_sees_all(front, confin
 
 @pytest.mark.parametrize("path", ["/data/loads", "/users", "/files/", "/recent"])
 async def test_lists_of_a_confined_token_hold_nothing_foreign(front, confined, foreign, path):  # noqa: ARG001
-    front.doors.loads.table = [{"load_id": "l" * 32, "dataset": "users", "state": "running"}]
+    front.dependencies.loads.table = [{"load_id": "l" * 32, "dataset": "users", "state": "running"}]
 
     async def recent(places, _limit):
         assert list(places) == [MINE]
         return []
 
-    front.doors.views.recent = recent
+    front.dependencies.views.recent = recent
     answer = await confined.get(path)
     assert answer.status_code == 200
     assert not {"secret", "l" * 32} & set(re.findall(r"\w+", answer.text))
@@ -359,7 +359,7 @@ async def test_token_inherits_the_rate_and_the_end_of_its_maker(front, root):
     assert (child["rate"], child["expires_at"]) == (5, maker["expires_at"])
 
 
-async def test_tokens_of_one_maker_together_send_no_more_than_it_may(front, root):
+async def test_descendants_share_the_rate_of_their_ancestor(front, root):
     maker = await made(root, ["admin"], rate=10)
     async with front.client(maker["token"]) as client:
         children = [await made(client, ["read"]) for _ in range(4)]
@@ -390,7 +390,7 @@ ENDS = {
     ("POST", "/login"): "sessions",
     ("GET", "/login"): "sessions",
     ("POST", "/webhooks"): "webhooks",
-    ("POST", "/webhooks/{number}/retry"): "webhooks",
+    ("POST", "/webhooks/{webhook_id}/retry"): "webhooks",
     ("GET", "/events"): "streams of `/events`",
     ("POST", "/multipart"): "uploads in parts",
     ("POST", "/multipart/{id}/sign"): "uploads in parts",
@@ -412,7 +412,7 @@ ENDS = {
     **dict.fromkeys(
         [
             ("DELETE", "/objects/{bucket}/{key:path}"), ("DELETE", "/multipart/{id}"), ("DELETE", "/tus/{upload_id}"),
-            ("DELETE", "/tokens/{id}"), ("DELETE", "/webhooks/{number}"), ("POST", "/webhooks/{number}/test"),
+            ("DELETE", "/tokens/{id}"), ("DELETE", "/webhooks/{webhook_id}"), ("POST", "/webhooks/{webhook_id}/test"),
             ("POST", "/logout"),
             *((method, path) for method, path in ROUTES if method == "POST" and "gethash" in path),
         ],
@@ -422,7 +422,7 @@ ENDS = {
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
-def test_for_every_route_that_can_make_something_it_is_said_what_ends_with_its_token():
+def test_every_creating_route_declares_what_ends_with_its_token():
     makers = {way for way in ROUTES if way[0] not in SAFE}
     assert not makers - ENDS.keys(), "say here, and in docs/access.md, whether what these routes make ends"
     assert not ENDS.keys() - set(ROUTES)
@@ -440,10 +440,10 @@ async def test_open_uploads_of_a_token_end_with_it_and_others_stay(front, root):
             await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
             await client.post("/multipart", json={"key": "lab/a", "size": 9})
     await front.ended.remove()
-    kinds = (front.doors.tus, front.doors.parts)
+    kinds = (front.dependencies.tus, front.dependencies.multipart)
     assert [len([one async for one in kind.open()]) for kind in kinds] == [2, 2]
     await root.delete(f"/tokens/{token['id']}")
-    assert front.ended._news.is_set()
+    assert front.ended._token_ended.is_set()
     await front.ended.remove()
     owners = [await kind.owner_of(one) for kind in kinds async for one in kind.open()]
     assert owners == [child_of_root["id"]] * 2
@@ -456,11 +456,11 @@ async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(fro
         location = (await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})).headers["location"]
     number = location.rpartition("/")[2]
     await root.delete(f"/tokens/{token['id']}")
-    async with front.doors.tus._alone(number, token["id"]):
+    async with front.dependencies.tus._exclusive(number, token["id"]):
         with pytest.raises(Exception, match="another request works"):
             await front.ended.remove()
     await front.ended.remove()
-    assert [one async for one in front.doors.tus.open()] == []
+    assert [one async for one in front.dependencies.tus.open()] == []
 
 
 async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(front, root, monkeypatch):
@@ -468,7 +468,7 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
     async with front.client(token["token"]) as client:
         await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
         await client.post("/multipart", json={"key": "lab/a", "size": 9})
-    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.doors.parts.remove_ended
+    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.dependencies.multipart.remove_ended
 
     async def owner_of(_upload_id):
         await never.wait()
@@ -477,8 +477,8 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
         await remove(mark)
         is_removed.set()
 
-    monkeypatch.setattr(front.doors.tus, "owner_of", owner_of)
-    monkeypatch.setattr(front.doors.parts, "remove_ended", remove_ended)
+    monkeypatch.setattr(front.dependencies.tus, "owner_of", owner_of)
+    monkeypatch.setattr(front.dependencies.multipart, "remove_ended", remove_ended)
     await root.delete(f"/tokens/{token['id']}")
     removing = asyncio.create_task(front.ended.remove())
     async with asyncio.timeout(10):
@@ -487,16 +487,16 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
     removing.cancel()
 
 
-async def test_what_everybody_made_ends_once_tokens_are_asked_for(front, root):
+async def test_resources_made_without_auth_end_when_auth_is_enabled(front, root):
     async with (anew := Front(settings=front.settings.model_copy(update={"auth": "none"}), table=front.table)).client(
         None
     ) as everybody:
         token = await made(everybody)
-    await anew.doors.tokens.refresh()
-    assert not anew.doors.tokens.has_ended("everybody")
+    await anew.dependencies.tokens.refresh()
+    assert not anew.dependencies.tokens.has_ended("everybody")
     after = Front(table=front.table, store=front.store)
-    await after.doors.tokens.refresh()
-    assert after.doors.tokens.has_ended("everybody")
+    await after.dependencies.tokens.refresh()
+    assert after.dependencies.tokens.has_ended("everybody")
     async with after.client(token["token"]) as client:
         assert (await client.get("/whoami")).status_code == 401
     assert (await root.get("/tokens")).json() == []

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from services.ingress.adapters.tus import TusUploads
-from services.ingress.adapters.tus_parts import AFTER
+from services.ingress.adapters.tus_parts import AFTER_PARTS_KEY
 from services.ingress.core.access import Principal
 from shared.errors import Outage
 from shared.storage import ObjectRef
@@ -65,7 +65,7 @@ async def broken(body):
     "size", [0, 1, MIN_PART_BYTES - 1, MIN_PART_BYTES, MIN_PART_BYTES + 1, 2 * MIN_PART_BYTES, 2 * MIN_PART_BYTES + 7]
 )
 @pytest.mark.parametrize("step", [1 << 20, MIN_PART_BYTES, 4 * MIN_PART_BYTES])
-async def test_an_upload_in_any_pieces_becomes_one_object(front, size, step):
+async def test_upload_in_any_chunks_becomes_one_object(front, size, step):
     body = BIG[:size]
     async with front.client() as client:
         place = await begin(client, size, key="a b/c", filetype="text/plain", origin="here")
@@ -80,7 +80,7 @@ async def test_an_upload_in_any_pieces_becomes_one_object(front, size, step):
     await assert_nothing_is_left(front)
 
 
-async def test_what_is_spoken_is_told(front):
+async def test_options_lists_versions_and_extensions(front):
     async with front.client() as client:
         answer = await client.options("/tus/")
     assert (answer.status_code, answer.content) == (204, b"")
@@ -90,7 +90,7 @@ async def test_what_is_spoken_is_told(front):
     assert answer.headers["tus-checksum-algorithm"] == "sha1,md5,sha256"
 
 
-async def test_an_upload_may_begin_with_its_first_bytes(front):
+async def test_upload_may_begin_with_its_first_bytes(front):
     async with front.client() as client:
         headers = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a")}
         answer = await client.post("/tus/", content=b"hel", headers=headers)
@@ -99,7 +99,7 @@ async def test_an_upload_may_begin_with_its_first_bytes(front):
     assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"hello"
 
 
-async def test_what_was_told_of_an_upload_is_told_again(front):
+async def test_head_returns_the_upload_metadata(front):
     async with front.client() as client:
         place = await begin(client, 5, filename="ü")
         answer = await client.head(place, headers=SPOKEN)
@@ -109,7 +109,7 @@ async def test_what_was_told_of_an_upload_is_told_again(front):
 
 
 @pytest.mark.parametrize("sent", [3, MIN_PART_BYTES - 1, MIN_PART_BYTES + 3])
-async def test_what_came_before_the_connection_broke_is_kept(front, sent):
+async def test_bytes_before_a_disconnect_are_stored(front, sent):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         answer = await send(client, place, 0, broken(BIG[:sent]), **{"content-length": str(len(BIG))})
@@ -122,7 +122,7 @@ async def test_what_came_before_the_connection_broke_is_kept(front, sent):
 
 @pytest.mark.parametrize("done", ["nothing", "a part", "two parts and a tail"])
 @pytest.mark.parametrize("dies", ["begin_upload", "send", "put", "complete", "put_with_headers", "delete"])
-async def test_wherever_it_dies_the_offset_is_true_and_the_upload_goes_on(front, done, dies, monkeypatch):
+async def test_offset_is_correct_after_any_crash(front, done, dies, monkeypatch):
     sent = {"nothing": 0, "a part": MIN_PART_BYTES, "two parts and a tail": 2 * MIN_PART_BYTES + 3}[done]
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
@@ -148,15 +148,17 @@ def dead(*_args, **_options):
     raise Outage("the process is gone")
 
 
-async def test_a_tail_that_a_part_has_swallowed_counts_no_more(front):
+async def test_tail_included_in_a_part_is_ignored(front):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         await send(client, place, 0, BIG[: MIN_PART_BYTES + 3])
-        await front.store.put(ObjectRef("uploads", f"tus/{id_of(place)}/tail"), b"stale", metadata={AFTER: "0"})
+        await front.store.put(
+            ObjectRef("uploads", f"tus/{id_of(place)}/tail"), b"stale", metadata={AFTER_PARTS_KEY: "0"}
+        )
         assert await offset_of(client, place) == MIN_PART_BYTES
 
 
-async def test_a_completion_whose_answer_was_lost_is_found_done(front):
+async def test_lost_completion_answer_is_recovered(front):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         await send(client, place, 0, BIG[:MIN_PART_BYTES])
@@ -169,7 +171,7 @@ async def test_a_completion_whose_answer_was_lost_is_found_done(front):
     await assert_nothing_is_left(front)
 
 
-async def test_parts_that_the_store_has_let_go_of_end_the_upload(front):
+async def test_upload_whose_parts_were_removed_is_expired(front):
     await front.store.put(ObjectRef("inbox", "a"), b"of somebody else")
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
@@ -185,7 +187,7 @@ def checksum(algorithm, body):
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "md5", "sha256"])
-async def test_wrong_bytes_are_discarded_and_right_ones_kept(front, algorithm):
+async def test_chunk_with_wrong_checksum_is_discarded(front, algorithm):
     async with front.client() as client:
         place = await begin(client, 10, key="a")
         assert (await send(client, place, 0, b"hello", **checksum(algorithm, b"hello"))).status_code == 204
@@ -215,7 +217,7 @@ async def test_bytes_with_a_checksum_that_broke_off_are_discarded(front):
         ({"upload-offset": "0", "upload-checksum": "crc8 AA=="}, 400, "BAD_CHECKSUM"),
     ],
 )
-async def test_a_piece_that_does_not_fit_is_refused_and_nothing_kept(front, headers, status, code):
+async def test_oversized_chunk_is_refused_and_not_stored(front, headers, status, code):
     async with front.client() as client:
         place = await begin(client, 5, key="a")
         answer = await client.patch(place, content=b"hello", headers={**BYTES, **headers})
@@ -231,7 +233,7 @@ async def test_more_than_was_announced_is_refused(front):
         assert await offset_of(client, place) == 0
 
 
-async def test_a_checksum_over_too_much_is_refused_before_it_is_read(front):
+async def test_checksum_over_too_much_is_refused_before_it_is_read(front):
     async with front.client() as client:
         place = await begin(client, 17 << 20, key="a")
         answer = await send(client, place, 0, bytes(17 << 20), **checksum("md5", b""))
@@ -251,7 +253,7 @@ async def test_a_checksum_over_too_much_is_refused_before_it_is_read(front):
         ({"upload-length": "5", "tus-resumable": ""}, 412, "TUS_VERSION"),
     ],
 )
-async def test_an_upload_that_cannot_be_is_refused_and_nothing_begun(headers, status, code):
+async def test_upload_that_cannot_be_is_refused_and_nothing_begun(headers, status, code):
     front = Front(settings(max_upload_bytes=100))
     async with front.client() as client:
         answer = await client.post("/tus/", headers={**SPOKEN, **headers})
@@ -273,7 +275,7 @@ def dead_line(*pieces):
 
 
 @pytest.mark.parametrize("length", [{"content-length": "5"}, {}])
-async def test_a_newer_request_ends_an_older_one_and_goes_on_from_what_that_kept(front, length):
+async def test_newer_request_preempts_the_older_one_and_resumes(front, length):
     async with front.client() as client:
         place = await begin(client, 5, key="a")
         body, taken = dead_line(b"h", b"e")
@@ -289,7 +291,7 @@ async def test_a_newer_request_ends_an_older_one_and_goes_on_from_what_that_kept
     await assert_nothing_is_left(front)
 
 
-async def test_an_upload_on_a_dead_line_can_be_given_up(front):
+async def test_upload_on_a_dead_line_can_be_given_up(front):
     async with front.client() as client:
         place = await begin(client, 5, key="a")
         body, taken = dead_line(b"he")
@@ -301,20 +303,20 @@ async def test_an_upload_on_a_dead_line_can_be_given_up(front):
     await assert_nothing_is_left(front)
 
 
-async def test_of_two_processes_the_older_keeps_nothing_over_what_the_newer_kept(front):
+async def test_older_process_does_not_overwrite_the_newer_tail(front):
     async with front.client() as client:
         place = await begin(client, 10, key="a")
         body, taken = dead_line(b"he")
         first = asyncio.create_task(send(client, place, 0, body, **{"content-length": "10"}))
         await taken.wait()
-        older = front.doors.tus
-        front.doors.tus = TusUploads(front.store, front.settings)  # another process on the same store
+        older = front.dependencies.tus
+        front.dependencies.tus = TusUploads(front.store, front.settings)  # another process on the same store
         assert (await send(client, place, 0, b"hello")).headers["upload-offset"] == "5"
-        front.doors.tus, newer = older, front.doors.tus
+        front.dependencies.tus, newer = older, front.dependencies.tus
         assert (await client.head(place, headers=SPOKEN)).status_code == 200
         ended = await first
         assert (ended.status_code, ended.json()["code"]) == (409, "OFFSET_DIFFERS")
-        front.doors.tus = newer
+        front.dependencies.tus = newer
         assert await offset_of(client, place) == 5
         assert (await send(client, place, 5, b"world")).status_code == 204
     assert (await front.store.read(ObjectRef("inbox", "a")))[1] == b"helloworld"
@@ -326,7 +328,7 @@ async def pieces_of(body, step=1 << 20):
 
 
 @pytest.mark.parametrize("size", [0, 3, MIN_PART_BYTES, 2 * MIN_PART_BYTES + 7])
-async def test_a_piece_of_unknown_length_is_taken_and_counted(front, size):
+async def test_piece_of_unknown_length_is_taken_and_counted(front, size):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         answer = await send(client, place, 0, pieces_of(BIG[:size]))
@@ -357,7 +359,7 @@ async def test_a_piece_of_unknown_length_is_read_when_the_upload_is_whole(front,
 
 
 @pytest.mark.parametrize("step", [1, 5, 6])
-async def test_a_piece_of_unknown_length_with_too_much_is_refused_and_no_object(front, step):
+async def test_oversized_chunk_of_unknown_length_is_refused(front, step):
     async with front.client() as client:
         place = await begin(client, 5, key="a")
         answer = await send(client, place, 0, pieces_of(b"hello!", step))
@@ -378,10 +380,10 @@ async def test_a_piece_of_unknown_length_with_too_much_is_refused_and_no_object(
         ({"x-amz-meta-a": "b"}, "leave it out"),
     ],
 )
-async def test_an_extension_that_is_not_spoken_is_refused_at_creation(front, headers, fix):
+async def test_extension_that_is_not_spoken_is_refused_at_creation(front, headers, fix):
     async with front.client() as client:
-        begun = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a"), **headers}
-        answer = await client.post("/tus/", content=b"hello", headers=begun)
+        creation = {**BYTES, "upload-length": "5", "upload-metadata": metadata(key="a"), **headers}
+        answer = await client.post("/tus/", content=b"hello", headers=creation)
     assert (answer.status_code, answer.json()["code"]) == (400, "HEADER_REFUSED")
     assert fix in answer.json()["detail"]
     assert answer.headers["tus-resumable"] == "1.0.0"
@@ -399,21 +401,21 @@ async def test_an_extension_that_is_not_spoken_is_refused_at_creation(front, hea
         ({"if-match": "*"}, None, 412),
     ],
 )
-async def test_a_condition_is_judged_when_an_upload_begins(front, size, condition, there, status):
+async def test_condition_is_judged_when_an_upload_begins(front, size, condition, there, status):
     if there is not None:
         await front.store.put(ObjectRef("inbox", "a"), there)
     async with front.client() as client:
-        begun = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), **condition}
-        answer = await client.post("/tus/", headers=begun)
+        creation = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), **condition}
+        answer = await client.post("/tus/", headers=creation)
     assert answer.status_code == status, answer.text
     assert (await keys(front, "uploads") == []) is (status != 201 or size == 0)
 
 
 @pytest.mark.parametrize("size", [5, len(BIG)])
-async def test_a_condition_holds_until_an_upload_is_an_object(front, size):
+async def test_condition_holds_until_an_upload_is_an_object(front, size):
     async with front.client() as client:
-        begun = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), "if-none-match": "*"}
-        place = (await client.post("/tus/", headers=begun)).headers["location"]
+        creation = {**SPOKEN, "upload-length": str(size), "upload-metadata": metadata(key="a"), "if-none-match": "*"}
+        place = (await client.post("/tus/", headers=creation)).headers["location"]
         await front.store.put(ObjectRef("inbox", "a"), b"of somebody else")
         answer = await send(client, place, 0, BIG[:size])
         assert (answer.status_code, answer.json()["code"]) == (412, "SUPERSEDED")
@@ -423,7 +425,7 @@ async def test_a_condition_holds_until_an_upload_is_an_object(front, size):
 @pytest.mark.parametrize(
     ("text", "kept"), [("Größe", "Größe"), ("日本", "日本"), ("=?UTF-8?Q?Gr=C3=B6=C3=9Fe?=", "Größe"), ("", "")]
 )
-async def test_metadata_that_are_not_ascii_are_kept(front, text, kept):
+async def test_non_ascii_metadata_is_stored(front, text, kept):
     async with front.client() as client:
         await begin(client, 0, key="a", title=text)
         answer = await client.get("/objects/inbox/a")
@@ -433,7 +435,7 @@ async def test_metadata_that_are_not_ascii_are_kept(front, text, kept):
 
 @pytest.mark.parametrize("sent", [0, 3, MIN_PART_BYTES + 3])
 @pytest.mark.parametrize("override", [False, True])
-async def test_an_upload_that_is_given_up_leaves_nothing(front, sent, override):
+async def test_upload_that_is_given_up_leaves_nothing(front, sent, override):
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         await send(client, place, 0, BIG[:sent])
@@ -453,23 +455,23 @@ async def test_another_ones_upload_does_not_exist(front):
     other = Principal("other", "other", frozenset({"write"}))
     for owner, upload_id in [(other.id, id_of(place)), ("root", "0" * 32), ("root", "..")]:
         with pytest.raises(Exception, match="no such upload"):
-            await front.doors.tus.look(upload_id, owner)
+            await front.dependencies.tus.get_offset(upload_id, owner)
 
 
-async def test_an_upload_past_its_time_is_gone_and_removed():
+async def test_upload_past_its_time_is_gone_and_removed():
     front = Front(settings(tus_expire_days=1e-9))
     async with front.client() as client:
         place = await begin(client, len(BIG), key="a")
         answer = await client.head(place, headers=SPOKEN)
         assert answer.status_code == 410
-        await front.doors.tus.remove_expired()
+        await front.dependencies.tus.remove_expired()
         await assert_nothing_is_left(front)
         answer = await send(client, place, 0, BIG)
         assert (answer.status_code, answer.json()["code"]) == (410, "UPLOAD_EXPIRED")
 
 
 @pytest.mark.parametrize("days_now", [7, 1e-9])
-async def test_an_upload_keeps_the_time_it_was_given(front, days_now):
+async def test_upload_keeps_its_expiry(front, days_now):
     async with front.client() as client:
         place = await begin(client, 5, key="a")
         await TusUploads(front.store, settings(tus_expire_days=days_now)).remove_expired()

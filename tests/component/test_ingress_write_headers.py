@@ -98,7 +98,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_header_that_nobody_honors_is_refused_and_nothing_is_replaced(front, client, door):
+async def test_unhonored_header_is_refused_and_replaces_nothing(front, client, door):
     await old(front)
     for headers in REFUSED:
         answer = await send(client, door, NEW, **headers)
@@ -107,7 +107,7 @@ async def test_a_header_that_nobody_honors_is_refused_and_nothing_is_replaced(fr
     assert await stored(front) == {"files/a": OLD}
 
 
-async def test_a_removal_refuses_the_same_headers(front, client):
+async def test_removal_refuses_the_same_headers(front, client):
     await old(front)
     for headers in REFUSED[:-1]:
         answer = await client.delete("/objects/inbox/files/a", headers=headers)
@@ -115,7 +115,7 @@ async def test_a_removal_refuses_the_same_headers(front, client):
     assert await stored(front) == {"files/a": OLD}
 
 
-async def test_an_expectation_that_is_unknown_is_refused(client):
+async def test_expectation_that_is_unknown_is_refused(client):
     answer = await send(client, "objects", NEW, expect="200-maybe")
     assert (answer.status_code, answer.json()["code"]) == (417, "EXPECTATION_FAILED")
     assert (await send(client, "objects", NEW, expect="100-continue")).status_code == 201
@@ -132,13 +132,13 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_header_that_asks_for_what_is_done_anyhow_is_no_fault(client, door):
+async def test_header_requesting_the_default_is_accepted(client, door):
     for headers in HARMLESS:
         answer = await send(client, door, NEW, **headers)
         assert answer.is_success, (headers, answer.text)
 
 
-async def test_a_parameter_by_which_s3_means_something_else_is_refused(front, client):
+async def test_parameter_by_which_s3_means_something_else_is_refused(front, client):
     await old(front)
     for parameters in ("partNumber=1&uploadId=x", "versionId=v1", "uploads", "tagging", "append"):
         for method in ("PUT", "DELETE"):
@@ -167,7 +167,7 @@ CONDITIONS = [
 
 @pytest.mark.parametrize("door", ["objects", "files"])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_conditional_write_is_made_or_refused(front, client, door, chunked):
+async def test_conditional_write_is_made_or_refused(front, client, door, chunked):
     for condition, is_there, holds in CONDITIONS:
         await (old(front) if is_there else front.store.delete(ObjectRef("inbox", "files/a")))
         answer = await send(client, door, NEW, chunked=chunked, **condition)
@@ -176,7 +176,7 @@ async def test_a_conditional_write_is_made_or_refused(front, client, door, chunk
         assert await stored(front) == ({"files/a": NEW} if holds else {"files/a": OLD} if is_there else {})
 
 
-async def test_a_conditional_removal_is_made_or_refused(front, client):
+async def test_conditional_removal_is_made_or_refused(front, client):
     for condition, is_there, holds in CONDITIONS:
         await (old(front) if is_there else front.store.delete(ObjectRef("inbox", "files/a")))
         answer = await client.delete("/objects/inbox/files/a", headers=condition)
@@ -185,12 +185,12 @@ async def test_a_conditional_removal_is_made_or_refused(front, client):
 
 
 @pytest.mark.parametrize(("condition", "status"), [({"if-match": "*"}, 412), ({"if-none-match": "*"}, 200)])
-async def test_an_upload_by_id_replaces_nothing(client, condition, status):
+async def test_upload_by_id_with_condition_is_checked(client, condition, status):
     assert (await send(client, "uploadfile", NEW, **condition)).status_code == status
 
 
 @pytest.mark.parametrize("header", ["if-match", "if-none-match", "if-unmodified-since"])
-async def test_a_set_takes_no_condition(front, client, header):
+async def test_set_with_condition_is_refused(front, client, header):
     await old(front)
     answer = await send(client, "set", NEW, **{header: "*"})
     assert (answer.status_code, answer.json()["code"]) == (400, "HEADER_REFUSED")
@@ -199,7 +199,7 @@ async def test_a_set_takes_no_condition(front, client, header):
 
 @pytest.mark.parametrize("door", ["objects", "files"])
 @pytest.mark.parametrize(("condition", "is_there"), [("*", False), ("*", True), (f'"{ETAG}"', True)])
-async def test_what_is_stored_while_a_body_comes_is_not_replaced(front, client, door, condition, is_there):
+async def test_object_stored_during_the_upload_is_not_replaced(front, client, door, condition, is_there):
     """The store itself compares, in the moment in which it would replace."""
     header = "if-match" if is_there else "if-none-match"
     if is_there:
@@ -245,7 +245,7 @@ CHECKED = [
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_is_compared_with_its_checksum(front, client, door, chunked):
+async def test_body_is_compared_with_its_checksum(front, client, door, chunked):
     for header, text in CHECKED:
         await compare(front, client, door, header, text, chunked)
 
@@ -265,7 +265,7 @@ async def compare(front, client, door, header, text, chunked):  # noqa: PLR0913,
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
 @pytest.mark.parametrize("door", ["objects", "files", "uploadfile"])
-async def test_an_object_is_compared_with_the_checksum_of_s3(front, client, door, algorithm):
+async def test_object_is_compared_with_the_checksum_of_s3(front, client, door, algorithm):
     header = f"x-amz-checksum-{algorithm}"
     wrong = await send(client, door, NEW, **{header: b64(algorithm, b"something else")})
     assert (wrong.status_code, wrong.json()["code"]) == (400, "CHECKSUM_MISMATCH")
@@ -273,12 +273,12 @@ async def test_an_object_is_compared_with_the_checksum_of_s3(front, client, door
     assert (await send(client, door, NEW, **{header: b64(algorithm, NEW)})).is_success
 
 
-async def test_a_set_takes_no_checksum_of_one_object(client):
+async def test_set_with_object_checksum_is_refused(client):
     answer = await send(client, "set", NEW, **{"x-amz-checksum-sha256": b64("sha256", NEW)})
     assert (answer.status_code, answer.json()["code"]) == (400, "HEADER_REFUSED")
 
 
-async def test_a_large_body_that_is_not_what_was_meant_leaves_nothing(front, client):
+async def test_large_body_with_wrong_checksum_stores_nothing(front, client):
     answer = await send(client, "objects", bytes(2 * MIN_PART_BYTES), **{"content-md5": b64("md5", b"")})
     assert answer.status_code == 400
     assert await stored(front) == {}
@@ -288,7 +288,7 @@ async def test_a_large_body_that_is_not_what_was_meant_leaves_nothing(front, cli
     ("headers", "is_word"),
     [({}, False), ({"content-md5": b64("md5", NEW)}, True), ({"x-amz-checksum-sha1": b64("sha1", NEW)}, True)],
 )
-async def test_only_what_an_uploader_has_vouched_for_has_a_checksum_in_the_store(front, client, headers, is_word):
+async def test_store_checksum_exists_only_for_client_checksums(front, client, headers, is_word):
     """The hasher calls `verified` what agrees with such a checksum; one of the ingress would vouch for nothing."""
     await send(client, "objects", NEW, **headers)
     assert bool((await front.store.head(ObjectRef("inbox", "files/a"))).checksums) is is_word
@@ -304,7 +304,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_what_describes_an_object_is_kept_and_given_back(client, method):
+async def test_object_headers_are_stored_and_returned(client, method):
     assert (await send(client, "objects", NEW, **KEPT, **{"content-type": "text/csv"})).status_code == 201
     async with client.stream(method, "/objects/inbox/files/a") as answer:
         assert {name: answer.headers[name] for name in KEPT} == KEPT
@@ -314,7 +314,7 @@ async def test_what_describes_an_object_is_kept_and_given_back(client, method):
     assert (again.status_code, again.headers["cache-control"]) == (304, "max-age=60")
 
 
-async def test_what_was_stored_to_be_shown_is_saved_nevertheless(client):
+async def test_inline_disposition_is_sent_as_attachment(client):
     headers = {"content-disposition": 'inline; filename="a.html"', "content-type": "text/html"}
     await send(client, "objects", b"<script>", **headers)
     answer = await client.get("/objects/inbox/files/a")
@@ -324,7 +324,7 @@ async def test_what_was_stored_to_be_shown_is_saved_nevertheless(client):
 
 
 @pytest.mark.parametrize("name", sorted(KEPT))
-async def test_a_description_that_no_header_can_carry_is_refused(front, client, name):
+async def test_invalid_object_header_is_refused(front, client, name):
     for value in ("ü".encode(), b"x" * 3000):
         answer = await client.put("/objects/inbox/files/a", content=NEW, headers={name: value})
         assert (answer.status_code, answer.json()["code"]) == (400, "BAD_HEADER")
@@ -332,7 +332,7 @@ async def test_a_description_that_no_header_can_carry_is_refused(front, client, 
 
 
 @pytest.mark.parametrize("door", ["files", "set"])
-async def test_the_headers_of_a_part_describe_its_file(front, client, door):
+async def test_headers_of_a_part_describe_its_file(front, client, door):
     field = "file" if door == "files" else "files"
     said = {"Content_Encoding": "gzip", "Content_Language": "de", "Content_MD5": b64("md5", NEW), "x_amz_meta_a": "b"}
     body = form(part("keys_prefix", b"files/"), part(field, NEW, "a", **said))
@@ -354,7 +354,7 @@ async def test_the_headers_of_a_part_describe_its_file(front, client, door):
         ({"x_amz_meta_penstock_owner": "me"}, "METADATA_RESERVED"),
     ],
 )
-async def test_a_part_of_a_form_is_held_to_its_headers(front, client, door, said, code):
+async def test_part_of_a_form_is_held_to_its_headers(front, client, door, said, code):
     body = form(part("keys_prefix", b"files/"), part("file" if door == "files" else "files", NEW, "a", **said))
     method, path, headers, _ = asked(door, NEW)
     answer = await client.request(method, path, headers=headers, content=body)
@@ -362,7 +362,7 @@ async def test_a_part_of_a_form_is_held_to_its_headers(front, client, door, said
     assert await stored(front) == {}
 
 
-async def test_the_fields_before_a_file_describe_it_and_those_behind_are_refused(front, client):
+async def test_fields_before_a_file_describe_it_and_those_behind_are_refused(front, client):
     field = part("x-amz-meta-title", "Größe".encode())
     answer = await client.post("/files/", headers=KIND, content=form(field, part("file", NEW, "a")))
     assert answer.status_code == 202
@@ -395,7 +395,7 @@ async def test_metadata_are_utf8_in_and_out(front, client, door):
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_body_of_unknown_length_is_taken_and_counted_while_it_comes(door):
+async def test_chunked_body_is_limited_while_it_arrives(door):
     front = Front(settings(max_upload_bytes=1 << 10))
     async with front.client() as client:
         assert (await send(client, door, b"x" * 700, chunked=True)).is_success
@@ -407,7 +407,7 @@ async def test_a_body_of_unknown_length_is_taken_and_counted_while_it_comes(door
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_body_of_unknown_length_that_breaks_leaves_nothing(front, client, door):
+async def test_body_of_unknown_length_that_breaks_leaves_nothing(front, client, door):
     await old(front)
     method, path, said, whole = asked(door, NEW)
 
@@ -421,7 +421,7 @@ async def test_a_body_of_unknown_length_that_breaks_leaves_nothing(front, client
 
 
 @pytest.mark.parametrize("door", ["files", "uploadfile", "set"])
-async def test_a_form_of_unknown_length_without_its_end_leaves_nothing(front, client, door):
+async def test_form_of_unknown_length_without_its_end_leaves_nothing(front, client, door):
     await old(front)
     method, path, said, whole = asked(door, NEW)
     answer = await client.request(method, path, headers=said, content=pieces(whole[:-6]))
@@ -429,7 +429,7 @@ async def test_a_form_of_unknown_length_without_its_end_leaves_nothing(front, cl
     assert await stored(front) == {"files/a": OLD}
 
 
-async def test_a_body_that_nobody_announces_is_no_empty_object(front, client):
+async def test_put_without_length_or_chunks_is_refused(front, client):
     await old(front)
     request = client.build_request("PUT", "/objects/inbox/files/a")
     request.headers.pop("content-length", None)
@@ -438,14 +438,14 @@ async def test_a_body_that_nobody_announces_is_no_empty_object(front, client):
     assert await stored(front) == {"files/a": OLD}
 
 
-async def test_a_disk_that_fills_up_ends_a_body_of_unknown_length(front, client):
+async def test_disk_that_fills_up_ends_a_body_of_unknown_length(front, client):
     def full(_more=0):
         raise Rejected("DISK_FULL", "the disk is full: make room")
 
     async def endless():
         for _ in range(3):
             yield bytes(4 << 20)
-        front.doors.uploads._disk.refuse_when_full = full
+        front.dependencies.uploads._disk.refuse_when_full = full
         for _ in range(100):
             yield bytes(4 << 20)
 
@@ -454,7 +454,7 @@ async def test_a_disk_that_fills_up_ends_a_body_of_unknown_length(front, client)
     assert await stored(front) == {}
 
 
-async def test_a_question_of_unknown_length_is_read(client):
+async def test_question_of_unknown_length_is_read(client):
     answer = await client.post("/gethash/", content=pieces(b'{"file_id": "0"}'))
     assert answer.json()["status"] == "INVALID_ID"
     answer = await client.post("/gethash/", content=pieces(b"x" * 5000))

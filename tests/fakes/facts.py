@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from services.ingress.adapters.token_table import ended_maker
+from services.ingress.adapters.token_table import parent_ended
 from services.ingress.core.facts import Fact
 from shared.errors import Outage, Rejected
 
@@ -61,8 +61,8 @@ class MemoryWebhooks:
         self.tokens = tokens
 
     async def add(self, hook):
-        if not self.tokens.holds(hook.token_id):
-            raise ended_maker()
+        if not self.tokens.is_valid(hook.token_id):
+            raise parent_ended()
         self.kept[hook.id] = hook
         return hook
 
@@ -70,22 +70,22 @@ class MemoryWebhooks:
         line = None if made_by is None else self.tokens.line_of(made_by)
         return [one for one in self.kept.values() if line is None or one.token_id in line]
 
-    async def get(self, number, made_by):
-        found = next((one for one in await self.all(made_by) if one.id == number), None)
+    async def get(self, webhook_id, made_by):
+        found = next((one for one in await self.all(made_by) if one.id == webhook_id), None)
         if found is None:
             raise Rejected("NO_SUCH_WEBHOOK", "there is no such webhook: GET /webhooks lists them")
         return found
 
-    async def require_held(self, number):
-        if not self.tokens.holds(self.kept[number].token_id):
+    async def require_valid_token(self, webhook_id):
+        if not self.tokens.is_valid(self.kept[webhook_id].token_id):
             raise Rejected("TOKEN_ENDED", "the token that made this webhook was revoked or has expired")
 
-    async def retry(self, number):
-        await self.require_held(number)
+    async def retry(self, webhook_id):
+        await self.require_valid_token(webhook_id)
         return 0
 
     async def failures(self, _number, _after, _limit):
         return []
 
-    async def remove(self, number):
-        del self.kept[number]
+    async def remove(self, webhook_id):
+        del self.kept[webhook_id]

@@ -8,16 +8,16 @@ import httpx
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.disk import Disk
 from services.ingress.adapters.downloads import Downloads
-from services.ingress.adapters.ended import EndedUploads
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.parts import PartUploads
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.multipart_uploads import MultipartUploads
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.tokens import Tokens
 from services.ingress.adapters.tus import TusUploads
+from services.ingress.adapters.upload_cleanup import UploadCleanup
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.app import build_http, sessions_of
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import RateLimiter
 from services.ingress.settings import IngressSettings
 from shared.testing.objects import MemoryStore
 from tests.fakes.facts import MemoryFacts, MemoryWebhooks
@@ -52,23 +52,23 @@ class Front:
     def __post_init__(self):
         self.app = build_http()
         uploads = Uploads(self.store, Disk(self.settings), self.settings)
-        self.doors = SimpleNamespace(
+        self.dependencies = SimpleNamespace(
             settings=self.settings,
             store=self.store,
             uploads=uploads,
             downloads=Downloads(self.store, self.settings),
             replacements=Replacements(self.store, uploads, self.settings.staging_bucket),
             tus=TusUploads(self.store, self.settings),
-            parts=PartUploads(self.store, self.settings),
+            multipart=MultipartUploads(self.store, self.settings),
             tokens=Tokens(self.settings, self.table),
             sessions=sessions_of(self.settings),
-            rates=Rates(lambda: self.now),
+            rate_limiter=RateLimiter(lambda: self.now),
             bodies=limiter("bodies", self.settings),
             listings=limiter("listings", self.settings),
             statistics=limiter("statistics", self.settings),
             logins=limiter("logins", self.settings),
             views=MemoryViews(),
-            groups=MemoryGroups(),
+            consumer_groups=MemoryGroups(),
             facts=self.facts,
             feed=Feed(self.facts, limiter("streams", self.settings)),
             webhooks=MemoryWebhooks(self.table),
@@ -76,9 +76,9 @@ class Front:
             tables=MemoryTables(),
             loads=MemoryLoads(self.settings.key_bytes),
         )
-        self.doors.tokens.when_ended(self.doors.feed.wake)
-        self.ended = EndedUploads(self.doors.tokens, self.doors.tus, self.doors.parts)
-        self.app.state.doors = self.doors
+        self.dependencies.tokens.on_ended(self.dependencies.feed.notify)
+        self.ended = UploadCleanup(self.dependencies.tokens, self.dependencies.tus, self.dependencies.multipart)
+        self.app.state.dependencies = self.dependencies
 
     def client(self, token=TOKEN):
         """Return a client that sends this token; None sends none."""

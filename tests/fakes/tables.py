@@ -4,8 +4,8 @@ from starlette.responses import JSONResponse
 
 from services.ingress.adapters.loads import Loads
 from services.ingress.adapters.tables import Tables
-from services.ingress.core.ages import Span
-from services.ingress.core.datasets import dataset_of
+from services.ingress.core.ages import AgeSpan
+from services.ingress.core.datasets import parse_dataset
 from shared.errors import Outage
 
 USERS = {
@@ -30,31 +30,31 @@ class MemoryTables(Tables):
     """Two datasets, one with ages and one without; `asked` is what was asked of their rows."""
 
     def __init__(self):
-        self.datasets = [dataset_of(STONES, ("id", "weight")), dataset_of(USERS, ORDER)]
+        self.datasets = [parse_dataset(STONES, ("id", "weight")), parse_dataset(USERS, ORDER)]
         self.found = []
         self.rejects_found = []
-        self.asked = []
+        self.acquire_within = []
         self.is_away = False
 
-    async def seen_by(self, who):
+    async def visible_datasets(self, who):
         if self.is_away:
             raise Outage("Postgres does not answer")
-        return [one for one in self.datasets if one.is_seen_by(who)]
+        return [one for one in self.datasets if one.is_visible_to(who)]
 
-    def rows(self, dataset, wanted, told, url):  # noqa: ARG002
-        self.asked.append((dataset.name, wanted, told))
+    def rows(self, dataset, query, file_format, url):  # noqa: ARG002
+        self.acquire_within.append((dataset.name, query, file_format))
         return JSONResponse({})
 
-    async def shown(self, _dataset, wanted):
-        following = self.found[wanted.limit - 1]["user_id"] if len(self.found) > wanted.limit else ""
-        return self.found[: wanted.limit], following
+    async def rows_page(self, _dataset, query):
+        following = self.found[query.limit - 1]["user_id"] if len(self.found) > query.limit else ""
+        return self.found[: query.limit], following
 
-    async def spans(self, _dataset, wanted):
-        self.asked.append(wanted)
+    async def spans(self, _dataset, query):
+        self.acquire_within.append(query)
         images = sum(bool(row["img_path"]) for row in self.found)
-        return [Span(30, len(self.found), images, 35 * len(self.found), 35, 35)] if self.found else []
+        return [AgeSpan(30, len(self.found), images, 35 * len(self.found), 35, 35)] if self.found else []
 
-    async def rejected(self, _dataset, _key, _after, limit):
+    async def rejects_page(self, _dataset, _key, _after, limit):
         return self.rejects_found[:limit], "more" if len(self.rejects_found) > limit else ""
 
 
@@ -79,9 +79,9 @@ class MemoryLoads(Loads):
         self.table = []
         super().__init__(None, self.bus, key)
 
-    async def known(self, load_id, datasets):
+    async def find(self, load_id, datasets):
         found = next((one for one in self.table if one["load_id"] == load_id and one["dataset"] in datasets), None)
-        return found or await super().known(load_id, datasets)
+        return found or await super().find(load_id, datasets)
 
     async def latest(self, datasets, limit):
         return [one for one in self.table if one["dataset"] in datasets][:limit]

@@ -35,7 +35,7 @@ class MemoryGroups:
     def __init__(self):
         self.is_away = False
 
-    async def told(self):
+    async def describe(self):
         if self.is_away:
             raise Outage("Kafka does not answer")
         return []

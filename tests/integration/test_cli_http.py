@@ -118,7 +118,7 @@ def test_facts_are_followed_over_a_restart(world, console):
     ("words", "says"),
     [
         (("put", ".env", "s3://results/x"), "results"),
-        (("put", ".env", "s3://inbox/../x"), "leads out of its place"),
+        (("put", ".env", "s3://inbox/../x"), "escapes its folder"),
         (("token", "create", "root", "--scope", "read"), "root is taken"),
         (("token", "create", "a", "--scope", "read", "--place", "inbox"), "places"),
     ],

@@ -15,8 +15,8 @@ from services.etl.core import checking, datasets, delimited, exporting, frames, 
 from services.etl.core.datasets import Datasets, InvalidDatasets
 from services.ingress.adapters import rejects, selects
 from services.ingress.adapters import tables as ingress_tables
-from services.ingress.core.datasets import dataset_of
-from services.ingress.core.filters import Rows
+from services.ingress.core.datasets import parse_dataset
+from services.ingress.core.filters import RowQuery
 from shared.errors import Rejected
 from shared.events import EtlCompleted, EtlLoaded, EtlRequested, ObjectChanged
 from shared.storage import ObjectRef
@@ -173,17 +173,17 @@ async def read(etl, table, names):
 async def ask(etl, table, names):
     """Run all queries of the ingress on a table."""
     row = await etl.pool.fetchrow("select definition from api.datasets where name = $1", table)
-    seen = dataset_of(row["definition"], names)
-    wanted = Rows(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
-    for question in (
+    seen = parse_dataset(row["definition"], names)
+    wanted = RowQuery(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
+    for statement in (
         selects.rows_as_json(seen, wanted, "b"),
         selects.rows_as_cells(seen, wanted, "b", is_guarded=True),
         selects.rows_as_cells(seen, wanted, "b", is_guarded=False),
-        selects.rows_to_show(seen, wanted),
+        selects.rows_for_page(seen, wanted),
         selects.last_key_of(seen, wanted),
-        selects.ages_of(seen, wanted),
+        selects.age_spans(seen, wanted),
     ):
-        assert await etl.pool.fetch(question.text, *question.arguments), question.text
+        assert await etl.pool.fetch(statement.text, *statement.arguments), statement.text
 
 
 async def drop(etl, tables):

@@ -132,7 +132,7 @@ def test_a_link_logs_in_once_of_many_who_try(world, root):
 def test_a_session_that_was_ended_stays_so_after_a_restart_and_others_go_on(world, root):
     kept, ended = (logged_in(world, root) for _ in range(2))
     sessions = sessions_of(IngressSettings(**{name: world.stack.env[f"PENSTOCK_{name.upper()}"] for name in KEYS}))
-    proof = sessions.csrf(sessions.read(ended["penstock_session"]))
+    proof = sessions.csrf_token(sessions.unsign(ended["penstock_session"]))
     with ingress.client(world, None, cookies=ended) as browser:
         assert browser.post("/logout").json()["code"] == "BAD_CSRF"
         assert browser.post("/logout", data={"csrf": proof}).status_code == 303

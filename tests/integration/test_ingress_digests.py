@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 BODY = b"digest me\n"
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 INVALID = {"status": "INVALID_ID", "hash": None}
-FAILED = {"success": False, "id": None, "celery_status": None, "celery_id": None}
+FAILED_MEMBERS = {"success": False, "id": None, "celery_status": None, "celery_id": None}
 QUICK_SECONDS = 5.0
 SPELLINGS = (
     ("-X", "GET", "{url}/gethash/?file_id={id}", "-H", "accept: application/json"),
@@ -81,7 +81,7 @@ def test_the_commands_of_old_clients_work_unchanged(world, tmp_path):
         for strange in ("0" * 32, "1", "-1"):
             assert asked(spelling, strange) == INVALID, spelling
     failed = curl("-F", "wrong=@-;filename=a", f"{url}/uploadfile/")
-    assert FAILED.items() <= failed.items()
+    assert FAILED_MEMBERS.items() <= failed.items()
 
 
 def test_every_digest_that_was_asked_for_is_told(door):

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.facts import Fact
 from services.ingress.settings import IngressSettings
 from shared.events import DeadLetterSettled
@@ -23,22 +23,22 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.integration
 
 SETTINGS = {"ingress": {}}
-STORED, HASHED, BURIED = "objects.changed.v1", "objects.hashed.v1", "dead-letters.buried.v1"
+STORED, HASHED, DEAD_LETTERED = "objects.changed.v1", "objects.hashed.v1", "dead-letters.buried.v1"
 
 
 @pytest.fixture
-def through(world):
+def api(world):
     serve(world)
-    with client(world) as through:
-        yield through
+    with client(world) as api:
+        yield api
 
 
-def timeline(world, through, name, **query):
-    return through.get(f"/timeline/inbox/{world.prefix}{name}", params=query)
+def timeline(world, api, name, **query):
+    return api.get(f"/timeline/inbox/{world.prefix}{name}", params=query)
 
 
-def facts(world, through, name):
-    answer = timeline(world, through, name)
+def facts(world, api, name):
+    answer = timeline(world, api, name)
     return answer.json()["facts"] if answer.status_code == 200 else []
 
 
@@ -46,42 +46,42 @@ def types(found):
     return [fact["type"] for fact in found]
 
 
-def test_the_timeline_tells_what_became_of_an_object_in_order(world, through):
+def test_the_timeline_tells_what_became_of_an_object_in_order(world, api):
     began = datetime.now(UTC)
-    assert put(world, through, "a b+ü.txt", b"hello").status_code == 201
-    found = until(lambda: (f := facts(world, through, "a b+ü.txt")) and len(f) == 2 and f, 60, "two facts")
+    assert put(world, api, "a b+ü.txt", b"hello").status_code == 201
+    found = until(lambda: (f := facts(world, api, "a b+ü.txt")) and len(f) == 2 and f, 60, "two facts")
     assert types(found) == [STORED, HASHED]
     assert [fact["service"] for fact in found] == ["ingest", "hasher"]
     assert [fact["summary"] for fact in found] == ["stored, 5 bytes", "hashed: blake3, md5, sha256"]
     times = [datetime.fromisoformat(fact["at"]) for fact in found]
     assert began - timedelta(seconds=5) < times[0] <= times[1] <= datetime.now(UTC) + timedelta(seconds=5)
     assert len({fact["correlation_id"] for fact in found} - {""}) == 1
-    told = timeline(world, through, "a b+ü.txt").json()
-    assert (told["object"]["state"], told["object"]["size"]) == ("stored", 5)
-    assert told["digests"][0]["digests"]["md5"] == "5d41402abc4b2a76b9719d911017c592"
-    assert (told["work"], told["next"]) == ([], None)
+    rendered = timeline(world, api, "a b+ü.txt").json()
+    assert (rendered["object"]["state"], rendered["object"]["size"]) == ("stored", 5)
+    assert rendered["digests"][0]["digests"]["md5"] == "5d41402abc4b2a76b9719d911017c592"
+    assert (rendered["work"], rendered["next"]) == ([], None)
 
 
-def test_a_timeline_comes_page_by_page_and_one_of_nothing_is_not_found(world, through):
+def test_a_timeline_comes_page_by_page_and_one_of_nothing_is_not_found(world, api):
     world.put("p", b"1")
-    until(lambda: len(facts(world, through, "p")) == 2, 60, "two facts")
-    first = timeline(world, through, "p", limit=1).json()
-    second = timeline(world, through, "p", limit=1, after=first["next"]).json()
+    until(lambda: len(facts(world, api, "p")) == 2, 60, "two facts")
+    first = timeline(world, api, "p", limit=1).json()
+    second = timeline(world, api, "p", limit=1, after=first["next"]).json()
     assert types(first["facts"] + second["facts"]) == [STORED, HASHED]
-    assert timeline(world, through, "p", limit=1, after=second["next"]).json()["facts"] == []
-    assert timeline(world, through, "nobody").status_code == 404
-    assert through.get("/timeline/inbox/a%00b").status_code == 404
+    assert timeline(world, api, "p", limit=1, after=second["next"]).json()["facts"] == []
+    assert timeline(world, api, "nobody").status_code == 404
+    assert api.get("/timeline/inbox/a%00b").status_code == 404
 
 
-def test_work_under_way_is_seen_with_the_object(world, through):
+def test_work_under_way_is_seen_with_the_object(world, api):
     world.serve("hasher", hasher_delay=20)
     world.put("slow", b"slow")
-    work = until(lambda: (a := timeline(world, through, "slow")).status_code == 200 and a.json()["work"], 60, "work")
+    work = until(lambda: (a := timeline(world, api, "slow")).status_code == 200 and a.json()["work"], 60, "work")
     assert (work[0]["queue"], work[0]["state"] in {"pending", "running"}) == ("digest", True)
     world.serve("hasher")
 
 
-def test_a_stream_tells_what_happens_and_resumes_over_a_restart_without_loss_or_repetition(world, through):  # noqa: ARG001
+def test_a_stream_tells_what_happens_and_resumes_over_a_restart_without_loss_or_repetition(world, api):  # noqa: ARG001
     with following(client(world), prefix=world.prefix, type="objects.changed.*") as stream:
         until(lambda: stream.last_id, 30, "the stream is open")
         world.put_all(f"{number:03}" for number in range(50))
@@ -98,7 +98,7 @@ def test_a_stream_tells_what_happens_and_resumes_over_a_restart_without_loss_or_
     assert seqs == sorted(set(seqs))
 
 
-def test_the_ingress_stops_at_once_while_streams_are_open(world, through):  # noqa: ARG001
+def test_the_ingress_stops_at_once_while_streams_are_open(world, api):  # noqa: ARG001
     with following(client(world)) as stream:
         until(lambda: stream.last_id, 30, "the stream is open")
         began = time.monotonic()
@@ -107,7 +107,7 @@ def test_the_ingress_stops_at_once_while_streams_are_open(world, through):  # no
         until(lambda: stream.is_over, 10, "the stream is over")
 
 
-def test_a_stream_outlives_the_database(world, through):  # noqa: ARG001
+def test_a_stream_outlives_the_database(world, api):  # noqa: ARG001
     with following(client(world), prefix=world.prefix) as stream:
         until(lambda: stream.last_id, 30, "the stream is open")
         world.stack.restart("postgres")
@@ -116,16 +116,16 @@ def test_a_stream_outlives_the_database(world, through):  # noqa: ARG001
         assert not stream.is_over
 
 
-def test_without_the_database_facts_are_refused_quickly(world, through):
+def test_without_the_database_facts_are_refused_quickly(world, api):
     with world.without("postgres"):
         for path in ("/timeline/inbox/a", "/events", "/webhooks"):
             began = time.monotonic()
-            assert through.get(path).status_code == 503, path
+            assert api.get(path).status_code == 503, path
             assert time.monotonic() - began < 5, path
-    until(lambda: through.get("/webhooks").status_code == 200, 30, "the database is back")
+    until(lambda: api.get("/webhooks").status_code == 200, 30, "the database is back")
 
 
-def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(world, through):
+def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(world, api):
     key = f"inbox/{world.prefix}poison".encode()
     poison = [
         b"",
@@ -141,16 +141,16 @@ def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(world
     world.kafka.send_all([(topic, key, value, headers) for topic in topics for value in poison])
     world.kafka.send("objects.changed.v1.hasher.dlq", b"\x00" * 2_000_000, key, [("dlq_reason", b"\xff\x00")])
     world.put("poison", b"1")
-    found = until(lambda: (f := facts(world, through, "poison")) and HASHED in types(f) and f, 90, "it is hashed")
-    assert {STORED, HASHED, BURIED} == set(types(found))
-    assert types(found).count(BURIED) >= 5
-    letter = next(fact for fact in found if fact["type"] == BURIED)
+    found = until(lambda: (f := facts(world, api, "poison")) and HASHED in types(f) and f, 90, "it is hashed")
+    assert {STORED, HASHED, DEAD_LETTERED} == set(types(found))
+    assert types(found).count(DEAD_LETTERED) >= 5
+    letter = next(fact for fact in found if fact["type"] == DEAD_LETTERED)
     partition, _, offset = letter["event_id"].partition("/")
     settled = DeadLetterSettled(
         dlq_topic=letter["topic"], partition=partition, offset=offset, action="discarded", at=datetime.now(UTC)
     )
     world.kafka.send(settled.topic.name, settled.model_dump_json().encode(), settled.record_key.encode())
-    summaries = lambda: [fact["summary"] for fact in facts(world, through, "poison")]  # noqa: E731
+    summaries = lambda: [fact["summary"] for fact in facts(world, api, "poison")]  # noqa: E731
     until(lambda: "dead letter discarded" in summaries(), 30, summaries)
     groups = {"ingress": [*topics, "objects.changed.v1.hasher.dlq"]}
     until(lambda: world.kafka.lag(groups) == {"ingress": 0}, 60, lambda: world.kafka.lag(groups))
@@ -158,23 +158,23 @@ def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(world
     assert world.kafka.read(*(f"{topic}.ingress.dlq" for topic in topics)) == []
 
 
-def test_a_timeline_that_was_lost_is_read_again_from_the_topics(world, through):
+def test_a_timeline_that_was_lost_is_read_again_from_the_topics(world, api):
     world.put("kept", b"1")
-    before = until(lambda: (f := facts(world, through, "kept")) and len(f) == 2 and f, 60, "two facts")
+    before = until(lambda: (f := facts(world, api, "kept")) and len(f) == 2 and f, 60, "two facts")
     world.stack.stop("ingress")
     world.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
     serve(world)
-    after = until(lambda: (f := facts(world, through, "kept")) and len(f) == 2 and f, 60, "two facts again")
+    after = until(lambda: (f := facts(world, api, "kept")) and len(f) == 2 and f, 60, "two facts again")
     assert [(one["event_id"], one["at"]) for one in after] == [(one["event_id"], one["at"]) for one in before]
 
 
-def test_a_timeline_is_rebuilt_once_the_member_that_was_killed_has_left(world, through):
+def test_a_timeline_is_rebuilt_once_the_member_that_was_killed_has_left(world, api):
     world.put("kept", b"1")
-    until(lambda: len(facts(world, through, "kept")) == 2, 60, "two facts")
+    until(lambda: len(facts(world, api, "kept")) == 2, 60, "two facts")
     world.stack.kill("ingress")
     world.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
     world.stack.start("ingress")
-    until(lambda: len(facts(world, through, "kept")) == 2, 90, "two facts again")
+    until(lambda: len(facts(world, api, "kept")) == 2, 90, "two facts again")
 
 
 def fact(number, at=None):
@@ -200,7 +200,7 @@ async def in_database(world, job):
             await pool.execute("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
 
-def test_facts_are_read_from_the_topics_fast(world, through):
+def test_facts_are_read_from_the_topics_fast(world, api):
     world.stack.stop("ingress")
     body = (
         b'{"bucket": "inbox", "key": "rate/%d", "size": 4096, "change": "stored", "etag": "0123456789abcdef0123456789"}'
@@ -211,16 +211,16 @@ def test_facts_are_read_from_the_topics_fast(world, through):
         for number in range(10_000)
     )
     serve(world)
-    question = "SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'"
-    kept = lambda: world.database.rows(question)[0][0]  # noqa: E731
+    statement = "SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'"
+    kept = lambda: world.database.rows(statement)[0][0]  # noqa: E731
     before, began = until(kept, 60, "the first facts"), time.monotonic()
     until(lambda: kept() == 10_000, 120, kept)
     print(f"{(10_000 - before) / (time.monotonic() - began):.0f} facts/s from topics to the timeline, after {before}")
-    assert through.get("/timeline/inbox/rate/7").json()["facts"][0]["event_id"] == "rate-7"
+    assert api.get("/timeline/inbox/rate/7").json()["facts"][0]["event_id"] == "rate-7"
     world.database.rows("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
 
-def test_facts_are_kept_fast(world, through):  # noqa: ARG001
+def test_facts_are_kept_fast(world, api):  # noqa: ARG001
     async def job(table, _pool):
         began = time.monotonic()
         for start in range(0, 20_000, 1000):
@@ -232,17 +232,17 @@ def test_facts_are_kept_fast(world, through):  # noqa: ARG001
     assert rate > 1000
 
 
-def test_a_fact_is_kept_once_however_often_it_comes(world, through):  # noqa: ARG001
+def test_a_fact_is_kept_once_however_often_it_comes(world, api):  # noqa: ARG001
     async def job(table, pool):
-        told = [fact(1), fact(2), fact(1)]
-        added = [await table.add(told) for _ in range(100)]
+        rendered = [fact(1), fact(2), fact(1)]
+        added = [await table.add(rendered) for _ in range(100)]
         return added, await pool.fetchval("SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
     added, rows = asyncio.run(in_database(world, job))
     assert (sum(added), rows) == (2, 2)
 
 
-def test_who_has_seen_a_place_has_seen_all_before_it(world, through):  # noqa: ARG001
+def test_who_has_seen_a_place_has_seen_all_before_it(world, api):  # noqa: ARG001
     async def job(table, pool):
         seen, done = [], asyncio.Event()
 
@@ -272,11 +272,11 @@ def test_who_has_seen_a_place_has_seen_all_before_it(world, through):  # noqa: A
     assert len(seen) == len(set(seen)) == 2000
 
 
-def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(world, through):  # noqa: ARG001
+def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(world, api):  # noqa: ARG001
     async def job(table, pool):
         await table.add([fact(1, datetime.now(UTC) - timedelta(days=31)), fact(2)])
         newest = await table.add([fact(3, datetime.now(UTC) - timedelta(days=31))]) and await table.last()
-        await table.forget(timedelta(days=30))
+        await table.delete_older_than(timedelta(days=30))
         assert await table.last() < newest == await Feed(table, limiter("streams", IngressSettings())).begin(newest)
         return await pool.fetch("SELECT event_id FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 

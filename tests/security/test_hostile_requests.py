@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.ingress.routes.gate import FAILURES_AT_ONCE
+from services.ingress.routes.auth_middleware import FAILURES_AT_ONCE
 from tests.support import ingress
 from tests.support.wire import connect, head, is_closed, read
 

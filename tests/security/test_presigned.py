@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.ingress.adapters.parts import SIGNED_SECONDS
+from services.ingress.adapters.multipart_uploads import SIGNED_SECONDS
 from shared.storage import signing
 from tests.support import ingress
 

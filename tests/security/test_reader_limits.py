@@ -17,9 +17,9 @@ from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from services.ingest.adapters.known_objects import KnownObjects
 from services.ingest.adapters.readers import end_overdue
-from services.ingress.adapters.facts import CHANNEL as FACTS
+from services.ingress.adapters.fact_table import CHANNEL as FACTS
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.settings import IngressSettings
 from shared.postgres import LOCK_SECONDS, open_pool
 from shared.provision.limits import READER_LIMITS, Limits, ensure_limits
@@ -190,7 +190,7 @@ async def test_no_view_shows_a_secret(world):
         client.post("/login/links")
         client.get("/whoami", headers={"authorization": f"Bearer {made['token']}"})
     asked = [f"SELECT hash FROM ingress.{table}" for table in ("tokens", "logins")]
-    hashes = [row["hash"] for question in asked for row in world.database.rows(question)]
+    hashes = [row["hash"] for statement in asked for row in world.database.rows(statement)]
     secrets = [made["token"].rpartition("_")[2], *(one.hex() for one in hashes)]
     secrets += [value for name, value in world.stack.env.items() if "PASSWORD" in name or "SECRET" in name]
     async with logged_in(world.stack, "reader") as reader:
@@ -252,10 +252,10 @@ async def test_sessions_within_their_limits_go_on(stack, pool, reader):
     assert {"idle_session_timeout=10min", "temp_file_limit=1GB", "statement_timeout=5min"} <= set(settings)
 
 
-async def seen(connection, question: str) -> None:
+async def seen(connection, statement: str) -> None:
     """Wait until a question has an answer."""
     async with asyncio.timeout(20):
-        while not await connection.fetchval(question):  # noqa: ASYNC110 - a server's state can only be polled
+        while not await connection.fetchval(statement):  # noqa: ASYNC110 - a server's state can only be polled
             await asyncio.sleep(0.02)
 
 

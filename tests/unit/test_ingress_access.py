@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.ingress.core.access import ROOT, SCOPES, Principal
-from services.ingress.core.origins import HOME, host_of, is_foreign, is_own_host, safe_next
-from services.ingress.core.rates import MOST, Rates
-from services.ingress.core.sessions import LASTS, RENEWED, Sessions
-from services.ingress.core.tokens import Keyring, Token, drawn, hash_of
+from services.ingress.core.origins import HOME, host_of, is_cross_site, is_own_host, safe_next
+from services.ingress.core.rate_limiter import MAX_BUCKETS, RateLimiter
+from services.ingress.core.sessions import RENEW_AFTER, SESSION_TTL, Sessions
+from services.ingress.core.tokens import Token, TokenCache, generate_token, hash_secret
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
@@ -23,48 +23,48 @@ FIRST = "the-first-token"
 
 
 def made(**changes):
-    number, text = drawn()
+    number, text = generate_token()
     known = {"name": "lab", "scopes": frozenset({"read"}), "created_at": NOW, "created_by": "root", **changes}
-    return Token(id=number, hash=hash_of(text), **known), text
+    return Token(id=number, hash=hash_secret(text), **known), text
 
 
-def test_a_token_lets_in_its_bearer_and_only_its_whole_text_does():
-    token, text = made(places=("inbox/lab/",), rate=5.0)
-    ring = Keyring.of(FIRST, [token])
+def test_token_authenticates_by_its_full_text_only():
+    token, text = made(prefixes=("inbox/lab/",), rate=5.0)
+    ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW) == Principal(token.id, "lab", frozenset({"read"}), ("inbox/lab/",), 5.0)
     other = made()[1]
     for wrong in (text[:-1], text + "x", text.replace(token.id, "0" * 16), other, f"pst_{token.id}_", token.id, ""):
         assert ring.authenticate(wrong, NOW) is None
 
 
-def test_the_first_token_is_root_and_an_empty_one_lets_nobody_in():
-    assert Keyring.of(FIRST).authenticate(FIRST, NOW) is ROOT
-    assert Keyring.of("").authenticate("", NOW) is None
+def test_root_token_is_root_and_an_empty_one_authenticates_nobody():
+    assert TokenCache.of(FIRST).authenticate(FIRST, NOW) is ROOT
+    assert TokenCache.of("").authenticate("", NOW) is None
 
 
-def test_nothing_that_is_kept_gives_the_text_away():
+def test_stored_token_does_not_reveal_its_text():
     token, text = made()
     assert text not in repr(token)
     assert text.rpartition("_")[2].encode() not in token.hash
     assert len(text.split("_", 2)[2]) >= 43  # 256 bits in base64
 
 
-def test_a_token_holds_until_it_expires():
+def test_token_holds_until_it_expires():
     token, text = made(expires_at=NOW + timedelta(seconds=1))
-    ring = Keyring.of(FIRST, [token])
+    ring = TokenCache.of(FIRST, [token])
     assert ring.authenticate(text, NOW)
     assert ring.authenticate(text, NOW + timedelta(seconds=1)) is None
-    assert ring.bearer_of(token.id, NOW + timedelta(seconds=1)) is None
+    assert ring.principal_for(token.id, NOW + timedelta(seconds=1)) is None
 
 
 @given(st.text())
-def test_no_text_that_was_not_made_here_lets_anybody_in(text):
-    assert Keyring.of(FIRST, [made()[0]]).authenticate(text, NOW) is None
+def test_foreign_token_text_is_not_authenticated(text):
+    assert TokenCache.of(FIRST, [made()[0]]).authenticate(text, NOW) is None
 
 
 @given(st.text(), st.text())
-def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
-    assert Keyring.of(FIRST, [made()[0]]).authenticate(f"pst_{number}_{secret}", NOW) is None
+def test_invented_id_and_secret_are_not_authenticated(number, secret):
+    assert TokenCache.of(FIRST, [made()[0]]).authenticate(f"pst_{number}_{secret}", NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_no_id_and_secret_of_somebodys_own_let_anybody_in(number, secret):
         (("inbox/lab/",), (), False),
     ],
 )
-def test_nobody_gives_more_places_than_he_has(own, given, may):
-    assert Principal("1", "a", frozenset({"admin"}), own).may_give(given) is may
+def test_principal_cannot_grant_prefixes_it_does_not_have(own, given, may):
+    assert Principal("1", "a", frozenset({"admin"}), own).may_grant(given) is may
 
 
 PLACES = st.lists(st.sampled_from(["inbox/", "inbox/a", "inbox/a/", "inbox/ab/", "jobs/"]), max_size=2).map(tuple)
@@ -93,7 +93,7 @@ def test_no_line_of_tokens_can_do_more_than_each_of_its_makers(asked, place):
     maker, line = ROOT, []
     for number, (scopes, places, rate, expires_at) in enumerate(asked):
         try:
-            maker.require_may_give(scopes, places, rate, expires_at)
+            maker.require_may_grant(scopes, places, rate, expires_at)
         except Rejected:
             continue
         rates = ((maker.id, maker.rate), *maker.rates) if maker.rate else maker.rates
@@ -107,10 +107,10 @@ def test_no_line_of_tokens_can_do_more_than_each_of_its_makers(asked, place):
         assert above.expires_at is None or below.expires_at <= above.expires_at
 
 
-def test_line_ends_as_a_whole_and_no_other_does():
+def test_revoking_a_token_ends_its_descendants_only():
     tokens = {name: replace(made()[0], id=name, parent_id=by) for name, by in LINE.items()}
-    ring = Keyring.of(FIRST, tokens.values())
-    assert ring.line_of({"b"}) == {"b", "d", "e"}
+    ring = TokenCache.of(FIRST, tokens.values())
+    assert ring.with_descendants({"b"}) == {"b", "d", "e"}
     assert set(ring.without("b").tokens) == {"a", "c"}
     assert set(ring.without("a").tokens) == {"c"}
     assert [one.id for one in ring.ancestors("e")] == ["d", "b", "a"]
@@ -127,42 +127,42 @@ class Clock:
         return self.now
 
 
-def test_a_bucket_gives_its_burst_and_then_the_rate():
+def test_bucket_gives_its_burst_and_then_the_rate():
     clock = Clock()
-    rates = Rates(clock)
-    taken = [rates.take("a", 10, 5) for _ in range(6)]
+    rates = RateLimiter(clock)
+    taken = [rates.acquire("a", 10, 5) for _ in range(6)]
     assert taken == [0, 0, 0, 0, 0, pytest.approx(0.1)]
     clock.now = 0.1
-    assert (rates.take("a", 10, 5), rates.take("a", 10, 5)) == (0, pytest.approx(0.1))
+    assert (rates.acquire("a", 10, 5), rates.acquire("a", 10, 5)) == (0, pytest.approx(0.1))
 
 
-def test_one_who_comes_too_often_takes_nothing_from_another():
-    rates = Rates(Clock())
-    while not rates.take("a", 1, 3):
+def test_rate_limit_of_one_client_does_not_affect_another():
+    rates = RateLimiter(Clock())
+    while not rates.acquire("a", 1, 3):
         pass
-    assert rates.take("b", 1, 3) == 0
+    assert rates.acquire("b", 1, 3) == 0
 
 
-def test_a_rate_below_one_a_second_still_lets_one_in():
-    assert Rates(Clock()).take("a", 0.1, 0.1) == 0
+def test_rate_below_one_per_second_admits_the_first_request():
+    assert RateLimiter(Clock()).acquire("a", 0.1, 0.1) == 0
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=60))
-def test_never_more_than_burst_and_rate_allow(pauses):
+def test_rate_limiter_never_exceeds_burst_and_rate(pauses):
     clock = Clock()
-    rates = Rates(clock)
+    rates = RateLimiter(clock)
     let_in = 0
     for pause in pauses:
         clock.now += pause
-        let_in += rates.take("a", 2, 4) == 0
+        let_in += rates.acquire("a", 2, 4) == 0
     assert let_in <= 4 + 2 * clock.now + 1e-6
 
 
-def test_those_who_never_come_again_are_forgotten():
-    rates = Rates(Clock())
-    for number in range(3 * MOST):
-        rates.take(str(number), 1, 1)
-    assert len(rates._buckets) <= MOST
+def test_rate_limiter_drops_idle_clients():
+    rates = RateLimiter(Clock())
+    for number in range(3 * MAX_BUCKETS):
+        rates.acquire(str(number), 1, 1)
+    assert len(rates._buckets) <= MAX_BUCKETS
 
 
 @pytest.fixture
@@ -170,39 +170,39 @@ def sessions():
     return Sessions(b"k" * 32, FIRST, is_https=False)
 
 
-def test_a_cookie_brings_its_session_back_and_holds_nothing_of_the_token(sessions):
-    opened = sessions.opened("root")
-    cookie = sessions.sealed(opened)
-    found = sessions.read(cookie)
+def test_cookie_brings_its_session_back_and_holds_nothing_of_the_token(sessions):
+    opened = sessions.open_session("root")
+    cookie = sessions.sign(opened)
+    found = sessions.unsign(cookie)
     assert (found.id, found.token_id) == (opened.id, "root")
     assert FIRST not in cookie
 
 
-def test_a_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
-    cookie = sessions.sealed(sessions.opened("root"))
+def test_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
+    cookie = sessions.sign(sessions.open_session("root"))
     others = [Sessions(b"j" * 32, FIRST, is_https=False), Sessions(b"k" * 32, "another", is_https=False)]
-    assert [other.read(cookie) for other in others] == [None, None]
+    assert [other.unsign(cookie) for other in others] == [None, None]
     changed = [cookie[:at] + ("A" if cookie[at] != "A" else "B") + cookie[at + 1 :] for at in range(len(cookie) - 1)]
-    assert all(sessions.read(one) is None for one in [*changed, "", "a.b.c", "ü"])
+    assert all(sessions.unsign(one) is None for one in [*changed, "", "a.b.c", "ü"])
 
 
-def test_a_cookie_ends_twelve_hours_after_it_was_made_and_is_renewed_before(sessions, monkeypatch):
-    session = sessions.opened("root")
-    cookie = sessions.sealed(session)
-    later = datetime.now(UTC) + LASTS + timedelta(seconds=2)
+def test_cookie_expires_after_twelve_hours_and_is_renewed_before(sessions, monkeypatch):
+    session = sessions.open_session("root")
+    cookie = sessions.sign(session)
+    later = datetime.now(UTC) + SESSION_TTL + timedelta(seconds=2)
     monkeypatch.setattr("itsdangerous.timed.time.time", later.timestamp)
-    assert sessions.read(cookie) is None
-    assert sessions.read(sessions.sealed(session)).made_at > session.made_at
-    assert not session.is_due(session.made_at)
-    assert session.is_due(session.made_at + RENEWED)
+    assert sessions.unsign(cookie) is None
+    assert sessions.unsign(sessions.sign(session)).created_at > session.created_at
+    assert not session.needs_renewal(session.created_at)
+    assert session.needs_renewal(session.created_at + RENEW_AFTER)
 
 
-def test_what_a_form_sends_along_is_of_its_session_alone(sessions):
-    one, other = sessions.opened("root"), sessions.opened("root")
-    assert sessions.is_csrf(one, sessions.csrf(one))
-    assert not sessions.is_csrf(other, sessions.csrf(one))
-    assert not sessions.is_csrf(one, "")
-    assert not sessions.is_csrf(one, "\udcff")
+def test_csrf_token_is_valid_for_its_session_only(sessions):
+    one, other = sessions.open_session("root"), sessions.open_session("root")
+    assert sessions.is_valid_csrf(one, sessions.csrf_token(one))
+    assert not sessions.is_valid_csrf(other, sessions.csrf_token(one))
+    assert not sessions.is_valid_csrf(one, "")
+    assert not sessions.is_valid_csrf(one, "\udcff")
 
 
 def test_over_tls_the_cookie_is_bound_to_the_host():
@@ -233,8 +233,8 @@ OWN = "penstock.example:8443"
         ({"origin": "http://["}, True),
     ],
 )
-def test_what_a_browser_sends_for_another_site_is_foreign(headers, foreign):
-    assert is_foreign(headers, OWN) is foreign
+def test_cross_site_browser_request_is_detected(headers, foreign):
+    assert is_cross_site(headers, OWN) is foreign
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_what_a_browser_sends_for_another_site_is_foreign(headers, foreign):
         (" ", False),
     ],
 )
-def test_a_name_that_is_not_ours_may_be_one_that_was_let_point_here(host, own):
+def test_foreign_host_name_is_not_own_host(host, own):
     assert is_own_host(host, OWN) is own
 
 
@@ -282,24 +282,24 @@ def test_a_name_that_is_not_ours_may_be_one_that_was_let_point_here(host, own):
         "/ü",
     ],
 )
-def test_nobody_is_sent_on_to_another_site(path):
+def test_redirect_to_another_site_is_refused(path):
     assert safe_next(path) == HOME
 
 
 @pytest.mark.parametrize("path", ["/", "/files/", "/files/?a=b&c=%2F%2Fd", "/a//b", "/objects/inbox/%C3%BC"])
-def test_a_path_of_ours_is_kept(path):
+def test_own_path_is_a_safe_redirect(path):
     assert safe_next(path) == path
 
 
 @given(st.text())
-def test_wherever_somebody_is_sent_it_is_a_path(path):
+def test_safe_next_always_returns_a_local_path(path):
     sent = safe_next(path)
     assert sent.startswith("/")
     assert sent[1:2] not in {"/", "\\"}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "penstock.example", ""])  # noqa: S104 - refused
-def test_nobody_is_let_in_without_a_token_but_on_loopback(host):
+def test_auth_none_is_allowed_on_loopback_only(host):
     with pytest.raises(ValidationError, match="PENSTOCK_AUTH=none"):
         IngressSettings(auth="none", http_host=host)
 
@@ -357,12 +357,12 @@ def test_without_a_user_for_parts_the_ingress_does_not_start():
 
 
 @pytest.mark.parametrize("proxies", ["*", "proxy.example", "0.0.0.0/0", "::/0", "127.0.0.1 300.1.1.1"])
-def test_a_trusted_proxy_is_an_address_or_a_network_of_some(proxies):
+def test_trusted_proxy_is_an_address_or_a_network_of_some(proxies):
     with pytest.raises(ValidationError, match="PENSTOCK_TRUSTED_PROXIES"):
         IngressSettings(trusted_proxies=proxies)
     assert IngressSettings(trusted_proxies="10.0.0.7, ::1 10.1.0.0/16").trusted_proxies[0] == "10.0.0.7"
 
 
-def test_the_usual_port_is_left_out_as_browsers_do():
+def test_usual_port_is_left_out_as_browsers_do():
     assert host_of("https://penstock.example:443/") == "penstock.example"
     assert host_of("http://127.0.0.1:8080") == "127.0.0.1:8080"

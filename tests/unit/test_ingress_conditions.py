@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.ingress.core.conditions import Precondition, Validators
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from shared.errors import Rejected
 from shared.object_headers import ABSENT, PRESENT
 
@@ -13,7 +13,7 @@ MINE = Validators("abc-2", datetime(2026, 5, 4, 3, 2, 1, 999_000, UTC))
 THEN, BEFORE = "Mon, 04 May 2026 03:02:01 GMT", "Mon, 04 May 2026 03:02:00 GMT"
 
 
-def test_they_are_told_in_whole_seconds():
+def test_last_modified_is_rendered_in_whole_seconds():
     assert MINE.headers == {"etag": '"abc-2"', "last-modified": THEN}
 
 
@@ -41,8 +41,8 @@ def test_they_are_told_in_whole_seconds():
         ({"if-match": '"x"', "if-none-match": '"abc-2"'}, "failed"),
     ],
 )
-def test_a_client_gets_what_it_lacks(asked, verdict):
-    assert MINE.judge(asked) == verdict
+def test_conditional_get_sends_only_what_the_client_lacks(asked, verdict):
+    assert MINE.decide_read(asked) == verdict
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_client_gets_what_it_lacks(asked, verdict):
         ({"if-range": "neither"}, False),
     ],
 )
-def test_a_range_goes_on_with_the_version_that_it_began_with(asked, allowed):
+def test_if_range_resumes_the_same_version_only(asked, allowed):
     assert MINE.allow_range(asked) is allowed
 
 
@@ -82,8 +82,8 @@ WRITES = [
 
 
 @pytest.mark.parametrize(("headers", "found", "required"), WRITES)
-def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, found, required):
-    assert Precondition.of(headers).require(found) == required
+def test_satisfied_precondition_returns_the_required_etag(headers, found, required):
+    assert Precondition.parse(headers).require_match(found) == required
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_condition_that_holds_says_what_the_store_must_still_find(headers, fou
         ({"if-unmodified-since": "Mon, 06 May 2024 07:08:08 GMT"}, THERE),
     ],
 )
-def test_a_condition_that_does_not_hold_is_refused(headers, found):
-    with pytest.raises(Problem) as refused:
-        Precondition.of(headers).require(found)
+def test_condition_that_does_not_hold_is_refused(headers, found):
+    with pytest.raises(HttpProblem) as refused:
+        Precondition.parse(headers).require_match(found)
     assert refused.value.code == "SUPERSEDED"
 
 
@@ -123,7 +123,7 @@ def test_a_condition_that_does_not_hold_is_refused(headers, found):
         {"if-unmodified-since": "yesterday"},
     ],
 )
-def test_a_condition_that_cannot_be_read_is_refused(headers):
+def test_condition_that_cannot_be_read_is_refused(headers):
     with pytest.raises(Rejected) as refused:
-        Precondition.of(headers)
+        Precondition.parse(headers)
     assert refused.value.code == "BAD_CONDITION"

@@ -9,22 +9,22 @@ from pydantic import ValidationError
 
 from services.ingress.adapters import rejects, selects
 from services.ingress.core.access import Principal
-from services.ingress.core.ages import Span, bars, summed
-from services.ingress.core.datasets import dataset_of
-from services.ingress.core.filters import Filters, Rows, format_of
-from services.ingress.core.load_ids import FRESH, new_load_id, requested_at
-from services.ingress.core.sheets import Sheet
+from services.ingress.core.ages import AgeSpan, histogram, summarize
+from services.ingress.core.data_page import DataPage
+from services.ingress.core.datasets import parse_dataset
+from services.ingress.core.filters import Filters, RowQuery, negotiate_format
+from services.ingress.core.load_ids import REQUEST_TTL, new_load_id, requested_at
 from shared.errors import Rejected
 from tests.fakes.tables import ORDER, STONES, USERS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = b"k" * 32
-users = dataset_of(USERS, ORDER)
-stones = dataset_of(STONES, ("id", "weight"))
+users = parse_dataset(USERS, ORDER)
+stones = parse_dataset(STONES, ("id", "weight"))
 
 
 @pytest.mark.parametrize("text", ["True", "true", "TRUE", "1"])
-def test_true_is_said_in_several_ways(text):
+def test_flag_accepts_true_false_and_digits(text):
     assert Filters(is_image_exists=text).is_image_exists is True
 
 
@@ -33,11 +33,11 @@ def test_so_is_false(text):
     assert Filters(is_image_exists=text).is_image_exists is False
 
 
-def test_what_is_left_empty_in_a_form_is_no_wish():
+def test_empty_form_values_set_no_filter():
     assert Filters(is_image_exists="", min_age="", max_age=" ", dataset="") == Filters()
-    assert not Filters().are_set
-    assert Filters(min_age="0").are_set
-    assert Filters(is_image_exists="0").are_set
+    assert not Filters().is_filtered
+    assert Filters(min_age="0").is_filtered
+    assert Filters(is_image_exists="0").is_filtered
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_is_left_empty_in_a_form_is_no_wish():
         ("min_age", "NaN"),
     ],
 )
-def test_a_bad_value_is_refused_with_itself_and_how_to_mend_it(name, value):
+def test_bad_value_is_refused_with_the_value_and_a_fix(name, value):
     with pytest.raises(ValidationError) as caught:
         Filters(**{name: value})
     (error,) = caught.value.errors()
@@ -69,32 +69,32 @@ def test_a_bad_value_is_refused_with_itself_and_how_to_mend_it(name, value):
         {"max_age": "-0.5", "min_age": "3"}, {"min_age": "41", "max_age": "40"},
     ],
 )  # fmt: skip
-def test_bounds_that_no_age_fits_leave_nobody_as_they_did_in_the_service_before(bounds):
-    wanted = Rows(**bounds)
-    assert wanted.leave_nobody
-    assert wanted.are_set
-    for asked in (selects.rows_as_json(users, wanted, None), selects.ages_of(users, wanted)):
+def test_impossible_age_bounds_match_no_row(bounds):
+    wanted = RowQuery(**bounds)
+    assert wanted.match_nothing
+    assert wanted.is_filtered
+    for asked in (selects.rows_as_json(users, wanted, None), selects.age_spans(users, wanted)):
         assert " where false" in asked.text
 
 
-def test_bounds_beyond_every_age_are_bounds():
-    assert not Filters(min_age="40", max_age="40").leave_nobody
-    assert not Filters(max_age="201").leave_nobody
+def test_age_bounds_beyond_the_maximum_are_valid():
+    assert not Filters(min_age="40", max_age="40").match_nothing
+    assert not Filters(max_age="201").match_nothing
     assert Filters(max_age="9" * 5000).max_age == Filters(min_age="201").min_age == 201
 
 
-def test_the_birth_of_a_user_is_text_in_json_alone():
-    assert 'to_json(kept."birthts"::text)' in selects.rows_as_json(users, Rows(), None).text
-    assert '"birthts"::text' not in selects.rows_as_cells(users, Rows(), None, is_guarded=True).text
+def test_birth_timestamp_of_users_is_text_in_json_only():
+    assert 'to_json(stored."birthts"::text)' in selects.rows_as_json(users, RowQuery(), None).text
+    assert '"birthts"::text' not in selects.rows_as_cells(users, RowQuery(), None, is_escaped=True).text
     other = users.model_copy(update={"name": "others"})
-    assert 'to_json(kept."birthts")' in selects.rows_as_json(other, Rows(), None).text
+    assert 'to_json(stored."birthts")' in selects.rows_as_json(other, RowQuery(), None).text
 
 
-def test_ages_are_not_asked_of_what_is_not_born():
+def test_age_filter_without_birth_column_is_refused():
     with pytest.raises(Rejected, match="stones declares no column"):
-        Filters(min_age=1).require_fit(stones)
-    Filters(is_image_exists=True).require_fit(stones)
-    Filters(min_age=1).require_fit(users)
+        Filters(min_age=1).require_ages(stones)
+    Filters(is_image_exists=True).require_ages(stones)
+    Filters(min_age=1).require_ages(users)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_ages_are_not_asked_of_what_is_not_born():
         ("json", "text/csv", "json"),
     ],
 )
-def test_a_format_is_named_or_accepted(named, accept, found):
-    assert format_of(named, accept) == found
+def test_format_is_named_or_accepted(named, accept, found):
+    assert negotiate_format(named, accept) == found
 
 
 def test_columns_have_the_order_of_the_view_and_not_that_of_jsonb():
@@ -118,37 +118,39 @@ def test_columns_have_the_order_of_the_view_and_not_that_of_jsonb():
 
 
 @pytest.mark.parametrize("name", ['a"; drop table x', "A", "", "a\n", "a" * 42, "1a"])
-def test_a_name_that_would_need_care_in_sql_is_no_name(name):
+def test_dataset_name_that_needs_sql_escaping_is_invalid(name):
     with pytest.raises(ValidationError):
-        dataset_of({**USERS, "name": name}, ORDER)
+        parse_dataset({**USERS, "name": name}, ORDER)
     with pytest.raises(ValidationError):
-        dataset_of({**USERS, "columns": {name: {"type": "text"}}}, ())
+        parse_dataset({**USERS, "columns": {name: {"type": "text"}}}, ())
 
 
 @pytest.mark.parametrize(
     ("places", "is_seen"), [((), True), (("src-data/",), True), (("src-data/a/",), False), (("inbox/",), False)]
 )
-def test_a_table_is_seen_by_whoever_sees_all_of_its_files(places, is_seen):
+def test_dataset_is_visible_only_with_access_to_all_its_files(places, is_seen):
     who = Principal("1", "one", frozenset({"read"}), places)
-    assert users.is_seen_by(who) is is_seen
+    assert users.is_visible_to(who) is is_seen
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_what_comes_from_outside_is_an_argument_and_never_sql(contains, after):
-    wanted = Rows.model_construct(contains=contains, after=after, limit=7, min_age=1, max_age=2, is_image_exists=True)
-    bare = Rows.model_construct(contains="x", after="y", limit=7, min_age=1, max_age=2, is_image_exists=True)
+def test_outside_values_are_sql_arguments(contains, after):
+    wanted = RowQuery.model_construct(
+        contains=contains, after=after, limit=7, min_age=1, max_age=2, is_image_exists=True
+    )
+    bare = RowQuery.model_construct(contains="x", after="y", limit=7, min_age=1, max_age=2, is_image_exists=True)
     both = bool(contains), bool(after)
-    for ask in (selects.rows_to_show, selects.last_key_of):
+    for ask in (selects.rows_for_page, selects.last_key_of):
         if all(both):
             assert ask(users, wanted).text == ask(users, bare).text
 
 
 def test_percent_signs_and_underlines_are_looked_for_as_they_are():
-    assert selects.ages_of(users, Filters(contains="50%_\\")).arguments == ["%50\\%\\_\\\\%"]
+    assert selects.age_spans(users, Filters(contains="50%_\\")).arguments == ["%50\\%\\_\\\\%"]
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.integers(0, 2**62)), min_size=1, max_size=3))
-def test_a_place_among_rejects_comes_back_as_it_was(places):
+def test_rejects_cursor_round_trips(places):
     for text, row in places:
         known = {"bucket": "b", "key": text.replace("\x00", ""), "row": row, "column": "", "code": "X"}
         asked = rejects.page(users, "", rejects.cursor_of(known), 10)
@@ -156,30 +158,30 @@ def test_a_place_among_rejects_comes_back_as_it_was(places):
 
 
 @pytest.mark.parametrize("cursor", ["x", "e30", "bnVsbA", "WzEsMl0", "é", "WyJiIiwiYSIsIng"])
-def test_what_is_no_such_place_is_refused(cursor):
+def test_invalid_rejects_cursor_is_refused(cursor):
     with pytest.raises(Rejected) as caught:
         rejects.page(users, "", cursor, 10)
     assert caught.value.code == "BAD_CURSOR"
 
 
-def test_an_id_says_that_it_was_given_out_and_when():
+def test_load_id_proves_when_it_was_issued():
     load_id = new_load_id(KEY, NOW, "users")
     assert len(load_id) == 32
     assert requested_at(KEY, load_id, NOW, ["stones", "users"]) == NOW
-    assert requested_at(KEY, load_id, NOW + FRESH + timedelta(seconds=1), ["users"]) is None
+    assert requested_at(KEY, load_id, NOW + REQUEST_TTL + timedelta(seconds=1), ["users"]) is None
     assert requested_at(b"other", load_id, NOW, ["users"]) is None
     assert requested_at(KEY, load_id, NOW, ["stones"]) is None
     assert new_load_id(KEY, NOW, "users") != load_id
 
 
 @pytest.mark.parametrize("load_id", ["", "x" * 32, "é" * 32, "0" * 32, "0" * 31])
-def test_an_id_that_nobody_gave_out_is_none(load_id):
+def test_forged_load_id_is_unknown(load_id):
     assert requested_at(KEY, load_id, NOW, ["stones", "users"]) is None
 
 
-def test_counts_are_summed_and_the_average_is_of_those_who_have_an_age():
-    spans = [Span(20, 2, 1, 45, 20, 25), Span(40, 1, 1, 41, 41, 41), Span(None, 1, 0, 0, None, None)]
-    assert summed(spans) == {
+def test_summary_averages_only_rows_with_an_age():
+    spans = [AgeSpan(20, 2, 1, 45, 20, 25), AgeSpan(40, 1, 1, 41, 41, 41), AgeSpan(None, 1, 0, 0, None, None)]
+    assert summarize(spans) == {
         "count": 4,
         "with_image": 2,
         "without_image": 2,
@@ -192,16 +194,16 @@ def test_counts_are_summed_and_the_average_is_of_those_who_have_an_age():
             {"from": 40, "to": 49, "count": 1},
         ],
     }
-    assert [bar.percent for bar in bars(spans)] == [100, 0, 50]
+    assert [bar.percent for bar in histogram(spans)] == [100, 0, 50]
 
 
-def test_nobody_has_no_average():
-    assert summed([])["average_age"] is None
-    assert summed([])["ages"] == []
+def test_average_of_no_ages_is_null():
+    assert summarize([])["average_age"] is None
+    assert summarize([])["ages"] == []
 
 
 def test_values_read_as_people_write_them():
-    sheet = Sheet(users, Rows(), ("users",))
+    sheet = DataPage(users, RowQuery(), ("users",))
     row = {"birthts": -(10**11), "first_name": None, "last_name": "Ü", "img_path": "src-data/ü 1.png"}
     assert [sheet.text(row, name) for name in ("birthts", "first_name", "last_name")] == ["1966-10-31", "", "Ü"]
     assert sheet.text({"birthts": 10**18}, "birthts") == str(10**18)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.ingress.core import digests, links
+from services.ingress.core import upload_ids, upload_status
 from services.ingress.core.access import Principal
-from services.ingress.core.counts import totalled
-from services.ingress.core.groups import WINDOW_SECONDS, Pace
-from services.ingress.core.links import Upload
+from services.ingress.core.counts import add_totals
 from services.ingress.core.names import MAX_KEY_BYTES, safe_key
+from services.ingress.core.throughput import WINDOW_SECONDS, Throughput
+from services.ingress.core.upload_status import Upload
 from shared.errors import Rejected
 
 ID = "0123456789abcdef" * 2
@@ -34,17 +34,17 @@ def principal(id, *scopes, places=()):  # noqa: A002
     return Principal(id, id, frozenset(scopes), places)
 
 
-def test_ids_are_128_bits_and_none_comes_twice():
-    made = {digests.new_id() for _ in range(1000)}
+def test_upload_ids_have_128_bits_and_are_unique():
+    made = {upload_ids.new_upload_id() for _ in range(1000)}
     assert len(made) == 1000
-    assert all(digests.is_id(one) for one in made)
+    assert all(upload_ids.is_upload_id(one) for one in made)
 
 
 @pytest.mark.parametrize(
     "text", ["", "1", "0" * 31, "0" * 33, "G" * 32, "A" * 32, f"{ID}\n", "../" + "0" * 29, "٣" * 32]
 )
-def test_what_is_no_id_is_known_without_asking_anybody(text):
-    assert not digests.is_id(text)
+def test_malformed_upload_id_causes_no_query(text):
+    assert not upload_ids.is_upload_id(text)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_what_is_no_id_is_known_without_asking_anybody(text):
         ("ü😀.txt", "ü😀.txt"),
     ],
 )
-def test_of_a_path_only_the_last_step_is_kept(filename, name):
-    assert digests.key_of(ID, filename) == f"uploads/{ID}/{name}"
+def test_upload_key_uses_the_last_path_step(filename, name):
+    assert upload_ids.upload_key(ID, filename) == f"uploads/{ID}/{name}"
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_of_a_path_only_the_last_step_is_kept(filename, name):
         ("x" * 1000, "KEY_TOO_LONG"),
     ],
 )
-def test_a_name_that_can_be_no_key_is_refused(filename, code):
+def test_invalid_key_name_is_refused(filename, code):
     with pytest.raises(Rejected) as refused:
-        digests.key_of(ID, filename)
+        upload_ids.upload_key(ID, filename)
     assert refused.value.code == code
 
 
@@ -94,7 +94,7 @@ def test_a_name_that_can_be_no_key_is_refused(filename, code):
 def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filename):
     refusal = None
     try:
-        key = digests.key_of(ID, filename)
+        key = upload_ids.upload_key(ID, filename)
     except Rejected as refused:
         refusal = refused
     if refusal is not None:
@@ -116,13 +116,13 @@ def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filenam
         (["SHA-512,crc32", "md5"], {"penstock-digests": "md5,sha256,blake3,sha512,crc32"}),
     ],
 )
-def test_digests_are_asked_for_beside_the_default_ones(asked, metadata):
-    assert digests.metadata_of("me", asked, DEFAULTS) == {"penstock-owner": "me", **metadata}
+def test_requested_digests_are_added_to_the_defaults(asked, metadata):
+    assert upload_ids.upload_metadata("me", asked, DEFAULTS) == {"penstock-owner": "me", **metadata}
 
 
-def test_a_digest_nobody_knows_is_refused_with_those_there_are():
+def test_unknown_digest_is_refused_with_the_known_names():
     with pytest.raises(Rejected, match=r"rot13.*known are.*sha256") as refused:
-        digests.metadata_of("me", ["rot13"], DEFAULTS)
+        upload_ids.upload_metadata("me", ["rot13"], DEFAULTS)
     assert refused.value.code == "UNKNOWN_DIGEST"
 
 
@@ -142,44 +142,44 @@ def test_a_digest_nobody_knows_is_refused_with_those_there_are():
         ({"status": None, "hashed_etag": None, "state": "removed"}, "FAILURE"),
     ],
 )
-def test_every_stage_has_one_of_the_old_words(changes, status):
+def test_every_state_maps_to_a_former_status(changes, status):
     upload = replace(DONE, **changes)
-    answer = links.told(upload)
+    answer = upload_status.render_digest(upload)
     assert answer["status"] == status
     assert answer["hash"] == ("1" if status == "SUCCESS" else None)
     assert bool(answer["error"]) == (status == "FAILURE")
 
 
-def test_digests_of_a_version_that_was_replaced_do_not_count():
-    assert links.told(replace(DONE, hashed_etag="older"))["status"] == "PENDING"
+def test_digests_of_a_replaced_version_are_ignored():
+    assert upload_status.render_digest(replace(DONE, hashed_etag="older"))["status"] == "PENDING"
 
 
-def test_a_failure_says_why_and_never_a_digest():
-    answer = links.told(replace(DONE, status="failed", error="it broke", digests={"md5": "ERROR"}))
+def test_failure_has_a_reason_and_no_digest():
+    answer = upload_status.render_digest(replace(DONE, status="failed", error="it broke", digests={"md5": "ERROR"}))
     assert (answer["status"], answer["hash"], answer["digests"], answer["error"]) == ("FAILURE", None, {}, "it broke")
 
 
-def test_unfinished_is_pending_and_its_phase_stands_beside():
+def test_unfinished_upload_is_pending_with_its_phase():
     running = replace(DONE, status="running", progress={"bytes": 3})
-    told = links.told(running)
+    told = upload_status.render_digest(running)
     assert (told["status"], told["phase"], told["progress"]) == ("PENDING", "reading", {"bytes": 3})
-    waiting = links.told(replace(running, status="pending"))
+    waiting = upload_status.render_digest(replace(running, status="pending"))
     assert (waiting["status"], waiting["phase"], waiting["progress"]) == ("PENDING", "waiting", None)
-    done = links.told(replace(running, status="succeeded"))
+    done = upload_status.render_digest(replace(running, status="succeeded"))
     assert (done["status"], done.get("phase"), done["progress"]) == ("SUCCESS", None, None)
 
 
 @pytest.mark.parametrize(("asked", "value"), [("md5", "1"), ("SHA-256", "2"), ("", "1")])
-def test_the_digest_can_be_chosen(asked, value):
-    assert links.told(DONE, asked)["hash"] == value
+def test_digest_can_be_chosen(asked, value):
+    assert upload_status.render_digest(DONE, asked)["hash"] == value
 
 
 @pytest.mark.parametrize(
     ("asked", "code", "words"), [("rot13", "UNKNOWN_DIGEST", "known are"), ("sha512", "NOT_COMPUTED", "md5, sha256")]
 )
-def test_a_digest_that_is_not_there_is_refused_with_those_that_are(asked, code, words):
+def test_digest_that_is_not_there_is_refused_with_those_that_are(asked, code, words):
     with pytest.raises(Rejected, match=words) as refused:
-        links.told(DONE, asked)
+        upload_status.render_digest(DONE, asked)
     assert refused.value.code == code
 
 
@@ -194,47 +194,47 @@ def test_a_digest_that_is_not_there_is_refused_with_those_that_are(asked, code, 
         (principal("root", "admin", places=("jobs/",)), False),
     ],
 )
-def test_an_upload_is_for_its_owner_and_for_who_administers(who, may):
+def test_upload_is_visible_to_owner_and_admin(who, may):
     assert DONE.is_for(who) is may
 
 
-def test_an_object_that_nobody_owns_is_for_who_administers_alone():
+def test_object_without_owner_is_visible_to_admin_only():
     assert not replace(DONE, owner=None).is_for(principal("me", "read"))
 
 
-def test_the_way_of_an_upload_says_none_of_what_has_not_come():
-    bare = links.linked(Upload(ID, "inbox", DONE.key, etag="e"))
+def test_links_are_null_for_unrecorded_steps():
+    bare = upload_status.render_links(Upload(ID, "inbox", DONE.key, etag="e"))
     assert bare["status"] == "PENDING"
     assert (bare["event"], bare["work"], bare["result"]) == (None, None, None)
-    whole = links.linked(replace(DONE, revision=7, work_state="succeeded", work_attempts=2))
+    whole = upload_status.render_links(replace(DONE, revision=7, work_state="succeeded", work_attempts=2))
     assert (whole["event"]["revision"], whole["work"]["attempts"], whole["result"]["digests"]) == (7, 2, DONE.digests)
 
 
-def test_a_rate_is_what_was_read_between_two_looks():
-    pace = Pace()
-    pace.note(0.0, {"hasher": {("t", 0): 10, ("t", 1): 0}})
-    pace.note(10.0, {"hasher": {("t", 0): 60, ("t", 1): 50, ("t", 2): 999}})
+def test_throughput_is_computed_between_two_samples():
+    pace = Throughput()
+    pace.add_sample(0.0, {"hasher": {("t", 0): 10, ("t", 1): 0}})
+    pace.add_sample(10.0, {"hasher": {("t", 0): 60, ("t", 1): 50, ("t", 2): 999}})
     assert pace.rates("hasher") == ({"t": 10.0}, 10.0)
 
 
-def test_nobody_who_looks_once_knows_a_rate():
-    pace = Pace()
-    pace.note(5.0, {"hasher": {("t", 0): 10}})
+def test_throughput_of_one_sample_is_unknown():
+    pace = Throughput()
+    pace.add_sample(5.0, {"hasher": {("t", 0): 10}})
     assert pace.rates("hasher") == ({}, None)
 
 
 def test_looks_of_more_than_a_minute_ago_do_not_count():
-    pace = Pace()
-    pace.note(0.0, {"g": {("t", 0): 0}})
-    pace.note(50.0, {"g": {("t", 0): 5000}})
-    pace.note(51.0 + WINDOW_SECONDS - 10, {"g": {("t", 0): 5051}})
+    pace = Throughput()
+    pace.add_sample(0.0, {"g": {("t", 0): 0}})
+    pace.add_sample(50.0, {"g": {("t", 0): 5000}})
+    pace.add_sample(51.0 + WINDOW_SECONDS - 10, {"g": {("t", 0): 5051}})
     assert pace.rates("g") == ({"t": 1.0}, 51.0)
 
 
-def test_an_offset_that_was_set_back_is_no_negative_rate():
-    pace = Pace()
-    pace.note(0.0, {"g": {("t", 0): 100}})
-    pace.note(2.0, {"g": {("t", 0): 0}})
+def test_reset_offset_gives_no_negative_throughput():
+    pace = Throughput()
+    pace.add_sample(0.0, {"g": {("t", 0): 100}})
+    pace.add_sample(2.0, {"g": {("t", 0): 0}})
     assert pace.rates("g") == ({"t": 0.0}, 2.0)
 
 
@@ -248,7 +248,7 @@ def test_counts_have_their_sums():
         {"bucket": "a", "state": "stored", "objects": 4, "bytes": 16},
         {"bucket": "a", "state": "removed", "objects": 9, "bytes": 0},
     ]
-    told = totalled({"digests": rows, "objects": objects, "work": [], "tables": [], "last_sweep": None})
+    told = add_totals({"digests": rows, "objects": objects, "work": [], "tables": [], "last_sweep": None})
     assert told["digests"]["by_status"] == {"succeeded": 3, "pending": 3}
     assert (told["digests"]["bytes"], told["digests"]["oldest_pending_seconds"]) == (16, 7.0)
     assert (told["objects"]["known"], told["objects"]["bytes"]) == (4, 16)

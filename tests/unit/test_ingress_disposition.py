@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.disposition import OPAQUE, attachment, kept_disposition, shown_type
+from services.ingress.core.disposition import OPAQUE, attachment, safe_content_type, safe_disposition
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from services.ingress.core.disposition import OPAQUE, attachment, kept_dispositi
         ("folder/", "attachment; filename=\"object\"; filename*=UTF-8''object"),
     ],
 )
-def test_a_name_is_told_to_old_and_new_clients(key, header):
+def test_file_name_is_sent_for_old_and_new_clients(key, header):
     assert attachment(key) == header
 
 
@@ -48,13 +48,13 @@ def test_no_name_leaves_its_header(key):
         (";inline", attachment("a.csv")),
     ],
 )
-def test_what_an_object_was_stored_with_is_told_as_an_attachment(said, told):
-    assert kept_disposition(said, "a.csv") == told
+def test_stored_disposition_becomes_an_attachment(said, told):
+    assert safe_disposition(said, "a.csv") == told
 
 
 @pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "image/png", "application/pdf", "video/mp4"])
-def test_harmless_types_are_told(kind):
-    assert shown_type(kind) == kind
+def test_harmless_content_types_are_sent(kind):
+    assert safe_content_type(kind) == kind
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_harmless_types_are_told(kind):
     ],
 )
 def test_all_others_are_bytes(kind):
-    assert shown_type(kind) == OPAQUE
+    assert safe_content_type(kind) == OPAQUE

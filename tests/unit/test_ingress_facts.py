@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.core.access import ROOT, Principal
-from services.ingress.core.facts import BURIED, Fact, NoFact, fact_of
-from services.ingress.core.plain import MAX_BODY_BYTES
-from services.ingress.core.telling import frame, heartbeat, summary, told
-from services.ingress.core.wanted import Wanted, shown_to, types_in
+from services.ingress.core.fact_filter import FactFilter, is_visible_to, parse_types
+from services.ingress.core.fact_rendering import render_fact, render_heartbeat, render_sse_event, summarize
+from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, decode_fact
+from services.ingress.core.sanitize import MAX_BODY_BYTES
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
 from shared.middleware.dead_letter import dead_letter_headers
@@ -36,74 +36,74 @@ def a_fact(**changes):
     return Fact(**{**made, "bucket": "inbox", "key": "mine/a", **changes})
 
 
-def test_a_fact_says_what_its_event_says():
-    fact = fact_of(on_the_wire(STORED))
+def test_fact_holds_the_fields_of_its_event():
+    fact = decode_fact(on_the_wire(STORED))
     assert (fact.event_id, fact.type, fact.service) == (STORED.event_id, "objects.changed.v1", "ingest")
     assert (fact.bucket, fact.key, fact.correlation_id) == ("inbox", "a b/ü", "c" * 32)
     assert (datetime.now(UTC) - fact.at).total_seconds() < 60
     assert fact.body["size"] == 5
 
 
-def test_an_event_of_a_later_version_with_more_fields_is_a_fact_too():
+def test_event_of_a_later_version_with_more_fields_is_a_fact_too():
     value = json.dumps({"bucket": "b", "key": "k", "new": {"deep": [1]}, "change": "moved"}).encode()
-    fact = fact_of(record("objects.changed.v2", value, headers=[("ce_type", b"penstock.objects.changed.v2")]))
+    fact = decode_fact(record("objects.changed.v2", value, headers=[("ce_type", b"penstock.objects.changed.v2")]))
     assert (fact.type, fact.bucket, fact.body["new"]) == ("objects.changed.v2", "b", {"deep": [1]})
 
 
-def test_a_dead_letter_is_about_the_object_of_its_record_and_says_why():
+def test_dead_letter_fact_names_object_and_reason():
     origin = on_the_wire(STORED)
     headers = dead_letter_headers(origin, "hasher", Rejected("WRONG", "no such column"))
     letter = record(LETTERS, origin.value, key=origin.key, headers=[(n, v.encode()) for n, v in headers.items()])
-    fact = fact_of(letter)
-    assert (fact.type, fact.service, fact.error) == (BURIED, "hasher", "WRONG: no such column")
+    fact = decode_fact(letter)
+    assert (fact.type, fact.service, fact.error) == (DEAD_LETTERED, "hasher", "WRONG: no such column")
     assert (fact.bucket, fact.key, fact.correlation_id) == ("inbox", "a b/ü", "c" * 32)
     assert fact.event_id == f"0/{letter.offset}"
-    assert summary(fact) == "put aside by hasher: WRONG: no such column"
+    assert summarize(fact) == "put aside by hasher: WRONG: no such column"
 
 
-def test_a_dead_letter_without_a_readable_body_is_found_by_its_key():
-    fact = fact_of(record(LETTERS, b"\x00\xff", key="inbox/a/ü".encode()))
+def test_dead_letter_with_unreadable_body_names_object_by_record_key():
+    fact = decode_fact(record(LETTERS, b"\x00\xff", key="inbox/a/ü".encode()))
     assert (fact.bucket, fact.key, fact.body) == ("inbox", "a/ü", {"text": "\ufffd\ufffd", "bytes": 2})
-    assert fact_of(record(LETTERS, None, key=b"inbox/a")).body is None
+    assert decode_fact(record(LETTERS, None, key=b"inbox/a")).body is None
 
 
-def test_what_settles_a_letter_names_it_as_it_is_kept():
+def test_settled_fact_references_the_dead_letter():
     settled = DeadLetterSettled(dlq_topic=LETTERS, partition=0, offset=7, action="replayed", at=AT)
-    fact = fact_of(on_the_wire(settled, "cli"))
-    assert (fact.settles, fact.bucket, summary(fact)) == ((LETTERS, "0/7"), None, "dead letter replayed")
-    assert a_fact().settles is None
+    fact = decode_fact(on_the_wire(settled, "cli"))
+    assert (fact.resolved_dead_letter, fact.bucket, summarize(fact)) == ((LETTERS, "0/7"), None, "dead letter replayed")
+    assert a_fact().resolved_dead_letter is None
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [(None, "empty"), (b"", "empty"), (b"{", "not_json"), (b"\xff", "not_json"), (b"[" * 99_999, "not_json")],
 )
-def test_what_is_no_event_is_no_fact(value, reason):
-    with pytest.raises(NoFact, match=reason):
-        fact_of(record("objects.changed.v1", value))
+def test_record_that_is_no_event_is_undecodable(value, reason):
+    with pytest.raises(UndecodableRecord, match=reason):
+        decode_fact(record("objects.changed.v1", value))
 
 
-def test_without_an_id_a_record_is_known_by_its_place_and_a_long_id_by_its_digest():
-    first, second = (fact_of(record("t", b"{}", headers=[("ce_id", b"x" * 500 + tail)])) for tail in (b"1", b"2"))
+def test_event_id_falls_back_to_position_and_long_ids_are_hashed():
+    first, second = (decode_fact(record("t", b"{}", headers=[("ce_id", b"x" * 500 + tail)])) for tail in (b"1", b"2"))
     assert first.event_id != second.event_id
     assert len(first.event_id) == 32
     plain = record("t", b"{}")
-    assert fact_of(plain).event_id == f"0/{plain.offset}"
+    assert decode_fact(plain).event_id == f"0/{plain.offset}"
 
 
-def test_a_body_that_is_too_large_is_cut_and_its_size_kept():
+def test_large_body_is_cut_with_its_size():
     body = json.dumps({"bucket": "b", "key": "k", "note": "x" * 900_000}).encode()
-    fact = fact_of(record("t", body))
+    fact = decode_fact(record("t", body))
     assert (fact.bucket, fact.body["bytes"], len(fact.body["cut"])) == ("b", len(body), MAX_BODY_BYTES)
-    letter = fact_of(record(LETTERS, b"\x00" * 900_000))
+    letter = decode_fact(record(LETTERS, b"\x00" * 900_000))
     assert len(json.dumps(letter.body)) < 10 * MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize(
     "said", [b"", b"9999-99", b"tomorrow", b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:59-23:59"]
 )
-def test_a_time_that_is_none_is_when_the_record_was_written(said):
-    assert fact_of(record("t", b"{}", headers=[("ce_time", said)])).at == datetime.fromtimestamp(0, UTC)
+def test_time_that_is_none_is_when_the_record_was_written(said):
+    assert decode_fact(record("t", b"{}", headers=[("ce_time", said)])).at == datetime.fromtimestamp(0, UTC)
 
 
 names = st.sampled_from(
@@ -125,10 +125,10 @@ values = st.none() | st.binary() | trees.map(lambda tree: json.dumps(tree).encod
     key=st.none() | st.binary(max_size=50),
     headers=st.lists(st.tuples(names, st.none() | st.binary(max_size=300)), max_size=9),
 )
-def test_any_record_gives_what_postgres_and_a_stream_take_or_a_reason(topic, value, key, headers):
+def test_any_record_gives_a_storable_fact_or_a_reason(topic, value, key, headers):
     try:
-        fact = fact_of(record(topic, value, key=key, headers=headers))
-    except NoFact:
+        fact = decode_fact(record(topic, value, key=key, headers=headers))
+    except UndecodableRecord:
         return
     texts = [
         fact.event_id,
@@ -146,17 +146,17 @@ def test_any_record_gives_what_postgres_and_a_stream_take_or_a_reason(topic, val
         text.encode()  # no half of a character
     assert "\\u0000" not in body
     assert fact.at.tzinfo is UTC
-    lines = frame(fact).split("\n")
+    lines = render_sse_event(fact).split("\n")
     assert [line.partition(":")[0] for line in lines] == ["id", "event", "data", "", ""]
-    assert json.loads(lines[2].removeprefix("data: ")) == json.loads(json.dumps(told(fact)))
+    assert json.loads(lines[2].removeprefix("data: ")) == json.loads(json.dumps(render_fact(fact)))
 
 
-def test_a_frame_is_what_browsers_read():
+def test_sse_event_is_readable_by_browsers():
     fact = a_fact(seq=7, body={"change": "stored", "size": 3, "text": "a\nb\u2028"})
-    head, event, data, *end = frame(fact).split("\n")
+    head, event, data, *end = render_sse_event(fact).split("\n")
     assert (head, event, end) == ("id: 7", "event: objects.changed.v1", ["", ""])
     assert json.loads(data.removeprefix("data: "))["summary"] == "stored, 3 bytes"
-    assert heartbeat(7) == ": alive\nid: 7\n\n"
+    assert render_heartbeat(7) == ": alive\nid: 7\n\n"
 
 
 @pytest.mark.parametrize(
@@ -175,42 +175,42 @@ def test_a_frame_is_what_browsers_read():
         ),
     ],
 )
-def test_a_fact_is_said_in_a_few_words(event, said):
-    assert summary(fact_of(on_the_wire(event))) == said
+def test_known_fact_types_are_summarized(event, said):
+    assert summarize(decode_fact(on_the_wire(event))) == said
 
 
 @pytest.mark.parametrize("body", [None, [], 7, {"digests": 3}, {"state": "running"}, {"change": None}])
-@pytest.mark.parametrize("kind", ["objects.changed.v1", "objects.hashed.v1", "runs.changed.v1", BURIED])
-def test_a_strange_body_is_said_too(kind, body):
-    assert summary(a_fact(type=kind, body=body))
+@pytest.mark.parametrize("kind", ["objects.changed.v1", "objects.hashed.v1", "runs.changed.v1", DEAD_LETTERED])
+def test_unexpected_body_is_summarized(kind, body):
+    assert summarize(a_fact(type=kind, body=body))
 
 
-def test_a_service_that_is_new_is_told_by_its_state():
-    assert summary(a_fact(type="runs.changed.v1", body={"state": "running"})) == "runs.changed.v1: running"
+def test_unknown_fact_type_is_summarized_by_its_state():
+    assert summarize(a_fact(type="runs.changed.v1", body={"state": "running"})) == "runs.changed.v1: running"
 
 
 @pytest.mark.parametrize(
     ("wanted", "takes"),
     [
-        (Wanted(), True),
-        (Wanted(types=("objects.*",)), True),
-        (Wanted(types=("objects.hashed.v1", "objects.changed.v1")), True),
-        (Wanted(types=("objects.hashed.*",)), False),
-        (Wanted(types=("OBJECTS.*",)), False),
-        (Wanted(bucket="inbox", prefix="mine/"), True),
-        (Wanted(bucket="jobs"), False),
-        (Wanted(prefix="ine/"), False),
-        (Wanted(correlation_id="c"), True),
-        (Wanted(correlation_id="d"), False),
+        (FactFilter(), True),
+        (FactFilter(types=("objects.*",)), True),
+        (FactFilter(types=("objects.hashed.v1", "objects.changed.v1")), True),
+        (FactFilter(types=("objects.hashed.*",)), False),
+        (FactFilter(types=("OBJECTS.*",)), False),
+        (FactFilter(bucket="inbox", prefix="mine/"), True),
+        (FactFilter(bucket="jobs"), False),
+        (FactFilter(prefix="ine/"), False),
+        (FactFilter(correlation_id="c"), True),
+        (FactFilter(correlation_id="d"), False),
     ],
 )
 def test_facts_are_chosen(wanted, takes):
-    assert wanted.takes(a_fact(correlation_id="c")) is takes
+    assert wanted.matches(a_fact(correlation_id="c")) is takes
 
 
 def test_types_are_given_one_by_one_or_apart_by_commas():
-    assert types_in(["penstock.objects.*, a", "b,,a"]) == ("objects.*", "a", "b")
-    assert not Wanted(types_in(["[a-z]*"])).takes(a_fact())
+    assert parse_types(["penstock.objects.*, a", "b,,a"]) == ("objects.*", "a", "b")
+    assert not FactFilter(parse_types(["[a-z]*"])).matches(a_fact())
 
 
 @pytest.mark.parametrize(
@@ -224,5 +224,5 @@ def test_types_are_given_one_by_one_or_apart_by_commas():
         (NOBODY, (None, None), False),
     ],
 )
-def test_who_sees_some_places_hears_of_no_others(who, place, shown):
-    assert shown_to(who, a_fact(bucket=place[0], key=place[1])) is shown
+def test_fact_outside_the_prefixes_is_not_visible(who, place, shown):
+    assert is_visible_to(who, a_fact(bucket=place[0], key=place[1])) is shown

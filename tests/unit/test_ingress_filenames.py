@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.filenames import disposition_of
+from services.ingress.core.filenames import parse_disposition
 from services.ingress.core.names import safe_path
 from shared.errors import Rejected
 
@@ -68,25 +68,25 @@ def sent(parameters):
 
 
 @pytest.mark.parametrize("kind", UNDERSTOOD)
-def test_a_name_is_read_as_its_client_meant_it(kind):
+def test_file_name_is_parsed_as_its_client_meant_it(kind):
     parameters, name = UNDERSTOOD[kind]
-    assert disposition_of(sent(parameters)) == ("file", name)
+    assert parse_disposition(sent(parameters)) == ("file", name)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_name_that_cannot_be_understood_is_refused_and_shown(kind):
+def test_name_that_cannot_be_understood_is_refused_and_shown(kind):
     parameters, shown = REFUSED[kind]
     with pytest.raises(Rejected) as refused:
-        disposition_of(sent(parameters))
+        parse_disposition(sent(parameters))
     assert refused.value.code == "BAD_FILENAME"
     assert shown in str(refused.value)
     assert "UTF-8" in str(refused.value)
 
 
-def test_the_name_of_a_field_is_utf8_alone():
-    assert disposition_of("form-data; name=file").field == "file"
+def test_field_name_must_be_utf8():
+    assert parse_disposition("form-data; name=file").field == "file"
     with pytest.raises(Rejected) as refused:
-        disposition_of('form-data; name="f\xff"; filename="a"')
+        parse_disposition('form-data; name="f\xff"; filename="a"')
     assert refused.value.code == "NO_UTF8"
 
 
@@ -94,15 +94,15 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 
 
 @given(NAMES)
-def test_whatever_a_browser_sends_comes_out_as_it_was(name):
-    assert disposition_of(sent(f'filename="{name}"')).filename == name
+def test_file_name_of_a_browser_round_trips(name):
+    assert parse_disposition(sent(f'filename="{name}"')).filename == name
 
 
 @given(st.binary(max_size=80).filter(lambda raw: not set(raw) & set(b"\r\n")))
 def test_any_bytes_are_a_name_or_refused(raw):
     refusal = None
     try:
-        disposition_of(sent(b'filename="' + raw + b'"'))
+        parse_disposition(sent(b'filename="' + raw + b'"'))
     except Rejected as refused:
         refusal = refused
     if refusal is not None:
@@ -115,10 +115,10 @@ HOSTILE = ["\\\\" * 4000, '\\"' * 4000, "=?a?b?" * 1300, "=?utf-8?b??= " * 700 +
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.timeout(10)
-def test_a_hostile_name_takes_no_time(hostile):
+def test_hostile_file_name_is_parsed_fast(hostile):
     for written in (f"filename={hostile}", f'filename="{hostile}"', f'filename="{hostile}'):
         try:
-            disposition_of(sent(written))
+            parse_disposition(sent(written))
         except Rejected:
             continue
 

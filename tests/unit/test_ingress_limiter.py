@@ -5,17 +5,17 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.ingress.adapters.least_rate import LeastRate
-from services.ingress.adapters.limiter import CLIENT, ConcurrencyLimiter, Pool, Shares
-from services.ingress.adapters.pools import pools
-from services.ingress.core.problems import Problem, status_of
+from services.ingress.adapters.limiter import CLIENT, ConcurrencyLimiter, PermitPool, Shares
+from services.ingress.adapters.min_rate import MinRate
+from services.ingress.adapters.permit_pools import pools
+from services.ingress.core.problems import HttpProblem, status_of
 from services.ingress.settings import IngressSettings
 
 SLOW = IngressSettings(min_rate_bytes=100, min_rate_grace_seconds=10)
 
 
 def limiter(permits, seconds=0.0):
-    return ConcurrencyLimiter(Pool("things", permits, seconds, "PENSTOCK_THINGS", "TOO_MANY_STREAMS"))
+    return ConcurrencyLimiter(PermitPool("things", permits, seconds, "PENSTOCK_THINGS", "TOO_MANY_STREAMS"))
 
 
 async def hold(stack, pool, client):
@@ -28,7 +28,7 @@ async def hold_until_full(stack, pool, client):
     while True:
         try:
             await hold(stack, pool, client)
-        except Problem as problem:
+        except HttpProblem as problem:
             return held, problem
         held += 1
 
@@ -40,14 +40,14 @@ async def test_one_client_gets_half_of_a_pool_and_at_least_one_permit(permits, s
     assert held == share
 
 
-async def test_clients_after_it_get_half_of_what_is_left_until_the_pool_is_full():
+async def test_each_further_client_gets_half_of_the_free_permits():
     pool = limiter(64)
     async with AsyncExitStack() as stack:
         got = [(await hold_until_full(stack, pool, name))[0] for name in "abcdefgh"]
     assert got == [32, 16, 8, 4, 2, 1, 1, 0]
 
 
-async def test_a_used_up_share_is_429_and_a_full_pool_503_and_both_name_the_setting():
+async def test_used_up_share_is_429_and_a_full_pool_503_and_both_name_the_setting():
     async with AsyncExitStack() as stack:
         pool = limiter(4)
         _, share = await hold_until_full(stack, pool, "a")
@@ -62,7 +62,7 @@ async def test_a_used_up_share_is_429_and_a_full_pool_503_and_both_name_the_sett
         assert "PENSTOCK_THINGS" in str(one)
 
 
-async def test_a_free_permit_goes_to_the_client_that_holds_the_fewest():
+async def test_free_permit_goes_to_the_client_with_the_fewest():
     pool, order = limiter(4, seconds=5.0), []
 
     async def wait(client):
@@ -95,7 +95,7 @@ async def test_permits_are_free_again_after_waiting_requests_are_cancelled():
         await hold(stack, pool, "d")
 
 
-async def test_equal_shares_come_about_where_all_clients_want_everything():
+async def test_shares_become_equal_when_all_clients_compete():
     pool, served = limiter(30, seconds=60.0), {"a": 0, "b": 0, "c": 0}
 
     async def use(client):
@@ -115,8 +115,8 @@ async def test_equal_shares_come_about_where_all_clients_want_everything():
 def test_clients_that_hold_nothing_are_forgotten():
     shares = Shares(10)
     for number in range(1000):
-        shares.take(str(number))
-        shares.give_back(str(number))
+        shares.acquire(str(number))
+        shares.release(str(number))
     assert (shares._held, shares.free) == ({}, 10)
 
 
@@ -133,16 +133,16 @@ def test_clients_that_hold_nothing_are_forgotten():
     ],
     ids=["grace", "past it", "one byte now and then", "just enough", "in bursts", "a little too slow", "fast long ago"],
 )
-def test_a_client_keeps_the_least_rate_over_the_grace(moves, is_fast_enough):
-    rate = LeastRate(SLOW)
-    assert all(rate.note(seconds, size) for seconds, size in moves) is is_fast_enough
+def test_min_rate_is_averaged_over_the_grace(moves, is_fast_enough):
+    rate = MinRate(SLOW)
+    assert all(rate.record(seconds, size) for seconds, size in moves) is is_fast_enough
 
 
-def test_without_a_least_rate_no_client_is_too_slow():
-    rate = LeastRate(IngressSettings(min_rate_bytes=0))
-    assert rate.note(1e9, 0)
+def test_without_min_rate_no_client_is_too_slow():
+    rate = MinRate(IngressSettings(min_rate_bytes=0))
+    assert rate.record(1e9, 0)
     assert rate.seconds_left == float("inf")
 
 
-def test_every_pool_has_a_name_of_its_own_and_a_bound():
+def test_every_pool_has_a_unique_name_and_a_bound():
     assert all(pool.permits > 0 and name == pool.name for name, pool in pools(IngressSettings()).items())

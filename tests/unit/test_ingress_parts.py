@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.parts import MAX_PARTS, PART_BYTES, Ticket, Tickets
+from services.ingress.core.multipart_tickets import MAX_PARTS, PART_BYTES, Ticket, TicketSigner
 
 TICKET = Ticket("inbox", "a/ä", "upload", 5, "root", "mark", datetime(2026, 1, 2, tzinfo=UTC), "0" * 32)
 
 
 @given(st.integers(1, 5 << 40))
-def test_the_parts_of_any_file_are_its_bytes_and_no_more_than_a_store_takes(size):
+def test_parts_cover_the_file_within_store_limits(size):
     ticket = replace(TICKET, size=size)
     last = ticket.size_of(ticket.parts)
     assert ticket.parts <= MAX_PARTS
@@ -22,30 +22,30 @@ def test_the_parts_of_any_file_are_its_bytes_and_no_more_than_a_store_takes(size
     assert PART_BYTES <= ticket.part_bytes <= 5 << 30
 
 
-def test_parts_that_are_not_whole_or_not_there_are_missing():
+def test_incomplete_and_absent_parts_are_missing():
     ticket = replace(TICKET, size=2 * PART_BYTES + 7)
     assert ticket.missing([]) == [1, 2, 3]
     assert ticket.missing([(1, PART_BYTES), (2, PART_BYTES - 1), (3, 7)]) == [2]
     assert ticket.missing([(1, PART_BYTES), (2, PART_BYTES), (3, 7)]) == []
 
 
-def test_a_ticket_is_read_as_it_was_signed():
-    tickets = Tickets(b"key")
-    assert tickets.read(tickets.sealed(TICKET)) == TICKET
+def test_ticket_round_trips_through_its_signature():
+    tickets = TicketSigner(b"key")
+    assert tickets.unsign(tickets.sign(TICKET)) == TICKET
 
 
 @pytest.mark.parametrize("at", [0, 10, -1])
-def test_a_changed_ticket_is_none(at):
-    sealed = Tickets(b"key").sealed(TICKET)
-    changed = list(sealed)
+def test_changed_ticket_is_none(at):
+    sign = TicketSigner(b"key").sign(TICKET)
+    changed = list(sign)
     changed[at] = "A" if changed[at] != "A" else "B"
-    assert Tickets(b"key").read("".join(changed)) is None
+    assert TicketSigner(b"key").unsign("".join(changed)) is None
 
 
-def test_a_ticket_of_another_key_is_none():
-    assert Tickets(b"other").read(Tickets(b"key").sealed(TICKET)) is None
+def test_ticket_of_another_key_is_none():
+    assert TicketSigner(b"other").unsign(TicketSigner(b"key").sign(TICKET)) is None
 
 
 @given(st.text())
 def test_no_text_is_a_ticket_by_chance(text):
-    assert Tickets(b"key").read(text) is None
+    assert TicketSigner(b"key").unsign(text) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingress.core.problems import Problem, status_of
+from services.ingress.core.problems import HttpProblem, status_of
 from services.ingress.core.quotas import OpenUploadCounts
 
 
@@ -10,7 +10,7 @@ def test_one_upload_too_many_is_refused_and_one_that_ends_makes_room():
     uploads = OpenUploadCounts(2)
     for number in "12":
         uploads.begin(number, "a")
-    with pytest.raises(Problem, match="2 open uploads") as refused:
+    with pytest.raises(HttpProblem, match="2 open uploads") as refused:
         uploads.begin("3", "a")
     assert (status_of(refused.value), refused.value.code) == (409, "QUOTA_USED_UP")
     uploads.begin("4", "b")
@@ -25,7 +25,7 @@ def test_uploads_of_other_processes_count_once_they_are_seen():
         uploads.note("1", "a")
     uploads.note("2", "a")
     assert uploads.unknown(["1", "2", "3"]) == ["3"]
-    with pytest.raises(Problem):
+    with pytest.raises(HttpProblem):
         uploads.begin("3", "a")
     for number in ("1", "1", "nothing"):
         uploads.end(number)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.problems import Problem
-from services.ingress.core.ranges import asked
+from services.ingress.core.problems import HttpProblem
+from services.ingress.core.ranges import parse_range
 
 BODY = bytes(range(256))
 
@@ -13,8 +13,8 @@ BODY = bytes(range(256))
 def sent(header, body):
     """Return what a client gets; None stands for a refusal."""
     try:
-        part = asked(header, len(body))
-    except Problem:
+        part = parse_range(header, len(body))
+    except HttpProblem:
         return None
     return body if part is None else body[part.start : part.end]
 
@@ -31,7 +31,7 @@ def test_from_one_byte_on_is_the_slice_to_the_end(body, first):
 
 
 @given(st.binary(max_size=40), st.integers(1, 60))
-def test_the_last_bytes_are_the_slice_from_behind(body, count):
+def test_last_bytes_are_the_slice_from_behind(body, count):
     assert sent(f"bytes=-{count}", body) == body[-count:]
 
 
@@ -55,18 +55,18 @@ def test_no_header_breaks_it(header):
         "bytes=\u0661-\u0662",
     ],
 )
-def test_what_is_no_single_range_of_bytes_gives_everything(header):
-    assert asked(header, 256) is None
+def test_anything_but_a_single_byte_range_returns_the_whole_object(header):
+    assert parse_range(header, 256) is None
 
 
 @pytest.mark.parametrize(("header", "size"), [("bytes=256-", 256), ("bytes=-0", 256), ("bytes=0-", 0)])
-def test_a_range_past_the_end_is_told_with_the_size(header, size):
-    with pytest.raises(Problem) as caught:
-        asked(header, size)
+def test_range_past_the_end_is_refused_with_the_size(header, size):
+    with pytest.raises(HttpProblem) as caught:
+        parse_range(header, size)
     assert (caught.value.code, caught.value.headers) == ("RANGE_PAST_END", {"content-range": f"bytes */{size}"})
 
 
-def test_a_range_is_told_as_a_client_reads_it():
-    part = asked("bytes=0-9999999999999999999", 256)
+def test_content_range_header_has_inclusive_end():
+    part = parse_range("bytes=0-9999999999999999999", 256)
     assert (part.content_range, part.length) == ("bytes 0-255/256", 256)
-    assert asked("Bytes= 10-19 ", 256).content_range == "bytes 10-19/256"
+    assert parse_range("Bytes= 10-19 ", 256).content_range == "bytes 10-19/256"

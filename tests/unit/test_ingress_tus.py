@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.core.names import safe_key
-from services.ingress.core.tus import MARK, Checksum, Mismatch, Wanted, is_id, metadata_in, number_in
+from services.ingress.core.tus import (
+    UPLOAD_ID_KEY,
+    Checksum,
+    ChecksumMismatch,
+    UploadRequest,
+    is_upload_id,
+    parse_byte_count,
+    parse_metadata,
+)
 from shared.errors import Rejected
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
@@ -19,17 +27,17 @@ def encoded(pairs):
 
 
 def wanted(**metadata):
-    return Wanted.of("10", encoded(metadata), 100)
+    return UploadRequest.of("10", encoded(metadata), 100)
 
 
 @given(st.dictionaries(NAMES, st.text(max_size=50)))
 def test_metadata_are_read_as_they_were_written(pairs):
-    assert metadata_in(encoded(pairs)) == pairs
+    assert parse_metadata(encoded(pairs)) == pairs
 
 
 @given(st.text(max_size=200))
 def test_any_header_is_read_or_refused_with_a_reason(header):
-    for read in (metadata_in, Checksum.of, lambda text: number_in(text, "Upload-Length", "BAD_LENGTH")):
+    for read in (parse_metadata, Checksum.of, lambda text: parse_byte_count(text, "Upload-Length", "BAD_LENGTH")):
         with contextlib.suppress(Rejected):
             read(header)
 
@@ -37,35 +45,35 @@ def test_any_header_is_read_or_refused_with_a_reason(header):
 @pytest.mark.parametrize("header", ["a !", "a YQ==,a YQ==", ",", "a YQ", "ü YQ==", "a gIA=", " ,a"])
 def test_metadata_that_are_none_are_refused(header):
     with pytest.raises(Rejected) as refused:
-        metadata_in(header)
+        parse_metadata(header)
     assert refused.value.code == "BAD_METADATA"
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "1e3", "٣", "0x10", " 1", "9" * 20])
-def test_a_number_of_bytes_is_plain_digits(text):
+def test_number_of_bytes_is_plain_digits(text):
     with pytest.raises(Rejected, match="as a number"):
-        number_in(text, "Upload-Length", "BAD_LENGTH")
+        parse_byte_count(text, "Upload-Length", "BAD_LENGTH")
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "md5", "sha256"])
-def test_a_checksum_tells_right_bytes_from_wrong_ones(algorithm):
+def test_checksum_accepts_right_bytes_and_refuses_wrong_ones(algorithm):
     digest = hashlib.new(algorithm, b"bytes").digest()
     checksum = Checksum.of(f"{algorithm} {base64.b64encode(digest).decode()}")
     checksum.verify(b"bytes")
-    with pytest.raises(Mismatch) as mismatch:
+    with pytest.raises(ChecksumMismatch) as mismatch:
         checksum.verify(b"other")
     assert mismatch.value.document()["status"] == 460
 
 
-def test_each_upload_has_an_id_that_nobody_guesses():
+def test_upload_ids_are_unguessable():
     ids = {wanted().id for _ in range(100)}
     assert len(ids) == 100
-    assert all(is_id(one) for one in ids)
-    assert not is_id("../" + "0" * 29)
+    assert all(is_upload_id(one) for one in ids)
+    assert not is_upload_id("../" + "0" * 29)
 
 
 @given(st.text(max_size=60))
-def test_a_key_is_safe_or_refused(name):
+def test_key_is_safe_or_refused(name):
     try:
         key = wanted(filename=name).key
     except Rejected:
@@ -74,51 +82,51 @@ def test_a_key_is_safe_or_refused(name):
     assert key.startswith("tus/")
 
 
-def test_a_key_that_is_asked_for_wins_over_the_file_name():
+def test_key_that_is_asked_for_wins_over_the_file_name():
     assert wanted(key="a/b.txt", filename="c").key == "a/b.txt"
     one = wanted(filename="ü b.txt")
     assert one.key == f"tus/{one.id}/ü b.txt"
 
 
-def test_what_s3_can_keep_is_kept_with_the_object():
+def test_storable_metadata_is_stored_with_the_object():
     one = wanted(filename="a", filetype="text/plain; charset=utf-8", Origin="here", odd="ü", empty="")
     assert one.headers() == {
         "content-type": "text/plain; charset=utf-8",
         "x-amz-meta-origin": "here",
         "x-amz-meta-odd": "ü",
         "x-amz-meta-empty": "",
-        f"x-amz-meta-{MARK}": one.id,
+        f"x-amz-meta-{UPLOAD_ID_KEY}": one.id,
     }
 
 
-def test_metadata_that_no_header_can_carry_are_refused():
+def test_metadata_with_control_characters_is_refused():
     with pytest.raises(Rejected, match="control character"):
         wanted(line="a\nb").headers()
 
 
-def test_a_client_names_no_other_upload_as_the_maker_of_its_object():
-    one = wanted(**{MARK.title(): "0" * 32})
-    assert one.headers() == {f"x-amz-meta-{MARK}": one.id}
+def test_client_cannot_set_reserved_metadata():
+    one = wanted(**{UPLOAD_ID_KEY.title(): "0" * 32})
+    assert one.headers() == {f"x-amz-meta-{UPLOAD_ID_KEY}": one.id}
 
 
 @pytest.mark.parametrize("kind", ["text", "text/plain\r\nx: y", "ü/x", ""])
-def test_a_type_that_is_none_is_left_out(kind):
+def test_type_that_is_none_is_left_out(kind):
     assert "content-type" not in wanted(filetype=kind).headers()
 
 
-def test_more_metadata_than_s3_keeps_is_refused():
+def test_metadata_beyond_the_s3_limit_is_refused():
     with pytest.raises(Rejected, match="shorten"):
         wanted(long="x" * 2048).headers()
 
 
-def test_an_upload_is_no_larger_than_allowed():
+def test_upload_beyond_the_size_limit_is_refused():
     with pytest.raises(Rejected) as refused:
-        Wanted.of("101", "", 100)
+        UploadRequest.of("101", "", 100)
     assert refused.value.code == "TOO_LARGE"
 
 
-@pytest.mark.parametrize(("lasts", "expired"), [(timedelta(0), True), (timedelta(hours=1), False)])
-def test_an_upload_expires(lasts, expired):
-    upload = wanted().begun("inbox", "a", owner="root", by="root", lasts=lasts)
+@pytest.mark.parametrize(("ttl", "expired"), [(timedelta(0), True), (timedelta(hours=1), False)])
+def test_upload_expires(ttl, expired):
+    upload = wanted().to_upload("inbox", "a", owner="root", by="root", ttl=ttl)
     assert upload.is_expired() is expired
     assert type(upload).model_validate_json(upload.model_dump_json()) == upload

@@ -8,20 +8,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.ingress.adapters.deliveries import in_turn, parsed
+from services.ingress.core.fact_filter import FactFilter
+from services.ingress.core.fact_rendering import render_fact
 from services.ingress.core.facts import Fact
 from services.ingress.core.targets import is_public
-from services.ingress.core.telling import told
-from services.ingress.core.wanted import Wanted
 from services.ingress.core.webhooks import (
     Webhook,
-    asked_to_wait,
-    body_of,
-    described,
-    headers_of,
-    secret_of,
+    delivery_body,
+    delivery_headers,
+    derive_secret,
+    describe,
+    requested_delay,
+    retry_delay,
     signature,
-    trial,
-    wait_after,
+    test_fact,
 )
 from shared.errors import Rejected
 
@@ -29,7 +29,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def hook(**changes):
-    made = {"id": "1", "url": "https://x/", "wanted": Wanted(), "places": (), "cursor": 0}
+    made = {"id": "1", "url": "https://x/", "fact_filter": FactFilter(), "prefixes": (), "cursor": 0}
     return Webhook(**{**made, "created_by": "root", "token_id": "root", "created_at": NOW, **changes})
 
 
@@ -37,37 +37,37 @@ def fact(key="mine/a", **changes):
     return Fact("t", 0, 0, "e", "objects.changed.v1", NOW, bucket="inbox", key=key, **changes)
 
 
-def test_a_signature_is_the_hmac_of_time_and_body():
+def test_signature_is_the_hmac_of_time_and_body():
     expected = hmac.new(b"secret", b'1700000000.{"a":1}', hashlib.sha256).hexdigest()
     assert signature("secret", 1700000000, b'{"a":1}') == f"t=1700000000,v1={expected}"
 
 
 def test_each_webhook_has_a_secret_of_its_own_that_follows_from_the_key():
     key, other = b"k" * 32, b"o" * 32
-    secrets = {secret_of(key, "1"), secret_of(key, "2"), secret_of(other, "1")}
+    secrets = {derive_secret(key, "1"), derive_secret(key, "2"), derive_secret(other, "1")}
     assert len(secrets) == 3
-    assert secret_of(key, "1") in secrets
+    assert derive_secret(key, "1") in secrets
     assert all(one.startswith("whsec_") and len(one) > 40 for one in secrets)
-    assert not any(one in json.dumps(described(hook()), default=str) for one in secrets)
+    assert not any(one in json.dumps(describe(hook()), default=str) for one in secrets)
 
 
-def test_a_delivery_names_its_event():
-    given = told(fact())
-    body = body_of(given)
-    headers = headers_of(given, body, "secret", 7)
+def test_delivery_names_its_event():
+    given = render_fact(fact())
+    body = delivery_body(given)
+    headers = delivery_headers(given, body, "secret", 7)
     assert json.loads(body)["key"] == "mine/a"
     assert headers["penstock-event-id"] == "e"
     assert headers["penstock-event-type"] == "objects.changed.v1"
     assert headers["penstock-signature"] == signature("secret", 7, body)
 
 
-def test_a_strange_name_makes_no_header_unsendable():
-    headers = headers_of({"event_id": "ü", "type": "\N{SNOWMAN}"}, b"", "s", 0)
+def test_non_ascii_event_id_gives_a_valid_header():
+    headers = delivery_headers({"event_id": "ü", "type": "\N{SNOWMAN}"}, b"", "s", 0)
     assert all(value.isascii() for value in headers.values())
 
 
 def test_waits_grow_up_to_an_hour():
-    waits = [wait_after(failures, 1.0).total_seconds() for failures in (1, 2, 3, 4, 7, 8, 1000)]
+    waits = [retry_delay(failures, 1.0).total_seconds() for failures in (1, 2, 3, 4, 7, 8, 1000)]
     assert waits == [1, 4, 16, 64, 3600, 3600, 3600]
 
 
@@ -93,14 +93,14 @@ BUSY_UNTIL = {
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("header", "seconds"), BUSY_UNTIL.items())
-def test_who_is_busy_says_how_long_to_wait(status, header, seconds):
-    wait = asked_to_wait(status, header, NOW)
+def test_busy_receiver_delays_the_retry(status, header, seconds):
+    wait = requested_delay(status, header, NOW)
     assert (wait and wait.total_seconds()) == seconds
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 404, 500, 502])
-def test_who_is_not_busy_is_asked_again_by_our_own_clock(status):
-    assert asked_to_wait(status, "120", NOW) is None
+def test_other_statuses_request_no_delay(status):
+    assert requested_delay(status, "120", NOW) is None
 
 
 def test_addresses_of_both_families_take_turns():
@@ -108,21 +108,21 @@ def test_addresses_of_both_families_take_turns():
     assert in_turn(["1.1.1.1", "::1"]) == ["1.1.1.1", "::1"]
 
 
-def test_a_webhook_hears_of_no_more_than_who_made_it():
-    assert hook(places=("inbox/mine/",)).takes(fact())
-    assert not hook(places=("inbox/mine/",)).takes(fact("other"))
-    assert not hook(wanted=Wanted(types=("objects.hashed.*",))).takes(fact())
+def test_webhook_matches_only_facts_its_maker_sees():
+    assert hook(prefixes=("inbox/mine/",)).matches(fact())
+    assert not hook(prefixes=("inbox/mine/",)).matches(fact("other"))
+    assert not hook(fact_filter=FactFilter(types=("objects.hashed.*",))).matches(fact())
 
 
-def test_a_trial_is_told_as_any_other_fact():
-    assert told(trial(hook(), NOW))["type"] == "webhooks.tried.v1"
-    assert NOW + timedelta(0) == trial(hook(), NOW).at
+def test_test_event_renders_like_any_fact():
+    assert render_fact(test_fact(hook(), NOW))["type"] == "webhooks.tried.v1"
+    assert NOW + timedelta(0) == test_fact(hook(), NOW).at
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 )
-def test_an_address_of_the_internet_is_public(address):
+def test_address_of_the_internet_is_public(address):
     assert is_public(address)
 
 
@@ -141,7 +141,7 @@ def test_an_address_of_the_internet_is_public(address):
         "2130706433", "0x7f.1", "0177.0.0.1", "localhost", "", "1.2.3", "8.8.8.8 ",
     ],
 )  # fmt: skip
-def test_an_address_of_this_machine_or_its_networks_is_none(address):
+def test_address_of_this_machine_or_its_networks_is_none(address):
     assert not is_public(address)
 
 
@@ -157,19 +157,19 @@ def test_an_address_of_this_machine_or_its_networks_is_none(address):
         "javascript:alert(1)", "http://\x00/", "https://example.org/" + "x" * 2000,
     ],
 )  # fmt: skip
-def test_what_is_no_plain_address_of_the_web_is_refused(url):
+def test_invalid_webhook_url_is_refused(url):
     with pytest.raises(Rejected) as refused:
         parsed(url)
     assert refused.value.code == "TARGET_NOT_ALLOWED"
 
 
 @pytest.mark.parametrize("port", ["", ":", ":80", ":443", ":1024", ":3000", ":8080", ":8443", ":65535"])
-def test_a_port_that_a_web_server_may_have_is_taken(port):
+def test_port_that_a_web_server_may_have_is_taken(port):
     assert parsed(f"https://example.org{port}/hook").host == "example.org"
 
 
-def test_the_body_says_what_the_headers_beside_the_signature_repeat():
-    fact = told(trial(hook(), NOW))
-    sent = headers_of(fact, body_of(fact), "secret", 1)
-    said = json.loads(body_of(fact))
+def test_delivery_headers_repeat_the_body():
+    fact = render_fact(test_fact(hook(), NOW))
+    sent = delivery_headers(fact, delivery_body(fact), "secret", 1)
+    said = json.loads(delivery_body(fact))
     assert (said["event_id"], said["type"]) == (sent["penstock-event-id"], sent["penstock-event-type"])

@@ -1,4 +1,4 @@
-"""Styles and scripts, from files of our own: their address holds what they contain, so that caches may keep them."""
+"""Static files with their content hash in the URL, so that caches may store them forever."""
 
 import hashlib
 import mimetypes
@@ -21,7 +21,7 @@ FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file of ours, in memory."""
+    """One static file in memory."""
 
     body: bytes
     media_type: str | None
@@ -30,7 +30,7 @@ class Asset:
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Return every file by its name; read once, so that strangers who ask for them cost no disk."""
+    """Return every static file by name; read once, so unauthenticated requests cause no disk reads."""
     found = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
     return {
         name: Asset(body, mimetypes.guess_type(name)[0], hashlib.sha256(body).hexdigest()[:16])
@@ -39,19 +39,19 @@ def assets() -> dict[str, Asset]:
 
 
 def asset(name: str) -> str:
-    """Return the address of a file of ours."""
+    """Return the URL of a static file with its version."""
     return f"{PATH}/{name}?v={assets()[name].version}"
 
 
 class Assets(StaticFiles):
-    """Serves the files from memory; without the right version in the address they are asked for anew each time."""
+    """Serve static files from memory; a request without the current version in the URL must revalidate."""
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER)
         self.config_checked = True
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Answer with a file, or with 304 to who has it."""
+        """Answer with the file, or with 304 if the client's ETag matches."""
         if scope["method"] not in {"GET", "HEAD"}:
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
         found = assets().get(path)

@@ -10,12 +10,12 @@ from typing import Final
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from services.ingress.adapters.connections import TRAILERS
-from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
+from services.ingress.adapters.http_connections import TRAILERS
+from services.ingress.adapters.min_rate import TOO_SLOW, MinRate
 from services.ingress.core import checksums
-from services.ingress.core.encoding import text_of
-from services.ingress.core.filenames import Disposition, disposition_of
-from services.ingress.core.write_headers import named
+from services.ingress.core.encoding import decode_utf8
+from services.ingress.core.filenames import Disposition, parse_disposition
+from services.ingress.core.write_headers import header_map
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected
 
@@ -23,17 +23,17 @@ MAX_FIELD_BYTES: Final = 64 << 10
 MAX_FIELDS_BYTES: Final = 1 << 20
 """Of all plain fields of one form, which are held in memory."""
 MAX_NAMES_BYTES: Final = 2 << 20
-"""Of the names of all files of one form, likewise."""
+"""Limit for the names of all files of one form, which are held in memory too."""
 PART_OVERHEAD: Final = 64
-"""What a field or a file counts for beside its bytes."""
+"""Bytes added per field or file, so that many empty ones count as well."""
 MAX_HEADER_BYTES: Final = 8 << 10
 LOOK_BYTES: Final = 8 << 20
-"""After so many bytes of a body of unknown length somebody looks whether there is still room for it."""
+"""Bytes between two free-space checks while a body of unknown length arrives."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a form whose bytes come next; `filename` is what the client called it, folders included."""
+    """A file of a form, followed by its bytes; `filename` is the client's text, folders included."""
 
     field: str
     filename: str
@@ -51,31 +51,31 @@ class Field:
 
 
 class Body:
-    """The body of one request; what says how long it is, is Content-Length or the end of its chunks."""
+    """The body of one request, delimited by Content-Length or by chunked encoding."""
 
     def __init__(self, request: Request, settings: IngressSettings) -> None:
-        """Look at the headers alone.
+        """Check the headers only.
 
         Raises Rejected: LENGTH_REQUIRED, TOO_LARGE, BAD_CHECKSUM.
         """
         self._request = request
         self._settings = settings
-        self._rate = LeastRate(settings)
+        self._rate = MinRate(settings)
         self._received = 0
-        self._check = checksums.Check(checksums.of_content(named(request.headers.raw)))
+        self._check = checksums.ChecksumVerifier(checksums.parse_content_checksums(header_map(request.headers.raw)))
         self.length = _length(request, settings.max_upload_bytes)
-        """Bytes; None where only the end will tell."""
+        """Bytes; None for a chunked body."""
         self.when_growing: Callable[[], None] | None = None
-        """Called now and then where the length is not known, and may refuse what comes."""
+        """Called about every 8 MiB while the length is unknown; may raise to refuse the rest."""
 
     @property
     def left(self) -> int:
-        """How many bytes have not come yet, as far as that is known."""
+        """Return how many bytes are still missing; 0 if the length is unknown."""
         return 0 if self.length is None else self.length - self._received
 
     @property
     def limit(self) -> int:
-        """The most bytes that can come."""
+        """Return the maximum number of bytes that the body may have."""
         return self._settings.max_upload_bytes if self.length is None else self.length
 
     @property
@@ -84,11 +84,11 @@ class Body:
         return bool(self._check.checksums)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give the bytes as they come.
+        """Yield the bytes as they arrive.
 
         Raises Rejected: STALLED when nothing comes for too long, TOO_SLOW when too little does, BROKEN_BODY when the
-        client goes away, TOO_LARGE when more comes than is allowed; Problem (CHECKSUM_MISMATCH) at the end, when the
-        bytes are not those that were meant.
+        client goes away, TOO_LARGE when more comes than is allowed; HttpProblem (CHECKSUM_MISMATCH) at the end, when
+        the bytes are not those that were meant.
         """
         stream = aiter(self._request.stream())
         while self.length is None or self.left > 0:
@@ -136,7 +136,7 @@ class Body:
             if left < waited:
                 raise self._too_slow() from None
             raise Rejected("STALLED", f"nothing came for {waited:g} s: send the body without pauses") from None
-        if not self._rate.note(time.monotonic() - began, len(chunk)):
+        if not self._rate.record(time.monotonic() - began, len(chunk)):
             raise self._too_slow()
         return chunk
 
@@ -149,7 +149,7 @@ class Body:
             "or send it piece by piece to /tus/",
         )
 
-    async def whole(self, limit: int) -> bytes:
+    async def read_all(self, limit: int) -> bytes:
         """Return all of a body that belongs into memory.
 
         Raises Rejected: TOO_LARGE past `limit` bytes, and what `chunks` raises.
@@ -163,8 +163,8 @@ class Body:
                 raise _more_than(limit, len(received))
         return bytes(received)
 
-    async def form(self) -> AsyncIterator[File | Field | bytes]:
-        """Give a form part by part: a `Field`, or a `File` followed by its bytes.
+    async def parts(self) -> AsyncIterator[File | Field | bytes]:
+        """Yield the parts of a form: a `Field`, or a `File` followed by its bytes.
 
         Raises Rejected: NO_FORM when the body is none, BROKEN_BODY when it is a bad one, TOO_LARGE for a long field.
         """
@@ -177,7 +177,7 @@ class Body:
                 content_length=-1 if self.length is None else self.length,
                 max_header_size=MAX_HEADER_BYTES,
                 max_segment_count=self._settings.max_form_parts,
-                header_charset="latin-1",  # as bytes: `disposition_of` reads them
+                header_charset="latin-1",  # keeps the bytes for `parse_disposition`
             ) as parser:
                 reader = _FormReader(parser)
                 async for chunk in self.chunks():
@@ -211,17 +211,17 @@ class _FormReader:
         self._names = 0
 
     def read(self, chunk: bytes) -> Iterator[File | Field | bytes]:
-        """Give the parts that end or go on in `chunk`."""
+        """Yield the parts that end or continue in `chunk`."""
         for event in self._parser.parse(chunk):
             if isinstance(event, MultipartSegment):
-                part = disposition_of(event["Content-Disposition"])
+                part = parse_disposition(event["Content-Disposition"])
                 self._hold_part(part)
                 self._field, self._value = part.field if part.filename is None else None, bytearray()
                 if part.filename is not None:
                     yield File(part.field, part.filename, event.content_type, _headers_of(event))
             elif event is None:
                 if self._field is not None:
-                    yield Field(self._field, text_of(self._value, f"the field {self._field!r}"))
+                    yield Field(self._field, decode_utf8(self._value, f"the field {self._field!r}"))
             elif self._field is None:
                 yield bytes(event)
             else:
@@ -259,22 +259,22 @@ def _headers_of(part: MultipartSegment) -> dict[str, str]:
     """Return the other headers of a part, names in lower case."""
     named_texts = ((name.lower(), value) for name, value in part.headerlist)
     return {
-        name: text_of(value.encode("latin-1"), f"the header {name} of a part")
+        name: decode_utf8(value.encode("latin-1"), f"the header {name} of a part")
         for name, value in named_texts
         if name != "content-disposition"
     }
 
 
 async def small_body(request: Request, settings: IngressSettings, limit: int) -> bytes:
-    """Return a body that belongs into memory, also one that comes without its length; empty where none comes.
+    """Return a small body in one piece, with or without Content-Length; empty if there is no body.
 
     Raises Rejected: TOO_LARGE past `limit` bytes, STALLED, TOO_SLOW, BROKEN_BODY.
     """
-    return await Body(request, settings).whole(limit) if has_body(request) else b""
+    return await Body(request, settings).read_all(limit) if has_body(request) else b""
 
 
 def has_body(request: Request) -> bool:
-    """Tell whether a body comes, however its end is told."""
+    """Return whether the request has a body, by Content-Length or Transfer-Encoding."""
     return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
@@ -283,7 +283,7 @@ def _more_than(limit: int, size: int) -> Rejected:
 
 
 def _length(request: Request, limit: int) -> int | None:
-    """Return how many bytes are announced; None for chunks, whose end is told when it comes (RFC 9112, section 6)."""
+    """Return the announced length; None for a chunked body (RFC 9112, section 6)."""
     coding = request.headers.get("transfer-encoding")
     if coding is not None:
         if coding.strip().lower() != "chunked":

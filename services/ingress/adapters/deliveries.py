@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from services.ingress.core.targets import PORTS, is_public, is_web_port
-from services.ingress.core.webhooks import asked_to_wait, body_of, headers_of, secret_of
+from services.ingress.core.webhooks import delivery_body, delivery_headers, derive_secret, requested_delay
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected, one_line
 
@@ -27,27 +27,27 @@ LEAST_SECONDS: Final = 0.1
 """To connect to one of many addresses."""
 MAX_URL: Final = 2000
 TAKEN: Final = 2
-"""The first digit of a status that says yes."""
+"""First digit of a success status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a delivery ended: `error` is None when it was taken, and `gone` when nobody wants any more."""
+    """The result of one delivery: `error` is None on success."""
 
     status: int | None
     seconds: float
     error: str | None = None
     retry_after: float | None = None
-    """Seconds to wait as the other side asks; it is busy then, and this is no failure."""
+    """Seconds from Retry-After of a busy receiver (429, 503); not counted as a failure."""
 
     @property
     def gone(self) -> bool:
-        """Whether the other side wants no further delivery."""
+        """Return whether the receiver answered 410 and wants no further delivery."""
         return self.status == HTTPStatus.GONE
 
 
 class Sender:
-    """Signs deliveries and sends them."""
+    """Sign and send deliveries."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self._key = settings.key_bytes
@@ -55,14 +55,14 @@ class Sender:
         self._reached: WeakKeyDictionary[httpx.AsyncClient, str] = WeakKeyDictionary()
         """The address that took the connection of a client: its next delivery begins there."""
 
-    def secret(self, number: str) -> str:
+    def secret(self, webhook_id: str) -> str:
         """Return what the deliveries of a webhook are signed with.
 
         Raises Rejected: NO_SECRET_KEY.
         """
         if not self._key:
             raise Rejected("NO_SECRET_KEY", "webhooks are signed with PENSTOCK_SECRET_KEY: set it, and start again")
-        return secret_of(self._key, number)
+        return derive_secret(self._key, webhook_id)
 
     async def check(self, url: str) -> None:
         """Refuse an address that no delivery may go to.
@@ -73,39 +73,39 @@ class Sender:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Give connections for the deliveries of one webhook; what the environment says of proxies does not count."""
+        """Yield an HTTP client for the deliveries of one webhook; proxy settings of the environment are ignored."""
         async with httpx.AsyncClient(
             verify=_trusted(), timeout=SECONDS, follow_redirects=False, trust_env=False
         ) as client:
             yield client
 
-    async def send(self, client: httpx.AsyncClient, number: str, url: str, told: Mapping[str, Any]) -> Outcome:
-        """Deliver one fact; whatever goes wrong is the outcome."""
+    async def send(self, client: httpx.AsyncClient, webhook_id: str, url: str, payload: Mapping[str, Any]) -> Outcome:
+        """Deliver one fact; every error becomes part of the outcome."""
         began, status, error, wait = time.monotonic(), None, None, None
         try:
             async with asyncio.timeout(SECONDS):
-                status, retry_after = await self._post(client, number, parsed(url), told)
+                status, retry_after = await self._post(client, webhook_id, parsed(url), payload)
             error = None if status // 100 == TAKEN else f"it answered {status}"
-            wait = asked_to_wait(status, retry_after, datetime.now(UTC))
+            wait = requested_delay(status, retry_after, datetime.now(UTC))
         except TimeoutError:
             error = f"no answer within {SECONDS:g} s"
-        except Exception as failure:  # noqa: BLE001 - one webhook may hold up no other, nor itself for ever
+        except Exception as failure:  # noqa: BLE001 - one failing webhook must not block others
             error = one_line(failure)
         return Outcome(status, round(time.monotonic() - began, 3), error, wait.total_seconds() if wait else None)
 
     async def _post(
-        self, client: httpx.AsyncClient, number: str, url: httpx.URL, told: Mapping[str, Any]
+        self, client: httpx.AsyncClient, webhook_id: str, url: httpx.URL, payload: Mapping[str, Any]
     ) -> tuple[int, str]:
         """Send a fact to the first address that can be reached; return status and `Retry-After` of the answer."""
         addresses, ends = await self._addresses(url), time.monotonic() + SECONDS
         reached = self._reached.get(client)
         if reached is not None and reached in addresses:
             addresses = [reached, *(one for one in addresses if one != reached)]
-        body = body_of(told)
-        headers = headers_of(told, body, self.secret(number), int(time.time()))
+        body = delivery_body(payload)
+        headers = delivery_headers(payload, body, self.secret(webhook_id), int(time.time()))
         headers["host"] = url.netloc.decode("ascii")
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            # an address that does not answer at all leaves time for the others, and for the answer
+            # an unresponsive address must leave time for the others and for the answer
             share = max((ends - time.monotonic()) / (left + 1), LEAST_SECONDS) if left > 1 else SECONDS
             request = client.build_request(
                 "POST",
@@ -122,12 +122,12 @@ class Sender:
                     raise _unreachable(url, len(addresses), failure) from failure
                 continue
             self._reached[client] = address
-            await answer.aclose()  # what it says beside these, nobody reads
+            await answer.aclose()  # the body is not read
             return answer.status_code, answer.headers.get("retry-after", "")
         raise AssertionError  # unreachable: the last address returns or raises
 
     async def _addresses(self, url: httpx.URL) -> list[str]:
-        """Return the addresses to connect to, families in turn: all that the name stands for must be allowed."""
+        """Return the addresses to connect to, IPv4 and IPv6 alternating; every address of the name must be allowed."""
         port = url.port or PORTS[url.scheme]
         try:
             found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
@@ -164,7 +164,7 @@ def parsed(text: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         raise Rejected("TARGET_NOT_ALLOWED", "the address cannot be read: write https://host/path") from None
     if url.scheme not in PORTS or not url.host or len(text) > MAX_URL:
-        raise Rejected("TARGET_NOT_ALLOWED", "the address is none of the web: write https://host/path")
+        raise Rejected("TARGET_NOT_ALLOWED", "webhook URL must use http or https: write https://host/path")
     if url.port is not None and not is_web_port(url.port):
         reason = f"the address has port {url.port}: use 80, 443, or one from 1024 on that no other service is known by"
         raise Rejected("TARGET_NOT_ALLOWED", reason)
@@ -175,5 +175,5 @@ def parsed(text: str) -> httpx.URL:
 
 @cache
 def _trusted() -> SSLContext:
-    """Return the authorities that the machine trusts; read once, since that takes longer than a delivery."""
+    """Return the certificate authorities of the machine; cached, because loading them takes longer than a delivery."""
     return httpx.create_ssl_context()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from prometheus_client import Gauge
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from services.ingress.settings import IngressSettings
 
 USED = Gauge("disk_used", "Percent of the object store's disk that is in use, as df counts.")
@@ -18,15 +18,15 @@ class Incoming(Protocol):
     """A body on its way to the disk."""
 
     when_growing: Callable[[], None] | None
-    """What it asks now and then where nobody knows how much will come."""
+    """Called about every 8 MiB while the length is unknown."""
 
     @property
     def left(self) -> int:
-        """How many of its bytes have not come yet, as far as that is known."""
+        """Return how many bytes are still missing; 0 if the length is unknown."""
 
 
 class Disk:
-    """Looks at the disk that `PENSTOCK_DISK_PATH` is on."""
+    """Measure the usage of the disk of `PENSTOCK_DISK_PATH`."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self._path: Path = settings.disk_path
@@ -36,11 +36,11 @@ class Disk:
 
     def used(self) -> float:
         """Return the percentage in use."""
-        return self._percent(0)
+        return self._percent_used(0)
 
     @contextmanager
-    def room(self, body: Incoming) -> Iterator[None]:
-        """Reserve room for a body while it comes; raise DISK_FULL when the threshold would be passed."""
+    def reserve(self, body: Incoming) -> Iterator[None]:
+        """Reserve disk space for a body while it arrives; raise DISK_FULL if the threshold would be exceeded."""
         self.refuse_when_full(body.left + sum(one.left for one in self._incoming))
         self._incoming.add(body)
         body.when_growing = self._refuse_growing
@@ -52,15 +52,15 @@ class Disk:
     def _refuse_growing(self) -> None:
         self.refuse_when_full(sum(one.left for one in self._incoming))
 
-    def _percent(self, more: int) -> float:
+    def _percent_used(self, extra: int) -> float:
         """Count as `df` does: of what users may fill; blocks that are reserved for root are neither used nor free."""
         usage = shutil.disk_usage(self._path)
-        return round(100 * (usage.used + more) / max(usage.used + usage.free, 1), 2)
+        return round(100 * (usage.used + extra) / max(usage.used + usage.free, 1), 2)
 
-    def refuse_when_full(self, more: int = 0) -> None:
+    def refuse_when_full(self, extra: int = 0) -> None:
         """Raise DISK_FULL past the threshold, or when `more` bytes would pass it."""
-        if (used := self._percent(more)) > self._threshold:
-            raise Problem(
+        if (used := self._percent_used(extra)) > self._threshold:
+            raise HttpProblem(
                 "DISK_FULL",
                 f"the disk is {used:.0f} % full with what comes, and uploads end at {self._threshold:g} %: make room, "
                 "or raise PENSTOCK_DISK_USAGE_THRESHOLD",

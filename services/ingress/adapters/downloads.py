@@ -1,4 +1,4 @@
-"""Downloads: bytes of one version of an object, passed on as they come, whole or in a range."""
+"""Downloads: stream one version of an object, whole or as a range."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -11,13 +11,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import Buffer
 
-from services.ingress.adapters.pools import limiter
+from services.ingress.adapters.permit_pools import limiter
 from services.ingress.core.access import Principal
 from services.ingress.core.conditions import Validators
-from services.ingress.core.disposition import kept_disposition, shown_type
+from services.ingress.core.disposition import safe_content_type, safe_disposition
 from services.ingress.core.names import RESERVED_METADATA
-from services.ingress.core.ranges import Range, asked
-from services.ingress.core.write_headers import META, UNSENDABLE
+from services.ingress.core.ranges import Range, parse_range
+from services.ingress.core.write_headers import FORBIDDEN_CHARS, META_PREFIX
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, one_line
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
@@ -30,25 +30,25 @@ HARMLESS: Final = {"x-content-type-options": "nosniff", "content-security-policy
 
 
 class Downloads:
-    """Reads objects for clients, so many at a time as leave connections to the store for everybody else."""
+    """Stream objects to clients, with a limit on concurrent downloads."""
 
     def __init__(self, store: ObjectStore, settings: IngressSettings) -> None:
         self._store = store
         self._settings = settings
         self.limiter = limiter("downloads", settings)
 
-    def of(self, ref: ObjectRef, who: Principal) -> Response:
-        """Return the answer that gives an object as a file, as far as the request's conditions and range ask for it.
+    def of(self, ref: ObjectRef, principal: Principal) -> Response:
+        """Return the response that sends an object, honoring conditional headers and Range.
 
-        Sending it raises what `described` does, ObjectSuperseded when If-Match names another version, and Problem when
-        the range is past the end, all before the first byte.
+        Sending raises what `described` raises, ObjectSuperseded when If-Match names another version, and HttpProblem
+        when the range is past the end; all before the first byte.
         """
-        return _Download(self, ref, who)
+        return _Download(self, ref, principal)
 
-    async def described(self, ref: ObjectRef, who: Principal) -> ObjectInfo:
-        """Describe an object; what `who` may not see raises ObjectGone without a request to the store."""
+    async def described(self, ref: ObjectRef, principal: Principal) -> ObjectInfo:
+        """Return an object's metadata; raise ObjectGone without a store request if `principal` may not see it."""
         unknown = ObjectGone(f"there is no {ref} that you may see: check its name")
-        if not who.sees(ref.bucket, ref.key):
+        if not principal.sees(ref.bucket, ref.key):
             raise unknown
         try:
             return await self._store.head(ref)
@@ -65,16 +65,16 @@ class Downloads:
 
 
 class _Download(Response):
-    """The answer; an object that is overwritten between the look and the read is looked at again."""
+    """The response; retries if the object is overwritten between HEAD and GET."""
 
-    def __init__(self, downloads: Downloads, ref: ObjectRef, who: Principal) -> None:
+    def __init__(self, downloads: Downloads, ref: ObjectRef, principal: Principal) -> None:
         super().__init__()
         self._downloads = downloads
         self._ref = ref
-        self._who = who
+        self._who = principal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; questions that only look count as downloads too, since they ask the store as well."""
+        """Send the response; HEAD and 304 hold a download permit too, because they query the store."""
         async with self._downloads.limiter.hold():
             await self._send(Request(scope), receive, send)
 
@@ -91,15 +91,15 @@ class _Download(Response):
 
     async def _answer(self, request: Request, info: ObjectInfo, receive: Receive, send: Send) -> None:
         validators = Validators(info.etag, info.last_modified)
-        verdict = validators.judge(request.headers)
-        if verdict == "failed":
+        decision = validators.decide_read(request.headers)
+        if decision == "failed":
             raise ObjectSuperseded(f"{info.ref} is another version than the one asked for: look at its ETag")
-        if verdict == "not_modified":
-            cached = {name: text for name, text in _kept(info).items() if name in CACHING}
+        if decision == "not_modified":
+            cached = {name: text for name, text in _stored_headers(info).items() if name in CACHING}
             await Response(status_code=304, headers=cached | validators.headers)(request.scope, receive, send)
             return
         is_ranged = request.method == "GET" and validators.allow_range(request.headers)  # RFC 9110, section 14.2
-        part = asked(request.headers.get("range") if is_ranged else None, info.size)
+        part = parse_range(request.headers.get("range") if is_ranged else None, info.size)
         head = {
             "type": "http.response.start",
             "status": 206 if part else 200,
@@ -125,27 +125,27 @@ class _Download(Response):
 
 def _headers(info: ObjectInfo, part: Range | None) -> dict[str, str]:
     return {
-        **_kept(info),
+        **_stored_headers(info),
         **Validators(info.etag, info.last_modified).headers,
         **HARMLESS,
-        "content-type": shown_type(info.content_type),
-        "content-disposition": kept_disposition(info.headers.get("content-disposition"), info.ref.key),
+        "content-type": safe_content_type(info.content_type),
+        "content-disposition": safe_disposition(info.headers.get("content-disposition"), info.ref.key),
         "content-length": str(part.length if part else info.size),
         "accept-ranges": "bytes",
         **({"content-range": part.content_range} if part else {}),
     }
 
 
-def _kept(info: ObjectInfo) -> dict[str, str]:
-    """Return what the uploader has said of the object; what would end a header, or is ours alone, is left out."""
-    metadata = {f"{META}{name}": text for name, text in info.metadata.items() if name not in RESERVED_METADATA}
-    said = {name: text for name, text in {**metadata, **info.headers}.items() if not UNSENDABLE.search(text)}
-    # a cache that others share must not give one client what another one may see
+def _stored_headers(info: ObjectInfo) -> dict[str, str]:
+    """Return the headers that the uploader stored, without reserved metadata and without unsafe characters."""
+    metadata = {f"{META_PREFIX}{name}": text for name, text in info.metadata.items() if name not in RESERVED_METADATA}
+    said = {name: text for name, text in {**metadata, **info.headers}.items() if not FORBIDDEN_CHARS.search(text)}
+    # a shared cache must not serve one client's object to another
     return {**said, "vary": "authorization, cookie"} if {"cache-control", "expires"} & set(said) else said
 
 
 async def unless_gone(sending: Awaitable[None], receive: Receive) -> None:
-    """Send until all is sent or the client is gone; nothing goes on after that."""
+    """Send until done; cancel when the client disconnects."""
     both = asyncio.ensure_future(sending), asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""New facts as they come, for every stream and every webhook of this process: one LISTEN, and pages read once."""
+"""New facts for all streams and webhooks of this process: one LISTEN, and each page read once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +11,7 @@ import structlog
 from prometheus_client import Gauge
 from pydantic import SecretStr
 
-from services.ingress.adapters.facts import CHANNEL
+from services.ingress.adapters.fact_table import CHANNEL
 from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.core.facts import Fact
 from shared import tls
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 STREAMS = Gauge("penstock_ingress_streams", "Clients that follow the facts now.")
 PAGE: Final = 100
 IDLE_SECONDS: Final = 5.0
-"""A connection that died without a word is noticed after this long, and so is what it should have told."""
+"""Interval of the liveness check: how long a silently broken connection can go unnoticed."""
 
 
 class Facts(Protocol):
@@ -35,19 +35,19 @@ class Facts(Protocol):
         """Return the facts after `after`."""
 
     async def last(self) -> int:
-        """Return the newest fact's place."""
+        """Return the `seq` of the newest fact."""
 
     async def highest(self) -> int:
-        """Return the highest place that was ever given."""
+        """Return the highest `seq` ever assigned."""
 
 
 class Feed:
-    """Whoever follows the facts asks here: many who stand at the same place cost one question."""
+    """Read pages of facts for many followers; followers at the same cursor share one query."""
 
     def __init__(self, facts: Facts, limiter: ConcurrencyLimiter) -> None:
         self._facts = facts
         self._limiter = limiter
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._reading: dict[int, asyncio.Task[list[Fact]]] = {}
         self.is_closed = False
 
@@ -56,40 +56,40 @@ class Feed:
         """How many streams are open."""
         return self._limiter.held
 
-    async def begin(self, after: int | None) -> int:
-        """Return the place to go on from: the newest fact's, unless `after` is one.
+    async def start_cursor(self, after: int | None) -> int:
+        """Return the cursor to start from: `after`, or the newest fact.
 
-        A place that was never given is of a table that was lost: everything is told again.
+        A cursor above every assigned `seq` belongs to a lost table, so reading starts from the beginning.
         """
         if after is None:
             return await self._facts.last()
         return after if after <= await self._facts.highest() else 0
 
     async def page(self, after: int) -> Sequence[Fact]:
-        """Return some facts after `after`; empty while there are none.
+        """Return some facts after `after`; empty if there are none.
 
         Raises Outage: Postgres is away.
         """
         reading = self._reading.get(after)
         if reading is None:
-            # in a context of its own: it is read for all streams, and counts for none of their clients
+            # in an own context: the page is read for all streams and counts for no client's limit
             reading = self._reading[after] = asyncio.create_task(self._facts.page(after, PAGE), context=Context())
             reading.add_done_callback(lambda done: self._forget(after, done))
         return await asyncio.shield(reading)
 
-    def news(self) -> asyncio.Event:
-        """Return what is set at the next news; asked for before a page is read, nothing comes in between."""
-        return self._news
+    def next_change(self) -> asyncio.Event:
+        """Return the event that the next change sets; take it before reading a page, so that no change is missed."""
+        return self._changed
 
-    def wake(self) -> None:
-        """Tell everybody that there are news."""
-        waited_for, self._news = self._news, asyncio.Event()
+    def notify(self) -> None:
+        """Wake every follower."""
+        waited_for, self._changed = self._changed, asyncio.Event()
         waited_for.set()
 
     def close(self) -> None:
-        """Let every stream end."""
+        """Close the feed and end every stream."""
         self.is_closed = True
-        self.wake()
+        self.notify()
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -102,7 +102,7 @@ class Feed:
                 yield
 
     async def listen(self, dsn: SecretStr) -> None:
-        """Hear of news for ever, whatever becomes of the connection."""
+        """Listen for new facts until cancelled; reconnect after every error."""
         while True:
             try:
                 await retry_outages(lambda: self._listen(dsn), event="facts.not_heard")
@@ -120,10 +120,10 @@ class Feed:
         except OSError as error:
             raise Outage(f"Postgres does not answer: {tls.describe_failure(error) or one_line(error)}") from error
         try:
-            wakeups = Wakeups(self.wake)
+            wakeups = Wakeups(self.notify)
             await connection.add_listener(CHANNEL, lambda *_: wakeups.notify())
             while True:
-                self.wake()  # of what came before this connection did
+                self.notify()  # facts that arrived before LISTEN
                 await asyncio.sleep(IDLE_SECONDS)
                 await connection.execute("SELECT 1", timeout=CONNECT_SECONDS)
         finally:
@@ -132,4 +132,4 @@ class Feed:
     def _forget(self, after: int, done: asyncio.Task[list[Fact]]) -> None:
         self._reading.pop(after, None)
         if not done.cancelled():
-            done.exception()  # each who waited for it has it; with nobody left, it is nobody's
+            done.exception()  # mark as retrieved: every waiter got it from its own await

@@ -15,7 +15,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 
 CLIENT: Final[ContextVar[str]] = ContextVar("CLIENT", default="")
 """Whom limits count: set by the auth middleware for each request; empty is the service's own work."""
@@ -36,20 +36,20 @@ class Shares:
         """Return how many permits a client holds."""
         return self._held.get(client, 0)
 
-    def allow(self, client: str) -> bool:
-        """Return whether a client may take one more permit."""
+    def allows(self, client: str) -> bool:
+        """Return whether a client may acquire one more permit."""
         return self.held_by(client) < self.free
 
-    def used_up(self) -> list[str]:
-        """Return the clients that may take no more now."""
-        return [client for client in self._held if not self.allow(client)]
+    def exhausted_clients(self) -> list[str]:
+        """Return the clients that may acquire no more permits now."""
+        return [client for client in self._held if not self.allows(client)]
 
-    def take(self, client: str) -> None:
-        """Give a permit to a client that is allowed one."""
+    def acquire(self, client: str) -> None:
+        """Assign a permit to a client; check `allows` first."""
         self.free -= 1
         self._held[client] = self.held_by(client) + 1
 
-    def give_back(self, client: str) -> None:
+    def release(self, client: str) -> None:
         """Free a permit; remove clients that hold none."""
         self.free += 1
         if (left := self._held.pop(client) - 1) > 0:
@@ -57,7 +57,7 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class PermitPool:
     """The number of permits, how long a request waits for one (seconds), and how a refusal names the pool."""
 
     name: str
@@ -68,14 +68,14 @@ class Pool:
 
     @property
     def cause(self) -> str:
-        """The setting that the number of permits comes from, where there is one."""
+        """Return the setting that defines the number of permits, in parentheses; empty without one."""
         return f" ({self.setting})" if self.setting else ""
 
 
 class ConcurrencyLimiter:
     """Grant the permits of a pool to requests."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PermitPool) -> None:
         self.pool = pool
         self._gauge = HELD.labels(pool.name)
         self._shares = Shares(pool.permits)
@@ -93,68 +93,68 @@ class ConcurrencyLimiter:
         Raises Problem: SHARE_USED_UP (429) when other clients could have one, else the pool's own code (503).
         """
         client = CLIENT.get()
-        await self._take(client)
+        await self._acquire(client)
         try:
             with self._gauge.track_inprogress():
                 yield
         finally:
-            self._give_back(client)
+            self._release(client)
 
-    async def _take(self, client: str) -> None:
-        if client not in self._waiting and self._shares.allow(client):
-            self._shares.take(client)
+    async def _acquire(self, client: str) -> None:
+        if client not in self._waiting and self._shares.allows(client):
+            self._shares.acquire(client)
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(turn)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(waiter)
         has_permit = False
         try:
             async with asyncio.timeout(self.pool.seconds):
-                await turn
+                await waiter
             has_permit = True
         except TimeoutError:
             raise self._refusal(client) from None
         finally:
             if not has_permit:
-                self._withdraw(client, turn)
+                self._withdraw(client, waiter)
 
-    def _give_back(self, client: str) -> None:
-        self._shares.give_back(client)
+    def _release(self, client: str) -> None:
+        self._shares.release(client)
         while self._waiting and (following := self._next()) is not None:
-            turn = self._pop(following)
-            if not turn.done():
-                self._shares.take(following)
-                turn.set_result(None)
+            waiter = self._pop_waiter(following)
+            if not waiter.done():
+                self._shares.acquire(following)
+                waiter.set_result(None)
 
     def _next(self) -> str | None:
         """Return the waiting client that holds the fewest permits; of equals, the one that was served longest ago."""
-        allowed = (client for client in self._waiting if self._shares.allow(client))
+        allowed = (client for client in self._waiting if self._shares.allows(client))
         return min(allowed, key=self._shares.held_by, default=None)
 
-    def _pop(self, client: str) -> asyncio.Future[None]:
-        turns = self._waiting.pop(client)
-        turn = turns.popleft()
-        if turns:
-            self._waiting[client] = turns
-        return turn
+    def _pop_waiter(self, client: str) -> asyncio.Future[None]:
+        waiters = self._waiting.pop(client)
+        waiter = waiters.popleft()
+        if waiters:
+            self._waiting[client] = waiters
+        return waiter
 
-    def _withdraw(self, client: str, turn: asyncio.Future[None]) -> None:
+    def _withdraw(self, client: str, waiter: asyncio.Future[None]) -> None:
         """Take a request out of the queue that was cancelled or waited too long, maybe as it was served."""
-        if turn.done() and not turn.cancelled():
-            self._give_back(client)
-        elif (turns := self._waiting.get(client)) is not None and turn in turns:
-            turns.remove(turn)
-            if not turns:
+        if waiter.done() and not waiter.cancelled():
+            self._release(client)
+        elif (waiters := self._waiting.get(client)) is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
                 del self._waiting[client]
 
-    def _refusal(self, client: str) -> Problem:
+    def _refusal(self, client: str) -> HttpProblem:
         pool, held, is_full = self.pool, self._shares.held_by(client), not self._shares.free
         REFUSED.labels(pool.name, "full" if is_full else "share").inc()
         headers = {"retry-after": "5"}
         if is_full:
             detail = f"{pool.permits} {pool.name} are in progress, which is the limit{pool.cause}: try again later"
-            return Problem(pool.code, detail, headers=headers)
+            return HttpProblem(pool.code, detail, headers=headers)
         detail = (
             f"{held} of {pool.permits} {pool.name} are in progress for this client, which is its share{pool.cause}: "
             "wait for some to end, or send fewer at a time"
         )
-        return Problem("SHARE_USED_UP", detail, headers=headers)
+        return HttpProblem("SHARE_USED_UP", detail, headers=headers)

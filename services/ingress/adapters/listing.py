@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from services.ingress.core.listing import LAST, folder_of, resume_after
+from services.ingress.core.listing import AFTER_ANY_KEY, folder_of, resume_after
 from shared.storage import PAGE_SIZE, ObjectInfo, ObjectStore
 
 
@@ -16,10 +16,10 @@ class Page:
     next: str | None = None
 
 
-async def page_of(  # noqa: PLR0913 - the parts of one question
+async def list_page(  # noqa: PLR0913 - the parameters of one listing
     store: ObjectStore, bucket: str, prefixes: list[str], *, prefix: str, start_after: str, limit: int, delimiter: str
 ) -> Page:
-    """List what is below `prefixes`, each of them below `prefix`; with a delimiter, folders below `prefix` as one."""
+    """List what is below `prefixes`, each of them below `prefix`; with a delimiter, group keys into folders."""
     page, last, size = Page(), "", min(PAGE_SIZE, limit + 1)
     after = resume_after(start_after, prefix, delimiter)
     for one in prefixes:
@@ -34,7 +34,7 @@ async def page_of(  # noqa: PLR0913 - the parts of one question
         ):
             name = found if isinstance(found, str) else found.ref.key
             if name == last:
-                continue  # a folder that two of the prefixes lead into
+                continue  # a folder that is below two of the prefixes
             if len(page.objects) + len(page.folders) == limit:
                 page.next = last
                 return page
@@ -46,10 +46,10 @@ async def page_of(  # noqa: PLR0913 - the parts of one question
     return page
 
 
-async def _entries(  # noqa: PLR0913 - the parts of one question
+async def _entries(  # noqa: PLR0913 - the parameters of one listing
     store: ObjectStore, bucket: str, *, beginning: str, prefix: str, after: str, delimiter: str, page_size: int
 ) -> AsyncIterator[ObjectInfo | str]:
-    """Give objects and folders; what is within a folder is skipped, not read, once the page it begins on is over."""
+    """Yield objects and folders; the content of a folder is skipped with a new listing, not read."""
     while True:
         folder = None
         async for infos in store.list(bucket, prefix=beginning, start_after=after, page_size=page_size):
@@ -59,7 +59,7 @@ async def _entries(  # noqa: PLR0913 - the parts of one question
                 folder = folder_of(info.ref.key, prefix, delimiter)
                 yield info if folder is None else folder
             if folder is not None and len(infos) == page_size:
-                after = folder + LAST
+                after = folder + AFTER_ANY_KEY
                 break
         else:
             return

@@ -1,4 +1,4 @@
-"""Loads of datasets: asked for on the bus, and followed in what etl writes of them."""
+"""Loads of datasets: requested on the bus, tracked in the view `api.loads`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from asyncpg import Record, UndefinedTableError
 
-from services.ingress.adapters.asking import asked
+from services.ingress.adapters.postgres_pool import acquire_within
 from services.ingress.core.load_ids import new_load_id, requested_at
 from shared.bus import Bus
 from shared.errors import Outage, PenstockError, Rejected
@@ -20,11 +20,11 @@ log = structlog.get_logger()
 
 PUBLISH_SECONDS: Final = 4.0
 POLL_SECONDS: Final = 0.1
-ENDED: Final = frozenset({"succeeded", "failed"})
+FINISHED_STATES: Final = frozenset({"succeeded", "failed"})
 
 
 class Loads:
-    """Asks etl to load; `key` signs the ids it gives out, so that one that nobody has begun is known all the same."""
+    """Request loads; `key` signs load ids, so that an id is recognized before etl has recorded it."""
 
     def __init__(self, pool: Pool, bus: Bus, key: bytes) -> None:
         self._pool = pool
@@ -44,29 +44,29 @@ class Loads:
             raise Outage(f"Kafka does not answer within {PUBLISH_SECONDS:g} s: try again later") from None
         return load_id
 
-    async def ended(self, load_id: str, dataset: str, seconds: float) -> dict[str, Any]:
-        """Return a load once it has ended, or as far as it is after `seconds`; `requested` while nobody can say."""
-        found: dict[str, Any] = {"load_id": load_id, "state": "requested"}
+    async def wait_until_finished(self, load_id: str, dataset: str, seconds: float) -> dict[str, Any]:
+        """Return a load once it has finished, or its state after `seconds`; `requested` if it is not recorded yet."""
+        load: dict[str, Any] = {"load_id": load_id, "state": "requested"}
         with suppress(TimeoutError, PenstockError):
             async with asyncio.timeout(seconds):
-                while found["state"] not in ENDED:
+                while load["state"] not in FINISHED_STATES:
                     await asyncio.sleep(POLL_SECONDS)
-                    found = await self.known(load_id, [dataset]) or found
-        return found
+                    load = await self.find(load_id, [dataset]) or load
+        return load
 
-    async def load(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any]:
-        """Return a load of one of `datasets` as far as it is; one that nobody has begun is `requested`.
+    async def get(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any]:
+        """Return a load of one of `datasets`; state `requested` if etl has not recorded it yet.
 
         Raises Rejected: NO_SUCH_LOAD.
         """
-        if found := await self.known(load_id, datasets):
-            return found
+        if load := await self.find(load_id, datasets):
+            return load
         raise Rejected("NO_SUCH_LOAD", "there is no load with this id that you may see: GET /data/loads has the last")
 
-    async def known(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any] | None:
-        """Return likewise, and None of a load that is none."""
-        if found := await self._ask(_ONE, load_id, list(datasets)):
-            return dict(found[0])
+    async def find(self, load_id: str, datasets: Sequence[str]) -> dict[str, Any] | None:
+        """Return a load of one of `datasets`, or None if the id is unknown."""
+        if rows := await self._ask(_ONE, load_id, list(datasets)):
+            return dict(rows[0])
         at = requested_at(self._key, load_id, datetime.now(UTC), datasets)
         return {"load_id": load_id, "state": "requested", "requested_at": at} if at else None
 
@@ -74,10 +74,10 @@ class Loads:
         """Return the last loads of `datasets`, newest first."""
         return [dict(row) for row in await self._ask(_LATEST, list(datasets), limit)]
 
-    async def _ask(self, question: str, *values: object) -> list[Record]:
+    async def _ask(self, statement: str, *values: object) -> list[Record]:
         try:
-            async with asked(self._pool) as connection:
-                return await connection.fetch(question, *values)
+            async with acquire_within(self._pool) as connection:
+                return await connection.fetch(statement, *values)
         except UndefinedTableError:  # etl has never run
             return []
 

@@ -7,28 +7,28 @@ from typing import Final
 
 import structlog
 
-from services.ingress.adapters.least_rate import TOO_SLOW, LeastRate
+from services.ingress.adapters.min_rate import TOO_SLOW, MinRate
 from services.ingress.settings import IngressSettings
 
 log = structlog.get_logger()
 
-LOOK_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 1.0
 _BYTES_ACKED: Final = struct.Struct("=120xQ")
 """`tcpi_bytes_acked` of `struct tcp_info`, since Linux 4.1: https://man7.org/linux/man-pages/man7/tcp.7.html"""
 
 
 class OutgoingWatch:
-    """Looks once a second, while bytes wait for a client, how many it has acknowledged since.
+    """Poll, while bytes wait for a client, how many of them it has acknowledged.
 
-    The kernel's count is asked, since one chunk of an answer may take a slow line minutes.
+    Uses the kernel's counter, because one chunk of an answer may take minutes on a slow line.
     """
 
     def __init__(self, transport: asyncio.Transport, settings: IngressSettings) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._rate = LeastRate(settings)
+        self._rate = MinRate(settings)
         self._stall_seconds = settings.stall_seconds
-        self._every = min(LOOK_SECONDS, settings.stall_seconds / 4, settings.min_rate_grace_seconds / 4)
+        self._interval = min(POLL_SECONDS, settings.stall_seconds / 4, settings.min_rate_grace_seconds / 4)
         self._timer: asyncio.TimerHandle | None = None
         self._acked, self._at, self._moved_at = 0, 0.0, 0.0
 
@@ -37,24 +37,24 @@ class OutgoingWatch:
         if self._timer is None and not self._transport.is_closing() and self._transport.get_write_buffer_size():
             self._acked, self._at = self._acknowledged(), self._loop.time()
             self._moved_at = self._at
-            self._timer = self._loop.call_later(self._every, self._look)
+            self._timer = self._loop.call_later(self._interval, self._poll)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._timer = None
         acked, now = self._acknowledged(), self._loop.time()
         moved, seconds = max(0, acked - self._acked), now - self._at
         if moved:
             self._moved_at = now
         self._acked, self._at = acked, now
-        if self._rate.note(seconds, moved) and now - self._moved_at < self._stall_seconds:
+        if self._rate.record(seconds, moved) and now - self._moved_at < self._stall_seconds:
             if self._transport.get_write_buffer_size():
-                self._timer = self._loop.call_later(self._every, self._look)
+                self._timer = self._loop.call_later(self._interval, self._poll)
             return
         TOO_SLOW.labels("download").inc()
         log.warning("download.too_slow", bytes_left=self._transport.get_write_buffer_size())

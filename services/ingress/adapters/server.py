@@ -10,7 +10,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.ingress.adapters.connections import Connection, ConnectionRoom
+from services.ingress.adapters.http_connections import ConnectionSlots, HttpConnection
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError
 
@@ -24,14 +24,14 @@ class HttpServer(uvicorn.Server):
                 app,
                 host=settings.http_host,
                 port=settings.http_port,
-                http=cast("Any", partial(Connection, settings, ConnectionRoom(settings))),
+                http=cast("Any", partial(HttpConnection, settings, ConnectionSlots(settings))),
                 ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 server_header=False,
                 proxy_headers=bool(settings.trusted_proxies),
-                # by default uvicorn believes every client on this machine
+                # uvicorn's default trusts every local client
                 forwarded_allow_ips=list(settings.trusted_proxies),
                 timeout_graceful_shutdown=max(1, int(settings.shutdown_grace / 2)),
             )
@@ -44,7 +44,7 @@ class HttpServer(uvicorn.Server):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Serve inside the block; what is under way when it ends is finished within the grace."""
+        """Serve inside the block; on exit, finish running requests within the grace time."""
         _allow_open_files()
         serving = asyncio.ensure_future(self.serve())
         try:
@@ -59,6 +59,6 @@ class HttpServer(uvicorn.Server):
 
 
 def _allow_open_files() -> None:
-    """Let this process open as many files as it may: each connection is one, and many systems begin with 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Raise the soft limit of open files to the hard limit: each connection is a file descriptor."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

@@ -9,26 +9,26 @@ from typing import Final, TypeVar
 
 from services.ingress.adapters.bodies import Body, Field, File
 from services.ingress.adapters.uploads import CheckedWriter
-from services.ingress.core.checksums import Check
+from services.ingress.core.checksums import ChecksumVerifier
 from services.ingress.core.names import safe_path
-from services.ingress.core.replacement import SETS, Manifest, directory, manifest_key, set_of, staged_key
+from services.ingress.core.replacement import SETS_PREFIX, Manifest, folder_prefix, manifest_key, set_of, staged_key
 from services.ingress.core.write_headers import ObjectHeaders
 from shared.errors import Rejected
 from shared.storage import ObjectGone, ObjectRef, ObjectStore
 
-FIELD: Final = "files"
+FILES_FIELD: Final = "files"
 PREFIX_FIELD: Final = "keys_prefix"
-COPY_LIMIT: Final = 5 << 30
+MAX_COPY_BYTES: Final = 5 << 30
 """Bytes of the largest object that a store copies in one request."""
-AT_A_TIME: Final = 16
-SMALL_FILE: Final = 256 << 10
-"""Bytes of a file that is held whole: so many at a time stay below what any upload may hold."""
+MAX_CONCURRENT: Final = 16
+SMALL_FILE_BYTES: Final = 256 << 10
+"""Bytes of a file that is buffered whole; MAX_CONCURRENT of them stay below the memory of one upload."""
 
 T = TypeVar("T")
 
 
 class Staging:
-    """The staging bucket, as far as it holds such sets."""
+    """The staged sets in the staging bucket."""
 
     def __init__(self, store: ObjectStore, bucket: str) -> None:
         self._store = store
@@ -41,9 +41,9 @@ class Staging:
         """
         names: dict[str, str] = {}
         prefix = ""
-        async with _beside() as beside, AsyncExitStack() as file:
+        async with _limited_tasks() as spawn, AsyncExitStack() as file:
             current: _StagedFile | None = None
-            async for part in body.form():
+            async for part in body.parts():
                 if isinstance(part, bytes):
                     if current is not None:
                         await current.write(part)
@@ -56,12 +56,12 @@ class Staging:
                 else:
                     staged = staged_key(set_id, len(names))
                     names[staged] = _name_of(part)
-                    current = _StagedFile(self._store, self.ref(staged), part, body, file, beside)
+                    current = _StagedFile(self._store, self.ref(staged), part, body, file, spawn)
             if current is not None:
                 await current.finish()
         if not names:
-            raise Rejected("NO_FILE", f"the form has no file in its field {FIELD!r}: send at least one there")
-        return directory(prefix), names
+            raise Rejected("NO_FILE", f"the form has no file in its field {FILES_FIELD!r}: send at least one there")
+        return folder_prefix(prefix), names
 
     async def commit(self, manifest: Manifest) -> None:
         """Write the manifest: from now on the set holds."""
@@ -73,30 +73,30 @@ class Staging:
         _, body = await self._store.read(self.ref(manifest_key(set_id)))
         return Manifest.model_validate_json(body)
 
-    async def since(self, manifest: Manifest) -> datetime:
-        """Return when a manifest was written, by the store's own clock and finer than its headers tell."""
+    async def committed_at(self, manifest: Manifest) -> datetime:
+        """Return when a manifest was written, by the store's clock, in finer units than HTTP dates."""
         async for page in self.pages(self._bucket, manifest.key):
             return page[manifest.key]
         raise ObjectGone(f"{self.ref(manifest.key)} is gone")
 
-    async def waiting(self) -> dict[str, "Waiting"]:
-        """Return what there is of each set."""
-        sets: dict[str, Waiting] = {}
-        async for page in self.pages(self._bucket, SETS):
+    async def staged_sets(self) -> dict[str, "StagedSet"]:
+        """Return the state of each staged set."""
+        sets: dict[str, StagedSet] = {}
+        async for page in self.pages(self._bucket, SETS_PREFIX):
             for key, at in page.items():
-                known = sets.get(set_id := set_of(key), Waiting(at))
-                held_at = at if key == manifest_key(set_id) else known.held_at
-                sets[set_id] = Waiting(max(at, known.newest), held_at)
+                known = sets.get(set_id := set_of(key), StagedSet(at))
+                committed_at = at if key == manifest_key(set_id) else known.committed_at
+                sets[set_id] = StagedSet(max(at, known.newest), committed_at)
         return sets
 
     async def remove(self, set_id: str) -> None:
-        """Remove all of a set, its manifest first: without it the rest means nothing."""
+        """Remove a set, manifest first: without the manifest the rest has no effect."""
         await self._store.delete(self.ref(manifest_key(set_id)))
-        async for page in self.pages(self._bucket, f"{SETS}{set_id}/"):
+        async for page in self.pages(self._bucket, f"{SETS_PREFIX}{set_id}/"):
             await self._store.delete_all(self._bucket, list(page))
 
     async def pages(self, bucket: str, prefix: str) -> AsyncIterator[dict[str, datetime]]:
-        """Give the keys under a prefix, and since when each is there, a thousand at a time."""
+        """Yield keys under a prefix with their modification times, up to a thousand per page."""
         async for page in self._store.list(bucket, prefix=prefix):
             if page:
                 yield {info.ref.key: info.last_modified for info in page}
@@ -107,44 +107,44 @@ class Staging:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class StagedSet:
     """A set that waits: when it grew last, and since when it has a manifest; None while it has none."""
 
     newest: datetime
-    held_at: datetime | None = None
+    committed_at: datetime | None = None
 
 
 Job = Callable[[], Awaitable[object]]
-Beside = Callable[[Job], Awaitable[None]]
-"""Has something done while the next file is read, as soon as there is room for it."""
+Spawn = Callable[[Job], Awaitable[None]]
+"""Run a job concurrently as soon as a slot is free."""
 
 
 class _StagedFile:
-    """A file on its way into the staging bucket: a small one in one request, beside the reading of the next ones."""
+    """A file on its way into the staging bucket; small files are stored concurrently in one request each."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a file is, and how it is stored
-        self, store: ObjectStore, ref: ObjectRef, file: File, body: Body, stack: AsyncExitStack, beside: Beside
+    def __init__(  # noqa: PLR0913, PLR0917 - the file and how to store it
+        self, store: ObjectStore, ref: ObjectRef, file: File, body: Body, stack: AsyncExitStack, spawn: Spawn
     ) -> None:
         self._store = store
         self._ref = ref
         self._file = file
         self._headers = ObjectHeaders().with_part(file.headers, file.content_type, {})
-        self._limit = min(body.limit, COPY_LIMIT)
-        self._keeps_checksum = body.is_checked or bool(self._headers.checksums)
+        self._limit = min(body.limit, MAX_COPY_BYTES)
+        self._store_checksum = body.is_checked or bool(self._headers.checksums)
         self._stack = stack
-        self._beside = beside
-        self._held = bytearray()
+        self._spawn = spawn
+        self._buffer = bytearray()
         self._writer: CheckedWriter | None = None
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        if self._writer is None and len(self._held) + len(chunk) <= SMALL_FILE:
-            self._held += chunk
+        if self._writer is None and len(self._buffer) + len(chunk) <= SMALL_FILE_BYTES:
+            self._buffer += chunk
             return
         if self._writer is None:
             self._writer = await self._stack.enter_async_context(self._writing())
-            await self._writer.write(bytes(self._held))
-            self._held.clear()
+            await self._writer.write(bytes(self._buffer))
+            self._buffer.clear()
         await self._writer.write(chunk)
 
     async def finish(self) -> None:
@@ -152,11 +152,11 @@ class _StagedFile:
         if self._writer is not None:
             await self._stack.aclose()
         else:
-            await self._beside(self._store_held)
+            await self._spawn(self._store_buffer)
 
-    async def _store_held(self) -> None:
+    async def _store_buffer(self) -> None:
         async with self._writing() as writer:
-            await writer.write(bytes(self._held))
+            await writer.write(bytes(self._buffer))
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[CheckedWriter]:
@@ -165,11 +165,11 @@ class _StagedFile:
                 self._ref,
                 content_type=self._headers.content_type,
                 metadata=self._headers.metadata,
-                headers=self._headers.kept,
+                headers=self._headers.stored,
                 limit=self._limit,
-                keep_checksum=self._keeps_checksum,
+                keep_checksum=self._store_checksum,
             ) as writer:
-                checked = CheckedWriter(writer, Check(self._headers.checksums))
+                checked = CheckedWriter(writer, ChecksumVerifier(self._headers.checksums))
                 yield checked
                 checked.verify()
         except Rejected as error:
@@ -180,29 +180,29 @@ class _StagedFile:
 
 
 @asynccontextmanager
-async def _beside() -> AsyncIterator[Beside]:
-    """Do things beside the block, a few at a time; the first error ends all of it and is raised."""
-    room = asyncio.Semaphore(AT_A_TIME)
+async def _limited_tasks() -> AsyncIterator[Spawn]:
+    """Run jobs concurrently with the block, at most MAX_CONCURRENT; the first error cancels all and is raised."""
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT)
 
-    async def alone(job: Job) -> None:
+    async def run_job(job: Job) -> None:
         try:
             await job()
         finally:
-            room.release()
+            semaphore.release()
 
     try:
         async with asyncio.TaskGroup() as group:
 
             async def add(job: Job) -> None:
-                await room.acquire()
-                group.create_task(alone(job))
+                await semaphore.acquire()
+                group.create_task(run_job(job))
 
             yield add
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
 
 
-async def each(items: Iterable[T], job: Callable[[T], Awaitable[None]]) -> None:
+async def for_each(items: Iterable[T], job: Callable[[T], Awaitable[None]]) -> None:
     """Do `job` with every item, a few at a time; the first error ends the others and is raised."""
     todo = iter(items)
 
@@ -212,14 +212,14 @@ async def each(items: Iterable[T], job: Callable[[T], Awaitable[None]]) -> None:
 
     try:
         async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(work()) for _ in range(AT_A_TIME)]
+            workers = [group.create_task(work()) for _ in range(MAX_CONCURRENT)]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     for worker in workers:
-        worker.result()  # a group does not mind a member that was cancelled, and what it had in hand is not done
+        worker.result()  # TaskGroup ignores a cancelled member, whose item is unfinished
 
 
 def _name_of(file: File) -> str:
-    if file.field != FIELD:
-        raise Rejected("WRONG_FIELD", f"the form has a file in its field {file.field!r}: send it in {FIELD!r}")
+    if file.field != FILES_FIELD:
+        raise Rejected("WRONG_FIELD", f"the form has a file in its field {file.field!r}: send it in {FILES_FIELD!r}")
     return safe_path(file.filename)

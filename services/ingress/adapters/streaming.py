@@ -1,4 +1,4 @@
-"""Answers of any size, made while they are sent: as fast as the client takes them, and no longer than it is there."""
+"""Streamed responses of any size: produced while sent, stopped when the client disconnects."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -16,19 +16,22 @@ from shared.outages import is_outage
 log = structlog.get_logger()
 
 Put = Callable[[bytes], Coroutine[Any, Any, None]]
-"""Sends some bytes and waits until there is room for more."""
+"""Send bytes and wait until there is room for more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an answer says: its headers, and what puts its body, piece by piece."""
+    """Headers of a response, and the function that writes its body."""
 
     headers: Mapping[str, str]
     write: Callable[[Put], Awaitable[None]]
 
 
 class Streamed(Response):
-    """The answer; an error before the first byte is told as a problem, a later one breaks it off, unfinished."""
+    """A streamed response.
+
+    An error before the first byte becomes a problem document, a later one aborts the connection.
+    """
 
     def __init__(self, content: AbstractAsyncContextManager[Content]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`ingress.tokens`, `ingress.logins` and `ingress.sessions_ended`: what is kept of who may come in."""
+"""`ingress.tokens`, `ingress.logins` and `ingress.sessions_ended`: tokens, login links and ended sessions."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from typing import Any, Final, cast
 
 import asyncpg
 
-from services.ingress.adapters.asking import asked
+from services.ingress.adapters.postgres_pool import acquire_within
 from services.ingress.core.access import EVERYBODY, ROOT
-from services.ingress.core.problems import Problem
-from services.ingress.core.quotas import MAX_LINKS, MAX_TOKENS, used_up
-from services.ingress.core.sessions import LASTS
+from services.ingress.core.problems import HttpProblem
+from services.ingress.core.quotas import MAX_LINKS, MAX_TOKENS, quota_exceeded
+from services.ingress.core.sessions import SESSION_TTL
 from services.ingress.core.tokens import Token
 from shared.errors import Rejected
 from shared.postgres import Pool
 
-LINK_LASTS: Final = timedelta(minutes=15)
+LINK_TTL: Final = timedelta(minutes=15)
 
 
-def holds(column: str) -> str:
-    """Write the condition that the right whose id is in `column` has not ended, by the clock of the database.
+def is_valid_sql(column: str) -> str:
+    """Return the SQL condition that the token whose id is in `column` is valid, by the database clock.
 
-    Of a descendant that is enough: it is revoked with its maker, and expires no later.
+    Enough for descendants too: a token is revoked with its parent and expires no later.
     """
     return f"""(
         {column} IN ('{ROOT.id}', '{EVERYBODY.id}') OR EXISTS (
@@ -32,13 +32,13 @@ def holds(column: str) -> str:
     )"""
 
 
-def ended_maker() -> Problem:
+def parent_ended() -> HttpProblem:
     """Return the error for a token that ended between its request's authentication and the write."""
-    return Problem("BAD_TOKEN", "the token was revoked or has expired: use another one")
+    return HttpProblem("BAD_TOKEN", "the token was revoked or has expired: use another one")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredTokens:
     """What holds now: the live tokens, and the sessions that were ended before their time."""
 
     tokens: Collection[Token]
@@ -51,24 +51,24 @@ class TokenTable:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def kept(self) -> Kept:
+    async def load(self) -> StoredTokens:
         """Return everything that holds now."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             tokens = await connection.fetch(_LIVE)
-            ended = await connection.fetch(_ENDED, LASTS)
-        return Kept([_token(dict(row)) for row in tokens], frozenset(row["id"] for row in ended))
+            ended = await connection.fetch(_ENDED, SESSION_TTL)
+        return StoredTokens([_token(dict(row)) for row in tokens], frozenset(row["id"] for row in ended))
 
     async def add(self, token: Token) -> None:
         """Save a new token; a name is free again once its token was revoked or has expired.
 
         Raises Rejected: NAME_TAKEN. Raises Problem: QUOTA_USED_UP; BAD_TOKEN when its maker has ended meanwhile.
         """
-        async with asked(self._pool) as connection, connection.transaction():
+        async with acquire_within(self._pool) as connection, connection.transaction():
             await connection.execute(_ONE_AT_A_TIME)
             if not await connection.fetchval(_HOLDS, token.parent_id):
-                raise ended_maker()
+                raise parent_ended()
             if await connection.fetchval(_COUNT, token.parent_id) >= MAX_TOKENS:
-                raise used_up("live tokens made by it", MAX_TOKENS, "revoke one with DELETE /tokens/<id>")
+                raise quota_exceeded("live tokens made by it", MAX_TOKENS, "revoke one with DELETE /tokens/<id>")
             await connection.execute(_FREE_NAME, token.parent_id, token.name)
             try:
                 await connection.execute(_ADD, *_columns(token))
@@ -76,58 +76,58 @@ class TokenTable:
                 reason = f"there is a token named {token.name}: revoke it first, or take another name"
                 raise Rejected("NAME_TAKEN", reason) from None
 
-    async def revoke(self, number: str) -> frozenset[str]:
-        """End a token, the tokens that descend from it, and the webhooks of all of them; return the tokens' ids.
+    async def revoke(self, token_id: str) -> frozenset[str]:
+        """Revoke a token, its descendants, and their webhooks; return the tokens' ids.
 
-        `number` may be a built-in principal too. Empty when nothing of it held.
+        `token_id` may be a built-in principal. Empty if nothing was valid.
         """
-        async with asked(self._pool) as connection, connection.transaction():
+        async with acquire_within(self._pool) as connection, connection.transaction():
             await connection.execute(_ONE_AT_A_TIME)
-            ended = frozenset(row["id"] for row in await connection.fetch(_REVOKE, number))
-            await connection.execute(_DISABLE_WEBHOOKS, number)
+            ended = frozenset(row["id"] for row in await connection.fetch(_REVOKE, token_id))
+            await connection.execute(_DISABLE_WEBHOOKS, token_id)
         return ended
 
-    async def ended_among(self, numbers: Collection[str]) -> frozenset[str]:
-        """Return those of these ids whose right has ended."""
-        async with asked(self._pool) as connection:
-            return frozenset(row["id"] for row in await connection.fetch(_ENDED_AMONG, list(numbers)))
+    async def ended_among(self, token_ids: Collection[str]) -> frozenset[str]:
+        """Return which of these token ids are no longer valid."""
+        async with acquire_within(self._pool) as connection:
+            return frozenset(row["id"] for row in await connection.fetch(_ENDED_AMONG, list(token_ids)))
 
     async def disable_webhooks(self) -> None:
-        """Disable the webhooks whose token has ended, with the reason; they are not delivered to in any case."""
-        async with asked(self._pool) as connection:
+        """Disable webhooks whose token has ended and store the reason; they receive no deliveries in any case."""
+        async with acquire_within(self._pool) as connection:
             await connection.execute(_DISABLE_WEBHOOKS, "")
 
-    async def note_used(self, used: Mapping[str, datetime]) -> None:
+    async def save_last_used(self, used: Mapping[str, datetime]) -> None:
         """Write down when tokens were used last."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             await connection.execute(_USED, list(used), list(used.values()))
 
-    async def add_link(self, hashed: bytes, token_id: str) -> None:
-        """Keep a login link for a quarter of an hour; those that are over are forgotten.
+    async def add_link(self, link_hash: bytes, token_id: str) -> None:
+        """Save a login link for 15 minutes; delete expired ones.
 
-        Raises Problem: TOO_MANY_LINKS.
+        Raises HttpProblem: TOO_MANY_LINKS.
         """
-        async with asked(self._pool) as connection, connection.transaction():
+        async with acquire_within(self._pool) as connection, connection.transaction():
             await connection.execute("LOCK TABLE ingress.logins IN SHARE ROW EXCLUSIVE MODE")
             await connection.execute(_FORGET_LINKS)
             if await connection.fetchval(_COUNT_LINKS, token_id) >= MAX_LINKS:
-                raise Problem(
+                raise HttpProblem(
                     "TOO_MANY_LINKS",
                     f"this token has {MAX_LINKS} unused login links: use one, or wait until they expire",
-                    headers={"retry-after": str(int(LINK_LASTS.total_seconds()))},
+                    headers={"retry-after": str(int(LINK_TTL.total_seconds()))},
                 )
-            await connection.execute(_ADD_LINK, hashed, token_id, LINK_LASTS)
+            await connection.execute(_ADD_LINK, link_hash, token_id, LINK_TTL)
 
-    async def use_link(self, hashed: bytes) -> str | None:
+    async def use_link(self, link_hash: bytes) -> str | None:
         """Use a login link up and return the id of the token that made it; None when it does not hold."""
-        async with asked(self._pool) as connection:
-            return cast("str | None", await connection.fetchval(_USE_LINK, hashed))
+        async with acquire_within(self._pool) as connection:
+            return cast("str | None", await connection.fetchval(_USE_LINK, link_hash))
 
-    async def end_session(self, number: str) -> None:
+    async def end_session(self, token_id: str) -> None:
         """Remember that a session has ended for as long as its cookie could be good."""
-        async with asked(self._pool) as connection:
-            await connection.execute(_END, number)
-            await connection.execute(_FORGET_ENDED, LASTS)
+        async with acquire_within(self._pool) as connection:
+            await connection.execute(_END, token_id)
+            await connection.execute(_FORGET_ENDED, SESSION_TTL)
 
 
 def _columns(token: Token) -> tuple[Any, ...]:
@@ -136,7 +136,7 @@ def _columns(token: Token) -> tuple[Any, ...]:
         token.name,
         token.hash,
         sorted(token.scopes),
-        list(token.places),
+        list(token.prefixes),
         token.rate,
         token.created_at,
         token.created_by,
@@ -151,7 +151,7 @@ def _token(row: Mapping[str, Any]) -> Token:
         name=row["name"],
         hash=row["hash"],
         scopes=frozenset(row["scopes"]),
-        places=tuple(row["places"]),
+        prefixes=tuple(row["places"]),
         rate=row["rate"],
         created_at=row["created_at"],
         created_by=row["created_by"],
@@ -170,7 +170,7 @@ ORDER BY created_at, id
 _ONE_AT_A_TIME = "LOCK TABLE ingress.tokens IN SHARE ROW EXCLUSIVE MODE"
 """Else a token that is being made could be missed by the revocation of its maker, or be one too many."""
 
-_HOLDS = f"SELECT {holds('$1::text')}"
+_HOLDS = f"SELECT {is_valid_sql('$1::text')}"
 
 _COUNT = """
 SELECT count(*) FROM ingress.tokens
@@ -203,10 +203,10 @@ _DISABLE_WEBHOOKS = f"""
 UPDATE ingress.webhooks SET
     enabled = false,
     last_error = 'the token ' || created_by || ', which made it, was revoked or has expired: make a new webhook'
-WHERE enabled AND (token_id = $1::text OR NOT {holds("token_id")})
+WHERE enabled AND (token_id = $1::text OR NOT {is_valid_sql("token_id")})
 """  # noqa: S608
 
-_ENDED_AMONG = f"SELECT asked.id FROM unnest($1::text[]) AS asked (id) WHERE NOT {holds('asked.id')}"  # noqa: S608
+_ENDED_AMONG = f"SELECT asked.id FROM unnest($1::text[]) AS asked (id) WHERE NOT {is_valid_sql('asked.id')}"  # noqa: S608
 
 _USED = """
 UPDATE ingress.tokens AS mine SET last_used_at = greatest(mine.last_used_at, used.at)

@@ -1,7 +1,7 @@
-"""Who sends a request: a copy of the live tokens in memory, so that nobody waits for the database.
+"""Authenticate requests with an in-memory copy of the valid tokens.
 
-While Postgres is away the last copy goes on to hold. What this process changes holds here at once, and elsewhere
-within `REFRESH_SECONDS` and the time of one question. What is known to have ended never holds again.
+While Postgres is away the last copy is used. Changes of this process take effect here at once, and in other processes
+within `REFRESH_SECONDS` plus one query. A token known to have ended never becomes valid again.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from typing import Final
 
 import structlog
 
-from services.ingress.adapters.token_table import Kept, TokenTable
+from services.ingress.adapters.token_table import StoredTokens, TokenTable
 from services.ingress.core.access import EVERYBODY, ROOT, Principal, Scope
-from services.ingress.core.tokens import Keyring, Token, drawn, hash_of, looks_like_token
+from services.ingress.core.tokens import Token, TokenCache, generate_token, hash_secret, looks_like_token
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, Rejected
 from shared.outages import is_outage
@@ -26,18 +26,18 @@ log = structlog.get_logger()
 REFRESH_SECONDS: Final = 2.0
 USED_SECONDS: Final = 10.0
 MAX_GENERATIONS: Final = 8
-"""How many tokens may stand between one and the first: each request looks through them."""
+"""Maximum length of the chain from a token to the root token; each request walks it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A token that somebody wants to have."""
+class TokenRequest:
+    """The properties of a token to create."""
 
     name: str
     scopes: frozenset[Scope]
-    places: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
     rate: float | None = None
-    lasts: timedelta | None = None
+    ttl: timedelta | None = None
 
 
 class Tokens:
@@ -45,13 +45,13 @@ class Tokens:
 
     def __init__(self, settings: IngressSettings, table: TokenTable) -> None:
         self._open = settings.auth == "none"
-        self._first = settings.token.get_secret_value()
+        self._root_token = settings.token.get_secret_value()
         self._table = table
-        self._ring = Keyring.of(self._first)
-        self._ended: frozenset[str] = frozenset()
-        self._unwritten: set[str] = set()
+        self._cache = TokenCache.of(self._root_token)
+        self._ended_sessions: frozenset[str] = frozenset()
+        self._unsaved_ended: set[str] = set()
         self._used: dict[str, datetime] = {}
-        self._written = time.monotonic()
+        self._used_saved_at = time.monotonic()
         self._changes = 0
         self._is_loaded = False
         self._revoked: frozenset[str] = frozenset()
@@ -61,7 +61,7 @@ class Tokens:
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody may come in without a token."""
+        """Return whether authentication is disabled."""
         return self._open
 
     async def authenticate(self, text: str) -> Principal | None:
@@ -72,116 +72,116 @@ class Tokens:
         if self._open:
             return EVERYBODY
         now = datetime.now(UTC)
-        found = self._ring.authenticate(text, now)
+        found = self._cache.authenticate(text, now)
         if found is None and looks_like_token(text):
             self._require_copy()
-        return self._noted(found, now)
+        return self._mark_used(found, now)
 
-    def bearer_of(self, number: str, *, session: str = "") -> Principal | None:
-        """Return the bearer of the token with this id, whom a session stands for that has not ended."""
-        if session in self._ended:
+    def principal_for(self, token_id: str, *, session: str = "") -> Principal | None:
+        """Return the principal of a token id, unless `session` has ended."""
+        if session in self._ended_sessions:
             return None
         now = datetime.now(UTC)
-        found = self._ring.bearer_of(number, now)
+        found = self._cache.principal_for(token_id, now)
         if found is None:
             self._require_copy()
-        return self._noted(found, now)
+        return self._mark_used(found, now)
 
-    def has_ended(self, number: str) -> bool:
-        """Return whether the token with this id is known to have ended; what it has under way must end too."""
-        if number == EVERYBODY.id:
+    def has_ended(self, token_id: str) -> bool:
+        """Return whether the token is known to have ended; its running requests must end too."""
+        if token_id == EVERYBODY.id:
             return not self._open
-        known = self._ring.tokens.get(number)
-        return number in self._revoked or (known is not None and not known.holds(datetime.now(UTC)))
+        known = self._cache.tokens.get(token_id)
+        return token_id in self._revoked or (known is not None and not known.is_valid(datetime.now(UTC)))
 
-    def when_ended(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called whenever tokens or sessions have ended, here or elsewhere."""
+    def on_ended(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever tokens or sessions have ended, here or elsewhere."""
         self._listeners.append(listener)
 
-    async def ended_among(self, numbers: Collection[str]) -> frozenset[str]:
-        """Return those of these ids whose right has ended, as the database knows it.
+    async def ended_among(self, token_ids: Collection[str]) -> frozenset[str]:
+        """Return which of these token ids have ended, by the database.
 
         Raises Outage: it does not answer.
         """
-        everybody = frozenset(() if self._open else {EVERYBODY.id}) & set(numbers)
-        return everybody | await self._table.ended_among(numbers)
+        everybody = frozenset(() if self._open else {EVERYBODY.id}) & set(token_ids)
+        return everybody | await self._table.ended_among(token_ids)
 
     async def disable_webhooks(self) -> None:
         """Disable the webhooks of tokens that have ended."""
         await self._table.disable_webhooks()
 
-    async def create(self, wanted: Wanted, by: Principal) -> tuple[Token, str]:
+    async def create(self, request: TokenRequest, by: Principal) -> tuple[Token, str]:
         """Make a token with no more rights than `by`; return its row and its text, which is stored nowhere.
 
         Raises Rejected: NAME_TAKEN, WRONG_SCOPE, WRONG_PLACE, EXCEEDS_OWN_RIGHTS. Raises Problem: BAD_TOKEN.
         """
-        number, text = drawn()
+        token_id, text = generate_token()
         now = datetime.now(UTC)
-        expires_at = now + wanted.lasts if wanted.lasts else None
-        by.require_may_give(wanted.scopes, wanted.places, wanted.rate, expires_at)
+        expires_at = now + request.ttl if request.ttl else None
+        by.require_may_grant(request.scopes, request.prefixes, request.rate, expires_at)
         self._require_generation(by)
         token = Token(
-            id=number,
-            name=wanted.name,
-            hash=hash_of(text),
-            scopes=wanted.scopes,
-            places=wanted.places,
-            rate=wanted.rate or by.rate,
+            id=token_id,
+            name=request.name,
+            hash=hash_secret(text),
+            scopes=request.scopes,
+            prefixes=request.prefixes,
+            rate=request.rate or by.rate,
             created_at=now,
             created_by=by.name,
             parent_id=by.id,
             expires_at=expires_at or by.expires_at,
         )
         await self._table.add(token)
-        self._ring, self._changes = self._ring.with_token(token), self._changes + 1
+        self._cache, self._changes = self._cache.with_token(token), self._changes + 1
         return token, text
 
-    async def revoke(self, number: str, by: Principal = ROOT) -> Sequence[Token]:
-        """End a token that `by` administers, and all that descend from it, here at once; return them, it first.
+    async def revoke(self, token_id: str, by: Principal = ROOT) -> Sequence[Token]:
+        """Revoke a token that `by` administers, and its descendants; return them, the token first.
 
         Raises Rejected: NO_SUCH_TOKEN.
         """
         live = {one.id: one for one in await self.live(by)}
-        ended = await self._table.revoke(number) if number in live else frozenset()
-        if number not in ended:
+        ended = await self._table.revoke(token_id) if token_id in live else frozenset()
+        if token_id not in ended:
             raise Rejected("NO_SUCH_TOKEN", "there is no such live token: GET /tokens lists them")
-        known = self._ring.tokens
-        self._ring, self._changes = self._ring.without(*ended), self._changes + 1
+        known = self._cache.tokens
+        self._cache, self._changes = self._cache.without(*ended), self._changes + 1
         self._revoked |= ended
         self._notify()
-        return [live[number], *(known[one] for one in sorted(ended - {number}) if one in known)]
+        return [live[token_id], *(known[one] for one in sorted(ended - {token_id}) if one in known)]
 
     async def live(self, by: Principal = ROOT) -> Sequence[Token]:
-        """Return the live tokens that `by` administers, as the database has them: itself and those that descend."""
+        """Return the valid tokens that `by` administers, from the database: itself and its descendants."""
         await self.refresh()
-        line = None if by.administers is None else self._ring.line_of({by.id})
-        return [one for one in self._ring.tokens.values() if line is None or one.id in line]
+        line = None if by.administers is None else self._cache.with_descendants({by.id})
+        return [one for one in self._cache.tokens.values() if line is None or one.id in line]
 
-    async def link(self, who: Principal) -> str:
-        """Return a code that logs one browser in as `who`, once, within a quarter of an hour."""
+    async def create_login_link(self, principal: Principal) -> str:
+        """Return a one-time code that logs a browser in as `principal` within 15 minutes."""
         code = secrets.token_urlsafe(32)
-        await self._table.add_link(self._link_hash(code), who.id)
+        await self._table.add_link(self._link_hash(code), principal.id)
         return code
 
     async def redeem(self, code: str) -> Principal | None:
-        """Use a code up and return whom it lets in; None when it is not known, was used or is too old."""
-        number = await self._table.use_link(self._link_hash(code))
-        return self.bearer_of(number) if number else None
+        """Use up a login code and return its principal; None if it is unknown, used or expired."""
+        token_id = await self._table.use_link(self._link_hash(code))
+        return self.principal_for(token_id) if token_id else None
 
     async def end_session(self, session: str) -> None:
-        """Let a session's cookie be worth nothing, here at once; elsewhere once Postgres has heard of it."""
-        self._ended, self._changes = self._ended | {session}, self._changes + 1
-        self._unwritten.add(session)
+        """End a session: here at once, in other processes once Postgres has it."""
+        self._ended_sessions, self._changes = self._ended_sessions | {session}, self._changes + 1
+        self._unsaved_ended.add(session)
         self._notify()
         try:
-            await self._write_ended()
+            await self._save_ended()
         except Exception as error:
             if not is_outage(error):
                 raise
             log.warning("session.ended_here_alone")
 
-    async def keep_fresh(self) -> None:
-        """Follow what other processes change, for ever; an outage leaves the copy as it is."""
+    async def refresh_forever(self) -> None:
+        """Refresh the copy until cancelled; keep the last copy during an outage."""
         while True:
             self._check_expired()
             try:
@@ -192,36 +192,36 @@ class Tokens:
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def refresh(self) -> None:
-        """Read the live tokens, and write down now and then which were used."""
-        await self._write_ended()
+        """Load the valid tokens; periodically save when tokens were last used."""
+        await self._save_ended()
         if not (self._is_loaded or self._open):
             await self._table.revoke(EVERYBODY.id)
         changes = self._changes
-        kept = await self._table.kept()
+        stored = await self._table.load()
         if changes == self._changes:  # else the answer may be older than what was changed here
-            self._replace_copy(kept)
+            self._replace_copy(stored)
         if not self._is_loaded:
             self._is_loaded = True
-            self._notify()  # of what ended while no process ran
-        if self._used and time.monotonic() - self._written > USED_SECONDS:
-            await self._write_used()
+            self._notify()  # tokens that ended while no process ran
+        if self._used and time.monotonic() - self._used_saved_at > USED_SECONDS:
+            await self._save_used()
 
     def _link_hash(self, code: str) -> bytes:
         """Return what is saved of a link's code; another first token ends all links, as it ends all sessions."""
-        return hash_of(f"{code}.{self._first}")
+        return hash_secret(f"{code}.{self._root_token}")
 
-    def _replace_copy(self, kept: Kept) -> None:
+    def _replace_copy(self, stored: StoredTokens) -> None:
         """Replace the copy by what the database has; notify the listeners when something has ended."""
-        ring = Keyring.of(self._first, (one for one in kept.tokens if one.id not in self._revoked))
-        gone, ended = self._ring.tokens.keys() - ring.tokens.keys(), kept.ended | self._unwritten
-        is_news = bool(gone or ended - self._ended)
-        self._ring, self._ended, self._revoked = ring, ended, self._revoked | gone
+        cache = TokenCache.of(self._root_token, (one for one in stored.tokens if one.id not in self._revoked))
+        gone, ended = self._cache.tokens.keys() - cache.tokens.keys(), stored.ended | self._unsaved_ended
+        is_news = bool(gone or ended - self._ended_sessions)
+        self._cache, self._ended_sessions, self._revoked = cache, ended, self._revoked | gone
         if is_news:
             self._notify()
 
     def _check_expired(self) -> None:
-        """Notify the listeners of tokens that have expired since the last look; needs no database."""
-        expired = self._ring.expired(datetime.now(UTC))
+        """Notify listeners of newly expired tokens; needs no database."""
+        expired = self._cache.expired(datetime.now(UTC))
         is_news = not expired <= self._expired
         self._expired = expired
         if is_news:
@@ -232,24 +232,24 @@ class Tokens:
             listener()
 
     def _require_generation(self, by: Principal) -> None:
-        if sum(1 for _ in self._ring.ancestors(by.id)) + 1 >= MAX_GENERATIONS:
+        if sum(1 for _ in self._cache.ancestors(by.id)) + 1 >= MAX_GENERATIONS:
             raise Rejected(
                 "EXCEEDS_OWN_RIGHTS",
                 f"{MAX_GENERATIONS} tokens stand between the new one and the first: make it with one of these",
             )
 
-    async def _write_used(self) -> None:
+    async def _save_used(self) -> None:
         used = dict(self._used)
-        await self._table.note_used(used)
-        self._used = {number: at for number, at in self._used.items() if used.get(number) != at}
-        self._written = time.monotonic()
+        await self._table.save_last_used(used)
+        self._used = {token_id: at for token_id, at in self._used.items() if used.get(token_id) != at}
+        self._used_saved_at = time.monotonic()
 
-    async def _write_ended(self) -> None:
-        for session in tuple(self._unwritten):
+    async def _save_ended(self) -> None:
+        for session in tuple(self._unsaved_ended):
             await self._table.end_session(session)
-            self._unwritten.discard(session)
+            self._unsaved_ended.discard(session)
 
-    def _noted(self, found: Principal | None, now: datetime) -> Principal | None:
+    def _mark_used(self, found: Principal | None, now: datetime) -> Principal | None:
         if found is not None:
             self._used[found.id] = now
         return found

@@ -1,4 +1,4 @@
-"""Resumable uploads: they begin, grow request by request, and become objects; how far they came, the store knows."""
+"""Resumable uploads by the tus protocol; the offset of each is in the store."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
@@ -9,12 +9,12 @@ from typing import Final
 
 import structlog
 
-from services.ingress.adapters.pools import limiter
-from services.ingress.adapters.staging import each
-from services.ingress.adapters.tus_parts import Parts, Staging
-from services.ingress.core.problems import Problem
+from services.ingress.adapters.permit_pools import limiter
+from services.ingress.adapters.staging import for_each
+from services.ingress.adapters.tus_parts import StoredParts, TusStaging
+from services.ingress.core.problems import HttpProblem
 from services.ingress.core.quotas import OpenUploadCounts
-from services.ingress.core.tus import CHECKED_BYTES, MARK, Checksum, Upload, is_id
+from services.ingress.core.tus import MAX_CHECKED_BYTES, UPLOAD_ID_KEY, Checksum, Upload, is_upload_id
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, Rejected, one_line
 from shared.outages import retry_outages
@@ -24,49 +24,49 @@ from shared.storage.store import S3
 log = structlog.get_logger()
 
 Bytes = bytes | bytearray
-REMEMBERED: Final = 4096
-TIDY_SECONDS: Final = 600.0
+MAX_REMEMBERED: Final = 4096
+CLEANUP_SECONDS: Final = 600.0
 TAKE_OVER_SECONDS: Final = 8.0
-"""How long a request waits until the one before it has let go; tus-js-client gives up after nine."""
+"""How long a request waits for the previous one to finish; tus-js-client gives up after nine seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PatchBody:
     """What one request brings to an upload: where it belongs, how many bytes if that is known, and the bytes."""
 
     offset: int
     size: int | None
     chunks: AsyncIterable[bytes]
     is_checked: bool = False
-    """Whether the end of the chunks may refuse all of them."""
+    """Whether a checksum at the end may refuse all bytes."""
 
 
 @dataclass(slots=True)
-class _Turn:
-    """The time in which one request alone works on an upload."""
+class _ActiveRequest:
+    """The request that currently holds an upload."""
 
-    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    preempted: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by a newer request, which waits for the end."""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class TusUploads:
-    """The resumable uploads of one ingress; each is worked on by one request at a time, the newest.
+    """The resumable uploads of one ingress; the newest request for an upload preempts the previous one.
 
-    An older request is most often a dead connection of the same client: it keeps what came and ends. Of two processes
-    the older one finds that what it would keep was changed by the newer one, and ends too.
+    The previous request is usually a dead connection of the same client: it stores what arrived and ends. Across
+    processes, the older request fails because the newer one has changed the stored tail.
     """
 
     def __init__(self, store: S3, settings: IngressSettings) -> None:
-        self.lasts = timedelta(days=settings.tus_expire_days)
+        self.ttl = timedelta(days=settings.tus_expire_days)
         self._store = store
-        self._staging = Staging(store, settings.staging_bucket)
-        self._busy: dict[tuple[str, str], _Turn] = {}
+        self._staging = TusStaging(store, settings.staging_bucket)
+        self._active: dict[tuple[str, str], _ActiveRequest] = {}
         """By id and owner, so that a request with the id of another's upload neither sees nor blocks the owner's."""
         self._counts = OpenUploadCounts()
         self._checking = limiter("checksums", settings)
-        self._done: dict[str, Upload] = {}
-        """The last that became objects or expired here: whoever missed the answer may still ask."""
+        self._finished: dict[str, Upload] = {}
+        """The last uploads that completed or expired here, for clients that missed the answer."""
 
     async def begin(self, upload: Upload) -> None:
         """Take note of a new upload; one without bytes is an object at once.
@@ -75,22 +75,22 @@ class TusUploads:
         """
         self._counts.begin(upload.id, upload.owner)
         try:
-            await self._staging.note(upload)
+            await self._staging.save_description(upload)
         except BaseException:
             self._counts.end(upload.id)
             raise
         log.info("audit.upload_begun", length=upload.length, **_named(upload))
         if not upload.length:
-            await self._become_object(upload, await Parts.of(self._staging, upload))
+            await self._become_object(upload, await StoredParts.load(self._staging, upload))
 
-    async def look(self, upload_id: str, owner: str) -> tuple[Upload, int]:
+    async def get_offset(self, upload_id: str, owner: str) -> tuple[Upload, int]:
         """Return an upload and its offset; one that has every byte becomes an object, should that have been missed.
 
         Raises Problem: NO_SUCH_UPLOAD, UPLOAD_EXPIRED, UPLOAD_BUSY.
         """
-        async with self._alone(upload_id, owner):
+        async with self._exclusive(upload_id, owner):
             upload = await self._find(upload_id, owner)
-            parts = await self._parts(upload)
+            parts = await self._load_parts(upload)
             if parts is None:
                 return upload, upload.length
             if parts.is_whole:
@@ -98,65 +98,65 @@ class TusUploads:
             return upload, parts.offset
 
     async def append(
-        self, upload_id: str, owner: str, piece: Piece, checksum: Checksum | None = None
+        self, upload_id: str, owner: str, patch: PatchBody, checksum: Checksum | None = None
     ) -> tuple[Upload, int]:
-        """Add the bytes of a request and return the new offset; what came before their source broke is kept.
+        """Append the bytes of a request and return the new offset; bytes that arrived before a disconnect are stored.
 
-        Raises Problem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept), and
+        Raises HttpProblem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept), and
         UPLOAD_TAKEN_OVER when a newer request goes on.
         """
-        async with self._alone(upload_id, owner) as turn:
+        async with self._exclusive(upload_id, owner) as active:
             upload = await self._find(upload_id, owner)
-            parts = await self._parts(upload)
-            at = parts.offset if parts else upload.length
-            _require_room(upload, piece, at)
-            source = _until_wanted(_within(piece, upload.length - at), turn)
+            parts = await self._load_parts(upload)
+            offset = parts.offset if parts else upload.length
+            _require_fits(upload, patch, offset)
+            source = _until_preempted(_limit_size(patch, upload.length - offset), active)
             if parts is None:
                 await _read_to_end(source)
                 return upload, upload.length
-            if checksum is None and not piece.is_checked:
-                return upload, await self._fill(upload, parts, source)
+            if checksum is None and not patch.is_checked:
+                return upload, await self._append(upload, parts, source)
             async with self._checking.hold():
-                return upload, await self._fill(upload, parts, _checked(source, piece.size, checksum))
+                return upload, await self._append(upload, parts, _checked(source, patch.size, checksum))
 
     async def remove(self, upload_id: str, owner: str) -> None:
-        """End an upload and leave nothing of it; the object of one that was whole stays."""
-        async with self._alone(upload_id, owner):
+        """Remove an upload; the object of a completed upload stays."""
+        async with self._exclusive(upload_id, owner):
             upload = await self._find(upload_id, owner)
-            if self._done.pop(upload_id, None) is None:
+            if self._finished.pop(upload_id, None) is None:
                 await self._staging.remove(upload)
                 self._counts.end(upload_id)
             log.info("audit.upload_removed", **_named(upload))
 
-    async def keep_tidy(self) -> None:
-        """Remove, for ever, what has come to no end in its time."""
+    async def remove_expired_forever(self) -> None:
+        """Remove expired uploads periodically until cancelled."""
         while True:
             try:
                 await retry_outages(self.remove_expired)
             except PenstockError as error:
                 log.warning("uploads.not_tidied", reason=one_line(error))
-            await asyncio.sleep(min(TIDY_SECONDS, self.lasts.total_seconds() / 10))
+            await asyncio.sleep(min(CLEANUP_SECONDS, self.ttl.total_seconds() / 10))
 
     async def remove_expired(self) -> None:
-        """Remove, once, what has come to no end in its time."""
-        before, counted, there = datetime.now(UTC) - self.lasts, self._counts.known(), set[str]()
+        """Remove uploads that were not completed in time."""
+        before, counted, there = datetime.now(UTC) - self.ttl, self._counts.known(), set[str]()
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
             ids = {one.ref.key.split("/")[1] for one in page}
             there.update(ids)
-            await each(self._counts.unknown(ids), self._count)
+            await for_each(self._counts.unknown(ids), self._count_foreign)
             for upload_id in sorted({one.ref.key.split("/")[1] for one in page if one.last_modified <= before}):
-                if not any(busy == upload_id for busy, _ in self._busy):
+                if not any(busy == upload_id for busy, _ in self._active):
                     await self._expire(upload_id)
         for upload_id in counted - there:
-            self._counts.end(upload_id)  # by another ingress
+            self._counts.end(upload_id)  # ended by another process
 
-    async def _count(self, upload_id: str) -> None:
-        """Count an upload that another process began, or this one before it was started again."""
+    async def _count_foreign(self, upload_id: str) -> None:
+        """Count an upload that another process, or this one before a restart, began."""
         if owner := await self.owner_of(upload_id):
             self._counts.note(upload_id, owner)
 
     async def open(self) -> AsyncIterator[str]:
-        """Give the ids of all open uploads."""
+        """Yield the ids of all open uploads."""
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
             for one in page:
                 if one.ref == self._staging.info(upload_id := one.ref.key.split("/")[1]):
@@ -164,169 +164,169 @@ class TusUploads:
 
     async def owner_of(self, upload_id: str) -> str:
         """Return the id of the token that began an upload; empty when it is no longer open."""
-        upload = await self._staging.noted(upload_id)
+        upload = await self._staging.load_description(upload_id)
         return upload.owner if upload else ""
 
     async def remove_ended(self, upload_id: str) -> None:
-        """Remove an upload whose token has ended.
+        """Remove an upload whose token was revoked or has expired.
 
-        Raises Problem: UPLOAD_BUSY while a request works on it.
+        Raises HttpProblem: UPLOAD_BUSY while a request works on it.
         """
-        if upload := await self._staging.noted(upload_id):
-            async with self._alone(upload_id, upload.owner):
+        if upload := await self._staging.load_description(upload_id):
+            async with self._exclusive(upload_id, upload.owner):
                 await self._staging.remove(upload)
             self._counts.end(upload_id)
             log.info("audit.upload_ended", **_named(upload))
 
     async def _expire(self, upload_id: str) -> None:
         owner = await self.owner_of(upload_id)
-        async with self._alone(upload_id, owner):
-            upload = await self._staging.noted(upload_id)
+        async with self._exclusive(upload_id, owner):
+            upload = await self._staging.load_description(upload_id)
             if upload is None:
-                # all that is left of one that was removed while its last bytes were on their way
-                await self._staging.forget(upload_id)
+                # a remainder of an upload that was removed while its last bytes were sent
+                await self._staging.delete_description(upload_id)
             elif upload.is_expired():
                 await self._staging.remove(upload)
-                self._remember(upload)
+                self._mark_finished(upload)
                 log.info("audit.upload_expired", **_named(upload))
 
     async def _find(self, upload_id: str, owner: str) -> Upload:
-        upload = self._done.get(upload_id)
-        if upload is None or upload.owner != owner:  # of another's the store is asked as of one that is not there
-            upload = await self._staging.noted(upload_id) if is_id(upload_id) else None
+        upload = self._finished.get(upload_id)
+        if upload is None or upload.owner != owner:  # the same requests for a foreign upload as for a missing one
+            upload = await self._staging.load_description(upload_id) if is_upload_id(upload_id) else None
         if upload is None or upload.owner != owner:
-            raise Problem("NO_SUCH_UPLOAD", "there is no such upload: begin one with POST /tus/")
+            raise HttpProblem("NO_SUCH_UPLOAD", "there is no such upload: begin one with POST /tus/")
         if upload.is_expired():
-            raise Problem("UPLOAD_EXPIRED", f"the upload expired on {upload.expires:%F %T} UTC: begin a new one")
+            raise HttpProblem("UPLOAD_EXPIRED", f"the upload expired on {upload.expires:%F %T} UTC: begin a new one")
         return upload
 
-    async def _parts(self, upload: Upload) -> Parts | None:
+    async def _load_parts(self, upload: Upload) -> StoredParts | None:
         """Return what the store has of an upload; None when it is an object already."""
-        if upload.id in self._done:
+        if upload.id in self._finished:
             return None
         try:
-            return await Parts.of(self._staging, upload)
+            return await StoredParts.load(self._staging, upload)
         except ObjectGone:
-            made = await self._is_made(upload)
-            await self._staging.forget(upload.id)
+            made = await self._has_become_object(upload)
+            await self._staging.delete_description(upload.id)
             self._counts.end(upload.id)
         if not made:
-            raise Problem("UPLOAD_EXPIRED", "the object store has let go of what was sent: begin a new upload")
-        self._remember(upload)
+            raise HttpProblem("UPLOAD_EXPIRED", "the object store has let go of what was sent: begin a new upload")
+        self._mark_finished(upload)
         return None
 
-    async def _is_made(self, upload: Upload) -> bool:
-        """Tell whether a multipart upload that is gone has become the object that stands in its place."""
+    async def _has_become_object(self, upload: Upload) -> bool:
+        """Return whether the object at the target was made by this upload."""
         try:
             info = await self._store.head(ObjectRef(upload.bucket, upload.key))
         except ObjectGone:
             return False
-        return info.metadata.get(MARK) == upload.id
+        return info.metadata.get(UPLOAD_ID_KEY) == upload.id
 
-    async def _fill(self, upload: Upload, parts: Parts, source: AsyncIterable[Bytes]) -> int:
+    async def _append(self, upload: Upload, parts: StoredParts, source: AsyncIterable[Bytes]) -> int:
         try:
-            async for chunk in _kept_when_broken(source, parts):
+            async for chunk in _store_tail_on_error(source, parts):
                 await parts.write(chunk)
             if parts.is_whole:
                 await self._become_object(upload, parts)
             else:
-                await parts.keep()
+                await parts.store_tail()
         finally:
-            await parts.let_go()
+            await parts.cancel_sending()
         return parts.offset
 
-    async def _become_object(self, upload: Upload, parts: Parts) -> None:
+    async def _become_object(self, upload: Upload, parts: StoredParts) -> None:
         await parts.finish()
         log.info("audit.object_stored", size=upload.length, **_named(upload))
-        await self._staging.forget(upload.id)
-        self._remember(upload)
+        await self._staging.delete_description(upload.id)
+        self._mark_finished(upload)
 
-    def _remember(self, upload: Upload) -> None:
+    def _mark_finished(self, upload: Upload) -> None:
         self._counts.end(upload.id)
-        self._done[upload.id] = upload
-        while len(self._done) > REMEMBERED:
-            del self._done[next(iter(self._done))]
+        self._finished[upload.id] = upload
+        while len(self._finished) > MAX_REMEMBERED:
+            del self._finished[next(iter(self._finished))]
 
     @asynccontextmanager
-    async def _alone(self, upload_id: str, owner: str) -> AsyncIterator[_Turn]:
-        """Be the only request that works on an upload; one before us ends as soon as it can keep what it has."""
+    async def _exclusive(self, upload_id: str, owner: str) -> AsyncIterator[_ActiveRequest]:
+        """Hold an upload exclusively; preempt the request before, which ends after storing what it has."""
         try:
             async with asyncio.timeout(TAKE_OVER_SECONDS):
-                while (other := self._busy.get((upload_id, owner))) is not None:
-                    other.wanted.set()
-                    await other.ended.wait()
+                while (other := self._active.get((upload_id, owner))) is not None:
+                    other.preempted.set()
+                    await other.finished.wait()
         except TimeoutError:
-            raise Problem(
+            raise HttpProblem(
                 "UPLOAD_BUSY",
                 "another request works on this upload, and cannot end now: try again when it has",
                 headers={"retry-after": "1"},
             ) from None
-        self._busy[upload_id, owner] = turn = _Turn()
+        self._active[upload_id, owner] = active = _ActiveRequest()
         try:
-            yield turn
+            yield active
         finally:
-            del self._busy[upload_id, owner]
-            turn.ended.set()
+            del self._active[upload_id, owner]
+            active.finished.set()
 
 
 def _named(upload: Upload) -> dict[str, str]:
     return {"by": upload.by, "upload": upload.id, "bucket": upload.bucket, "key": upload.key}
 
 
-def _require_room(upload: Upload, piece: Piece, at: int) -> None:
-    if piece.offset != at:
-        raise Problem(
+def _require_fits(upload: Upload, patch: PatchBody, at: int) -> None:
+    if patch.offset != at:
+        raise HttpProblem(
             "OFFSET_DIFFERS",
-            f"the upload has {at} bytes, and Upload-Offset is {piece.offset}: go on from there",
+            f"the upload has {at} bytes, and Upload-Offset is {patch.offset}: go on from there",
             headers={"upload-offset": str(at)},
         )
-    if piece.size is not None and piece.size > upload.length - at:
-        raise Rejected("TOO_LARGE", f"{piece.size} bytes came, and only {upload.length - at} are missing: send those")
+    if patch.size is not None and patch.size > upload.length - at:
+        raise Rejected("TOO_LARGE", f"{patch.size} bytes came, and only {upload.length - at} are missing: send those")
 
 
-async def _kept_when_broken(source: AsyncIterable[Bytes], parts: Parts) -> AsyncIterator[Bytes]:
+async def _store_tail_on_error(source: AsyncIterable[Bytes], parts: StoredParts) -> AsyncIterator[Bytes]:
     try:
         async for chunk in source:
             yield chunk
-    except (Rejected, Problem):
-        await parts.keep()
+    except (Rejected, HttpProblem):
+        await parts.store_tail()
         raise
 
 
-async def _until_wanted(source: AsyncIterator[bytes], turn: _Turn) -> AsyncIterator[bytes]:
-    """Give the bytes as they come, until another request wants to go on with the upload."""
-    wanted = asyncio.ensure_future(turn.wanted.wait())
+async def _until_preempted(source: AsyncIterator[bytes], active: _ActiveRequest) -> AsyncIterator[bytes]:
+    """Yield the bytes as they arrive, until another request preempts this one."""
+    preempted = asyncio.ensure_future(active.preempted.wait())
     try:
         while True:
             coming = asyncio.ensure_future(anext(source))
             try:
-                await asyncio.wait((coming, wanted), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((coming, preempted), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 if not coming.done():
                     coming.cancel()
                     with suppress(asyncio.CancelledError):
                         await coming
             if coming.cancelled():
-                raise Problem("UPLOAD_TAKEN_OVER", "a newer request goes on with this upload: what came is kept")
+                raise HttpProblem("UPLOAD_TAKEN_OVER", "a newer request goes on with this upload: what came is kept")
             try:
                 chunk = coming.result()
             except StopAsyncIteration:
                 return
             yield chunk
     finally:
-        wanted.cancel()
+        preempted.cancel()
 
 
-async def _within(piece: Piece, room: int) -> AsyncIterator[bytes]:
-    """Give the bytes of a piece; the last ones of an unknown number once it is known that no more come than fit."""
+async def _limit_size(patch: PatchBody, space: int) -> AsyncIterator[bytes]:
+    """Yield the bytes; hold back the last chunk of unknown-length bodies until it is known that the size fits."""
     held, received = b"", 0
     try:
-        async for chunk in piece.chunks:
+        async for chunk in patch.chunks:
             received += len(chunk)
-            if received > room:
+            if received > space:
                 held = b""
-                raise _too_much(room)
-            if piece.size is not None:
+                raise _too_much(space)
+            if patch.size is not None:
                 yield chunk
                 continue
             if held:
@@ -341,26 +341,28 @@ async def _within(piece: Piece, room: int) -> AsyncIterator[bytes]:
 
 
 async def _read_to_end(source: AsyncIterable[bytes]) -> None:
-    """Read what may hold no bytes: a client that expects 100 (Continue) takes any other answer for a refusal."""
+    """Read a body that may be empty: a client that expects 100 (Continue) takes any other answer for a refusal."""
     async for _ in source:
         pass
 
 
-def _too_much(room: int) -> Rejected:
-    return Rejected("TOO_LARGE", f"more than {room} bytes came, and only those are missing: send no more")
+def _too_much(space: int) -> Rejected:
+    return Rejected("TOO_LARGE", f"more than {space} bytes came, and only those are missing: send no more")
 
 
 async def _checked(source: AsyncIterable[bytes], size: int | None, checksum: Checksum | None) -> AsyncIterator[Bytes]:
-    """Give the bytes once all of them are here and found good."""
+    """Yield the bytes after all of them have arrived and the checksum matches."""
     body = bytearray()
-    if size is None or size <= CHECKED_BYTES:
+    if size is None or size <= MAX_CHECKED_BYTES:
         async for chunk in source:
             body += chunk
-            if len(body) > CHECKED_BYTES:
+            if len(body) > MAX_CHECKED_BYTES:
                 break
         else:
             if checksum is not None:
                 checksum.verify(body)
             yield body
             return
-    raise Problem("TOO_LARGE", f"a request with a checksum may bring {CHECKED_BYTES >> 20} MiB: send smaller pieces")
+    raise HttpProblem(
+        "TOO_LARGE", f"a request with a checksum may bring {MAX_CHECKED_BYTES >> 20} MiB: send smaller pieces"
+    )

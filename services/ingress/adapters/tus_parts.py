@@ -1,8 +1,8 @@
-"""The bytes of one resumable upload on their way into the store, so that whatever dies, its offset is true.
+"""The parts of one resumable upload in the store; its offset stays correct through every crash.
 
-A part is sent as soon as it is full, while the next one fills: about two are in memory. What fills none is kept as the
-tail, which names after how many parts it comes: a tail that a later part has swallowed counts no more. All parts but
-the last are of one size, so a part that is sent again, or arrives late, holds the same bytes.
+A full part is sent while the next one fills, so about two parts are in memory. The remaining bytes are stored as the
+tail, whose metadata says after how many parts it follows: a tail that a later part includes is ignored. All parts but
+the last have the same size, so a part that is sent again, or arrives late, holds the same bytes.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from typing import Final
 
 from awscrt import checksums
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from services.ingress.core.tus import Upload
 from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectSuperseded
 from shared.storage.multipart import MAX_PARTS, MIN_PART_BYTES, Part
 from shared.storage.store import S3, precondition_headers
 
-AFTER: Final = "after-parts"
+AFTER_PARTS_KEY: Final = "after-parts"
 
 
-class Staging:
-    """What is kept of uploads that are no objects yet: `tus/<id>/info.json` and `tus/<id>/tail`."""
+class TusStaging:
+    """Descriptions and tails of unfinished uploads: `tus/<id>/info.json` and `tus/<id>/tail`."""
 
     def __init__(self, store: S3, bucket: str) -> None:
         self.store = store
@@ -33,68 +33,70 @@ class Staging:
         """Name what describes an upload."""
         return ObjectRef(self.bucket, f"tus/{upload_id}/info.json")
 
-    def tail(self, upload_id: str) -> ObjectRef:
+    def tail_bytes(self, upload_id: str) -> ObjectRef:
         """Name the bytes that fill no part yet."""
         return ObjectRef(self.bucket, f"tus/{upload_id}/tail")
 
-    async def note(self, upload: Upload) -> None:
-        """Keep the description of an upload.
+    async def save_description(self, upload: Upload) -> None:
+        """Save the description of an upload.
 
-        Raises Problem: OFFSET_DIFFERS when another process has changed it since it was read.
+        Raises HttpProblem: OFFSET_DIFFERS when another process has changed it since it was read.
         """
         headers = {"content-type": "application/json", **precondition_headers(upload.note_etag or None)}
-        with newest_alone():
+        with conflict_as_offset_differs():
             await self.store.put_with_headers(self.info(upload.id), upload.model_dump_json().encode(), headers)
 
-    async def noted(self, upload_id: str) -> Upload | None:
-        """Return an upload as it was noted; None when there is none."""
+    async def load_description(self, upload_id: str) -> Upload | None:
+        """Return the saved description of an upload; None if there is none."""
         try:
             info, described = await self.store.read(self.info(upload_id))
         except ObjectGone:
             return None
         return Upload.model_validate_json(described).model_copy(update={"note_etag": info.etag})
 
-    async def forget(self, upload_id: str) -> None:
-        """Remove what was kept beside the parts; the description goes last, so that a second try finds the rest."""
-        await self.store.delete(self.tail(upload_id))
+    async def delete_description(self, upload_id: str) -> None:
+        """Delete tail and description; the description last, so that a retry finds the rest."""
+        await self.store.delete(self.tail_bytes(upload_id))
         await self.store.delete(self.info(upload_id))
 
     async def remove(self, upload: Upload) -> None:
-        """Leave nothing of an upload, parts included."""
+        """Remove an upload with its parts."""
         if upload.upload_id:
             await self.store.uploads.abort(ObjectRef(upload.bucket, upload.key), upload.upload_id)
-        await self.forget(upload.id)
+        await self.delete_description(upload.id)
 
 
-class Parts:
-    """The parts and the tail of one upload, as the store has them, and what comes after them."""
+class StoredParts:
+    """The stored parts and the tail of one upload, and the bytes that follow."""
 
-    def __init__(self, staging: Staging, upload: Upload, sent: list[Part], tail: bytes, *, tail_etag: str) -> None:
+    def __init__(
+        self, staging: TusStaging, upload: Upload, sent: list[Part], tail_bytes: bytes, *, tail_etag: str
+    ) -> None:
         self._staging = staging
         self._upload = upload
         self._ref = ObjectRef(upload.bucket, upload.key)
         self._size = max(MIN_PART_BYTES, -(-upload.length // MAX_PARTS))
         self._sent = sent
-        self._filling = bytearray(tail)
-        self._kept = len(tail)
+        self._buffer = bytearray(tail_bytes)
+        self._stored_tail_bytes = len(tail_bytes)
         self._tail_etag = tail_etag
         self._sending: asyncio.Task[None] | None = None
-        self.offset = sum(one.size for one in sent) + len(tail)
+        self.offset = sum(one.size for one in sent) + len(tail_bytes)
 
     @classmethod
-    async def of(cls, staging: Staging, upload: Upload) -> "Parts":
-        """Ask the store how far an upload has come.
+    async def load(cls, staging: TusStaging, upload: Upload) -> "StoredParts":
+        """Load the state of an upload from the store.
 
         Raises ObjectGone when its multipart upload is no longer there.
         """
         ref = ObjectRef(upload.bucket, upload.key)
         sent = await staging.store.uploads.parts(ref, upload.upload_id) if upload.upload_id else []
         try:
-            info, tail = await staging.store.read(staging.tail(upload.id))
+            info, tail_bytes = await staging.store.read(staging.tail_bytes(upload.id))
         except ObjectGone:
             return cls(staging, upload, sent, b"", tail_etag=ABSENT)
-        tail = tail if info.metadata.get(AFTER) == str(len(sent)) else b""
-        return cls(staging, upload, sent, tail, tail_etag=info.etag)
+        tail_bytes = tail_bytes if info.metadata.get(AFTER_PARTS_KEY) == str(len(sent)) else b""
+        return cls(staging, upload, sent, tail_bytes, tail_etag=info.etag)
 
     @property
     def is_whole(self) -> bool:
@@ -104,65 +106,65 @@ class Parts:
     async def write(self, chunk: bytes | bytearray) -> None:
         """Take the next bytes; waits while the store is slower than their source."""
         self.offset += len(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            room = self._size - len(self._filling)
-            self._filling += rest[:room]
-            rest = rest[room:]
-            if len(self._filling) == self._size and self._upload.length > self._size:
+        remaining = memoryview(chunk)
+        while remaining:
+            space = self._size - len(self._buffer)
+            self._buffer += remaining[:space]
+            remaining = remaining[space:]
+            if len(self._buffer) == self._size and self._upload.length > self._size:
                 await self._send()
 
-    async def keep(self) -> None:
-        """Keep what fills no part, once all parts before it are safe.
+    async def store_tail(self) -> None:
+        """Store the incomplete part as the tail, after all parts before it are stored.
 
-        Raises Problem: OFFSET_DIFFERS when another process has kept something since we looked.
+        Raises HttpProblem: OFFSET_DIFFERS when another process has kept something since we looked.
         """
-        await self._settle()
-        if len(self._filling) != self._kept:
-            headers = {f"x-amz-meta-{AFTER}": str(len(self._sent)), **precondition_headers(self._tail_etag)}
-            with newest_alone():
+        await self._wait_for_sent()
+        if len(self._buffer) != self._stored_tail_bytes:
+            headers = {f"x-amz-meta-{AFTER_PARTS_KEY}": str(len(self._sent)), **precondition_headers(self._tail_etag)}
+            with conflict_as_offset_differs():
                 info = await self._staging.store.put_with_headers(
-                    self._staging.tail(self._upload.id), bytes(self._filling), headers
+                    self._staging.tail_bytes(self._upload.id), bytes(self._buffer), headers
                 )
-            self._kept, self._tail_etag = len(self._filling), info.etag
+            self._stored_tail_bytes, self._tail_etag = len(self._buffer), info.etag
 
     async def finish(self) -> None:
-        """Make the object; returns when it is there.
+        """Complete the object; return when it exists.
 
-        Raises ObjectSuperseded when something else is there by now than the upload may replace. The store keeps no
-        checksum: none of ours says that these are the bytes which the uploader has.
+        Raises ObjectSuperseded when the target no longer satisfies the upload's precondition. No checksum is stored,
+        because the uploader has sent none for the whole object.
         """
         condition = precondition_headers(self._upload.required)
         if self._upload.length <= self._size:
             await self._staging.store.put_with_headers(
-                self._ref, bytes(self._filling), {**self._upload.headers, **condition}
+                self._ref, bytes(self._buffer), {**self._upload.headers, **condition}
             )
             return
-        if self._filling:
+        if self._buffer:
             await self._send()
-        await self._settle()
+        await self._wait_for_sent()
         await self._staging.store.uploads.complete(
             self._ref, self._upload.upload_id, self._sent, headers=condition, begun_with=self._upload.headers
         )
 
-    async def let_go(self) -> None:
-        """Give up what is on its way."""
+    async def cancel_sending(self) -> None:
+        """Cancel the part that is being sent."""
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.gather(self._sending, return_exceptions=True)
 
     async def _send(self) -> None:
-        await self._settle()
+        await self._wait_for_sent()
         if not self._upload.upload_id:
             await self._begin()
-        body, self._filling, self._kept = bytes(self._filling), bytearray(), 0
+        body, self._buffer, self._stored_tail_bytes = bytes(self._buffer), bytearray(), 0
         self._sending = asyncio.create_task(self._deliver(body))
 
     async def _begin(self) -> None:
-        """Begin the multipart upload; no part is sent before its id is known to whoever comes after us."""
+        """Begin the multipart upload; save its id before any part is sent."""
         async with self._staging.store.begin_upload(self._ref, self._upload.headers) as upload_id:
             self._upload = self._upload.model_copy(update={"upload_id": upload_id})
-            await self._staging.note(self._upload)
+            await self._staging.save_description(self._upload)
 
     async def _deliver(self, body: bytes) -> None:
         number, size, checksum = len(self._sent) + 1, len(body), _crc64(body)
@@ -171,19 +173,21 @@ class Parts:
         )
         self._sent.append(part)
 
-    async def _settle(self) -> None:
-        """Wait for the part on its way; what it met is raised here, now and whenever it is asked again."""
+    async def _wait_for_sent(self) -> None:
+        """Wait for the part that is being sent; raise its error, each time this is called."""
         if self._sending is not None:
             await self._sending
 
 
 @contextmanager
-def newest_alone() -> Iterator[None]:
-    """Tell a request that another one, in another process, has gone on with its upload."""
+def conflict_as_offset_differs() -> Iterator[None]:
+    """Translate ObjectSuperseded into OFFSET_DIFFERS: a request in another process continued the upload."""
     try:
         yield
     except ObjectSuperseded:
-        raise Problem("OFFSET_DIFFERS", "another request went on with this upload: ask how far it has come") from None
+        raise HttpProblem(
+            "OFFSET_DIFFERS", "another request went on with this upload: ask how far it has come"
+        ) from None
 
 
 def _crc64(body: bytes) -> str:

@@ -5,15 +5,15 @@ from typing import Any, Final
 
 from asyncpg import Record, UndefinedTableError
 
-from services.ingress.adapters.asking import SECONDS, asked
-from services.ingress.core.digests import folder_of
-from services.ingress.core.links import Upload
-from services.ingress.core.results import Recent
+from services.ingress.adapters.postgres_pool import QUERY_SECONDS, acquire_within
+from services.ingress.core.result_page import RecentObject
+from services.ingress.core.upload_ids import upload_prefix
+from services.ingress.core.upload_status import Upload
 from shared.postgres import Pool
 
-COUNTING_SECONDS: Final = 10.0
-LATEST: Final = 1000
-"""Facts that are looked through for what happened last, however many there are."""
+COUNT_SECONDS: Final = 10.0
+MAX_LATEST_FACTS: Final = 1000
+"""Number of latest facts that are searched for recent objects."""
 
 
 class Views:
@@ -22,29 +22,29 @@ class Views:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def upload(self, bucket: str, id: str) -> Upload | None:  # noqa: A002 - the clients' own word
+    async def upload(self, bucket: str, id: str) -> Upload | None:  # noqa: A002 - the name in the API
         """Return what is recorded of the upload `id`: one question, answered from three primary keys."""
-        folder = folder_of(id)
+        folder = upload_prefix(id)
         rows = await self._ask(_UPLOAD, bucket, folder, f"{folder[:-1]}0")
         return Upload(id=id, **rows[0]) if rows else None
 
-    async def recent(self, places: Sequence[str], limit: int) -> list[Recent]:
-        """Return the objects that something happened to last, newest first, out of the latest facts alone."""
+    async def recent(self, prefixes: Sequence[str], limit: int) -> list[RecentObject]:
+        """Return the most recently changed objects, newest first, found among the latest facts."""
         try:
-            return [Recent(**row) for row in await self._ask(_RECENT, list(places), limit, LATEST)]
-        except UndefinedTableError:  # a service that gives one of the views has never run
+            return [RecentObject(**row) for row in await self._ask(_RECENT, list(prefixes), limit, MAX_LATEST_FACTS)]
+        except UndefinedTableError:  # the service that owns a view has never run
             return []
 
-    async def counts(self, places: Sequence[str]) -> dict[str, Any]:
-        """Count what lies below `places`, `bucket/prefix` beginnings; without one, everything.
+    async def counts(self, prefixes: Sequence[str]) -> dict[str, Any]:
+        """Count digests, objects and work below `prefixes` (`bucket/prefix`); without prefixes, everything.
 
-        Tables, datasets and sweeps are of the whole system: with places there are none of them.
+        Tables, datasets and sweeps concern the whole system and are empty with prefixes.
         """
-        digests = await self._ask(_DIGESTS, list(places), seconds=COUNTING_SECONDS)
-        objects = await self._ask(_OBJECTS, list(places), seconds=COUNTING_SECONDS)
-        work = await self._ask(_WORK, list(places), seconds=COUNTING_SECONDS)
-        tables, sweeps = ([], []) if places else (await self._ask(_TABLES), await self._ask(_LAST_SWEEP))
-        datasets = [] if places else await self._datasets()
+        digests = await self._ask(_DIGESTS, list(prefixes), seconds=COUNT_SECONDS)
+        objects = await self._ask(_OBJECTS, list(prefixes), seconds=COUNT_SECONDS)
+        work = await self._ask(_WORK, list(prefixes), seconds=COUNT_SECONDS)
+        tables, sweeps = ([], []) if prefixes else (await self._ask(_TABLES), await self._ask(_LAST_SWEEP))
+        datasets = [] if prefixes else await self._datasets()
         return {
             "digests": [dict(row) for row in digests],
             "objects": [dict(row) for row in objects],
@@ -61,12 +61,12 @@ class Views:
             return []
 
     async def leases(self) -> list[dict[str, Any]]:
-        """Return who holds leased work, and when each was last heard of."""
+        """Return the holders of leased work with their last heartbeats."""
         return [dict(row) for row in await self._ask(_LEASES)]
 
-    async def _ask(self, question: str, *values: object, seconds: float = SECONDS) -> list[Record]:
-        async with asked(self._pool, seconds=seconds) as connection:
-            return await connection.fetch(question, *values)
+    async def _ask(self, statement: str, *values: object, seconds: float = QUERY_SECONDS) -> list[Record]:
+        async with acquire_within(self._pool, seconds=seconds) as connection:
+            return await connection.fetch(statement, *values)
 
 
 _UPLOAD = """

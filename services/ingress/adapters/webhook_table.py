@@ -1,20 +1,20 @@
-"""`ingress.webhooks` and `ingress.webhook_failures`: who is told of what, how far, and what could not be told."""
+"""`ingress.webhooks` and `ingress.webhook_failures`: subscriptions, cursors and failed deliveries."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from services.ingress.adapters.asking import asked
-from services.ingress.adapters.token_table import ended_maker, holds
-from services.ingress.core.quotas import MAX_WEBHOOKS, used_up
-from services.ingress.core.wanted import Wanted
+from services.ingress.adapters.postgres_pool import acquire_within
+from services.ingress.adapters.token_table import is_valid_sql, parent_ended
+from services.ingress.core.fact_filter import FactFilter
+from services.ingress.core.quotas import MAX_WEBHOOKS, quota_exceeded
 from services.ingress.core.webhooks import Webhook
 from shared.errors import Rejected
 from shared.postgres import Connection, Pool
 
 LEASE: Final = timedelta(seconds=25)
-"""More than two deliveries may take; renewed by every write."""
+"""Longer than two deliveries may take; renewed by every write."""
 
 FAILURES_BYTES: Final = 4 << 20
 """Of the facts in one answer."""
@@ -29,8 +29,8 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Undelivered:
-    """A fact that a webhook did not take; `fact` is what would have been sent."""
+class FailedDelivery:
+    """A fact whose delivery failed; `fact` is the payload."""
 
     seq: int
     fact: Mapping[str, Any]
@@ -51,78 +51,86 @@ class WebhookTable:
 
         Raises Problem: QUOTA_USED_UP; BAD_TOKEN when its token has ended meanwhile.
         """
-        wanted = hook.wanted
-        values = (hook.id, hook.url, list(wanted.types), wanted.bucket, wanted.prefix, list(hook.places), hook.cursor)
-        async with asked(self._pool) as connection, connection.transaction():
+        fact_filter = hook.fact_filter
+        values = (
+            hook.id,
+            hook.url,
+            list(fact_filter.types),
+            fact_filter.bucket,
+            fact_filter.prefix,
+            list(hook.prefixes),
+            hook.cursor,
+        )
+        async with acquire_within(self._pool) as connection, connection.transaction():
             await connection.execute(_ONE_AT_A_TIME)
             if await connection.fetchval(_COUNT, hook.token_id) >= MAX_WEBHOOKS:
-                raise used_up("webhooks", MAX_WEBHOOKS, "remove one with DELETE /webhooks/<id>")
+                raise quota_exceeded("webhooks", MAX_WEBHOOKS, "remove one with DELETE /webhooks/<id>")
             row = await connection.fetchrow(_ADD, *values, hook.created_by, hook.token_id)
         if row is None:
-            raise ended_maker()
+            raise parent_ended()
         return _hook(row)
 
     async def all(self, made_by: str | None) -> list[Webhook]:
-        """Return every webhook, oldest first; given a token's id, those of that token and of its descendants."""
-        async with asked(self._pool) as connection:
+        """Return every webhook, oldest first; with a token's id, only those of that token and its descendants."""
+        async with acquire_within(self._pool) as connection:
             return [_hook(row) for row in await connection.fetch(_ALL, made_by)]
 
-    async def get(self, number: str, made_by: str | None) -> Webhook:
+    async def get(self, webhook_id: str, made_by: str | None) -> Webhook:
         """Return one webhook, of those that `all` returns; a foreign one costs the same as one that is not there.
 
         Raises Rejected: NO_SUCH_WEBHOOK.
         """
-        async with asked(self._pool) as connection:
-            row = await connection.fetchrow(_ONE, made_by, number)
+        async with acquire_within(self._pool) as connection:
+            row = await connection.fetchrow(_ONE, made_by, webhook_id)
         if row is None:
             raise Rejected("NO_SUCH_WEBHOOK", "there is no such webhook: GET /webhooks lists them")
         return _hook(row)
 
-    async def remove(self, number: str) -> None:
-        """Forget a webhook, and what it did not take."""
-        async with asked(self._pool) as connection:
-            await connection.execute("DELETE FROM ingress.webhooks WHERE id = $1", number)
+    async def remove(self, webhook_id: str) -> None:
+        """Delete a webhook and its failed deliveries."""
+        async with acquire_within(self._pool) as connection:
+            await connection.execute("DELETE FROM ingress.webhooks WHERE id = $1", webhook_id)
 
-    async def failures(self, number: str, after: int, limit: int) -> list[Undelivered]:
-        """Return what a webhook did not take, oldest first: at most `limit`, and no more than FAILURES_BYTES hold."""
-        async with asked(self._pool) as connection:
+    async def failures(self, webhook_id: str, after: int, limit: int) -> list[FailedDelivery]:
+        """Return failed deliveries, oldest first: at most `limit` and FAILURES_BYTES bytes of payloads."""
+        async with acquire_within(self._pool) as connection:
             return [
-                _undelivered(row) for row in await connection.fetch(_FAILURES, number, after, limit, FAILURES_BYTES)
+                _undelivered(row) for row in await connection.fetch(_FAILURES, webhook_id, after, limit, FAILURES_BYTES)
             ]
 
-    async def retry(self, number: str) -> int:
-        """Let a webhook be tried again now, and what it did not take; return how many facts that are.
+    async def retry(self, webhook_id: str) -> int:
+        """Enable a webhook and schedule its failed deliveries again; return how many.
 
         Raises Rejected: TOKEN_ENDED.
         """
-        async with asked(self._pool) as connection, connection.transaction():
-            if not await connection.fetchval(_ENABLE, number):
+        async with acquire_within(self._pool) as connection, connection.transaction():
+            if not await connection.fetchval(_ENABLE, webhook_id):
                 raise _orphaned()
-            return len(await connection.fetch(_AGAIN, number))
+            return len(await connection.fetch(_AGAIN, webhook_id))
 
-    async def require_held(self, number: str) -> None:
+    async def require_valid_token(self, webhook_id: str) -> None:
         """Refuse a webhook whose token has ended.
 
         Raises Rejected: TOKEN_ENDED.
         """
-        async with asked(self._pool) as connection:
-            if not await connection.fetchval(_IS_HELD, number):
+        async with acquire_within(self._pool) as connection:
+            if not await connection.fetchval(_IS_HELD, webhook_id):
                 raise _orphaned()
 
     async def claim(self, busy: Collection[str] = ()) -> Claim | None:
         """Claim a webhook that is due and not leased, of any token but those `busy`."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             row = await connection.fetchrow(_CLAIM, list(busy), LEASE)
         return Claim(_hook(row), row["lease_token"]) if row else None
 
-    async def wanted_again(self, claim: Claim) -> Sequence[Undelivered]:
-        """Return what is to be sent once more."""
-        async with asked(self._pool) as connection:
+    async def pending_retries(self, claim: Claim) -> Sequence[FailedDelivery]:
+        """Return the failed deliveries that are to be sent again."""
+        async with acquire_within(self._pool) as connection:
             return [_undelivered(row) for row in await connection.fetch(_WANTED_AGAIN, claim.hook.id)]
 
-    async def settle(self, claim: Claim, seq: int, error: str | None) -> bool:
-        """Note how sending something once more has ended; tell whether the webhook is still this process's."""
-        async with asked(self._pool) as connection, connection.transaction():
+    async def resolve_retry(self, claim: Claim, seq: int, error: str | None) -> bool:
+        """Record the result of a repeated delivery; return whether the lease still holds."""
+        async with acquire_within(self._pool) as connection, connection.transaction():
             if error is None:
                 await connection.execute(_DELIVERED_AGAIN, claim.hook.id, seq)
             else:
@@ -130,29 +138,29 @@ class WebhookTable:
             return await self._is_held(connection, _RENEW, claim)
 
     async def advance(self, claim: Claim, seq: int, *, delivered: bool) -> bool:
-        """Note that everything up to `seq` was told; tell whether the webhook is still this process's."""
-        async with asked(self._pool) as connection:
+        """Record that everything up to `seq` was processed; return whether the lease still holds."""
+        async with acquire_within(self._pool) as connection:
             return await self._is_held(connection, _ADVANCE, claim, seq, delivered)
 
     async def postpone(self, claim: Claim, failures: int, error: str, wait: timedelta) -> None:
         """Note that a delivery failed and is tried again after `wait`."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             await self._is_held(connection, _POSTPONE, claim, failures, error, wait)
 
-    async def give_up(self, claim: Claim, undelivered: Undelivered) -> bool:
-        """Put a fact aside that was not taken, and go on after it."""
+    async def skip_failed(self, claim: Claim, undelivered: FailedDelivery) -> bool:
+        """Save a fact as a failed delivery and advance the cursor past it."""
         values = (undelivered.seq, undelivered.fact, undelivered.attempts, undelivered.error)
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             return await self._is_held(connection, _GIVE_UP, claim, *values)
 
     async def disable(self, claim: Claim, error: str) -> None:
-        """Deliver nothing more until somebody asks for it."""
-        async with asked(self._pool) as connection:
+        """Disable the webhook until it is retried through the API."""
+        async with acquire_within(self._pool) as connection:
             await self._is_held(connection, _DISABLE, claim, error)
 
     async def release(self, claim: Claim) -> None:
-        """Let others deliver."""
-        async with asked(self._pool) as connection:
+        """Release the lease."""
+        async with acquire_within(self._pool) as connection:
             await self._is_held(connection, _RELEASE, claim)
 
     async def _is_held(self, connection: Connection, change: str, claim: Claim, *values: Any) -> bool:
@@ -167,8 +175,8 @@ def _hook(row: Any) -> Webhook:
     return Webhook(
         id=row["id"],
         url=row["url"],
-        wanted=Wanted(tuple(row["types"]), row["bucket"], row["prefix"]),
-        places=tuple(row["places"]),
+        fact_filter=FactFilter(tuple(row["types"]), row["bucket"], row["prefix"]),
+        prefixes=tuple(row["places"]),
         cursor=row["cursor"],
         created_by=row["created_by"],
         token_id=row["token_id"],
@@ -181,13 +189,13 @@ def _hook(row: Any) -> Webhook:
     )
 
 
-def _undelivered(row: Any) -> Undelivered:
-    return Undelivered(row["seq"], row["fact"], row["attempts"], row["error"], row["failed_at"], row["again"])
+def _undelivered(row: Any) -> FailedDelivery:
+    return FailedDelivery(row["seq"], row["fact"], row["attempts"], row["error"], row["failed_at"], row["again"])
 
 
 _ADD = f"""
 INSERT INTO ingress.webhooks (id, url, types, bucket, prefix, places, cursor, created_by, token_id)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::text WHERE {holds("$9::text")} RETURNING *
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9::text WHERE {is_valid_sql("$9::text")} RETURNING *
 """
 
 _ONE_AT_A_TIME = "LOCK TABLE ingress.webhooks IN SHARE ROW EXCLUSIVE MODE"
@@ -206,7 +214,7 @@ _ALL = f"{_MADE_BY} ORDER BY created_at, id"
 
 _ONE = f"{_MADE_BY} AND id = $2"
 
-_IS_HELD = f"SELECT true FROM ingress.webhooks WHERE id = $1 AND {holds('token_id')}"  # noqa: S608
+_IS_HELD = f"SELECT true FROM ingress.webhooks WHERE id = $1 AND {is_valid_sql('token_id')}"  # noqa: S608
 
 _FAILURES = """
 SELECT * FROM (
@@ -221,7 +229,7 @@ SELECT * FROM (
 
 _ENABLE = f"""
 UPDATE ingress.webhooks SET enabled = true, failures = 0, next_try_at = clock_timestamp()
-WHERE id = $1 AND {holds("token_id")} RETURNING true
+WHERE id = $1 AND {is_valid_sql("token_id")} RETURNING true
 """  # noqa: S608
 
 _AGAIN = "UPDATE ingress.webhook_failures SET again = true WHERE webhook_id = $1 RETURNING 1"
@@ -229,7 +237,7 @@ _AGAIN = "UPDATE ingress.webhook_failures SET again = true WHERE webhook_id = $1
 _CLAIM = f"""
 WITH due AS (
     SELECT id FROM ingress.webhooks AS hook
-    WHERE enabled AND {holds("token_id")} AND token_id <> ALL ($1::text[])
+    WHERE enabled AND {is_valid_sql("token_id")} AND token_id <> ALL ($1::text[])
         AND next_try_at <= clock_timestamp() AND lease_until <= clock_timestamp() AND (
         EXISTS (SELECT FROM ingress.facts WHERE seq > cursor)
         OR cursor > (SELECT last_value FROM ingress.facts_seq_seq)
@@ -252,9 +260,9 @@ WHERE webhook_id = $1 AND seq = $2
 
 _HELD = f"""
 lease_until = clock_timestamp() + interval '{LEASE.total_seconds()} seconds'
-WHERE id = $1 AND lease_token = $2 AND enabled AND {holds("token_id")} RETURNING true
+WHERE id = $1 AND lease_token = $2 AND enabled AND {is_valid_sql("token_id")} RETURNING true
 """
-"""A delivery under way learns here, before its next fact, that the webhook or its token has ended."""
+"""The running delivery sees here, before the next fact, that the webhook or its token has ended."""
 
 _RENEW = f"UPDATE ingress.webhooks SET {_HELD}"  # noqa: S608
 

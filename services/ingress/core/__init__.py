@@ -1,1 +1,1 @@
-"""What a request may ask for and what its answer says; no I/O."""
+"""Values and rules of requests and answers; no I/O."""

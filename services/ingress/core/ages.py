@@ -1,16 +1,16 @@
-"""Counts of rows and their ages, as they are told."""
+"""Statistics of rows and ages, and their JSON form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-SPAN: Final = 10
+SPAN_YEARS: Final = 10
 """Years of one bar of the histogram."""
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """The rows whose age is at least `start` and below `start` + SPAN; None: those without an age."""
+class AgeSpan:
+    """The rows with an age from `start` to below `start` + SPAN_YEARS; `start` None: rows without an age."""
 
     start: int | None
     rows: int
@@ -21,7 +21,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class HistogramBar:
     """One bar of the histogram; `percent` is its length against the longest."""
 
     start: int
@@ -30,8 +30,8 @@ class Bar:
     percent: float
 
 
-def summed(spans: Sequence[Span]) -> dict[str, Any]:
-    """Return what is told of rows; ages are null where there is none."""
+def summarize(spans: Sequence[AgeSpan]) -> dict[str, Any]:
+    """Return the statistics as JSON; ages are null if no row has one."""
     aged = [one for one in spans if one.start is not None]
     rows, with_image = sum(one.rows for one in spans), sum(one.with_image for one in spans)
     known = sum(one.rows for one in aged)
@@ -42,17 +42,18 @@ def summed(spans: Sequence[Span]) -> dict[str, Any]:
         "average_age": round(sum(one.years for one in aged) / known, 1) if known else None,
         "min_age": min((one.youngest for one in aged if one.youngest is not None), default=None),
         "max_age": max((one.oldest for one in aged if one.oldest is not None), default=None),
-        "ages": [{"from": bar.start, "to": bar.end, "count": bar.rows} for bar in bars(spans)],
+        "ages": [{"from": bar.start, "to": bar.end, "count": bar.rows} for bar in histogram(spans)],
     }
 
 
-def bars(spans: Sequence[Span]) -> list[Bar]:
-    """Return the histogram from the youngest to the oldest, with the empty bars between them."""
+def histogram(spans: Sequence[AgeSpan]) -> list[HistogramBar]:
+    """Return the histogram from the youngest to the oldest, including empty bars."""
     counts = {one.start: one.rows for one in spans if one.start is not None}
     if not counts:
         return []
-    most = max(counts.values())
-    starts = range(min(counts), max(counts) + SPAN, SPAN)
+    longest = max(counts.values())
+    starts = range(min(counts), max(counts) + SPAN_YEARS, SPAN_YEARS)
     return [
-        Bar(start, start + SPAN - 1, found := counts.get(start, 0), round(100 * found / most, 2)) for start in starts
+        HistogramBar(start, start + SPAN_YEARS - 1, found := counts.get(start, 0), round(100 * found / longest, 2))
+        for start in starts
     ]

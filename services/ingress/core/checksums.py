@@ -1,4 +1,4 @@
-"""Checksums that come with bytes, and whether the bytes have them: S3's headers, Content-MD5, RFC 9530 and RFC 3230."""
+"""Checksums in request headers and their verification: S3's headers, Content-MD5, RFC 9530 and RFC 3230."""
 
 import base64
 import hashlib
@@ -11,11 +11,11 @@ from typing import Final, Protocol
 from awscrt import checksums
 from typing_extensions import Buffer
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from shared.errors import Rejected
 
-CHECKSUM: Final = "x-amz-checksum-"
-SIGNED: Final = "x-amz-content-sha256"
+CHECKSUM_PREFIX: Final = "x-amz-checksum-"
+PAYLOAD_HASH: Final = "x-amz-content-sha256"
 _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 _OF_CONTENT: Final = ("content-digest", "repr-digest", "digest")
 _DIGEST: Final = re.compile(r"[A-Za-z0-9*_.-]+")
@@ -55,12 +55,12 @@ _OF_S3: Final = frozenset({"crc32", "crc32c", "crc64nvme", "sha1", "sha256"})
 _IN_DIGESTS: Final = {
     "sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "sha-1": "sha1", "md5": "md5", "crc32c": "crc32c"
 }  # fmt: skip
-"""https://www.iana.org/assignments/http-digest-hash-alg; what is not here may be left unchecked beside one that is."""
+"""https://www.iana.org/assignments/http-digest-hash-alg; an unlisted algorithm is ignored beside a listed one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What some bytes must digest to, as a header said it."""
+    """The expected digest of some bytes, and the header that named it."""
 
     header: str
     algorithm: str
@@ -68,8 +68,8 @@ class Checksum:
 
 
 @dataclass(slots=True)
-class Check:
-    """Compares bytes, as they come, with every checksum that was sent for them."""
+class ChecksumVerifier:
+    """Digest bytes as they arrive and compare them with every expected checksum."""
 
     checksums: tuple[Checksum, ...]
     _digests: dict[str, _Digest] = field(init=False)
@@ -87,49 +87,53 @@ class Check:
         for one in self.checksums:
             found = self._digests[one.algorithm].digest()
             if not hmac.compare_digest(found, one.expected):
-                raise Problem(
+                raise HttpProblem(
                     "CHECKSUM_MISMATCH",
-                    f"{one.header} says that {one.algorithm} is {_shown(one.expected)}, and the bytes that came have "
-                    f"{_shown(found)}: nothing was stored, send them again",
-                    more={"algorithm": one.algorithm, "expected": _shown(one.expected), "found": _shown(found)},
+                    f"{one.header} says that {one.algorithm} is {_base64(one.expected)}, and the bytes that came have "
+                    f"{_base64(found)}: nothing was stored, send them again",
+                    more={"algorithm": one.algorithm, "expected": _base64(one.expected), "found": _base64(found)},
                 )
 
 
-def of_content(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
-    """Read the headers, names in lower case, that say something about the bytes of a body as it is sent.
+def parse_content_checksums(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
+    """Parse the checksum headers, names in lower case, of a body as it is sent.
 
     Raises Rejected: BAD_CHECKSUM.
     """
-    found = [_in_base64("content-md5", "md5", headers["content-md5"])] if "content-md5" in headers else []
+    found = [_parse_base64("content-md5", "md5", headers["content-md5"])] if "content-md5" in headers else []
     for name in _OF_CONTENT:
         if name in headers:
-            found += _in_digests(name, headers[name])
-    signed = headers.get(SIGNED, _UNSIGNED)
+            found += _parse_digests(name, headers[name])
+    signed = headers.get(PAYLOAD_HASH, _UNSIGNED)
     if signed != _UNSIGNED:
         if not _HEX.fullmatch(signed):
-            raise _bad(SIGNED, "is neither the SHA-256 of the body in hex nor UNSIGNED-PAYLOAD")
-        found.append(Checksum(SIGNED, "sha256", bytes.fromhex(signed)))
+            raise _bad(PAYLOAD_HASH, "is neither the SHA-256 of the body in hex nor UNSIGNED-PAYLOAD")
+        found.append(Checksum(PAYLOAD_HASH, "sha256", bytes.fromhex(signed)))
     return tuple(found)
 
 
-def of_object(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
-    """Read the headers, names in lower case, that say something about the bytes of an object, as S3 has them.
+def parse_object_checksums(headers: Mapping[str, str]) -> tuple[Checksum, ...]:
+    """Parse S3's checksum headers, names in lower case, of an object.
 
     Raises Rejected: BAD_CHECKSUM.
     """
-    named = {name.removeprefix(CHECKSUM): text for name, text in headers.items() if name.startswith(CHECKSUM)}
+    named = {
+        name.removeprefix(CHECKSUM_PREFIX): text for name, text in headers.items() if name.startswith(CHECKSUM_PREFIX)
+    }
     if (kind := named.pop("type", "FULL_OBJECT")).upper() != "FULL_OBJECT":
-        raise _bad(f"{CHECKSUM}type", f"is {kind[:40]!r}, and a body has no parts: send FULL_OBJECT")
+        raise _bad(f"{CHECKSUM_PREFIX}type", f"is {kind[:40]!r}, and a body has no parts: send FULL_OBJECT")
     announced = {named.pop("algorithm", ""), headers.get("x-amz-sdk-checksum-algorithm", "")} - {""}
     for name in (*named, *(one.lower() for one in announced)):
         if name not in _OF_S3:
-            raise _bad(f"{CHECKSUM}{name[:40]}", f"is none that can be checked: use one of {', '.join(sorted(_OF_S3))}")
+            raise _bad(
+                f"{CHECKSUM_PREFIX}{name[:40]}", f"is none that can be checked: use one of {', '.join(sorted(_OF_S3))}"
+            )
     if missing := sorted({one.lower() for one in announced} - named.keys()):
-        raise _bad(f"{CHECKSUM}{missing[0]}", "is announced and does not come: send it as a header")
-    return tuple(_in_base64(f"{CHECKSUM}{name}", name, text) for name, text in named.items())
+        raise _bad(f"{CHECKSUM_PREFIX}{missing[0]}", "is announced and does not come: send it as a header")
+    return tuple(_parse_base64(f"{CHECKSUM_PREFIX}{name}", name, text) for name, text in named.items())
 
 
-def _in_digests(header: str, text: str) -> Iterator[Checksum]:
+def _parse_digests(header: str, text: str) -> Iterator[Checksum]:
     """Read a dictionary of digests: `sha-256=:BASE64:` (RFC 9530), or without the colons (RFC 3230)."""
     named = list(_pairs(header, text))
     known = [(name, value) for name, value in named if name in _IN_DIGESTS]
@@ -137,7 +141,7 @@ def _in_digests(header: str, text: str) -> Iterator[Checksum]:
         shown = ", ".join(_IN_DIGESTS)
         raise _bad(header, f"has no digest that can be checked: send one of {shown}")
     for name, value in known:
-        yield _in_base64(header, _IN_DIGESTS[name], value)
+        yield _parse_base64(header, _IN_DIGESTS[name], value)
 
 
 def _pairs(header: str, text: str) -> Iterable[tuple[str, str]]:
@@ -153,7 +157,7 @@ def _pairs(header: str, text: str) -> Iterable[tuple[str, str]]:
         yield name.lower(), value
 
 
-def _in_base64(header: str, algorithm: str, text: str) -> Checksum:
+def _parse_base64(header: str, algorithm: str, text: str) -> Checksum:
     try:
         expected = base64.b64decode(text.strip(), validate=True)
     except ValueError:
@@ -164,7 +168,7 @@ def _in_base64(header: str, algorithm: str, text: str) -> Checksum:
     return Checksum(header, algorithm, expected)
 
 
-def _shown(digest: bytes) -> str:
+def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 

@@ -1,4 +1,4 @@
-"""Whether the object that a client knows is the one there is (RFC 9110, section 13), to read it or to replace it."""
+"""Conditional requests (RFC 9110, section 13): preconditions of reads and of writes."""
 
 import re
 from collections.abc import Mapping
@@ -7,42 +7,42 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final, Literal, Self
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 from shared.errors import Rejected
 from shared.object_headers import ABSENT, PRESENT
 
-Verdict = Literal["send", "not_modified", "failed"]
+ReadDecision = Literal["send", "not_modified", "failed"]
 
 _TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What tells one version of an object from another; `modified` counts in whole seconds, as dates in headers do."""
+    """ETag and modification time of one version; `modified` counts whole seconds, like dates in headers."""
 
     etag: str
     modified: datetime
 
     @property
     def headers(self) -> dict[str, str]:
-        """Tell them to a client."""
+        """Return the ETag and Last-Modified headers."""
         return {"etag": f'"{self.etag}"', "last-modified": format_datetime(self._second, usegmt=True)}
 
-    def judge(self, asked: Mapping[str, str]) -> Verdict:
-        """Tell what a GET with these headers, names in lower case, is to be answered with."""
-        if "if-match" in asked:
-            if not self._is_among(asked["if-match"], weakly=False):
+    def decide_read(self, headers: Mapping[str, str]) -> ReadDecision:
+        """Decide how to answer a GET with these headers, names in lower case."""
+        if "if-match" in headers:
+            if not self._is_among(headers["if-match"], weakly=False):
                 return "failed"
-        elif self._is_older_than_mine(asked.get("if-unmodified-since")):
+        elif self._is_older_than_mine(headers.get("if-unmodified-since")):
             return "failed"
-        if "if-none-match" in asked:
-            return "not_modified" if self._is_among(asked["if-none-match"], weakly=True) else "send"
-        since = _date(asked.get("if-modified-since"))
+        if "if-none-match" in headers:
+            return "not_modified" if self._is_among(headers["if-none-match"], weakly=True) else "send"
+        since = _date(headers.get("if-modified-since"))
         return "not_modified" if since is not None and self._second <= since else "send"
 
-    def allow_range(self, asked: Mapping[str, str]) -> bool:
-        """Tell whether a range may be sent: with If-Range only of the very version that it names."""
-        text = asked.get("if-range")
+    def allow_range(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a range may be sent: with If-Range, only for exactly that version."""
+        text = headers.get("if-range")
         if text is None:
             return True
         return self._is_among(text, weakly=False) if '"' in text else _date(text) == self._second
@@ -63,13 +63,13 @@ class Validators:
 
 WRITE_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
 _ANY: Final = "*"
-_LISTED: Final = re.compile(r'[ \t]*(?:(W/)?"([^"]*)"|([^\s",*]+))[ \t]*(?:,|$)')
+_ETAG_IN_LIST: Final = re.compile(r'[ \t]*(?:(W/)?"([^"]*)"|([^\s",*]+))[ \t]*(?:,|$)')
 """One of a list of etags; S3 clients leave the quotes out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must hold of the object that a request replaces or removes; without a header, nothing.
+    """The precondition of a write or a removal; without a header there is none.
 
     An etag is weak or strong; `("*",)` stands for any object.
     """
@@ -79,7 +79,7 @@ class Precondition:
     unmodified_since: datetime | None = None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Self:
+    def parse(cls, headers: Mapping[str, str]) -> Self:
         """Read the headers, names in lower case; raises Rejected (BAD_CONDITION) for one that cannot be read."""
         since = headers.get("if-unmodified-since")
         if since is not None and _date(since) is None:
@@ -90,7 +90,7 @@ class Precondition:
         """Whether anything must hold."""
         return self != Precondition()
 
-    def require(self, found: Validators | None) -> str | None:
+    def require_match(self, found: Validators | None) -> str | None:
         """Return what the store must still find when it writes: an etag, PRESENT or ABSENT; None for anything.
 
         Raises Problem: SUPERSEDED when the condition does not hold of the object that was `found` there.
@@ -113,8 +113,8 @@ class Precondition:
         return found.modified.astimezone(UTC).replace(microsecond=0) > self.unmodified_since
 
 
-def _superseded(reason: str) -> Problem:
-    return Problem("SUPERSEDED", reason)
+def _superseded(reason: str) -> HttpProblem:
+    return HttpProblem("SUPERSEDED", reason)
 
 
 def _etags(headers: Mapping[str, str], name: str) -> tuple[tuple[bool, str], ...] | None:
@@ -126,7 +126,7 @@ def _etags(headers: Mapping[str, str], name: str) -> tuple[tuple[bool, str], ...
     found: list[tuple[bool, str]] = []
     at = 0
     while at < len(text.rstrip()):
-        if (one := _LISTED.match(text, at)) is None:
+        if (one := _ETAG_IN_LIST.match(text, at)) is None:
             break
         weak, quoted, plain = one.groups()
         found.append((weak is not None, quoted if plain is None else plain))

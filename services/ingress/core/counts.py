@@ -1,11 +1,11 @@
-"""Counts of the database, as they are told."""
+"""Counts of database rows in their JSON form."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
-def totalled(counts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return counts by bucket or queue as they came, with their sums before them."""
+def add_totals(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return counts by bucket or queue, and their totals."""
     digests, objects, work = counts["digests"], counts["objects"], counts["work"]
     pending = [row["oldest_seconds"] for row in digests if row["status"] in {"pending", "running"}]
     by_status: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Datasets as etl has declared them: what may be asked of each, and by whom."""
+"""Datasets as declared to etl: their columns and who may read them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -9,16 +9,16 @@ from services.ingress.core.access import Principal
 
 USERS: Final = "users"
 """The dataset that is meant where none is named."""
-IMAGE: Final = "img_path"
+IMAGE_COLUMN: Final = "img_path"
 MAX_NAME: Final = 41
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-"""A name that SQL takes in double quotes as it is, whoever wrote the definition."""
+"""A name that is safe as a quoted SQL identifier."""
 ColumnType = Literal["text", "integer", "number", "boolean", "date", "timestamp", "milliseconds"]
 
 
 class Column(BaseModel):
-    """A column of a table, as far as readers care."""
+    """The part of a column's declaration that readers need."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -40,23 +40,23 @@ class Dataset(BaseModel):
 
     @property
     def types(self) -> dict[str, ColumnType]:
-        """The columns that are told, in order, each with its type: the key, its own, and where its image is."""
-        return {self.key: "text", **{name: column.type for name, column in self.columns.items()}, IMAGE: "text"}
+        """The columns in order, each with its type: the key, the declared ones, and the image."""
+        return {self.key: "text", **{name: column.type for name, column in self.columns.items()}, IMAGE_COLUMN: "text"}
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The columns that text is looked for in."""
         return (self.key, *(name for name, column in self.columns.items() if column.type == "text"))
 
-    def is_seen_by(self, who: Principal) -> bool:
-        """Tell whether every file of it is one that `who` may see; a part of a table is never told."""
-        return who.sees(self.bucket, self.prefix)
+    def is_visible_to(self, principal: Principal) -> bool:
+        """Return whether `principal` may see every file of the dataset; a part of a table is never shown."""
+        return principal.sees(self.bucket, self.prefix)
 
 
-def dataset_of(definition: Mapping[str, Any], order: Sequence[str]) -> Dataset:
-    """Return the dataset that etl has defined so, its columns in the order of its view: JSON in Postgres keeps none.
+def parse_dataset(definition: Mapping[str, Any], order: Sequence[str]) -> Dataset:
+    """Return the dataset from its definition, with the column order of its view, since jsonb has no order.
 
-    Raises pydantic's ValidationError for what is no dataset.
+    Raises pydantic's ValidationError for an invalid definition.
     """
     dataset = Dataset.model_validate(definition)
     columns = {name: dataset.columns[name] for name in order if name in dataset.columns}

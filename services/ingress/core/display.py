@@ -8,7 +8,7 @@ _SHORT: Final = 16
 
 
 def size_text(size: float | None) -> str:
-    """Return a number of bytes in the unit that keeps it below 1,024."""
+    """Return a number of bytes with the largest unit that keeps it below 1,024."""
     if size is None:
         return ""
     unit = 0
@@ -19,5 +19,5 @@ def size_text(size: float | None) -> str:
 
 
 def short(text: str | None) -> str:
-    """Return the beginning of a digest, which is enough to tell two apart."""
+    """Return the beginning of a digest, enough to distinguish two."""
     return "" if not text else text if len(text) <= _SHORT else f"{text[:_SHORT]}…"

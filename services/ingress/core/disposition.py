@@ -1,4 +1,4 @@
-"""How a downloaded object is named and what it says it is, so that a browser saves it and never runs it."""
+"""Content-Disposition and Content-Type of downloads, so that a browser saves objects and never runs them."""
 
 import re
 from typing import Final
@@ -12,10 +12,10 @@ _SAFE: Final = re.compile(
     r"|vnd\.apache\.parquet|vnd\.openxmlformats-officedocument\.[\w.-]{1,60}|octet-stream))",
     re.ASCII | re.IGNORECASE,
 )
-"""Types that no browser runs; scripts, HTML, SVG and XML are not among them."""
+"""Types that no browser executes; scripts, HTML, SVG and XML are not among them."""
 _UNQUOTED: Final = re.compile(r'[^\x20-\x7e]|["\\%]')
 _ATTR_CHARS: Final = "!#$&-.^_`|~"
-"""What RFC 8187 leaves as it is in `filename*`, beside letters and digits; `+` is not left to be read as a blank."""
+"""Characters that RFC 8187 leaves unescaped in `filename*`; `+` is escaped, because some clients read it as a blank."""
 
 
 def attachment(key: str) -> str:
@@ -35,15 +35,16 @@ _PARAMETERS: Final = re.compile(
 _KIND: Final = re.compile(r"[\w-]+", re.ASCII)
 
 
-def kept_disposition(said: str | None, key: str) -> str:
-    """Return the Content-Disposition that an object was stored with, as far as it has a browser save it.
+def safe_disposition(said: str | None, key: str) -> str:
+    """Return the stored Content-Disposition, changed to an attachment.
 
-    Whatever else it says becomes an attachment with the same parameters; what cannot be read is that of `key`.
+    Other disposition types become `attachment` with the same parameters; an invalid header is replaced by one from
+    `key`.
     """
     saved = _KIND.sub("attachment", (said or "").strip(), count=1)
     return saved if saved != "attachment" and _PARAMETERS.fullmatch(saved) and saved.isprintable() else attachment(key)
 
 
-def shown_type(content_type: str | None) -> str:
-    """Return the type that is told: the object's own when it is harmless, else that of plain bytes."""
+def safe_content_type(content_type: str | None) -> str:
+    """Return the stored content type if it is harmless, else application/octet-stream."""
     return content_type if content_type and _SAFE.fullmatch(content_type.strip()) else OPAQUE

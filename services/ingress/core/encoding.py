@@ -5,7 +5,7 @@ from urllib.parse import unquote_to_bytes
 from shared.errors import Rejected
 
 
-def text_of(raw: bytes | bytearray, what: str) -> str:
+def decode_utf8(raw: bytes | bytearray, what: str) -> str:
     """Return `raw` as text.
 
     Raises Rejected: NO_UTF8.
@@ -18,9 +18,9 @@ def text_of(raw: bytes | bytearray, what: str) -> str:
 
 
 def require_utf8(path: bytes, query: bytes) -> None:
-    """Refuse an address, as it was sent, whose percent-encoded bytes are not UTF-8.
+    """Refuse a URL whose percent-encoded bytes are not UTF-8.
 
     Raises Rejected: NO_UTF8.
     """
-    text_of(unquote_to_bytes(path), "the path")
-    text_of(unquote_to_bytes(query), "the query")
+    decode_utf8(unquote_to_bytes(path), "the path")
+    decode_utf8(unquote_to_bytes(query), "the query")

@@ -1,4 +1,4 @@
-"""What a record on the bus says, as a row of the timeline: any bytes give a fact, or a reason why they are none."""
+"""Decode records from the bus into facts of the timeline; undecodable bytes give a reason."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from services.ingress.core.plain import MAX_BODY_BYTES, bounded, plain, plain_text
+from services.ingress.core.sanitize import MAX_BODY_BYTES, sanitize_json, sanitize_text, truncate_body
 from shared.events import stable_id
 from shared.topics import DEAD_LETTER_SUFFIX
 
-PREFIX: Final = "penstock."
-BURIED: Final = "dead-letters.buried.v1"
-"""The type of a fact that no service publishes: a record has become a dead letter."""
+TYPE_PREFIX: Final = "penstock."
+DEAD_LETTERED: Final = "dead-letters.buried.v1"
+"""Type of a fact that no service publishes: a record was dead-lettered."""
 MAX_NAME: Final = 200
-MAX_PLACE: Final = 4096
+MAX_KEY_CHARS: Final = 4096
 MAX_ERROR: Final = 1000
 
 
@@ -49,47 +49,47 @@ class Fact:
     seq: int = 0
 
     @property
-    def settles(self) -> tuple[str, str] | None:
-        """The dead letter that this fact settles, as the topic and the event id under which it is known."""
+    def resolved_dead_letter(self) -> tuple[str, str] | None:
+        """The dead letter that this fact resolves, as topic and event id."""
         body = self.body if self.type.startswith("dead-letters.settled.") and isinstance(self.body, dict) else {}
         known = isinstance(body.get("dlq_topic"), str) and "partition" in body and "offset" in body
-        return (body["dlq_topic"], place_id(body["partition"], body["offset"])) if known else None
+        return (body["dlq_topic"], position_id(body["partition"], body["offset"])) if known else None
 
 
-class NoFact(Exception):  # noqa: N818 - what it is
-    """A record says nothing that could be shown; the text is why, in a word that can be counted."""
+class UndecodableRecord(Exception):  # noqa: N818 - a state of the record
+    """A record cannot be shown; the text is the reason, one word for a metric label."""
 
 
-def fact_of(record: Record) -> Fact:
-    """Return what a record says.
+def decode_fact(record: Record) -> Fact:
+    """Decode a record into a fact.
 
-    Raises NoFact: `empty` or `not_json`; what is such and not yet a dead letter becomes one where it is needed.
+    Raises UndecodableRecord: `empty` or `not_json`; the service that needs such a record dead-letters it.
     """
     headers = {name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
-    is_letter = record.topic.endswith(DEAD_LETTER_SUFFIX)
+    is_dead_letter = record.topic.endswith(DEAD_LETTER_SUFFIX)
     body, is_json = _body(record.value)
-    if not is_letter and not is_json:
-        raise NoFact("not_json" if record.value else "empty")
-    bucket, key = _place(body) or (_place_in(record.key) if is_letter else None) or (None, None)
+    if not is_dead_letter and not is_json:
+        raise UndecodableRecord("not_json" if record.value else "empty")
+    bucket, key = _object_in_body(body) or (_object_in_key(record.key) if is_dead_letter else None) or (None, None)
     return Fact(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        event_id=place_id(record.partition, record.offset) if is_letter else _event_id(record, headers),
-        type=BURIED if is_letter else _type(record.topic, headers),
-        at=_time(headers.get("dlq_at" if is_letter else "ce_time", ""), record.timestamp),
-        service=_service(headers, is_letter=is_letter),
+        event_id=position_id(record.partition, record.offset) if is_dead_letter else _event_id(record, headers),
+        type=DEAD_LETTERED if is_dead_letter else _type(record.topic, headers),
+        at=_time(headers.get("dlq_at" if is_dead_letter else "ce_time", ""), record.timestamp),
+        service=_service(headers, is_dead_letter=is_dead_letter),
         bucket=bucket,
         key=key,
         correlation_id=_correlation(headers, body),
-        error=_error(headers) if is_letter else None,
-        body=bounded(body, len(record.value or b"")),
+        error=_error(headers) if is_dead_letter else None,
+        body=truncate_body(body, len(record.value or b"")),
     )
 
 
-def place_id(partition: object, offset: object) -> str:
-    """Return the id of what has no other: where it stands on its topic."""
-    return plain_text(f"{partition}/{offset}", MAX_NAME)
+def position_id(partition: object, offset: object) -> str:
+    """Return the record's partition and offset as an id, for records without an event id."""
+    return sanitize_text(f"{partition}/{offset}", MAX_NAME)
 
 
 def _body(value: bytes | None) -> tuple[Any, bool]:
@@ -97,54 +97,54 @@ def _body(value: bytes | None) -> tuple[Any, bool]:
     if not value:
         return None, False
     try:
-        return plain(json.loads(value)), True
+        return sanitize_json(json.loads(value)), True
     except (ValueError, RecursionError):
-        return {"text": plain_text(value[:MAX_BODY_BYTES].decode("utf-8", "replace")), "bytes": len(value)}, False
+        return {"text": sanitize_text(value[:MAX_BODY_BYTES].decode("utf-8", "replace")), "bytes": len(value)}, False
 
 
-def _place(body: Any) -> tuple[str, str] | None:
+def _object_in_body(body: Any) -> tuple[str, str] | None:
     found = (body.get("bucket"), body.get("key")) if isinstance(body, dict) else (None, None)
-    bucket, key = (one[:MAX_PLACE] if isinstance(one, str) else None for one in found)
+    bucket, key = (one[:MAX_KEY_CHARS] if isinstance(one, str) else None for one in found)
     return (bucket, key) if bucket and key else None
 
 
-def _place_in(key: bytes | None) -> tuple[str, str] | None:
-    """Return bucket and key as the key of a notification or of an object's event has them."""
-    bucket, _, rest = plain_text((key or b"").decode("utf-8", "replace"), MAX_PLACE).partition("/")
+def _object_in_key(key: bytes | None) -> tuple[str, str] | None:
+    """Parse bucket and key from the record key of a notification or of an object's event."""
+    bucket, _, rest = sanitize_text((key or b"").decode("utf-8", "replace"), MAX_KEY_CHARS).partition("/")
     return (bucket, rest) if bucket and rest else None
 
 
 def _event_id(record: Record, headers: Mapping[str, str]) -> str:
     given = headers.get("ce_id", "")
     if not given:
-        return place_id(record.partition, record.offset)
-    return plain_text(given) if len(given) <= MAX_NAME else stable_id(given)
+        return position_id(record.partition, record.offset)
+    return sanitize_text(given) if len(given) <= MAX_NAME else stable_id(given)
 
 
 def _type(topic: str, headers: Mapping[str, str]) -> str:
-    return plain_text(headers.get("ce_type") or topic, MAX_NAME).removeprefix(PREFIX)
+    return sanitize_text(headers.get("ce_type") or topic, MAX_NAME).removeprefix(TYPE_PREFIX)
 
 
-def _service(headers: Mapping[str, str], *, is_letter: bool) -> str:
-    said = headers.get("dlq_service" if is_letter else "ce_source", "")
-    return plain_text(said, MAX_NAME).removeprefix("/penstock/")
+def _service(headers: Mapping[str, str], *, is_dead_letter: bool) -> str:
+    text = headers.get("dlq_service" if is_dead_letter else "ce_source", "")
+    return sanitize_text(text, MAX_NAME).removeprefix("/penstock/")
 
 
 def _correlation(headers: Mapping[str, str], body: Any) -> str:
     in_body = body.get("correlation_id") if isinstance(body, dict) else None
-    said = headers.get("correlation_id") or (in_body if isinstance(in_body, str) else "")
-    return plain_text(said, MAX_NAME)
+    text = headers.get("correlation_id") or (in_body if isinstance(in_body, str) else "")
+    return sanitize_text(text, MAX_NAME)
 
 
 def _error(headers: Mapping[str, str]) -> str:
     code, reason = headers.get("dlq_code", ""), headers.get("dlq_reason", "")
-    return plain_text(f"{code}: {reason}" if code else reason, MAX_ERROR)
+    return sanitize_text(f"{code}: {reason}" if code else reason, MAX_ERROR)
 
 
-def _time(said: str, timestamp_ms: int) -> datetime:
-    """Return when it happened: as it says itself, else when the record was written."""
+def _time(text: str, timestamp_ms: int) -> datetime:
+    """Return the event's own time, else the record's timestamp."""
     try:
-        at = datetime.fromisoformat(said)
+        at = datetime.fromisoformat(text)
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         pass

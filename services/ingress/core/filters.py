@@ -1,4 +1,4 @@
-"""Which rows of a dataset are asked for: what a query may say, checked with words that tell how to say it right."""
+"""Query parameters for the rows of a dataset, with error texts that show the right form."""
 
 import re
 from typing import Annotated, Any, Final, Literal
@@ -10,13 +10,13 @@ from pydantic_core import PydanticCustomError
 from services.ingress.core.datasets import MAX_NAME, USERS, Dataset
 from shared.errors import Rejected
 
-OLDEST: Final = 200
+MAX_AGE: Final = 200
 """No age is greater."""
-NOBODY: Final = -1
-"""What `35.0`, `35.5` and `-1` are as a bound: the service before this one answered them with an empty object."""
+NO_AGE: Final = -1
+"""Stands for `35.0`, `35.5` and `-1` as a bound: the former API answered those with an empty object."""
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 _DIGITS: Final = 9
-SHOWN: Final = 40
+MAX_SHOWN: Final = 40
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 Format = Literal["json", "csv", "parquet"]
@@ -28,7 +28,7 @@ TYPES: Final[dict[Format, str]] = {
 
 
 def _flag(value: Any) -> Any:
-    """Read True, false, 1 or 0, whatever the case; nothing is no wish."""
+    """Parse True, false, 1 or 0, in any case; empty means not set."""
     if not isinstance(value, str):
         return value
     if (text := value.strip().lower()) and text not in _FLAGS:
@@ -37,19 +37,19 @@ def _flag(value: Any) -> Any:
 
 
 def _age(value: Any) -> Any:
-    """Read whole years; nothing is no wish, and a number that counts no whole years is nobody's age."""
+    """Parse whole years; empty means not set, other numbers match no age."""
     if not isinstance(value, str):
         return value
     text = value.strip()
     if text and not _NUMBER.fullmatch(text):
         raise _wrong(value, "is no age: send whole years, such as 35, or leave it out")
     if text.isdigit():
-        return min(int(text), OLDEST + 1) if len(text) <= _DIGITS else OLDEST + 1
-    return NOBODY if text else None
+        return min(int(text), MAX_AGE + 1) if len(text) <= _DIGITS else MAX_AGE + 1
+    return NO_AGE if text else None
 
 
 def _wrong(value: str, why: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong_value", "{value} {why}", {"value": repr(value[:SHOWN]), "why": why})
+    return PydanticCustomError("wrong_value", "{value} {why}", {"value": repr(value[:MAX_SHOWN]), "why": why})
 
 
 def _named(value: Any) -> Any:
@@ -63,7 +63,7 @@ Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
 class Filters(BaseModel):
-    """What every row that is told has to be; filters combine, and bounds are part of what they bound."""
+    """Conditions on rows; all must hold, and bounds are inclusive."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -83,19 +83,19 @@ class Filters(BaseModel):
     )
 
     @property
-    def leave_nobody(self) -> bool:
-        """Tell whether the bounds fit no age."""
-        return NOBODY in {self.min_age, self.max_age} or (
+    def match_nothing(self) -> bool:
+        """Return whether the bounds match no age."""
+        return NO_AGE in {self.min_age, self.max_age} or (
             self.min_age is not None and self.max_age is not None and self.min_age > self.max_age
         )
 
     @property
-    def are_set(self) -> bool:
-        """Tell whether some rows are left out."""
+    def is_filtered(self) -> bool:
+        """Return whether any filter is set."""
         return bool(self.contains) or {self.is_image_exists, self.min_age, self.max_age} != {None}
 
-    def require_fit(self, dataset: Dataset) -> None:
-        """Refuse to ask for ages where nobody is born.
+    def require_ages(self, dataset: Dataset) -> None:
+        """Refuse age filters if the dataset has no birth column.
 
         Raises Rejected: NO_AGES.
         """
@@ -108,7 +108,7 @@ class Filters(BaseModel):
 
 
 class Page(BaseModel):
-    """Which part of what is asked for: rows stand in the order of their keys, by the bytes of UTF-8."""
+    """One page of rows, ordered by the UTF-8 bytes of their keys."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -118,18 +118,18 @@ class Page(BaseModel):
     after: Text = Field("", max_length=2000, description="The key after which to begin, as the Link says it.")
 
 
-class Rows(Filters, Page):
-    """Rows, some of them or all, in a format."""
+class RowQuery(Filters, Page):
+    """Filters, page and format of rows."""
 
     format: Format | None = Field(
         None, description="json, csv or parquet; left out, the header Accept says which, and JSON is the usual one."
     )
 
 
-def format_of(wanted: Format | None, accept: str) -> Format:
-    """Return the format that is meant: the one that is named, or else the first of ours that Accept names."""
-    if wanted is not None:
-        return wanted
+def negotiate_format(requested: Format | None, accept: str) -> Format:
+    """Return the requested format, or the first supported one in Accept."""
+    if requested is not None:
+        return requested
     kinds = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
     ours: dict[str, Format] = {text.partition(";")[0]: name for name, text in TYPES.items()}
     return next((ours[kind] for kind in kinds if kind in ours), "json")

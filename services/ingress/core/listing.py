@@ -1,15 +1,15 @@
-"""A page of a bucket's listing: what a principal sees of it, and folders in place of what is below them."""
+"""Bucket listings: which prefixes a principal sees, and grouping into folders."""
 
 from collections.abc import Iterable
 from typing import Final
 
-LAST: Final = "\U0010ffff"
-"""Sorts behind everything that a key may go on with."""
+AFTER_ANY_KEY: Final = "\U0010ffff"
+"""Sorts after every possible continuation of a key."""
 
 
-def seen_prefixes(places: Iterable[str], bucket: str, prefix: str) -> list[str]:
+def visible_prefixes(prefixes: Iterable[str], bucket: str, prefix: str) -> list[str]:
     """Return the prefixes, in key order and none within another, that together hold what is seen below `prefix`."""
-    beginnings = list(places) or [""]
+    beginnings = list(prefixes) or [""]
     here = [
         one[len(bucket) + 1 :] for one in beginnings if f"{bucket}/".startswith(one) or one.startswith(f"{bucket}/")
     ]
@@ -30,4 +30,4 @@ def folder_of(key: str, prefix: str, delimiter: str) -> str | None:
 def resume_after(start_after: str, prefix: str, delimiter: str) -> str:
     """Return the key to list from: behind a folder as a whole when it is one that a page ended with."""
     ends_with_folder = bool(delimiter) and folder_of(start_after, prefix, delimiter) == start_after
-    return start_after + LAST if ends_with_folder else start_after
+    return start_after + AFTER_ANY_KEY if ends_with_folder else start_after

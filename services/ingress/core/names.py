@@ -1,4 +1,4 @@
-"""Names that come from outside: which of them may become keys."""
+"""Names from outside: which of them are valid keys."""
 
 from typing import Final
 
@@ -7,15 +7,15 @@ from shared.field_rules import MAX_KEY_BYTES
 from shared.text import is_altered_by_minio, unsafe_character
 
 RESERVED_METADATA: Final = frozenset({"penstock-owner", "penstock-upload", "tus-upload"})
-"""What the ingress alone says of an object: whose upload it is, and which upload it was."""
+"""Metadata that only the ingress may set: the upload's owner and id."""
 
 
 def safe_key(text: str) -> str:
-    """Return `text` unaltered when it can be an object's key; raises Rejected with the reason.
+    """Return `text` unchanged if it is a valid object key; raise Rejected with the reason.
 
-    A key is a path below its bucket: no `.` or `..`, no empty step, no root, nothing a terminal obeys.
+    A key is a relative path: no `.` or `..`, no empty step, no leading slash, no control characters.
     """
-    shown = shown_name(text)
+    shown = printable_name(text)
     if not text or text.endswith("/"):
         raise Rejected("NAME_EMPTY", f"the name {shown!r} is empty: give the file a name")
     if len(text.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
@@ -23,29 +23,29 @@ def safe_key(text: str) -> str:
     if odd := unsafe_character(text):
         raise Rejected("KEY_UNSAFE", f"the name {shown} holds the control character {odd}: rename it")
     if any(step in {"", ".", ".."} for step in text.replace("\\", "/").split("/")):
-        raise Rejected("KEY_UNSAFE", f"the name {shown} leads out of its place: no absolute path, no . and no ..")
+        raise Rejected("KEY_UNSAFE", f"file name '{shown}' escapes its folder: use a relative path without . and ..")
     if is_altered_by_minio(text):
         raise Rejected("KEY_UNSAFE", f"the name {shown} has a step that ends in __XLDIR__, MinIO's own mark: rename it")
     return text
 
 
 def safe_path(filename: str) -> str:
-    r"""Return the name of a form's file as a key, folders included, whichever slash its client parts them by.
+    """Return a form's file name as a key, folders included; backslashes become slashes.
 
     Raises Rejected as `safe_key` does.
     """
     return safe_key(filename.replace("\\", "/"))
 
 
-def shown_name(text: str) -> str:
-    """Return the beginning of a name for an error: letters as they are, what cannot be printed escaped."""
+def printable_name(text: str) -> str:
+    """Return the beginning of a name for an error text, with unprintable characters escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:80])
 
 
-def known_key(text: str) -> str:
-    """Return the key of an object that is there already, whoever named it; raises Rejected for what no key can be.
+def existing_key(text: str) -> str:
+    """Return the key of an existing object; raise Rejected for an impossible key.
 
-    An empty key is its bucket, and `.` and `..` are another key to whatever tidies paths.
+    An empty key would address the bucket, and steps `.` and `..` another key after path normalization.
     """
     if not text or {".", ".."} & set(text.split("/")):
         raise Rejected("KEY_UNSAFE", "the key is empty or has a step . or ..: no object is called so")

@@ -1,12 +1,12 @@
-"""The way around the pages: a module of routes that has a page to be found there says so in its `NAVIGATION`."""
+"""Navigation between pages: a routes module lists its entries in `NAVIGATION`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One link of the navigation; `rank` orders them, `icon` is the name of one in `parts/icons.html`."""
+class NavigationEntry:
+    """One link of the navigation; `rank` is its position, `icon` a name in `parts/icons.html`."""
 
     label: str
     path: str
@@ -14,6 +14,6 @@ class Entry:
     rank: int
 
 
-def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def ordered(entries: Iterable[NavigationEntry]) -> tuple[NavigationEntry, ...]:
     """Return the entries as they are shown."""
     return tuple(sorted(entries, key=lambda one: (one.rank, one.label)))

@@ -1,4 +1,4 @@
-"""Where a request comes from, as browsers say it, and where it may be sent on to."""
+"""The origin of a request by its browser headers, and safe redirect targets."""
 
 import ipaddress
 import re
@@ -13,11 +13,11 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d*)?", re.ASCII)
 MAX_NEXT: Final = 4096
 
 
-def is_foreign(headers: Mapping[str, str], own: str) -> bool:
-    """Tell whether a browser sent this for another site; `own` is the host and port that users see.
+def is_cross_site(headers: Mapping[str, str], own: str) -> bool:
+    """Return whether a browser sent this for another site; `own` is the public host and port.
 
-    Sec-Fetch-Site and Origin cannot be forged by a page (https://www.w3.org/TR/fetch-metadata/); programs send
-    neither. An Origin of `null` may be our own page under a strict referrer policy, if the browser says so.
+    Pages cannot forge Sec-Fetch-Site and Origin (https://www.w3.org/TR/fetch-metadata/); programs send neither. An
+    Origin of `null` may be our own page under a strict referrer policy, if Sec-Fetch-Site says so.
     """
     site, origin = headers.get("sec-fetch-site", ""), headers.get("origin", "")
     if site == "cross-site":
@@ -28,14 +28,14 @@ def is_foreign(headers: Mapping[str, str], own: str) -> bool:
 
 
 def is_browser(headers: Mapping[str, str]) -> bool:
-    """Tell whether a browser sent this: it says where from, in one header or another, and programs say it in none."""
+    """Return whether a browser sent this, by headers that programs do not send."""
     return any(name in headers for name in ("sec-fetch-site", "origin", "referer"))
 
 
 def is_own_host(host: str, own: str) -> bool:
-    """Tell whether the Host header names this machine, or the address that users see; none is no browser's.
+    """Return whether the Host header names this machine or the public address.
 
-    Any other name may be one that an attacker let point here (DNS rebinding).
+    Any other name may be one that an attacker's DNS points here (DNS rebinding).
     """
     name = _hostname(host)
     return not host or (bool(name) and (name == "localhost" or _is_loopback(name) or name == _hostname(own)))
@@ -49,7 +49,7 @@ def safe_next(path: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return host and port of an address, as browsers write them."""
+    """Return host and port of a URL, as browsers write them."""
     return _netloc(url)
 
 

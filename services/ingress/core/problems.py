@@ -1,4 +1,4 @@
-"""What goes wrong, as RFC 9457 tells it: thing, reason and mend in `detail`, a stable `code`."""
+"""HttpProblem documents (RFC 9457): what is wrong, why and what to do in `detail`, and a stable `code`."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -80,8 +80,8 @@ _BY_KIND: Final[Mapping[Kind, HTTPStatus]] = {
 _NO_VALUE: Final = "a value cannot be stored, such as text with a NUL character: leave that out"
 
 
-class Problem(PenstockError):  # noqa: N818 - RFC 9457's own word
-    """A refusal whose answer needs more than its code: headers, or further members of the body."""
+class HttpProblem(PenstockError):  # noqa: N818 - RFC 9457's own word
+    """An error whose response needs headers or further members beside its code."""
 
     def __init__(
         self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, more: Mapping[str, Any] | None = None
@@ -93,24 +93,24 @@ class Problem(PenstockError):  # noqa: N818 - RFC 9457's own word
 
 
 def status_of(error: BaseException) -> HTTPStatus:
-    """Return the HTTP status that tells `error`."""
+    """Return the HTTP status for `error`."""
     if isinstance(error, PenstockError) and (code := getattr(error, "code", None)):
         return STATUS.get(code, HTTPStatus.UNPROCESSABLE_ENTITY)
     return _BY_KIND[kind_of(error)]
 
 
 def body_of(error: BaseException) -> dict[str, Any]:
-    """Return the problem document; of what nobody has named it tells nothing but that it happened."""
+    """Return the problem document; an unexpected error reveals no details."""
     status = status_of(error)
     code = getattr(error, "code", None) or status.phrase.upper().replace(" ", "_")
     detail = one_line(error)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        detail = "an error nobody has named; the log of the ingress has it"
+        detail = "internal error: see the log of the ingress"
     elif not isinstance(error, PenstockError) and kind_of(error) is Kind.REJECTED:
         code, detail = "BAD_REQUEST", _NO_VALUE
-    # a text of the client's may hold half of a surrogate pair, which no JSON in UTF-8 can
+    # the client's text may hold a lone surrogate, which UTF-8 cannot encode
     detail = detail.encode("utf-8", "backslashreplace").decode()
-    more = error.more if isinstance(error, Problem) else {}
+    more = error.more if isinstance(error, HttpProblem) else {}
     return {
         "type": "about:blank",
         "title": status.phrase,
@@ -123,9 +123,9 @@ def body_of(error: BaseException) -> dict[str, Any]:
 
 def headers_of(error: BaseException) -> dict[str, str]:
     """Return the headers that go with a problem."""
-    own = error.headers if isinstance(error, Problem) else {}
+    own = error.headers if isinstance(error, HttpProblem) else {}
     status = status_of(error)
     waits = {"retry-after": str(RETRY_SECONDS)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    # the rest of a body that did not come in time is not waited for
+    # the server does not wait for the rest of a late body
     ends = {"connection": "close"} if status is HTTPStatus.REQUEST_TIMEOUT else {}
     return {**waits, **ends, **own}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 
 MAX_TOKENS: Final = 1000
 MAX_WEBHOOKS: Final = 100
@@ -13,16 +13,16 @@ MAX_LINKS: Final = 200
 MAX_OPEN_UPLOADS: Final = 1000
 
 
-def used_up(what: str, most: int, remedy: str) -> Problem:
-    """Return the refusal of one thing too many."""
-    return Problem("QUOTA_USED_UP", f"this token has {most} {what}, and may have no more: {remedy}")
+def quota_exceeded(what: str, limit: int, remedy: str) -> HttpProblem:
+    """Return the error for an exceeded quota."""
+    return HttpProblem("QUOTA_USED_UP", f"this token has {limit} {what}, and may have no more: {remedy}")
 
 
 class OpenUploadCounts:
     """Counts the open uploads of each token: those begun here at once, those of other processes once they are seen."""
 
-    def __init__(self, most: int = MAX_OPEN_UPLOADS) -> None:
-        self._most = most
+    def __init__(self, limit: int = MAX_OPEN_UPLOADS) -> None:
+        self._limit = limit
         self._owners: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
 
@@ -31,8 +31,8 @@ class OpenUploadCounts:
 
         Raises Problem: QUOTA_USED_UP.
         """
-        if self._counts[owner] >= self._most:
-            raise used_up("open uploads", self._most, "finish some, or give them up with DELETE")
+        if self._counts[owner] >= self._limit:
+            raise quota_exceeded("open uploads", self._limit, "finish some, or give them up with DELETE")
         self.note(upload_id, owner)
 
     def note(self, upload_id: str, owner: str) -> None:

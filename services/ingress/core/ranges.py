@@ -1,10 +1,10 @@
-"""Which bytes of an object a request asks for (RFC 9110, section 14)."""
+"""Parse the Range header (RFC 9110, section 14)."""
 
 import re
 from dataclasses import dataclass
 from typing import Final
 
-from services.ingress.core.problems import Problem
+from services.ingress.core.problems import HttpProblem
 
 _ONE: Final = re.compile(r"bytes=[ \t]*(\d{0,20})-(\d{0,20})[ \t]*", re.ASCII | re.IGNORECASE)
 
@@ -24,7 +24,7 @@ class Range:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all there is."""
+        """Return whether it is the whole object."""
         return self.length == self.size
 
     @property
@@ -33,11 +33,12 @@ class Range:
         return f"bytes {self.start}-{self.end - 1}/{self.size}"
 
 
-def asked(header: str | None, size: int) -> Range | None:
-    """Return the range that a Range header asks for; None where the whole object is the answer.
+def parse_range(header: str | None, size: int) -> Range | None:
+    """Return the requested range; None if the whole object is to be sent.
 
-    That is so without a header, and for several ranges, other units and what is no range: a server may ignore those.
-    Raises Problem: RANGE_PAST_END when the object has none of the bytes.
+    That is so without a header, for several ranges, for other units and for invalid ranges: a server may ignore those.
+
+    Raises HttpProblem: RANGE_PAST_END when the object has none of the bytes.
     """
     if header is None or (found := _ONE.fullmatch(header)) is None or found.groups() == ("", ""):
         return None
@@ -50,7 +51,7 @@ def asked(header: str | None, size: int) -> Range | None:
         return Range(start, end, size)
     if not first and int(last):
         return None  # the last bytes of an empty object are all of it
-    raise Problem(
+    raise HttpProblem(
         "RANGE_PAST_END",
         f"the object has {size} bytes, and none of the range asked for: ask for less, or without Range",
         headers={"content-range": f"bytes */{size}"},

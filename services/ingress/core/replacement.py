@@ -1,7 +1,7 @@
-"""Sets of files that replace everything under a prefix: which keys they get, and what has to be done at which moment.
+"""Sets of files that replace everything under a prefix: their keys and the steps of a replacement.
 
-A set waits, whole, under `sets/<id>/` of the staging bucket. Its manifest is the moment at which it replaces the old
-one: without a manifest nothing happens, with one everything does, however often somebody has to begin again.
+A set is staged under `sets/<id>/` of the staging bucket. Writing its manifest commits it: without a manifest nothing
+changes, with one every step is carried out, repeated after each interruption.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from services.ingress.core.names import safe_key
 from shared.errors import Rejected
 
-SETS: Final = "sets/"
+SETS_PREFIX: Final = "sets/"
 MANIFEST: Final = "manifest.json"
 
 
@@ -31,32 +31,32 @@ class Manifest(BaseModel):
 
     @property
     def key(self) -> str:
-        """Where it is kept."""
+        """The manifest's own key."""
         return manifest_key(self.set_id)
 
     @classmethod
-    def of(  # noqa: PLR0913 - what a manifest says
+    def of(  # noqa: PLR0913 - the fields of a manifest
         cls, set_id: str, bucket: str, prefix: str, names: Mapping[str, str], *, at: datetime, by: str
     ) -> Self:
-        """Plan the set `names`, filenames by staged key; raises Rejected for names that cannot be kept apart."""
+        """Plan a set from `names`, file names by staged key; raise Rejected for duplicate or nested names."""
         files = {staged: safe_key(prefix + name) for staged, name in names.items()}
-        _require_apart(list(files.values()))
+        _require_distinct(list(files.values()))
         return cls(set_id=set_id, bucket=bucket, prefix=prefix, files=files, at=at, by=by)
 
-    def missing(self, there: Mapping[str, datetime], since: datetime) -> dict[str, str]:
-        """Return which files are still to be copied; `there` holds what is under the prefix, and since when.
+    def files_to_copy(self, there: Mapping[str, datetime], committed_at: datetime) -> dict[str, str]:
+        """Return the files that are still to be copied; `there` holds the present keys and their times.
 
-        What came after the manifest is a copy made before, or newer than the set: both stay.
+        A key newer than the manifest is already copied, or newer than the set: it stays.
         """
-        return {staged: key for staged, key in self.files.items() if key not in there or there[key] <= since}
+        return {staged: key for staged, key in self.files.items() if key not in there or there[key] <= committed_at}
 
-    def leftover(self, there: Mapping[str, datetime], since: datetime) -> list[str]:
-        """Return which of the old keys are to go; the same holds for what came after the manifest."""
-        kept = set(self.files.values())
-        return [key for key, at in there.items() if key not in kept and at <= since]
+    def keys_to_delete(self, there: Mapping[str, datetime], committed_at: datetime) -> list[str]:
+        """Return the old keys to delete; keys newer than the manifest stay."""
+        new_keys = set(self.files.values())
+        return [key for key, at in there.items() if key not in new_keys and at <= committed_at]
 
 
-def directory(prefix: str) -> str:
+def folder_prefix(prefix: str) -> str:
     """Return a prefix as the directory it names, `p/` for `p`, `p/` and `/p/`; raises Rejected (PREFIX_EMPTY)."""
     name = prefix.strip("/")
     if not name:
@@ -68,25 +68,25 @@ def directory(prefix: str) -> str:
 
 def staged_key(set_id: str, number: int) -> str:
     """Return where the file of this number waits."""
-    return f"{SETS}{set_id}/{number}"
+    return f"{SETS_PREFIX}{set_id}/{number}"
 
 
 def manifest_key(set_id: str) -> str:
     """Return where the manifest of a set is."""
-    return f"{SETS}{set_id}/{MANIFEST}"
+    return f"{SETS_PREFIX}{set_id}/{MANIFEST}"
 
 
 def set_of(key: str) -> str:
     """Return the id of the set that a staged key belongs to."""
-    return key.removeprefix(SETS).partition("/")[0]
+    return key.removeprefix(SETS_PREFIX).partition("/")[0]
 
 
 def overlap(one: str, other: str) -> bool:
-    """Tell whether what is under one prefix is, in part, under the other."""
+    """Return whether two prefixes overlap."""
     return one.startswith(other) or other.startswith(one)
 
 
-def _require_apart(keys: Iterable[str]) -> None:
+def _require_distinct(keys: Iterable[str]) -> None:
     seen: set[str] = set()
     for key in keys:
         if key in seen:

@@ -1,4 +1,4 @@
-"""Where a webhook may lead: public addresses only, whatever names stand before them."""
+"""Allowed targets of webhooks: public addresses only."""
 
 import ipaddress
 from typing import Final
@@ -10,7 +10,7 @@ _EMBEDDING: Final = (
     (ipaddress.IPv6Network("::ffff:0:0:0/96"), 0),  # IPv4-translated, RFC 2765
     (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
 )
-"""IPv6 networks whose addresses hold one of IPv4, and how many bits stand behind it."""
+"""IPv6 networks whose addresses embed an IPv4 address, and the number of bits after it."""
 _UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 """All that has been allocated as global unicast: https://www.iana.org/assignments/ipv6-address-space"""
 _REFUSED: Final = (
@@ -24,7 +24,7 @@ _REFUSED: Final = (
     ipaddress.IPv6Network("2620:4f:8000::/48"),  # AS112, RFC 7534
     ipaddress.IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
-"""Special purposes, as IANA lists them; Python's `is_global` knows some of them, and others by version.
+"""Special-purpose networks listed by IANA; Python's `is_global` knows only some of them.
 
 https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry
 """
@@ -38,14 +38,14 @@ _OTHER_SERVICES: Final = frozenset(
 
 
 def is_web_port(port: int) -> bool:
-    """Tell whether a web server may be behind `port`: no other service of the system is known by it."""
+    """Return whether a web server may listen on `port`: well-known ports of other services are refused."""
     if port < _SYSTEM_PORTS:
         return port in PORTS.values()
     return port <= _MAX_PORT and port not in _OTHER_SERVICES
 
 
 def is_public(text: str) -> bool:
-    """Tell whether an address is one of the open internet: not this machine, its networks, or a cloud's metadata."""
+    """Return whether an address is public: not this machine, its networks, or a cloud's metadata service."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

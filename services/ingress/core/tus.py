@@ -1,4 +1,4 @@
-"""tus 1.0.0 as values: what its headers say, and what is kept of an upload until it is an object."""
+"""tus 1.0.0: parsed headers, and the stored description of an upload."""
 
 import base64
 import binascii
@@ -14,20 +14,20 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingress.core.names import RESERVED_METADATA, safe_key
-from services.ingress.core.problems import Problem, body_of
-from services.ingress.core.write_headers import metadata_text
+from services.ingress.core.problems import HttpProblem, body_of
+from services.ingress.core.write_headers import clean_metadata
 from shared.errors import Rejected
 
 VERSION: Final = "1.0.0"
 EXTENSIONS: Final = ("creation", "creation-with-upload", "termination", "checksum", "expiration")
 ALGORITHMS: Final = ("sha1", "md5", "sha256")
 MEDIA_TYPE: Final = "application/offset+octet-stream"
-CHECKED_BYTES: Final = 16 << 20
+MAX_CHECKED_BYTES: Final = 16 << 20
 """The most that a request with a checksum may bring: it is held in memory until it is found good."""
-MARK: Final = "tus-upload"
+UPLOAD_ID_KEY: Final = "tus-upload"
 """Names the upload in the metadata of its object: by it a repeated completion knows its own work."""
-PLACED: Final = ("filename", "filetype", "bucket", "key")
-"""What the metadata of an upload say to us; the rest is kept with the object."""
+ROUTING_METADATA: Final = ("filename", "filetype", "bucket", "key")
+"""Upload metadata that name the target; the rest is stored with the object."""
 
 MAX_METADATA_BYTES: Final = 8 << 10
 """Of the header: names, and in base64 what S3 stores."""
@@ -35,23 +35,23 @@ MAX_METADATA_BYTES: Final = 8 << 10
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+( *;[ -~]*)?", re.ASCII)
-_KEPT_BYTES: Final = 2048
-"""What S3 keeps with an object, names included."""
+MAX_STORED_METADATA_BYTES: Final = 2048
+"""Bytes of metadata that S3 stores with an object, names included."""
 _MAX_DIGITS: Final = 19
 
 
-class Mismatch(Problem):
+class ChecksumMismatch(HttpProblem):
     """The bytes of a request are not those of its checksum; tus has a status of its own for it."""
 
     status: Final = 460
 
     def document(self) -> dict[str, Any]:
-        """Return the problem as it is told."""
+        """Return the problem document."""
         return {**body_of(self), "title": "Checksum Mismatch", "status": self.status}
 
 
 class Upload(BaseModel):
-    """An upload on its way, as it is kept beside its bytes."""
+    """The stored description of an unfinished upload."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,24 +64,24 @@ class Upload(BaseModel):
     created: datetime
     expires: datetime
     told: str
-    """Upload-Metadata as it came."""
+    """Upload-Metadata as received; `told` is its name in `info.json`."""
     headers: Mapping[str, str]
     """What the object is stored with."""
     upload_id: str = ""
     """Of the multipart upload; what fits into one part needs none."""
     required: str | None = None
-    """The etag that its object replaces, PRESENT or ABSENT; None for whatever is there."""
+    """The etag that the object replaces, PRESENT or ABSENT; None for anything."""
     note_etag: str = Field("", exclude=True)
     """Of this description, where it was read: another request may have changed it since."""
 
     def is_expired(self) -> bool:
-        """Tell whether it is too old to go on."""
+        """Return whether it has expired."""
         return datetime.now(UTC) >= self.expires
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """An upload that somebody asks for."""
+class UploadRequest:
+    """The request to create an upload."""
 
     id: str
     length: int
@@ -94,28 +94,30 @@ class Wanted:
 
         Raises Rejected: BAD_LENGTH, TOO_LARGE, BAD_METADATA.
         """
-        size = number_in(length, "Upload-Length", "BAD_LENGTH")
+        size = parse_byte_count(length, "Upload-Length", "BAD_LENGTH")
         if size > limit:
             raise Rejected("TOO_LARGE", f"the upload has {size} bytes, and {limit} are allowed (Tus-Max-Size)")
-        return cls(secrets.token_hex(16), size, told, metadata_in(told))
+        return cls(secrets.token_hex(16), size, told, parse_metadata(told))
 
     @property
     def key(self) -> str:
-        """Where its object goes; raises Rejected for a name that can be no key."""
+        """Return the object's key; raise Rejected for an invalid name."""
         return safe_key(self.metadata.get("key") or f"tus/{self.id}/{self.metadata.get('filename') or 'file'}")
 
     def headers(self) -> dict[str, str]:
-        """Return what the object is stored with: its type, and all metadata that do not say where it goes."""
-        named = ((name.lower(), text) for name, text in self.metadata.items() if name not in PLACED)
-        kept = {name: metadata_text(name, text) for name, text in named if name not in RESERVED_METADATA}
-        if sum(len(name) + len(text.encode()) for name, text in kept.items()) > _KEPT_BYTES:
-            raise Rejected("BAD_METADATA", f"Upload-Metadata has more than {_KEPT_BYTES} bytes to keep: shorten it")
-        described = {f"x-amz-meta-{name}": text for name, text in {**kept, MARK: self.id}.items()}
+        """Return the headers to store the object with: its type, and all metadata that do not name the target."""
+        named = ((name.lower(), text) for name, text in self.metadata.items() if name not in ROUTING_METADATA)
+        stored = {name: clean_metadata(name, text) for name, text in named if name not in RESERVED_METADATA}
+        if sum(len(name) + len(text.encode()) for name, text in stored.items()) > MAX_STORED_METADATA_BYTES:
+            raise Rejected(
+                "BAD_METADATA", f"Upload-Metadata has more than {MAX_STORED_METADATA_BYTES} bytes to keep: shorten it"
+            )
+        described = {f"x-amz-meta-{name}": text for name, text in {**stored, UPLOAD_ID_KEY: self.id}.items()}
         kind = self.metadata.get("filetype", "")
         return described | ({"content-type": kind} if _MEDIA_TYPE.fullmatch(kind) else {})
 
-    def begun(  # noqa: PLR0913 - what is kept of an upload
-        self, bucket: str, key: str, *, owner: str, by: str, lasts: timedelta, required: str | None = None
+    def to_upload(  # noqa: PLR0913 - the fields of an upload
+        self, bucket: str, key: str, *, owner: str, by: str, ttl: timedelta, required: str | None = None
     ) -> Upload:
         """Return the upload that begins now."""
         now = datetime.now(UTC)
@@ -127,7 +129,7 @@ class Wanted:
             owner=owner,
             by=by,
             created=now,
-            expires=now + lasts,
+            expires=now + ttl,
             told=self.told,
             headers=self.headers(),
             required=required,
@@ -154,22 +156,24 @@ class Checksum:
         """Raise Problem (CHECKSUM_MISMATCH) when `body` is not what was sent."""
         found = hashlib.new(self.algorithm, body, usedforsecurity=False).digest()
         if not hmac.compare_digest(found, self.digest):
-            raise Mismatch("CHECKSUM_MISMATCH", f"the bytes are not those of the {self.algorithm}: send them again")
+            raise ChecksumMismatch(
+                "CHECKSUM_MISMATCH", f"the bytes are not those of the {self.algorithm}: send them again"
+            )
 
 
-def is_id(text: str) -> bool:
-    """Tell whether `text` may name an upload."""
+def is_upload_id(text: str) -> bool:
+    """Return whether `text` has the form of an upload id."""
     return _ID.fullmatch(text) is not None
 
 
-def number_in(text: str, header: str, code: str) -> int:
+def parse_byte_count(text: str, header: str, code: str) -> int:
     """Read a header that counts bytes; raises Rejected (`code`)."""
     if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
         raise Rejected(code, f"{header} is {text[:40]!r}: send how many bytes, as a number")
     return int(text)
 
 
-def metadata_in(header: str) -> dict[str, str]:
+def parse_metadata(header: str) -> dict[str, str]:
     """Read Upload-Metadata: names, each with a value in base64 or none; raises Rejected (BAD_METADATA)."""
     if len(header) > MAX_METADATA_BYTES:
         raise Rejected("BAD_METADATA", f"Upload-Metadata has more than {MAX_METADATA_BYTES} bytes: shorten it")

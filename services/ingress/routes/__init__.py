@@ -7,18 +7,18 @@ from types import ModuleType
 
 from fastapi import APIRouter
 
-from services.ingress.core.navigation import Entry, ordered
+from services.ingress.core.navigation import NavigationEntry, ordered
 
 
 def found() -> Iterator[APIRouter]:
-    """Give the router of every module here, in the order of their names."""
+    """Yield the router of every module here, ordered by module name."""
     for module in _modules():
         router = getattr(module, "router", None)
         if isinstance(router, APIRouter):
             yield router
 
 
-def navigation() -> tuple[Entry, ...]:
+def navigation() -> tuple[NavigationEntry, ...]:
     """Return the links to the pages of every module here that has some."""
     return ordered(entry for module in _modules() for entry in getattr(module, "NAVIGATION", ()))
 

@@ -1,40 +1,40 @@
-"""The page of kept files. Its path is that of a file without a name, so it stands before `files`, as the names do."""
+"""The page of stored files; registered before `files`, whose route matches the same path."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from services.ingress.adapters.listing import page_of
-from services.ingress.core.listing import seen_prefixes
-from services.ingress.core.navigation import Entry
+from services.ingress.adapters.listing import list_page
+from services.ingress.core.listing import visible_prefixes
+from services.ingress.core.navigation import NavigationEntry
+from services.ingress.routes.auth_dependencies import Deps, Reader
 from services.ingress.routes.files import FOLDER
-from services.ingress.routes.guard import Reader, Through
 from services.ingress.routes.rendering import render
 
-NAVIGATION = (Entry("Files", "/files/", "file", 20),)
-SHOWN = 100
+NAVIGATION = (NavigationEntry("Files", "/files/", "file", 20),)
+PAGE_SIZE = 100
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/files/")
-async def files(
+async def show_files(
     request: Request,
-    who: Reader,
-    through: Through,
+    principal: Reader,
+    deps: Deps,
     after: Annotated[str, Query(max_length=1024)] = "",
     stored: Annotated[str, Query(max_length=1024)] = "",
 ) -> Response:
-    """Show the kept files by name, and the form that takes one."""
-    bucket = through.settings.upload_bucket
-    async with through.listings.hold():
-        page = await page_of(
-            through.store,
+    """Show the stored files by name, and the upload form."""
+    bucket = deps.settings.upload_bucket
+    async with deps.listings.hold():
+        page = await list_page(
+            deps.store,
             bucket,
-            seen_prefixes(who.places, bucket, FOLDER),
+            visible_prefixes(principal.prefixes, bucket, FOLDER),
             prefix=FOLDER,
             start_after=FOLDER + after if after else "",
-            limit=SHOWN,
+            limit=PAGE_SIZE,
             delimiter="",
         )
     shown = [(one.ref.key.removeprefix(FOLDER), one) for one in page.objects]

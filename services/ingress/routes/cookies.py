@@ -2,12 +2,12 @@
 
 from starlette.responses import Response
 
-from services.ingress.core.sessions import LASTS, Session, Sessions
+from services.ingress.core.sessions import SESSION_TTL, Session, Sessions
 
 
 def cookie_of(sessions: Sessions, session: Session) -> str:
     """Return the value of a Set-Cookie header that holds `session` from now on."""
-    return _header(sessions, sessions.sealed(session), int(LASTS.total_seconds()))
+    return _header(sessions, sessions.sign(session), int(SESSION_TTL.total_seconds()))
 
 
 def no_cookie(sessions: Sessions) -> str:

@@ -10,13 +10,13 @@ from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from services.ingress.adapters.loads import ENDED
+from services.ingress.adapters.loads import FINISHED_STATES
 from services.ingress.adapters.tables import address_after
 from services.ingress.core.access import Principal
 from services.ingress.core.datasets import MAX_NAME, USERS
-from services.ingress.core.filters import TYPES, DatasetName, Format, Rows, Text, format_of
-from services.ingress.doors import Doors
-from services.ingress.routes.guard import Reader, Runner, Through
+from services.ingress.core.filters import TYPES, DatasetName, Format, RowQuery, Text, negotiate_format
+from services.ingress.dependencies import Dependencies
+from services.ingress.routes.auth_dependencies import Deps, Reader, Runner
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/data", tags=["data"])
@@ -49,8 +49,8 @@ Dataset = Annotated[
 ]
 
 
-class Requested(BaseModel):
-    """A load that was asked for."""
+class RequestedLoad(BaseModel):
+    """A requested load."""
 
     load_id: str = Field(description="32 hex digits.")
     status_url: str = Field(description="Tells how far it is.")
@@ -59,79 +59,79 @@ class Requested(BaseModel):
 
 
 @router.get("", response_class=Response, responses=_ANSWERS)
-async def get_data(request: Request, wanted: Annotated[Rows, Query()], who: Reader, through: Through) -> Response:
-    """Tell the rows of a dataset as they are now, all that the filters leave, however many."""
-    dataset = await through.tables.dataset(wanted.dataset, who)
-    wanted.require_fit(dataset)
-    told = format_of(wanted.format, request.headers.get("accept", ""))
-    return through.tables.rows(dataset, wanted, told, request.url)
+async def get_data(request: Request, query: Annotated[RowQuery, Query()], principal: Reader, deps: Deps) -> Response:
+    """Return the current rows of a dataset that match the filters."""
+    dataset = await deps.tables.dataset(query.dataset, principal)
+    query.require_ages(dataset)
+    file_format = negotiate_format(query.format, request.headers.get("accept", ""))
+    return deps.tables.rows(dataset, query, file_format, request.url)
 
 
 @router.post("", status_code=202)
 async def request_load(
-    response: Response, who: Runner, through: Through, dataset: Dataset = USERS, prefer: Prefer = ""
-) -> Requested:
+    response: Response, principal: Runner, deps: Deps, dataset: Dataset = USERS, prefer: Prefer = ""
+) -> RequestedLoad:
     """Compare a dataset's bucket with its table now, and read what differs; wait some seconds for its end."""
-    load_id = await requested(dataset, who, through)
+    load_id = await request_dataset_load(dataset, principal, deps)
     status_url = f"/data/loads/{load_id}"
     response.headers["location"] = status_url
     if _RESPOND_ASYNC.search(prefer):
         response.headers["preference-applied"] = "respond-async"
         state = "requested"
     else:
-        state = (await through.loads.ended(load_id, dataset, through.settings.load_wait_seconds))["state"]
-    said = f"has {state}" if state in ENDED else "was asked for"
+        state = (await deps.loads.wait_until_finished(load_id, dataset, deps.settings.load_wait_seconds))["state"]
+    said = f"has {state}" if state in FINISHED_STATES else "was asked for"
     message = f"The load of {dataset} {said}. GET {status_url} tells how far it is."
-    return Requested(load_id=load_id, status_url=status_url, state=state, message=message)
+    return RequestedLoad(load_id=load_id, status_url=status_url, state=state, message=message)
 
 
 @router.get("/loads")
 async def list_loads(
-    who: Reader,
-    through: Through,
+    principal: Reader,
+    deps: Deps,
     limit: Annotated[int, Query(ge=1, le=1000, description="Loads at most.")] = 20,
 ) -> list[dict[str, Any]]:
     """List the last loads of every dataset, newest first."""
-    return await through.loads.latest(await _names(who, through), limit)
+    return await deps.loads.latest(await _names(principal, deps), limit)
 
 
 @router.get("/loads/{load_id}")
 async def get_load(
     load_id: Annotated[str, Path(max_length=200, pattern=r"^[^\x00]*$", description="As POST /data has told it.")],
-    who: Reader,
-    through: Through,
+    principal: Reader,
+    deps: Deps,
 ) -> dict[str, Any]:
-    """Tell a load: requested, pending, running, succeeded or failed, and what it has found."""
-    return await through.loads.load(load_id, await _names(who, through))
+    """Return a load: requested, pending, running, succeeded or failed, with its counts."""
+    return await deps.loads.get(load_id, await _names(principal, deps))
 
 
 @router.get("/rejects", response_class=Response, responses={200: {"content": {"text/csv": {}, TYPES["json"]: {}}}})
-async def get_rejects(  # noqa: PLR0913, PLR0917 - what a list can be asked
+async def get_rejects(  # noqa: PLR0913, PLR0917 - the query parameters
     request: Request,
-    who: Reader,
-    through: Through,
+    principal: Reader,
+    deps: Deps,
     dataset: Dataset = USERS,
     file: Annotated[Text, Query(max_length=1024, description="The key of one file; left out: every file.")] = "",
     after: Annotated[Text, Query(max_length=10_000, description="The `next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000, description="Rows at most; CSV has all of them.")] = 100,
     format: Annotated[Format | None, Query(description="json or csv, or by Accept.")] = None,  # noqa: A002
 ) -> Response:
-    """Tell which rows are not in the table and why, by file and row; row 0 is the file as a whole."""
-    found = await through.tables.dataset(dataset, who)
-    if format_of(format, request.headers.get("accept", "")) == "csv":
-        return through.tables.rejects(found, file)
-    rejects, following = await through.tables.rejected(found, file, after, limit)
+    """Return rejected rows with reasons, by file and row; row 0 is the whole file."""
+    found = await deps.tables.dataset(dataset, principal)
+    if negotiate_format(format, request.headers.get("accept", "")) == "csv":
+        return deps.tables.rejects_csv(found, file)
+    rejects, following = await deps.tables.rejects_page(found, file, after, limit)
     link = {"link": f'<{address_after(request.url, following)}>; rel="next"'} if following else {}
     return JSONResponse(jsonable_encoder({"rejects": rejects, "next": following or None}), headers=link)
 
 
-async def requested(dataset: str, who: Principal, through: Doors) -> str:
-    """Ask for a load of a dataset that `who` may see; return its id."""
-    found = await through.tables.dataset(dataset, who)
-    load_id = await through.loads.request(found.name)
-    log.info("audit.load_requested", by=who.name, dataset=found.name, load_id=load_id)
+async def request_dataset_load(dataset: str, principal: Principal, deps: Dependencies) -> str:
+    """Request a load of a dataset that `principal` may see; return its id."""
+    found = await deps.tables.dataset(dataset, principal)
+    load_id = await deps.loads.request(found.name)
+    log.info("audit.load_requested", by=principal.name, dataset=found.name, load_id=load_id)
     return load_id
 
 
-async def _names(who: Principal, through: Doors) -> list[str]:
-    return [one.name for one in await through.tables.seen_by(who)]
+async def _names(principal: Principal, deps: Dependencies) -> list[str]:
+    return [one.name for one in await deps.tables.visible_datasets(principal)]

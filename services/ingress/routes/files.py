@@ -1,4 +1,4 @@
-"""The chunked file server: a form's file goes in under its name, and comes out as a file."""
+"""The file server: store a form's file under its name, and download it."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from starlette.responses import RedirectResponse
 
 from services.ingress.adapters.bodies import Body, File
-from services.ingress.core.names import known_key, safe_key, safe_path
-from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders
-from services.ingress.routes.guard import Reader, Through, WriterOf
-from services.ingress.routes.honoring import honors
-from services.ingress.routes.objects import place
+from services.ingress.core.names import existing_key, safe_key, safe_path
+from services.ingress.core.write_headers import CONDITION_HEADERS, OBJECT_HEADERS, ObjectHeaders
+from services.ingress.routes.auth_dependencies import Deps, Reader, Writer
+from services.ingress.routes.honored_headers import honors
+from services.ingress.routes.objects import writable_ref
 from services.ingress.routes.rendering import wants_page
 from shared.storage import ObjectRef
 
@@ -26,7 +26,7 @@ BINARY = {"type": "string", "format": "binary"}
 
 
 def described(**fields: object) -> dict[str, object]:
-    """Describe, for OpenAPI, a form with these fields, all of them required; its route reads it as it streams."""
+    """Describe, for OpenAPI, a form with these required fields, which the route parses as a stream."""
     schema = {"type": "object", "required": sorted(fields), "properties": fields}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -35,22 +35,22 @@ FORM = described(file=BINARY)
 
 
 class Submitted(BaseModel):
-    """A file that was stored, in the words of the server this one replaces: its clients compare the whole body."""
+    """A stored file, in the exact body that clients of the former server compare."""
 
     message: str
 
 
 @router.post("/files/", status_code=202, response_model=Submitted, openapi_extra=FORM)
 @router.post("/files", status_code=202, response_model=Submitted, include_in_schema=False)
-@honors(CONDITIONS | OF_OBJECTS | {"repr-digest"})
-async def submit_file(request: Request, response: Response, who: WriterOf, through: Through) -> Submitted | Response:
-    """Store the file of a form under its name; the answer comes when it is there whole, with Location and ETag."""
+@honors(CONDITION_HEADERS | OBJECT_HEADERS | {"repr-digest"})
+async def submit_file(request: Request, response: Response, principal: Writer, deps: Deps) -> Submitted | Response:
+    """Store the file of a form under its name; answer with Location and ETag once it is complete."""
 
-    def named(file: File, _fields: Mapping[str, str]) -> ObjectRef:
-        return place(through.settings.upload_bucket, key_of(file.filename), who, through)
+    def choose_ref(file: File, _fields: Mapping[str, str]) -> ObjectRef:
+        return writable_ref(deps.settings.upload_bucket, file_key(file.filename), principal, deps)
 
     headers = ObjectHeaders.of_form(request.headers.raw)
-    received = await through.uploads.form(Body(request, through.settings), named, field=FIELD, headers=headers)
+    received = await deps.uploads.store_form(Body(request, deps.settings), choose_ref, field=FIELD, headers=headers)
     info = received.info
     name = info.ref.key.removeprefix(FOLDER)
     if wants_page(request):
@@ -62,12 +62,12 @@ async def submit_file(request: Request, response: Response, who: WriterOf, throu
 @router.get("/files/{name:path}", response_class=Response)
 @router.head("/files/{name:path}", response_class=Response)
 async def get_file(
-    name: Annotated[str, Path(description="The file's name.")], who: Reader, through: Through
+    name: Annotated[str, Path(description="The file's name.")], principal: Reader, deps: Deps
 ) -> Response:
-    """Give a file: whole, in a range, or not at all when the client has it already."""
-    return through.downloads.of(ObjectRef(through.settings.upload_bucket, known_key(FOLDER + name)), who)
+    """Download a file: whole, as a range, or 304."""
+    return deps.downloads.of(ObjectRef(deps.settings.upload_bucket, existing_key(FOLDER + name)), principal)
 
 
-def key_of(filename: str) -> str:
-    """Return where a file of this name goes: folders that lead nowhere else are left out, any other is refused."""
+def file_key(filename: str) -> str:
+    """Return the key for a file name; folders are dropped, and names that escape their folder are refused."""
     return safe_key(FOLDER + safe_path(filename).rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""Routes that take JSON: their bodies are bounded, each and all together, before anything is made of them."""
+"""Routes with JSON bodies, which are limited in size and in number."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -7,14 +7,14 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from services.ingress.adapters.bodies import small_body
-from services.ingress.doors import doors
+from services.ingress.dependencies import dependencies_of
 from services.ingress.routes.forms import once_more
 
 MAX_JSON_BYTES: Final = 256 << 10
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is read whole: FastAPI itself would take one of any size, as slowly as it comes."""
+    """A route that reads its body with a size and time limit, which FastAPI itself lacks."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Read the body, and hand it on."""
@@ -23,7 +23,7 @@ class JsonRoute(APIRoute):
             return handler
 
         async def handled(request: Request) -> Response:
-            reached = doors(request)
+            reached = dependencies_of(request)
             async with reached.bodies.hold():
                 body = await small_body(request, reached.settings, MAX_JSON_BYTES)
             return await handler(Request(request.scope, once_more(body, request.receive)))

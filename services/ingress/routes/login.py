@@ -12,14 +12,20 @@ from markupsafe import escape
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from services.ingress.adapters.pages import page
+from services.ingress.adapters.templates import render_template
 from services.ingress.core.access import Principal
 from services.ingress.core.origins import HOME, safe_next
-from services.ingress.doors import doors
+from services.ingress.dependencies import dependencies_of
+from services.ingress.routes.auth_dependencies import Admin, Authenticated, Deps, session_from
+from services.ingress.routes.auth_middleware import (
+    count_attempt,
+    count_failure,
+    count_login,
+    log_failure,
+    refund_attempt,
+)
 from services.ingress.routes.cookies import cookie_of, no_cookie
 from services.ingress.routes.forms import read_form
-from services.ingress.routes.gate import count_attempt, count_failure, count_login, forgive_attempt, log_failure
-from services.ingress.routes.guard import Admin, Anybody, Through, session_in
 from services.ingress.routes.rendering import render
 
 log = structlog.get_logger()
@@ -29,7 +35,7 @@ PAGE: Final = "/login"
 MAX_FORM_BYTES: Final = 8 << 10
 """Of the form that strangers send."""
 CODE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-"""What `Tokens.link` makes; of anything else the database need not be asked."""
+"""Form of a code of `Tokens.create_login_link`; other texts cause no database query."""
 _NEXT: Final = "\N{NULL}next\N{NULL}"
 SPENT: Final = (
     "This link was used before, has expired or is not known. Ask for another with `penstock login`, or paste a token."
@@ -44,62 +50,62 @@ class Link(BaseModel):
 
 
 @router.post("/login/links", status_code=201)
-async def create_link(who: Admin, through: Through) -> Link:
-    """Make a link that logs one browser in as whoever asks."""
-    url = through.settings.http_url.rstrip("/")
-    if through.tokens.is_open:
+async def create_link(principal: Admin, deps: Deps) -> Link:
+    """Create a one-time link that logs a browser in as the caller."""
+    url = deps.settings.http_url.rstrip("/")
+    if deps.tokens.is_open:
         return Link(url=f"{url}{HOME}")
-    code = await through.tokens.link(who)
-    log.info("audit.login_link_created", by=who.name)
+    code = await deps.tokens.create_login_link(principal)
+    log.info("audit.login_link_created", by=principal.name)
     return Link(url=f"{url}{PAGE}?{urlencode({'code': code})}")
 
 
 @router.get(PAGE, include_in_schema=False)
-async def login_page(request: Request, through: Through, code: str = "", next: str = HOME) -> Response:  # noqa: A002
+async def login_page(request: Request, deps: Deps, code: str = "", next: str = HOME) -> Response:  # noqa: A002
     """Show the login page, or log in by the code of a link."""
-    if through.tokens.is_open:
+    if deps.tokens.is_open:
         return _on_to(next)
     if not code:
         return _page(request, next)
     count_attempt(request)
-    async with through.logins.hold():
-        who = await through.tokens.redeem(code) if CODE.fullmatch(code) else None
-    if who is None:
+    async with deps.logins.hold():
+        principal = await deps.tokens.redeem(code) if CODE.fullmatch(code) else None
+    if principal is None:
         log_failure(request)
         return _page(request, next, SPENT)
-    forgive_attempt(request)
-    return _let_in(request, who, next)
+    refund_attempt(request)
+    return _let_in(request, principal, next)
 
 
 @router.post(PAGE, include_in_schema=False)
-async def log_in(request: Request, through: Through) -> Response:
+async def log_in(request: Request, deps: Deps) -> Response:
     """Log in by the token that was pasted into the form."""
-    async with through.bodies.hold():
+    async with deps.bodies.hold():
         fields, _ = await read_form(request, MAX_FORM_BYTES)
     back = fields.get("next", HOME)
-    if who := await through.tokens.authenticate(fields.get("token", "").strip()):
-        return _let_in(request, who, back)
+    if principal := await deps.tokens.authenticate(fields.get("token", "").strip()):
+        return _let_in(request, principal, back)
     count_failure(request)
     return _page(request, back, WRONG)
 
 
 @router.post("/logout", include_in_schema=False)
-async def log_out(request: Request, who: Anybody, through: Through) -> Response:
-    """End the session, here and for whoever has a copy of its cookie."""
-    if session := session_in(request):
-        await through.tokens.end_session(session.id)
-        log.info("audit.logged_out", by=who.name)
+async def log_out(request: Request, principal: Authenticated, deps: Deps) -> Response:
+    """End the session, including copies of its cookie."""
+    if session := session_from(request):
+        await deps.tokens.end_session(session.id)
+        log.info("audit.logged_out", by=principal.name)
     answer = RedirectResponse(PAGE, HTTPStatus.SEE_OTHER)
-    answer.headers["set-cookie"] = no_cookie(through.sessions)
+    answer.headers["set-cookie"] = no_cookie(deps.sessions)
     return answer
 
 
-def _let_in(request: Request, who: Principal, back: str) -> Response:
-    count_login(request, who)
-    sessions = doors(request).sessions
-    log.info("audit.logged_in", by=who.name, address=request.client.host if request.client else "?")
+def _let_in(request: Request, principal: Principal, back: str) -> Response:
+    count_login(request, principal)
+    sessions = dependencies_of(request).sessions
+    log.info("audit.logged_in", by=principal.name, address=request.client.host if request.client else "?")
     answer = _on_to(back)
-    answer.headers["set-cookie"] = cookie_of(sessions, sessions.opened(who.id))
+    answer.headers["set-cookie"] = cookie_of(sessions, sessions.open_session(principal.id))
     return answer
 
 
@@ -109,7 +115,7 @@ def _on_to(path: str) -> Response:
 
 def _page(request: Request, back: str, trouble: str = "") -> Response:
     status = HTTPStatus.FORBIDDEN if trouble else HTTPStatus.OK
-    if session_in(request) is not None:
+    if session_from(request) is not None:
         return render(request, "login.html", status=status, next=safe_next(back), trouble=trouble)
     text = _strangers_page(trouble).replace(_NEXT, str(escape(safe_next(back))))
     return HTMLResponse(text, status, {"cache-control": "no-store"})
@@ -117,12 +123,12 @@ def _page(request: Request, back: str, trouble: str = "") -> Response:
 
 @cache
 def _strangers_page(trouble: str) -> str:
-    """Return the page for clients without a session, rendered once: it costs next to nothing afterwards."""
-    return page(
+    """Return the login page for clients without a session, rendered once."""
+    return render_template(
         "login.html",
         path=PAGE,
         csrf="",
-        who=None,
+        principal=None,
         may_write=False,
         may_read=False,
         navigation=(),

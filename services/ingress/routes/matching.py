@@ -1,7 +1,7 @@
-"""Which route answers: either spelling of a path, HEAD wherever GET is, and an `Allow` that names what there is.
+"""Route matching: either spelling of a trailing slash, HEAD wherever GET is, and a complete `Allow`.
 
-Starlette's own way with slashes redirects to an absolute address under the name that the Host header says, whoever
-wrote that; and it answers 405 with the methods of the first route of a path alone.
+Starlette's slash redirect uses the Host header for an absolute URL, whoever wrote it; and its 405 lists only the
+methods of the first route of a path.
 """
 
 import asyncio
@@ -18,25 +18,25 @@ _SPELLED: Final = "penstock.other_spelling"
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` look for a route once more before it answers 404 or 405."""
+    """Retry route matching with the other spelling before answering 404 or 405."""
     not_found, routed = app.router.default, app.router.middleware_stack
 
     async def other_spelling(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _SPELLED in scope:
             await not_found(scope, receive, send)
             return
-        # the scope itself, for middleware outside reads from it which route it was
+        # change the scope itself: outer middleware reads the route from it
         scope.update({"path": _respelled(scope["path"]), _SPELLED: True})
         await app.router(scope, receive, send)
 
     async def other_method(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"].endswith("/"):
-            # a page or a listing: HEAD of files would take it for one without a name
+            # a page or a listing: HEAD of a file would match with an empty name
             await _as_get(routed)(scope, receive, send)
             return
         try:
             await routed(scope, receive, send)
-        except HTTPException as error:  # of the router: those of routes are answered within
+        except HTTPException as error:  # raised by the router; routes answer their own
             if scope["type"] != "http" or error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
                 raise
             path, methods = _another(app, scope)
@@ -70,7 +70,7 @@ def _respelled(path: str) -> str:
 
 
 def _as_get(app: ASGIApp) -> ASGIApp:
-    """Answer HEAD by what GET would say before its body; what streams one ends there, as if its client had gone."""
+    """Answer HEAD with the headers of GET; a streamed body is cut off as if the client had disconnected."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What the ingress has answered, counted by route, never by path: whoever asks for many paths makes no new series."""
+"""HTTP metrics by route, not by path, so that clients cannot create new series."""
 
 import time
 from typing import Final
@@ -20,7 +20,7 @@ BYTES_OUT: Final = Counter("penstock_http_response_bytes", "Bytes of bodies sent
 
 
 class Metrics:
-    """Counts requests and their bytes as these pass; nothing is held up or gathered."""
+    """Count requests and their bytes as they pass, without buffering."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -46,7 +46,7 @@ class _Passing:
         self._receive = receive
         self._send = send
         self._status = 500
-        """Of an error that nobody answers before it has passed here."""
+        """Status of a request that ended without an answer."""
         self._bytes_in = 0
         self._bytes_out = 0
 

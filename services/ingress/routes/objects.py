@@ -9,14 +9,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from services.ingress.adapters.bodies import Body
-from services.ingress.adapters.listing import page_of
+from services.ingress.adapters.listing import list_page
 from services.ingress.core.access import Principal
 from services.ingress.core.conditions import Precondition
-from services.ingress.core.listing import seen_prefixes
-from services.ingress.core.names import known_key, safe_key
-from services.ingress.core.write_headers import CONDITIONS, OF_OBJECTS, ObjectHeaders, named
-from services.ingress.routes.guard import Reader, Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.core.listing import visible_prefixes
+from services.ingress.core.names import existing_key, safe_key
+from services.ingress.core.write_headers import CONDITION_HEADERS, OBJECT_HEADERS, ObjectHeaders, header_map
+from services.ingress.routes.auth_dependencies import Deps, Reader, Writer
+from services.ingress.routes.honored_headers import honors
 from shared.errors import Rejected
 from shared.storage import PAGE_SIZE, ObjectInfo, ObjectRef
 
@@ -31,7 +31,7 @@ Bucket = Annotated[
 ]
 Key = Annotated[str, Path(description="The object's key; slashes are part of it.")]
 PARAMETERS = frozenset({"token", "csrf", "x-id"})
-"""What the address of a write may have: who sends it; S3's SDKs add the name of the operation."""
+"""Query parameters that a write may have; S3 SDKs add the operation's name."""
 
 
 class Stored(BaseModel):
@@ -63,23 +63,23 @@ class Listing(BaseModel):
 
 
 @router.get("/{bucket}")
-async def list_objects(  # noqa: PLR0913 - what a listing can be asked
+async def list_objects(  # noqa: PLR0913 - the query parameters
     bucket: Bucket,
-    who: Reader,
-    through: Through,
+    principal: Reader,
+    deps: Deps,
     *,
     prefix: str = "",
     start_after: str = "",
     limit: Annotated[int, Query(ge=1, le=PAGE_SIZE)] = PAGE_SIZE,
     delimiter: Annotated[str, Query(max_length=16)] = "",
 ) -> Listing:
-    """List a bucket in pages; with a delimiter, what is below a folder is told as that folder."""
-    _require_readable(bucket, who, through)
-    async with through.listings.hold():
-        page = await page_of(
-            through.store,
+    """List a bucket in pages; with a delimiter, keys are grouped into folders."""
+    _require_readable(bucket, principal, deps)
+    async with deps.listings.hold():
+        page = await list_page(
+            deps.store,
             bucket,
-            seen_prefixes(who.places, bucket, prefix),
+            visible_prefixes(principal.prefixes, bucket, prefix),
             prefix=prefix,
             start_after=start_after,
             limit=limit,
@@ -93,29 +93,29 @@ async def list_objects(  # noqa: PLR0913 - what a listing can be asked
 
 @router.get("/{bucket}/{key:path}", response_class=Response)
 @router.head("/{bucket}/{key:path}", response_class=Response)
-async def get_object(bucket: Bucket, key: Key, who: Reader, through: Through) -> Response:
-    """Give an object as a file: whole, in a range, or not at all when the client has it already."""
-    _require_readable(bucket, who, through)
-    return through.downloads.of(ObjectRef(bucket, known_key(key)), who)
+async def get_object(bucket: Bucket, key: Key, principal: Reader, deps: Deps) -> Response:
+    """Download an object: whole, as a range, or 304."""
+    _require_readable(bucket, principal, deps)
+    return deps.downloads.of(ObjectRef(bucket, existing_key(key)), principal)
 
 
 @router.delete("/{bucket}/{key:path}", status_code=204)
-@honors(CONDITIONS)
-async def delete_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, through: Through) -> None:
+@honors(CONDITION_HEADERS)
+async def delete_object(request: Request, bucket: Bucket, key: Key, principal: Writer, deps: Deps) -> None:
     """Remove an object of an input bucket; with `If-Match`, only the version that it names (412)."""
     _require_no_subresource(request)
-    require_bucket(bucket, through.settings.input_buckets, who)
-    ref, precondition = ObjectRef(bucket, known_key(key)), Precondition.of(named(request.headers.raw))
-    async with through.listings.hold():
-        required = await through.uploads.required(ref, precondition) if who.sees(bucket, ref.key) else None
-        await through.downloads.described(ref, who)
-        await through.store.delete(ref, if_match=required)
-    log.info("audit.object_removed", by=who.name, bucket=bucket, key=key)
+    require_bucket(bucket, deps.settings.input_buckets, principal)
+    ref, precondition = ObjectRef(bucket, existing_key(key)), Precondition.parse(header_map(request.headers.raw))
+    async with deps.listings.hold():
+        required = await deps.uploads.required_etag(ref, precondition) if principal.sees(bucket, ref.key) else None
+        await deps.downloads.described(ref, principal)
+        await deps.store.delete(ref, if_match=required)
+    log.info("audit.object_removed", by=principal.name, bucket=bucket, key=key)
 
 
 @router.put("/{bucket}/{key:path}", status_code=201)
-@honors(CONDITIONS | OF_OBJECTS | {"content-encoding", "repr-digest"})
-async def put_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, through: Through) -> Stored:
+@honors(CONDITION_HEADERS | OBJECT_HEADERS | {"content-encoding", "repr-digest"})
+async def put_object(request: Request, bucket: Bucket, key: Key, principal: Writer, deps: Deps) -> Stored:
     """Store the request's body as an object, whole or not at all.
 
     Kept with it are its type, `x-amz-meta-` headers, Content-Encoding, -Language and -Disposition, Cache-Control and
@@ -123,9 +123,9 @@ async def put_object(request: Request, bucket: Bucket, key: Key, who: WriterOf, 
     If-None-Match and If-Unmodified-Since decide whether it may be stored (412).
     """
     _require_no_subresource(request)
-    ref = place(bucket, safe_key(key), who, through)
+    ref = writable_ref(bucket, safe_key(key), principal, deps)
     headers = ObjectHeaders.of_body(request.headers.raw)
-    return told(await through.uploads.whole(Body(request, through.settings), ref, headers), ref)
+    return stored_object(await deps.uploads.store_body(Body(request, deps.settings), ref, headers), ref)
 
 
 def _require_no_subresource(request: Request) -> None:
@@ -137,28 +137,28 @@ def _require_no_subresource(request: Request) -> None:
         )
 
 
-def _require_readable(bucket: str, who: Principal, through: Through) -> None:
-    require_bucket(bucket, through.settings.input_buckets + through.settings.output_buckets, who)
+def _require_readable(bucket: str, principal: Principal, deps: Deps) -> None:
+    require_bucket(bucket, deps.settings.input_buckets + deps.settings.output_buckets, principal)
 
 
-def require_bucket(bucket: str, buckets: Collection[str], who: Principal) -> None:
-    """Refuse a bucket that is none of these; one of which `who` sees no part does not exist for it.
+def require_bucket(bucket: str, buckets: Collection[str], principal: Principal) -> None:
+    """Refuse a bucket that is not in `buckets`, or of which `principal` sees nothing.
 
     Raises Rejected: NO_SUCH_BUCKET.
     """
-    if bucket not in buckets or not seen_prefixes(who.places, bucket, ""):
+    if bucket not in buckets or not visible_prefixes(principal.prefixes, bucket, ""):
         raise Rejected("NO_SUCH_BUCKET", f"there is no bucket {bucket} that you may use for this: check its name")
 
 
-def place(bucket: str, key: str, who: Principal, through: Through) -> ObjectRef:
-    """Return where `who` may write; what it may not see does not exist for it."""
-    if bucket not in through.settings.input_buckets or not who.sees(bucket, key):
+def writable_ref(bucket: str, key: str, principal: Principal, deps: Deps) -> ObjectRef:
+    """Return the object if `principal` may write it; otherwise it does not exist for it."""
+    if bucket not in deps.settings.input_buckets or not principal.sees(bucket, key):
         raise Rejected(
             "NO_SUCH_BUCKET", f"there is no bucket {bucket} that takes this object: name an input bucket of yours"
         )
     return ObjectRef(bucket, key)
 
 
-def told(info: ObjectInfo, ref: ObjectRef) -> Stored:
+def stored_object(info: ObjectInfo, ref: ObjectRef) -> Stored:
     """Describe an object to a client."""
     return Stored(bucket=ref.bucket, key=ref.key, etag=info.etag, size=info.size)

@@ -1,4 +1,4 @@
-"""Whether the ingress lives, and its metrics; open to everybody."""
+"""Liveness and metrics, without authentication."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse

@@ -1,4 +1,4 @@
-"""Answer with a page: what every page needs to know is given here, once."""
+"""Render pages with the values that every page needs."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,9 +7,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from services.ingress.adapters.pages import page
+from services.ingress.adapters.templates import render_template
 from services.ingress.core.access import Principal
-from services.ingress.routes.guard import csrf_of
+from services.ingress.routes.auth_dependencies import csrf_of
 
 
 def render(
@@ -20,15 +20,15 @@ def render(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> Response:
-    """Answer with the page `name`, never kept by a cache."""
-    who: Principal | None = getattr(request.state, "principal", None)
-    text = page(
+    """Answer with the page `name`; not cacheable."""
+    principal: Principal | None = getattr(request.state, "principal", None)
+    text = render_template(
         name,
         path=request.url.path,
         csrf=csrf_of(request),
-        who=who,
-        may_write=who is not None and who.may("write"),
-        may_read=who is not None and who.may("read"),
+        principal=principal,
+        may_write=principal is not None and principal.may("write"),
+        may_read=principal is not None and principal.may("read"),
         navigation=request.app.state.navigation,
         **values,
     )
@@ -36,5 +36,5 @@ def render(
 
 
 def wants_page(request: Request) -> bool:
-    """Tell whether a person in front of a browser waits for the answer."""
+    """Return whether the client accepts HTML."""
     return "text/html" in request.headers.get("accept", "")

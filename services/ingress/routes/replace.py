@@ -1,13 +1,13 @@
-"""A set of files in place of everything under a prefix, as the MinIO and Colab system takes it."""
+"""Replace everything under a prefix by a set of files, in the API of the former MinIO and Colab system."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 
 from services.ingress.adapters.bodies import Body
+from services.ingress.routes.auth_dependencies import Deps, Writer
 from services.ingress.routes.files import BINARY, described
-from services.ingress.routes.guard import Through, WriterOf
-from services.ingress.routes.honoring import honors
+from services.ingress.routes.honored_headers import honors
 from services.ingress.routes.objects import require_bucket
 
 router = APIRouter(tags=["files"])
@@ -19,7 +19,7 @@ BucketHeader = Annotated[str, Header(description="The input bucket that the pref
 @router.post("/files/upload_minio", status_code=204, openapi_extra=_FORM)
 @router.put("/files/upload_minio", status_code=204, openapi_extra=_FORM)
 @honors(frozenset({"repr-digest"}))
-async def upload_minio(request: Request, bucket: BucketHeader, who: WriterOf, through: Through) -> None:
-    """Replace what is under `keys_prefix` by the form's files, folders in their names kept, whole or not at all."""
-    require_bucket(bucket, through.settings.input_buckets, who)
-    await through.replacements.replace(Body(request, through.settings), bucket, who)
+async def upload_minio(request: Request, bucket: BucketHeader, principal: Writer, deps: Deps) -> None:
+    """Replace everything under `keys_prefix` by the form's files, folders in names included, atomically."""
+    require_bucket(bucket, deps.settings.input_buckets, principal)
+    await deps.replacements.replace(Body(request, deps.settings), bucket, principal)

@@ -1,4 +1,4 @@
-"""Statistics: what the tables of datasets say, what the database holds, and who is at work."""
+"""Statistics of datasets, database and workers."""
 
 from typing import Annotated, Any
 
@@ -6,10 +6,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from services.ingress.core.access import Principal
-from services.ingress.core.ages import summed
-from services.ingress.core.counts import totalled
+from services.ingress.core.ages import summarize
+from services.ingress.core.counts import add_totals
 from services.ingress.core.filters import Filters
-from services.ingress.routes.guard import Reader, Through
+from services.ingress.routes.auth_dependencies import Deps, Reader
 from shared.errors import Rejected
 
 router = APIRouter(prefix="/stats", tags=["stats"])
@@ -24,7 +24,7 @@ class AgeCount(BaseModel):
 
 
 class Statistics(BaseModel):
-    """Counts of rows and their ages in whole calendar years; what nobody has is null."""
+    """Counts of rows and ages in whole calendar years; null if no row has an age."""
 
     dataset: str
     count: int
@@ -37,32 +37,33 @@ class Statistics(BaseModel):
 
 
 @router.get("")
-async def statistics(wanted: Annotated[Filters, Query()], who: Reader, through: Through) -> Statistics:
-    """Count the rows of a dataset that the filters leave, and tell their ages."""
-    dataset = await through.tables.dataset(wanted.dataset, who)
-    wanted.require_fit(dataset)
-    spans = await through.tables.spans(dataset, wanted)
-    return Statistics.model_validate({"dataset": dataset.name, **summed(spans)})
+async def statistics(filters: Annotated[Filters, Query()], principal: Reader, deps: Deps) -> Statistics:
+    """Return counts and ages of the rows that match the filters."""
+    dataset = await deps.tables.dataset(filters.dataset, principal)
+    filters.require_ages(dataset)
+    spans = await deps.tables.spans(dataset, filters)
+    return Statistics.model_validate({"dataset": dataset.name, **summarize(spans)})
 
 
 @router.get("/database")
-async def database(who: Reader, through: Through) -> dict[str, Any]:
-    """Count digests, objects and leased work below what `who` sees; tables and the last sweep for who sees all."""
-    async with through.statistics.hold():
-        return totalled(await through.views.counts(who.places))
+async def database(principal: Reader, deps: Deps) -> dict[str, Any]:
+    """Count digests, objects and leased work below the caller's prefixes; the rest without prefixes."""
+    async with deps.statistics.hold():
+        return add_totals(await deps.views.counts(principal.prefixes))
 
 
 @router.get("/workers")
-async def workers(who: Reader, through: Through) -> dict[str, Any]:
-    """List the consumer groups with members, partitions, lag and rate, and who holds leased work."""
-    _require_everything(who)
-    async with through.statistics.hold():
-        return {"groups": await through.groups.told(), "leases": await through.views.leases()}
+async def workers(principal: Reader, deps: Deps) -> dict[str, Any]:
+    """List consumer groups with members, partitions, lag and rate, and the holders of leased work."""
+    _require_everything(principal)
+    async with deps.statistics.hold():
+        return {"groups": await deps.consumer_groups.describe(), "leases": await deps.views.leases()}
 
 
-def _require_everything(who: Principal) -> None:
+def _require_everything(principal: Principal) -> None:
     """Refuse a token that sees a part: lag is of all."""
-    if who.places:
+    if principal.prefixes:
         raise Rejected(
-            "WRONG_PLACE", f"the token {who.name} sees {', '.join(who.places)} alone, and workers work for all"
+            "WRONG_PLACE",
+            f"the token {principal.name} sees {', '.join(principal.prefixes)} alone, and workers work for all",
         )

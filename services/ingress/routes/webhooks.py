@@ -9,18 +9,18 @@ import structlog
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingress.core.telling import told
-from services.ingress.core.wanted import MAX_TYPES, Wanted, types_in
-from services.ingress.core.webhooks import Webhook, described, trial
-from services.ingress.routes.guard import Admin, Through
+from services.ingress.core.fact_filter import MAX_TYPES, FactFilter, parse_types
+from services.ingress.core.fact_rendering import render_fact
+from services.ingress.core.webhooks import Webhook, describe, test_fact
+from services.ingress.routes.auth_dependencies import Admin, Deps
 from services.ingress.routes.json_route import JsonRoute
 
 log = structlog.get_logger()
 router = APIRouter(route_class=JsonRoute, prefix="/webhooks", tags=["webhooks"])
 
 
-class WebhookWanted(BaseModel):
-    """A webhook as it is asked for; what is left empty chooses all."""
+class NewWebhook(BaseModel):
+    """A webhook to create; empty fields match everything."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,75 +31,75 @@ class WebhookWanted(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create_webhook(asked: WebhookWanted, who: Admin, through: Through) -> dict[str, Any]:
-    """Make a webhook that is told of facts from now on; `secret`, which signs them, is told this once."""
-    number = secrets.token_hex(8)
-    secret = through.sender.secret(number)
-    await through.sender.check(asked.url)
-    hook = await through.webhooks.add(
+async def create_webhook(body: NewWebhook, principal: Admin, deps: Deps) -> dict[str, Any]:
+    """Create a webhook for facts from now on; `secret`, which signs deliveries, is in this answer only."""
+    webhook_id = secrets.token_hex(8)
+    secret = deps.sender.secret(webhook_id)
+    await deps.sender.check(body.url)
+    hook = await deps.webhooks.add(
         Webhook(
-            id=number,
-            url=asked.url,
-            wanted=Wanted(types_in(asked.types), asked.bucket, asked.prefix),
-            places=who.places,
-            cursor=await through.feed.begin(None),
-            created_by=who.name,
-            token_id=who.id,
+            id=webhook_id,
+            url=body.url,
+            fact_filter=FactFilter(parse_types(body.types), body.bucket, body.prefix),
+            prefixes=principal.prefixes,
+            cursor=await deps.feed.start_cursor(None),
+            created_by=principal.name,
+            token_id=principal.id,
             created_at=datetime.now(UTC),
         )
     )
-    log.info("audit.webhook_created", by=who.name, webhook=hook.id)
-    return {**described(hook), "secret": secret}
+    log.info("audit.webhook_created", by=principal.name, webhook=hook.id)
+    return {**describe(hook), "secret": secret}
 
 
 @router.get("")
-async def list_webhooks(who: Admin, through: Through) -> list[dict[str, Any]]:
-    """Return every webhook, and how far each is; a token with places sees its own and those of tokens it made."""
-    return [described(hook) for hook in await through.webhooks.all(who.administers)]
+async def list_webhooks(principal: Admin, deps: Deps) -> list[dict[str, Any]]:
+    """List webhooks with their cursors; a token with places sees its own and those of its descendants."""
+    return [describe(hook) for hook in await deps.webhooks.all(principal.administers)]
 
 
-@router.get("/{number}")
-async def get_webhook(number: str, who: Admin, through: Through) -> dict[str, Any]:
+@router.get("/{webhook_id}")
+async def get_webhook(webhook_id: str, principal: Admin, deps: Deps) -> dict[str, Any]:
     """Return one webhook."""
-    return described(await through.webhooks.get(number, who.administers))
+    return describe(await deps.webhooks.get(webhook_id, principal.administers))
 
 
-@router.delete("/{number}", status_code=204)
-async def delete_webhook(number: str, who: Admin, through: Through) -> None:
-    """Remove a webhook, and what it did not take."""
-    hook = await through.webhooks.get(number, who.administers)
-    await through.webhooks.remove(hook.id)
-    log.info("audit.webhook_removed", by=who.name, webhook=hook.id)
+@router.delete("/{webhook_id}", status_code=204)
+async def delete_webhook(webhook_id: str, principal: Admin, deps: Deps) -> None:
+    """Delete a webhook and its failed deliveries."""
+    hook = await deps.webhooks.get(webhook_id, principal.administers)
+    await deps.webhooks.remove(hook.id)
+    log.info("audit.webhook_removed", by=principal.name, webhook=hook.id)
 
 
-@router.post("/{number}/test")
-async def try_webhook(number: str, who: Admin, through: Through) -> dict[str, Any]:
-    """Send one event of type `webhooks.tried.v1` now, and tell what the other side answered."""
-    hook = await through.webhooks.get(number, who.administers)
-    await through.webhooks.require_held(hook.id)
-    log.info("audit.webhook_tried", by=who.name, webhook=hook.id)
-    async with through.sender.client() as client:
-        outcome = await through.sender.send(client, hook.id, hook.url, told(trial(hook, datetime.now(UTC))))
+@router.post("/{webhook_id}/test")
+async def test_webhook(webhook_id: str, principal: Admin, deps: Deps) -> dict[str, Any]:
+    """Send one event of type `webhooks.tried.v1` now, and return the receiver's answer."""
+    hook = await deps.webhooks.get(webhook_id, principal.administers)
+    await deps.webhooks.require_valid_token(hook.id)
+    log.info("audit.webhook_tried", by=principal.name, webhook=hook.id)
+    async with deps.sender.client() as client:
+        outcome = await deps.sender.send(client, hook.id, hook.url, render_fact(test_fact(hook, datetime.now(UTC))))
     return {"taken": outcome.error is None, **asdict(outcome)}
 
 
-@router.get("/{number}/failures")
+@router.get("/{webhook_id}/failures")
 async def list_failures(
-    number: str,
-    who: Admin,
-    through: Through,
+    webhook_id: str,
+    principal: Admin,
+    deps: Deps,
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:
-    """Return the facts that a webhook did not take, oldest first."""
-    hook = await through.webhooks.get(number, who.administers)
-    return [asdict(one) for one in await through.webhooks.failures(hook.id, after, limit)]
+    """Return the facts that could not be delivered, oldest first."""
+    hook = await deps.webhooks.get(webhook_id, principal.administers)
+    return [asdict(one) for one in await deps.webhooks.failures(hook.id, after, limit)]
 
 
-@router.post("/{number}/retry", status_code=202)
-async def retry_webhook(number: str, who: Admin, through: Through) -> dict[str, Any]:
-    """Send what was not taken once more, and go on with a webhook that was given up, unless its token has ended."""
-    hook = await through.webhooks.get(number, who.administers)
-    again = await through.webhooks.retry(hook.id)
-    log.info("audit.webhook_retried", by=who.name, webhook=hook.id, facts=again)
+@router.post("/{webhook_id}/retry", status_code=202)
+async def retry_webhook(webhook_id: str, principal: Admin, deps: Deps) -> dict[str, Any]:
+    """Send failed deliveries again and enable a disabled webhook, unless its token has ended."""
+    hook = await deps.webhooks.get(webhook_id, principal.administers)
+    again = await deps.webhooks.retry(hook.id)
+    log.info("audit.webhook_retried", by=principal.name, webhook=hook.id, facts=again)
     return {"facts": again}

@@ -1,4 +1,4 @@
-"""From an id to its object, and on to the event, the work and the digests: what is known, and what is told of it."""
+"""The status of an upload by id: object, event, work and digests, and their JSON forms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Status = Literal["PENDING", "STARTED", "SUCCESS", "FAILURE", "INVALID_ID"]
 Phase = Literal["waiting", "reading"]
 
 ALGORITHM: Final = "md5"
-"""The digest that is told where none is named."""
+"""The default digest of `hash`."""
 
 _STATUS: Final[Mapping[str, Status]] = {
     "pending": "PENDING",
@@ -34,10 +34,10 @@ _REASONS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What is known of the object behind an id; whatever nobody has recorded yet is None.
+    """What is recorded of an upload; None for what is not recorded yet.
 
-    `state` is the object's as ingest knows it (stored, removed), `hashed_etag` is the version that `digests`,
-    `status`, `attempts` and `error` are about, and `work_state` is that of the leased work on a large one.
+    `state` is the object's as ingest recorded it (stored, removed), `hashed_etag` is the version that `digests`,
+    `status`, `attempts` and `error` are about, and `work_state` is that of leased work on a large object.
     """
 
     id: str
@@ -64,12 +64,12 @@ class Upload:
     worker: str | None = None
     progress: Mapping[str, Any] | None = None
 
-    def is_for(self, who: Principal) -> bool:
-        """Tell whether `who` may know of it: its owner, or who administers, where they see its place at all."""
-        return who.sees(self.bucket, self.key) and (self.owner == who.id or who.may("admin"))
+    def is_for(self, principal: Principal) -> bool:
+        """Return whether `principal` may see it: its owner or an administrator, within their prefixes."""
+        return principal.sees(self.bucket, self.key) and (self.owner == principal.id or principal.may("admin"))
 
     @property
-    def told_status(self) -> Status:
+    def client_status(self) -> Status:
         """The status in the words of its clients; digests of another version than the present one do not count."""
         is_replaced = self.state == "stored" and self.etag != self.hashed_etag
         if self.status is not None and not is_replaced:
@@ -79,30 +79,30 @@ class Upload:
     @property
     def reason(self) -> str | None:
         """Why it failed."""
-        if self.told_status != "FAILURE":
+        if self.client_status != "FAILURE":
             return None
         return self.error or _REASONS[self.status or "gone"]
 
 
-def invalid() -> dict[str, Any]:
-    """Return what is told of an id that is none, or none of who asks."""
+def render_invalid_id() -> dict[str, Any]:
+    """Return the JSON form of an unknown or foreign id."""
     return {"status": "INVALID_ID", "hash": None}
 
 
-def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
-    """Return what is told of an upload and of one of its digests.
+def render_digest(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
+    """Return the JSON form of an upload and one of its digests.
 
     Raises Rejected: UNKNOWN_DIGEST, and NOT_COMPUTED once the others are there.
     """
     (name,) = normalize_names([algorithm or ALGORITHM])
-    status = upload.told_status
+    status = upload.client_status
     digests = dict(upload.digests) if status == "SUCCESS" else {}
     if status == "SUCCESS" and name not in digests:
         there = ", ".join(sorted(digests)) or "none"
         raise Rejected("NOT_COMPUTED", f"there is no {name} of this upload, but {there}: ask for it with the upload")
     phase = _PHASES.get(status)
     return {
-        # clients of the digest API ask again while this is PENDING, and know no other word for what is not done
+        # clients of the digest API poll while this is PENDING and know no other unfinished status
         "status": "PENDING" if phase else status,
         "hash": digests.get(name),
         "id": upload.id,
@@ -117,11 +117,11 @@ def told(upload: Upload, algorithm: str = ALGORITHM) -> dict[str, Any]:
     }
 
 
-def linked(upload: Upload) -> dict[str, Any]:
-    """Return the whole way of an upload: id, object, event, work and result; what has not come yet is None."""
+def render_links(upload: Upload) -> dict[str, Any]:
+    """Return the JSON form of an upload's object, event, work and result; null for what is not recorded yet."""
     return {
         "id": upload.id,
-        "status": upload.told_status,
+        "status": upload.client_status,
         "object": {
             "bucket": upload.bucket,
             "key": upload.key,

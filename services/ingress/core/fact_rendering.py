@@ -1,15 +1,15 @@
-"""A fact as it is told: to a client of the timeline, to a stream, to a webhook."""
+"""Render facts: for timelines, event streams and webhooks."""
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from services.ingress.core.facts import BURIED, Fact
+from services.ingress.core.facts import DEAD_LETTERED, Fact
 
 MAX_SUMMARY: Final = 200
 
 
-def told(fact: Fact) -> dict[str, Any]:
+def render_fact(fact: Fact) -> dict[str, Any]:
     """Return the fact as JSON; `at` is UTC."""
     return {
         "seq": fact.seq,
@@ -19,7 +19,7 @@ def told(fact: Fact) -> dict[str, Any]:
         "service": fact.service,
         "bucket": fact.bucket,
         "key": fact.key,
-        "summary": summary(fact),
+        "summary": summarize(fact),
         "error": fact.error,
         "correlation_id": fact.correlation_id,
         "topic": fact.topic,
@@ -27,20 +27,20 @@ def told(fact: Fact) -> dict[str, Any]:
     }
 
 
-def summary(fact: Fact) -> str:
+def summarize(fact: Fact) -> str:
     """Say in a few words what has happened."""
     body = fact.body if isinstance(fact.body, dict) else {}
-    say = _SAYINGS.get(fact.type, _anything)
-    return (say(fact, body) or fact.type)[:MAX_SUMMARY]
+    summarizer = _SUMMARIES.get(fact.type, _other)
+    return (summarizer(fact, body) or fact.type)[:MAX_SUMMARY]
 
 
-def frame(fact: Fact) -> str:
+def render_sse_event(fact: Fact) -> str:
     """Return the fact as one event of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-    return f"id: {fact.seq}\nevent: {fact.type}\ndata: {json.dumps(told(fact))}\n\n"
+    return f"id: {fact.seq}\nevent: {fact.type}\ndata: {json.dumps(render_fact(fact))}\n\n"
 
 
-def heartbeat(seq: int) -> str:
-    """Return what is no event: it shows that the stream lives, and moves the place to resume from."""
+def render_heartbeat(seq: int) -> str:
+    """Return an SSE comment that shows the stream is alive and moves the client's last event id."""
     return f": alive\nid: {seq}\n\n"
 
 
@@ -60,24 +60,24 @@ def _swept(_fact: Fact, body: Mapping[str, Any]) -> str:
     return f"swept: {body.get('missed')} missed and {body.get('vanished')} vanished of {body.get('listed')}"
 
 
-def _buried(fact: Fact, _body: Mapping[str, Any]) -> str:
+def _dead_lettered(fact: Fact, _body: Mapping[str, Any]) -> str:
     return f"put aside by {fact.service}: {fact.error}" if fact.error else f"put aside by {fact.service}"
 
 
-def _settled(_fact: Fact, body: Mapping[str, Any]) -> str:
+def _resolved(_fact: Fact, body: Mapping[str, Any]) -> str:
     return f"dead letter {body.get('action')}"
 
 
-def _anything(fact: Fact, body: Mapping[str, Any]) -> str:
-    """Say what a service that this one does not know calls its state."""
+def _other(fact: Fact, body: Mapping[str, Any]) -> str:
+    """Summarize a fact of an unknown type by its state."""
     state = next((str(body[name]) for name in ("state", "status", "result") if body.get(name)), "")
     return f"{fact.type}: {state}" if state else fact.type
 
 
-_SAYINGS: Final[Mapping[str, Callable[[Fact, Mapping[str, Any]], str]]] = {
+_SUMMARIES: Final[Mapping[str, Callable[[Fact, Mapping[str, Any]], str]]] = {
     "objects.changed.v1": _changed,
     "objects.hashed.v1": _hashed,
     "sweeps.completed.v1": _swept,
-    "dead-letters.settled.v1": _settled,
-    BURIED: _buried,
+    "dead-letters.settled.v1": _resolved,
+    DEAD_LETTERED: _dead_lettered,
 }

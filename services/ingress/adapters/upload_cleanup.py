@@ -7,23 +7,23 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.ingress.adapters.staging import each
+from services.ingress.adapters.staging import for_each
 from services.ingress.adapters.tokens import Tokens
 from shared.errors import PenstockError, one_line
 from shared.outages import is_outage
 
 log = structlog.get_logger()
 
-LOOK_SECONDS: Final = 15.0
-"""Between two looks without an event: for uploads that began meanwhile, or under a process that died."""
+POLL_SECONDS: Final = 15.0
+"""Polling interval, for uploads that began after the last event or under a process that died."""
 RETRY_SECONDS: Final = 1.0
 
 
 class OpenUploads(Protocol):
-    """Uploads of one kind, of every process; each is known by an id that stands for one owner."""
+    """Open uploads of one kind, of all processes; an upload id has exactly one owner."""
 
     def open(self) -> AsyncIterator[str]:
-        """Give the ids of all open uploads."""
+        """Yield the ids of all open uploads."""
 
     async def owner_of(self, upload_id: str) -> str:
         """Return the id of the token that began an upload; empty when it is no longer open."""
@@ -32,21 +32,21 @@ class OpenUploads(Protocol):
         """Remove an upload with its parts."""
 
 
-class EndedUploads:
-    """Removes the open uploads of tokens that have ended, at once when it hears of one, and by the clock."""
+class UploadCleanup:
+    """Remove the open uploads of ended tokens, on notification and periodically."""
 
     def __init__(self, tokens: Tokens, *kinds: OpenUploads) -> None:
         self._tokens = tokens
         self._kinds = kinds
         self._owners: dict[OpenUploads, dict[str, str]] = {}
-        self._news = asyncio.Event()
-        tokens.when_ended(self._news.set)
+        self._token_ended = asyncio.Event()
+        tokens.on_ended(self._token_ended.set)
 
     async def run(self) -> None:
-        """Remove them for ever."""
+        """Run until cancelled."""
         while True:
-            self._news.clear()
-            wait = LOOK_SECONDS
+            self._token_ended.clear()
+            wait = POLL_SECONDS
             try:
                 await self._tokens.disable_webhooks()
                 await self.remove()
@@ -56,7 +56,7 @@ class EndedUploads:
                     log.exception("uploads.not_ended", reason=one_line(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._news.wait()
+                    await self._token_ended.wait()
 
     async def remove(self) -> None:
         """Remove, once, what belongs to tokens that have ended; many uploads of one kind do not delay another.
@@ -78,15 +78,15 @@ class EndedUploads:
             except PenstockError as error:
                 errors.append(error)
 
-        await each([one for one, owner in owners.items() if owner in ended], remove)
+        await for_each([one for one, owner in owners.items() if owner in ended], remove)
 
     async def _owners_of(self, kind: OpenUploads) -> dict[str, str]:
-        """Return the owner of each open upload; asked of the store once, since an upload never changes hands."""
+        """Return the owner of each open upload; cached, because an upload never changes its owner."""
         known, owners = self._owners.get(kind, {}), {}
 
         async def look(upload_id: str) -> None:
             owners[upload_id] = known.get(upload_id) or await kind.owner_of(upload_id)
 
-        await each([one async for one in kind.open()], look)
+        await for_each([one async for one in kind.open()], look)
         self._owners[kind] = owners
         return owners

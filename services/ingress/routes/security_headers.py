@@ -1,4 +1,4 @@
-"""Headers that keep a browser to our own pages: no script, style or form of anybody else's, no frame, no guessing."""
+"""Security headers for browsers: CSP, no framing, no content sniffing."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,9 +8,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.doors import doors
+from services.ingress.dependencies import dependencies_of
 
-POLICY: Final = (
+CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' {store}; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
@@ -18,7 +18,7 @@ POLICY: Final = (
 
 
 class SecurityHeaders:
-    """Adds the headers to every answer as it begins; what a route has said itself stays."""
+    """Add the headers to every response; headers set by a route stay."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -28,12 +28,12 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        wanted = _wanted(doors(HTTPConnection(scope)).settings.store_url)
+        added = _headers_for(dependencies_of(HTTPConnection(scope)).settings.store_url)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in wanted.items():
+                for name, value in added.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -41,11 +41,11 @@ class SecurityHeaders:
 
 
 @lru_cache(maxsize=8)
-def _wanted(store: str) -> Mapping[str, str]:
+def _headers_for(store: str) -> Mapping[str, str]:
     return {
-        "content-security-policy": POLICY.format(store=store),
+        "content-security-policy": CONTENT_POLICY.format(store=store),
         "x-content-type-options": "nosniff",
-        # with `no-referrer` browsers send `Origin: null` with our own forms too, and these could not be told apart
+        # with `no-referrer` browsers send `Origin: null` for our own forms too, indistinguishable from others
         "referrer-policy": "same-origin",
         "x-frame-options": "DENY",
         "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",

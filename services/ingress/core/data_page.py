@@ -6,40 +6,40 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
-from services.ingress.core.datasets import IMAGE, Dataset
-from services.ingress.core.filters import Rows
+from services.ingress.core.datasets import IMAGE_COLUMN, Dataset
+from services.ingress.core.filters import RowQuery
 
 MAX_TEXT: Final = 1000
-"""Characters of a value on a page; /data gives all of them."""
+"""Characters of a value on a page; /data returns the whole value."""
 _MILLISECONDS: Final = 1000
 _LABELS: Final = {"birthts": "Born"}
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """A dataset, the rows of it that were asked for, and the names of all that there are."""
+class DataPage:
+    """A dataset, the query for its rows, and the names of all datasets."""
 
     dataset: Dataset
-    wanted: Rows
+    query: RowQuery
     names: Sequence[str]
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:
-        """The columns beside the key and the image, each with what stands above it."""
-        return tuple((name, _LABELS.get(name, titled(name))) for name in self.dataset.columns)
+        """The columns beside key and image, each with its heading."""
+        return tuple((name, _LABELS.get(name, column_title(name))) for name in self.dataset.columns)
 
     @property
-    def query(self) -> dict[str, Any]:
-        """What the address says of the rows, as far as it says anything."""
-        said = self.wanted.model_dump(include={"is_image_exists", "min_age", "max_age", "contains", "dataset"})
-        return {name: value for name, value in said.items() if value not in {None, ""}}
+    def parameters(self) -> dict[str, Any]:
+        """The query parameters of the current rows."""
+        parameters_set = self.query.model_dump(include={"is_image_exists", "min_age", "max_age", "contains", "dataset"})
+        return {name: value for name, value in parameters_set.items() if value not in {None, ""}}
 
     def address(self, path: str, **more: str) -> str:
         """Return the address of the same rows at `path`."""
-        return f"{path}?{urlencode({**self.query, **more})}"
+        return f"{path}?{urlencode({**self.parameters, **more})}"
 
     def kind(self, name: str) -> str:
-        """Return what a column is to the eye: numbers stand by their digits; a day of birth gives way to the age."""
+        """Return the CSS class of a column: numbers align by digits; the date of birth gives way to the age."""
         if name == self.dataset.born:
             return "born"
         return "number" if self.dataset.columns[name].type in {"integer", "number"} else "words"
@@ -57,12 +57,12 @@ class Sheet:
         return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
 
     def image(self, row: Mapping[str, Any]) -> str:
-        """Return the address of a row's image; empty where there is none."""
-        return f"/objects/{quote(row[IMAGE])}" if row[IMAGE] else ""
+        """Return the URL of a row's image; empty without an image."""
+        return f"/objects/{quote(row[IMAGE_COLUMN])}" if row[IMAGE_COLUMN] else ""
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadRow:
     """A load as a page shows it."""
 
     load_id: str
@@ -79,12 +79,12 @@ class Load:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """Return a load from what is told of it."""
+        """Return a load from its JSON form."""
         return cls(**{name: row[name] for name in cls.__dataclass_fields__ if name in row})
 
     @property
     def is_done(self) -> bool:
-        """Tell whether nothing more will come of it."""
+        """Return whether the load has finished."""
         return self.state in {"succeeded", "failed"}
 
     @property
@@ -93,7 +93,7 @@ class Load:
         return round(100 * self.progress["done"], 1) if self.progress and "done" in self.progress else None
 
 
-def titled(name: str) -> str:
+def column_title(name: str) -> str:
     """Return the name of a column as a heading."""
     return name.replace("_", " ").capitalize()
 

@@ -1,4 +1,4 @@
-"""Which facts somebody wants, and may, hear of."""
+"""Filters for facts, and which facts a principal may see."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from services.ingress.core.access import Principal
-from services.ingress.core.facts import PREFIX, Fact
+from services.ingress.core.facts import TYPE_PREFIX, Fact
 from shared.errors import Rejected
 
 MAX_TYPES: Final = 50
@@ -16,7 +16,7 @@ MAX_PATTERN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FactFilter:
     """A choice of facts; what is left empty chooses all. `types` are names or patterns such as `objects.*`."""
 
     types: tuple[str, ...] = ()
@@ -24,8 +24,8 @@ class Wanted:
     prefix: str = ""
     correlation_id: str = ""
 
-    def takes(self, fact: Fact) -> bool:
-        """Tell whether `fact` is chosen."""
+    def matches(self, fact: Fact) -> bool:
+        """Return whether the filter matches `fact`."""
         return (
             (not self.types or _pattern_of(self.types).match(fact.type) is not None)
             and (not self.bucket or fact.bucket == self.bucket)
@@ -40,14 +40,13 @@ def _pattern_of(types: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(translate(one) for one in types))
 
 
-def types_in(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return patterns of types, given one by one or apart by commas; CloudEvents' full names are known too.
+def parse_types(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the patterns of types, given one by one or separated by commas, with or without the CloudEvents prefix.
 
-    A star is a star and nothing else is: what the shell calls a set is taken as it is written. Raises Rejected
-    (TOO_MANY_TYPES) for more than a stream looks for.
+    `*` is the only wildcard; brackets match literally. Raises Rejected (TOO_MANY_TYPES).
     """
     words = (word.strip() for text in texts for word in text.split(","))
-    plain = tuple(dict.fromkeys(word.removeprefix(PREFIX).replace("[", "[[]") for word in words if word))
+    plain = tuple(dict.fromkeys(word.removeprefix(TYPE_PREFIX).replace("[", "[[]") for word in words if word))
     if len(plain) > MAX_TYPES or any(len(one) > MAX_PATTERN for one in plain):
         raise Rejected(
             "TOO_MANY_TYPES",
@@ -56,8 +55,8 @@ def types_in(texts: Iterable[str]) -> tuple[str, ...]:
     return plain
 
 
-def shown_to(who: Principal, fact: Fact) -> bool:
-    """Tell whether `who` may see a fact: those about no object are for who sees everything."""
+def is_visible_to(principal: Principal, fact: Fact) -> bool:
+    """Return whether `principal` may see a fact; facts about no object need access to everything."""
     if fact.bucket is None or fact.key is None:
-        return not who.places
-    return who.sees(fact.bucket, fact.key)
+        return not principal.prefixes
+    return principal.sees(fact.bucket, fact.key)

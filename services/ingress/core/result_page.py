@@ -1,16 +1,16 @@
-"""What a page shows of an upload: its digests, or how far they are."""
+"""The result of an upload as a page shows it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from services.ingress.core.links import Status, Upload
+from services.ingress.core.upload_status import Status, Upload
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """The upload `id` as it is now; `upload` is None where the id is none of who asks."""
+class UploadResult:
+    """The upload `id`; `upload` is None if it does not exist for this principal."""
 
     id: str
     upload: Upload | None
@@ -18,11 +18,11 @@ class Result:
     @property
     def status(self) -> Status:
         """PENDING, STARTED, SUCCESS, FAILURE or INVALID_ID."""
-        return self.upload.told_status if self.upload else "INVALID_ID"
+        return self.upload.client_status if self.upload else "INVALID_ID"
 
     @property
     def is_done(self) -> bool:
-        """Tell whether nothing more will come."""
+        """Return whether the status is final."""
         return self.status not in {"PENDING", "STARTED"}
 
     @property
@@ -32,20 +32,20 @@ class Result:
 
     @property
     def percent(self) -> int | None:
-        """How much has been read; None while nobody says."""
-        told: Mapping[str, Any] = (self.upload.progress if self.upload else None) or {}
-        size, done = told.get("size"), told.get("bytes")
+        """The percentage of bytes read; None if unknown."""
+        progress: Mapping[str, Any] = (self.upload.progress if self.upload else None) or {}
+        size, done = progress.get("size"), progress.get("bytes")
         return int(100 * done / size) if size and done is not None else None
 
     @property
-    def mark(self) -> str:
-        """Two results with the same mark look the same."""
+    def fingerprint(self) -> str:
+        """Equal for two results that look the same on the page."""
         return f"{self.status}-{self.percent}"
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
-    """An object that something has happened to, and its digests as far as they are."""
+class RecentObject:
+    """A recently changed object with its digests so far."""
 
     bucket: str
     key: str
@@ -73,6 +73,6 @@ class Recent:
 
     @property
     def digest(self) -> tuple[str, str]:
-        """The name and the value of the digest that tells most; empty while there is none."""
+        """Name and value of the preferred digest; empty if there is none."""
         names = ("sha256", *self.digests)
         return next(((name, self.digests[name]) for name in names if name in self.digests), ("", ""))

@@ -12,24 +12,24 @@ TOO_SLOW: Final = Counter(
 )
 
 
-class LeastRate:
-    """Judges whether one client moves `min_rate_bytes` a second, averaged over about `min_rate_grace_seconds`.
+class MinRate:
+    """Check that a client moves `min_rate_bytes` per second, averaged over about `min_rate_grace_seconds`.
 
-    A client begins with the bytes of the whole grace to its credit and never has more: what it moved fast an hour ago
-    pays for nothing now. Only the time counts in which the client is waited for.
+    A client starts with the credit of the whole grace period and never has more, so earlier fast transfers do not pay
+    for a later stall. Only time spent waiting for the client counts.
     """
 
     def __init__(self, settings: IngressSettings) -> None:
         self._rate = settings.min_rate_bytes
-        self._most = self._rate * settings.min_rate_grace_seconds
-        self._credit = self._most
+        self._max_credit = self._rate * settings.min_rate_grace_seconds
+        self._credit = self._max_credit
 
     @property
     def seconds_left(self) -> float:
-        """How long the client may move nothing at all; infinite where no rate is asked for."""
+        """Return how long the client may still move no bytes; infinite without a minimum rate."""
         return max(0.0, self._credit / self._rate) if self._rate else math.inf
 
-    def note(self, seconds: float, size: int) -> bool:
+    def record(self, seconds: float, size: int) -> bool:
         """Count `size` bytes that took `seconds` of waiting; return whether that is fast enough."""
-        self._credit = min(self._most, self._credit - seconds * self._rate + size)
+        self._credit = min(self._max_credit, self._credit - seconds * self._rate + size)
         return self._credit >= 0

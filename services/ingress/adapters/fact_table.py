@@ -1,4 +1,4 @@
-"""`ingress.facts`: every fact that was told on the bus, in the order in which it became known here."""
+"""`ingress.facts`: every fact read from the bus, in the order of commits."""
 
 import json
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.ingress.adapters.asking import asked
+from services.ingress.adapters.postgres_pool import acquire_within
 from services.ingress.core.facts import Fact
 from shared.postgres import Connection, Pool
 
 CHANNEL: Final = "penstock_facts"
-"""Notified whenever there are new facts."""
-FORGOTTEN_AT_ONCE: Final = 5000
+"""NOTIFY channel for new facts."""
+DELETE_BATCH: Final = 5000
 PAGE_BYTES: Final = 256 << 10
 """Of the bodies of one page of the feed: each of hundreds of streams may hold one."""
 TIMELINE_BYTES: Final = 4 << 20
@@ -21,13 +21,13 @@ TIMELINE_BYTES: Final = 4 << 20
 
 
 class FactTable:
-    """Facts, each once; `seq` grows in the order of commits, so that who has seen one has seen all before it."""
+    """Facts, each once; `seq` grows in commit order, so a cursor never skips a fact that is committed later."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def add(self, facts: Sequence[Fact]) -> int:
-        """Keep those of `facts` that are not known yet, and wake whoever waits for some; return how many."""
+        """Insert the facts that are new, notify listeners, and return how many were new."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_IN_ORDER)
             added: int = await connection.fetchval(_ADD, *_columns(facts))
@@ -37,42 +37,42 @@ class FactTable:
 
     async def page(self, after: int, limit: int) -> list[Fact]:
         """Return the facts after `after`, oldest first: at least one, and no more than PAGE_BYTES hold."""
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             return [_fact(row) for row in await connection.fetch(_PAGE, after, limit, PAGE_BYTES)]
 
     async def last(self) -> int:
-        """Return the newest fact's place; 0 while there is none."""
-        async with asked(self._pool) as connection:
+        """Return the `seq` of the newest fact; 0 if there is none."""
+        async with acquire_within(self._pool) as connection:
             return int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM ingress.facts"))
 
     async def highest(self) -> int:
-        """Return the highest place that was ever given, also to a fact that is forgotten by now."""
-        async with asked(self._pool) as connection:
+        """Return the highest `seq` ever assigned, even if that fact was deleted."""
+        async with acquire_within(self._pool) as connection:
             return int(await connection.fetchval(_HIGHEST))
 
     async def about(self, bucket: str, key: str, after: int, limit: int) -> tuple[list[Fact], bool]:
-        """Return the facts about one object by the time at which they happened, those after the fact `after`.
+        """Return the facts about one object ordered by time, after the fact with seq `after`.
 
-        There are at most `limit`, and no more than TIMELINE_BYTES hold; the flag says whether more may follow.
+        At most `limit` facts and TIMELINE_BYTES bytes of bodies; the flag is true if more may follow.
         """
-        async with asked(self._pool) as connection:
+        async with acquire_within(self._pool) as connection:
             rows = await connection.fetch(_ABOUT, bucket, key, after, limit, TIMELINE_BYTES)
         return [_fact(row) for row in rows], bool(rows) and (len(rows) == limit or len(rows) < rows[0]["found"])
 
     async def state(self, bucket: str, key: str) -> dict[str, list[dict[str, Any]]]:
-        """Return what the other services keep of an object: `object`, `digests`, and `work` that is under way."""
-        async with asked(self._pool) as connection:
-            return {name: await _rows(connection, question, bucket, key) for name, question in _STATE.items()}
+        """Return the other services' records of an object: `object`, `digests`, and unfinished `work`."""
+        async with acquire_within(self._pool) as connection:
+            return {name: await _rows(connection, statement, bucket, key) for name, statement in _STATE.items()}
 
-    async def forget(self, age: timedelta) -> int:
+    async def delete_older_than(self, age: timedelta) -> int:
         """Remove some of the facts that are older than `age`; return how many."""
-        return len(await self._pool.fetch(_FORGET, age, FORGOTTEN_AT_ONCE))
+        return len(await self._pool.fetch(_FORGET, age, DELETE_BATCH))
 
 
-async def _rows(connection: Connection, question: str, bucket: str, key: str) -> list[dict[str, Any]]:
-    """Return the rows of a view; none while the service that gives it has never run."""
+async def _rows(connection: Connection, statement: str, bucket: str, key: str) -> list[dict[str, Any]]:
+    """Return the rows of a view; empty if the service that owns the view has never run."""
     try:
-        return [dict(row) for row in await connection.fetch(question, bucket, key)]
+        return [dict(row) for row in await connection.fetch(statement, bucket, key)]
     except asyncpg.UndefinedTableError:
         return []
 
@@ -92,7 +92,7 @@ def _columns(facts: Sequence[Fact]) -> list[list[Any]]:
             None if one.body is None else json.dumps(one.body),
             one.partition,
             one.offset,
-            *(one.settles or (None, None)),
+            *(one.resolved_dead_letter or (None, None)),
         )
         for one in facts
     ]
@@ -118,7 +118,7 @@ def _fact(row: Any) -> Fact:
 
 
 _IN_ORDER = "SELECT pg_advisory_xact_lock(hashtextextended('penstock.facts', 0))"
-"""Numbers are given and committed by one transaction at a time, else a reader could pass one that comes later."""
+"""Serializes inserts, so that numbers are committed in order and no reader skips one."""
 
 _ADD = """
 WITH told AS (
@@ -145,7 +145,7 @@ WITH told AS (
 )
 SELECT count(*) FROM added
 """
-"""A dead letter that is settled is about the object that the letter is about."""
+"""A settled fact gets bucket and key of the dead letter it resolves."""
 
 _HIGHEST = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ingress.facts_seq_seq"
 

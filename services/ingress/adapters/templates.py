@@ -1,4 +1,4 @@
-"""Pages, made from templates; whatever comes from outside is escaped."""
+"""Render HTML pages from Jinja templates with autoescaping."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -26,7 +26,7 @@ def environment() -> Environment:
     return made
 
 
-def page(name: str, **values: Any) -> str:
+def render_template(name: str, **values: Any) -> str:
     """Return the page `name`."""
     return environment().get_template(name).render(**values)
 

@@ -1,4 +1,4 @@
-"""Errors as problems (RFC 9457), whatever route they come from."""
+"""Render errors of all routes as problem documents (RFC 9457)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -19,21 +19,21 @@ from shared.outages import is_outage
 
 log = structlog.get_logger()
 
-TOLD_BESIDE: Final[dict[str, Mapping[str, Any]]] = {}
-"""By path: what its problems tell beside, because its clients look for it. The routes put it here."""
+EXTRA_MEMBERS: Final[dict[str, Mapping[str, Any]]] = {}
+"""By path: extra members of its problems, which clients of the former API read; filled by the routes."""
 
 
-def install(app: FastAPI) -> None:
-    """Let `app` answer every error with a problem."""
-    app.add_exception_handler(PenstockError, told)
+def register_handlers(app: FastAPI) -> None:
+    """Register the handlers that answer every error with a problem."""
+    app.add_exception_handler(PenstockError, render_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
 
 
-class Unexpected:
-    """Answers an error that no handler took; the connection stays of use.
+class UnhandledErrors:
+    """Answer an error that no handler took, and keep the connection open.
 
-    Starlette's own handler of all exceptions raises them once more after its answer, and uvicorn then closes the
+    Starlette's own catch-all handler raises the exception again after its answer, and uvicorn then closes the
     connection, which the answer did not announce.
     """
 
@@ -54,27 +54,27 @@ class Unexpected:
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise
-            answer = await told(Request(scope, receive), error)
+            answer = await render_error(Request(scope, receive), error)
             await answer(scope, receive, send)
 
 
-async def told(request: Request, error: Exception) -> Response:
+async def render_error(request: Request, error: Exception) -> Response:
     """Answer an error with its problem."""
     status = status_of(error)
-    # a refusal that is said on purpose is counted, and may come by the thousand; what has a name needs no traceback
+    # deliberate refusals are counted, not logged, since they may be frequent; known errors need no traceback
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request.failed", exc_info=error)
     elif is_outage(error):
         log.warning("request.failed", reason=one_line(error))
     elif not isinstance(error, PenstockError):
         log.warning("request.refused", exc_info=error)
-    return _answer(request, {**body_of(error), **TOLD_BESIDE.get(request.url.path, {})}, status, headers_of(error))
+    return _answer(request, {**body_of(error), **EXTRA_MEMBERS.get(request.url.path, {})}, status, headers_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
     where = ".".join(str(step) for step in first["loc"])
-    return await told(request, Rejected("BAD_REQUEST", f"{where}: {first['msg']}"))
+    return await render_error(request, Rejected("BAD_REQUEST", f"{where}: {first['msg']}"))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -94,7 +94,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _answer(request: Request, body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
-    """Tell a problem as whoever asked can read it: a browser gets a page, programs get the document."""
-    if wants_page(request) and request.url.path not in TOLD_BESIDE:
+    """Render a problem as HTML for browsers, else as a problem document."""
+    if wants_page(request) and request.url.path not in EXTRA_MEMBERS:
         return render(request, "problem.html", status=status, headers=headers, problem=body)
     return JSONResponse(body, status, headers, MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""Connections of clients: so many, heads bounded in time and size, answers that arrive, and none that are not taken."""
+"""HTTP connections with limits: their number, time and size of request heads, and unread answers."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.ingress.adapters.limiter import REFUSED, Shares
 from services.ingress.adapters.outgoing import OutgoingWatch
-from services.ingress.core.problems import MEDIA_TYPE, Problem, body_of, headers_of, status_of
+from services.ingress.core.problems import MEDIA_TYPE, HttpProblem, body_of, headers_of, status_of
 from services.ingress.settings import IngressSettings
 from shared.errors import PenstockError, Rejected
 
@@ -19,29 +19,29 @@ MAX_HEAD_BYTES: Final = 64 << 10
 MAX_ADDRESS_BYTES: Final = 16 << 10
 MAX_PARAMETERS: Final = 200
 MAX_PIPELINED: Final = 16
-"""Requests of one connection that wait for the answer to the one before them."""
+"""Pipelined requests that may wait on one connection."""
 MAX_REFUSED: Final = 64
 """Connections that are refused with an answer at a time; more are closed without one."""
 HEADER_OVERHEAD: Final = 32
-"""What a header counts for beside its bytes: ten thousand empty ones are too many too."""
-QUIET: Final = logging.getLogger("services.ingress.http")
+"""Bytes added per header, so that thousands of empty headers exceed the limit too."""
+HTTP_LOG: Final = logging.getLogger("services.ingress.http")
 """Logs errors only: strangers could fill a disk with the warnings of uvicorn, one for each bad request."""
-QUIET.setLevel(logging.ERROR)
+HTTP_LOG.setLevel(logging.ERROR)
 TRAILERS: Final = "penstock.trailers"
-"""In the scope of a request: the names of the headers that came behind its body."""
+"""Key in the ASGI scope: names of the trailer fields of a request."""
 LINGER_SECONDS: Final = 2.0
 WRITE_AHEAD: Final = 512 << 10
 """Bytes of an answer that may wait for the network while the next ones are fetched."""
 
 
-class Connection(HttpToolsProtocol):
-    """uvicorn's connection; a head that is late or too large is answered, and a client that takes nothing is left."""
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's connection; refuses late or oversized heads and drops clients that read nothing."""
 
-    def __init__(self, limits: IngressSettings, room: "ConnectionRoom", **given: Any) -> None:
+    def __init__(self, limits: IngressSettings, slots: "ConnectionSlots", **given: Any) -> None:
         super().__init__(**given)
-        self.logger = QUIET
+        self.logger = HTTP_LOG
         self._limits = limits
-        self._room = room
+        self._slots = slots
         self._outgoing: OutgoingWatch | None = None
         self._cause: Rejected | None = None
         self._is_in_head = False
@@ -57,17 +57,17 @@ class Connection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=WRITE_AHEAD)
         _end_when_nothing_is_taken(transport, self._limits.stall_seconds)
         self._outgoing = OutgoingWatch(transport, self._limits)
-        if refusal := self._room.enter(self):
+        if refusal := self._slots.enter(self):
             self._refuse(refusal)
         elif not transport.is_closing():
             self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
-        self._until(None)
+        """Cancel the timers."""
+        self._set_deadline(None)
         if self._outgoing is not None:
             self._outgoing.stop()
-        self._room.leave(self)
+        self._slots.leave(self)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -76,7 +76,7 @@ class Connection(HttpToolsProtocol):
         self._watch_outgoing()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a head that goes on and on is refused while it does."""
+        """Parse received bytes; refuse a head that exceeds the limit before it is complete."""
         if self._is_refused:
             return
         was_in_head = self._is_in_head
@@ -105,30 +105,32 @@ class Connection(HttpToolsProtocol):
             raise Rejected("NO_HTTP", "the request has two Host headers: send one")
         if self._is_in_head:
             super().on_header(name, value)
-        else:  # uvicorn would take it for a header
+        else:  # uvicorn would treat a trailer as a header
             cast("dict[str, Any]", self.scope).setdefault(TRAILERS, set()).add(name.decode("latin-1").lower())
 
     def on_headers_complete(self) -> None:
-        """Let the application begin; from here on bodies have their own time."""
+        """Start the application; from here on the body has its own time limits."""
         self._is_in_head = False
-        self._until(None)
+        self._set_deadline(None)
         self._check_address()
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise self._because(Rejected("NO_HTTP", f"more than {MAX_PIPELINED} requests wait here: send them later"))
+            raise self._save_cause(
+                Rejected("NO_HTTP", f"more than {MAX_PIPELINED} requests wait here: send them later")
+            )
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Wait for the next request where the answer to this one came before its end."""
+        """Start the keep-alive timer if the answer was sent before the request ended."""
         super().on_message_complete()
         if self.cycle is not None and self.cycle.response_complete:
-            self._until(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self._set_deadline(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def on_response_complete(self) -> None:
-        """Take what is left of a body that was answered early, but not for ever."""
+        """Read the rest of a body that was answered early, for a limited time."""
         super().on_response_complete()
         self._watch_outgoing()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
-            self._until(self._limits.header_seconds, self.transport.close)
+            self._set_deadline(self._limits.header_seconds, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or was cut off for its size, with a problem."""
@@ -136,11 +138,11 @@ class Connection(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._is_in_head, self._raw_bytes, self._head_bytes, self._hosts = True, 0, 0, 0
-        self._until(self._limits.header_seconds, self._head_is_late)
+        self._set_deadline(self._limits.header_seconds, self._head_is_late)
 
     def _head_is_late(self) -> None:
         if self._is_answering():
-            self._until(self._limits.header_seconds, self._head_is_late)
+            self._set_deadline(self._limits.header_seconds, self._head_is_late)
         else:
             waited = self._limits.header_seconds
             self._refuse(
@@ -150,20 +152,20 @@ class Connection(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES:
-            raise self._because(_too_large())
+            raise self._save_cause(_too_large())
 
     def _check_address(self) -> None:
-        """Refuse an address before it is taken apart, which happens before anybody knows whose request it is."""
+        """Refuse an overlong URL before it is parsed, which happens before authentication."""
         if len(self.url) > MAX_ADDRESS_BYTES:
-            raise self._because(
+            raise self._save_cause(
                 Rejected("ADDRESS_TOO_LONG", f"the address has more than {MAX_ADDRESS_BYTES} bytes: shorten it")
             )
         if self.url.partition(b"?")[2].count(b"&") >= MAX_PARAMETERS:
-            raise self._because(
+            raise self._save_cause(
                 Rejected("ADDRESS_TOO_LONG", f"the address has more than {MAX_PARAMETERS} parameters: send fewer")
             )
 
-    def _because(self, error: Rejected) -> Rejected:
+    def _save_cause(self, error: Rejected) -> Rejected:
         """Save the cause: the parser itself reports only that a callback failed."""
         self._cause = error
         return error
@@ -176,7 +178,7 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, error: PenstockError) -> None:
-        """Answer, and go on reading for a moment: closed at once, the connection's reset would overtake the answer."""
+        """Send the error and keep reading briefly: an immediate close could reset it before it is read."""
         self._is_refused = True
         if self._is_answering():
             self.transport.close()
@@ -186,29 +188,29 @@ class Connection(HttpToolsProtocol):
         head = "".join(f"{name}: {value}\r\n" for name, value in named.items()) + "\r\n"
         self.transport.write(STATUS_LINE[status_of(error)] + head.encode() + body)
         self.transport.write_eof()
-        self._until(LINGER_SECONDS, self.transport.close)
+        self._set_deadline(LINGER_SECONDS, self.transport.close)
 
-    def _until(self, seconds: float | None, then: Callable[[], None] = lambda: None) -> None:
+    def _set_deadline(self, seconds: float | None, then: Callable[[], None] = lambda: None) -> None:
         """Do something when so much time has passed; replaces what was to be done before."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = None if seconds is None else self.loop.call_later(seconds, then)
 
 
-class ConnectionRoom:
+class ConnectionSlots:
     """Room for the connections of one server; an address may hold as many as are free."""
 
     def __init__(self, settings: IngressSettings) -> None:
-        self._most = settings.max_connections
-        self._shares = Shares(self._most)
-        self._entered: dict[Connection, str] = {}
-        self._refused: set[Connection] = set()
+        self._max = settings.max_connections
+        self._shares = Shares(self._max)
+        self._entered: dict[HttpConnection, str] = {}
+        self._refused: set[HttpConnection] = set()
 
-    def enter(self, connection: Connection) -> Problem | None:
-        """Count a new connection, or return why there is no room for it; of very many, those are closed at once."""
+    def enter(self, connection: HttpConnection) -> HttpProblem | None:
+        """Count a new connection, or return the refusal; beyond MAX_REFUSED the connection is closed at once."""
         address = connection.client[0] if connection.client else "?"
-        if self._shares.allow(address):
-            self._shares.take(address)
+        if self._shares.allows(address):
+            self._shares.acquire(address)
             self._entered[connection] = address
             return None
         is_full = not self._shares.free
@@ -218,17 +220,17 @@ class ConnectionRoom:
             return None
         self._refused.add(connection)
         whose = f"this address has {self._shares.held_by(address)}" if not is_full else "there are"
-        return Problem(
+        return HttpProblem(
             "TOO_MANY_CONNECTIONS" if is_full else "SHARE_USED_UP",
-            f"{whose} of {self._most} connections (PENSTOCK_MAX_CONNECTIONS): close some, or try again later",
+            f"{whose} of {self._max} connections (PENSTOCK_MAX_CONNECTIONS): close some, or try again later",
             headers={"retry-after": "5"},
         )
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         """Make room for another one."""
         self._refused.discard(connection)
         if (address := self._entered.pop(connection, None)) is not None:
-            self._shares.give_back(address)
+            self._shares.release(address)
 
 
 def _too_large() -> Rejected:
@@ -236,7 +238,7 @@ def _too_large() -> Rejected:
 
 
 def _end_when_nothing_is_taken(transport: asyncio.Transport, seconds: float) -> None:
-    """Let the kernel end a connection whose client leaves sent bytes untaken; else a closed one would hold them."""
+    """Set TCP_USER_TIMEOUT, so that the kernel closes a connection whose client acknowledges nothing."""
     sock = transport.get_extra_info("socket")
     if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))

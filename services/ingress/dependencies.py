@@ -1,17 +1,17 @@
-"""What every route may reach, opened once."""
+"""The dependencies of all routes, opened once."""
 
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from services.ingress.adapters.consumer_groups import ConsumerGroups
 from services.ingress.adapters.deliveries import Sender
 from services.ingress.adapters.downloads import Downloads
-from services.ingress.adapters.facts import FactTable
+from services.ingress.adapters.fact_table import FactTable
 from services.ingress.adapters.feed import Feed
-from services.ingress.adapters.groups import Groups
 from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.adapters.loads import Loads
-from services.ingress.adapters.parts import PartUploads
+from services.ingress.adapters.multipart_uploads import MultipartUploads
 from services.ingress.adapters.replacement import Replacements
 from services.ingress.adapters.tables import Tables
 from services.ingress.adapters.tokens import Tokens
@@ -19,7 +19,7 @@ from services.ingress.adapters.tus import TusUploads
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.adapters.views import Views
 from services.ingress.adapters.webhook_table import WebhookTable
-from services.ingress.core.rates import Rates
+from services.ingress.core.rate_limiter import RateLimiter
 from services.ingress.core.sessions import Sessions
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
@@ -28,8 +28,8 @@ from shared.storage.store import S3
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """The outside of the ingress: store, database, bus, and what is built on them."""
+class Dependencies:
+    """Store, database, bus, and the adapters built on them."""
 
     settings: IngressSettings
     store: S3
@@ -39,16 +39,16 @@ class Doors:
     downloads: Downloads
     replacements: Replacements
     tus: TusUploads
-    parts: PartUploads
+    multipart: MultipartUploads
     tokens: Tokens
     sessions: Sessions
-    rates: Rates
+    rate_limiter: RateLimiter
     bodies: ConcurrencyLimiter
     listings: ConcurrencyLimiter
     statistics: ConcurrencyLimiter
     logins: ConcurrencyLimiter
     views: Views
-    groups: Groups
+    consumer_groups: ConsumerGroups
     facts: FactTable
     feed: Feed
     webhooks: WebhookTable
@@ -57,7 +57,7 @@ class Doors:
     loads: Loads
 
 
-def doors(connection: HTTPConnection) -> Doors:
-    """Return the doors of the application that serves a request."""
-    opened: Doors = connection.app.state.doors
-    return opened
+def dependencies_of(connection: HTTPConnection) -> Dependencies:
+    """Return the dependencies of the application that serves a request."""
+    dependencies: Dependencies = connection.app.state.dependencies
+    return dependencies

@@ -1,6 +1,6 @@
-"""Uploads that browsers send to the store themselves, in parts: how they are cut, and the tickets that stand for them.
+"""Part sizes and signed tickets of multipart uploads.
 
-A ticket is signed and holds all there is to know, so no table remembers it; who changes it has none.
+A ticket is signed and holds the whole state, so no table stores it; a modified one is invalid.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ _STEP: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One upload on its way: where it goes, what the store calls it, how many bytes it has, whose it is.
+    """One open upload: target, the store's upload id, size and owner.
 
-    `mark` is kept with the object, so that whoever missed the answer to its completion can be told.
+    `mark` is a random id stored with the object, so that a repeated completion can be recognized.
     """
 
     bucket: str
@@ -42,7 +42,7 @@ class Ticket:
 
     @property
     def parts(self) -> int:
-        """How many parts there are."""
+        """Return the number of parts."""
         return max(1, -(-self.size // self.part_bytes))
 
     def size_of(self, number: int) -> int:
@@ -55,8 +55,8 @@ class Ticket:
         return [number for number in range(1, self.parts + 1) if sent.get(number) != self.size_of(number)]
 
 
-class Tickets:
-    """Signs tickets and reads them."""
+class TicketSigner:
+    """Sign tickets and verify them."""
 
     def __init__(self, key: bytes) -> None:
         derived = hmac.digest(key, b"parts", hashlib.sha256)
@@ -64,11 +64,11 @@ class Tickets:
             derived, salt="penstock.parts", signer_kwargs={"digest_method": hashlib.sha256}
         )
 
-    def sealed(self, ticket: Ticket) -> str:
+    def sign(self, ticket: Ticket) -> str:
         """Return a ticket as its owner holds it."""
         return str(self._serializer.dumps({**asdict(ticket), "expires": ticket.expires.isoformat()}))
 
-    def read(self, text: str) -> Ticket | None:
+    def unsign(self, text: str) -> Ticket | None:
         """Return a ticket; None when it is forged or damaged."""
         try:
             said: dict[str, Any] = self._serializer.loads(text)

@@ -1,11 +1,11 @@
-"""The document of the API, as it is: errors are problems (RFC 9457), and whoever asks shows a token or a session."""
+"""The OpenAPI document with problem responses and security schemes."""
 
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 from services.ingress.core.problems import MEDIA_TYPE
-from services.ingress.routes.gate import is_open
+from services.ingress.routes.auth_middleware import is_public_path
 
 PROBLEM: Final = {
     "type": "object",
@@ -19,11 +19,11 @@ PROBLEM: Final = {
         "code": {"type": "string"},
     },
 }
-ANSWER: Final = {
+PROBLEM_ANSWER: Final = {
     "description": "A problem.",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
-SCHEMES: Final = {
+SECURITY_SCHEMES: Final = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token."},
     "basic": {"type": "http", "scheme": "basic", "description": "A token as the password, for programs alone."},
     "tokenInAddress": {"type": "apiKey", "in": "query", "name": "token", "description": "The same, for old clients."},
@@ -34,31 +34,31 @@ SCHEMES: Final = {
         "description": "A browser that was logged in; changes bring `x-csrf-token` too.",
     },
 }
-_NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
+_REPLACED_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
 
 
 class Application(FastAPI):
-    """FastAPI, whose document tells our own errors and who may come in."""
+    """FastAPI with our error and security declarations in its document."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = _amended(super().openapi())
+            self.openapi_schema = _with_problems_and_security(super().openapi())
         return self.openapi_schema
 
 
-def _amended(found: dict[str, Any]) -> dict[str, Any]:
+def _with_problems_and_security(found: dict[str, Any]) -> dict[str, Any]:
     for path, operations in found["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = ANSWER
-            if is_open(path):
+            operation["responses"]["default"] = PROBLEM_ANSWER
+            if is_public_path(path):
                 operation["security"] = []
     components = found.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for name in _NOT_OURS:
+    for name in _REPLACED_SCHEMAS:
         schemas.pop(name, None)
     schemas["Problem"] = PROBLEM
-    components["securitySchemes"] = SCHEMES
-    found["security"] = [{name: []} for name in SCHEMES]
+    components["securitySchemes"] = SECURITY_SCHEMES
+    found["security"] = [{name: []} for name in SECURITY_SCHEMES]
     return found

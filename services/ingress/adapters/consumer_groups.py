@@ -1,4 +1,4 @@
-"""The consumer groups as the broker knows them: members, partitions, lag, and how fast they read."""
+"""Consumer groups as the broker reports them: members, partitions, lag and read rate."""
 
 import asyncio
 import time
@@ -11,56 +11,56 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
-from services.ingress.core.groups import Pace
+from services.ingress.core.throughput import Throughput
 from services.ingress.settings import IngressSettings
 from shared import kafka
 from shared.errors import Outage
 from shared.lags import lag_of_groups
 from shared.topics import CONSUMERS
 
-SECONDS: Final = 4.0
-FRESH_SECONDS: Final = 1.0
-"""How long an answer is given again, so that many who ask cost the broker no more than one."""
+KAFKA_SECONDS: Final = 4.0
+CACHE_SECONDS: Final = 1.0
+"""How long an answer is cached, so that concurrent clients cause one broker query."""
 
 
-class Groups:
-    """Asks the broker when it is asked; between two looks it knows nothing."""
+class ConsumerGroups:
+    """Query the broker on demand, with a short cache."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self._settings = settings
-        self._pace = Pace()
+        self._throughput = Throughput()
         self._last_seen: dict[str, datetime] = {}
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._answer: list[dict[str, Any]] = []
-        self._answered = -FRESH_SECONDS
+        self._answered_at = -CACHE_SECONDS
 
-    async def told(self) -> list[dict[str, Any]]:
-        """Return every consumer group of ours.
+    async def describe(self) -> list[dict[str, Any]]:
+        """Return every consumer group of Penstock.
 
-        `rate` is records a second since an earlier look of the last minute, null where there was none; `last_seen` is
-        when a look last found a member, for the broker itself remembers none.
+        `rate` is records per second since an earlier sample of the last minute, null without one. `last_seen` is when a
+        sample last found a member; the broker does not store that.
 
-        Raises Outage: Kafka does not answer within `SECONDS`.
+        Raises Outage: Kafka does not answer within `KAFKA_SECONDS`.
         """
-        async with self._turn:
-            if time.monotonic() - self._answered >= FRESH_SECONDS:
-                self._answer = await self._look()
-                self._answered = time.monotonic()
+        async with self._lock:
+            if time.monotonic() - self._answered_at >= CACHE_SECONDS:
+                self._answer = await self._ask_broker()
+                self._answered_at = time.monotonic()
             return self._answer
 
-    async def _look(self) -> list[dict[str, Any]]:
+    async def _ask_broker(self) -> list[dict[str, Any]]:
         try:
-            async with asyncio.timeout(SECONDS), self._clients() as (admin, reader):
+            async with asyncio.timeout(KAFKA_SECONDS), self._clients() as (admin, reader):
                 lags, committed = await lag_of_groups(admin, reader)
                 groups = {group: await _described(admin, group) for group in CONSUMERS}
         except TimeoutError:
-            raise Outage(f"Kafka does not answer within {SECONDS:g} s: try again later") from None
-        self._pace.note(time.monotonic(), committed)
-        return [self._one(group, state, members, lags[group]) for group, (state, members) in groups.items()]
+            raise Outage(f"Kafka does not answer within {KAFKA_SECONDS:g} s: try again later") from None
+        self._throughput.add_sample(time.monotonic(), committed)
+        return [self._group_row(group, state, members, lags[group]) for group, (state, members) in groups.items()]
 
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Give an admin client, and a consumer without a group: it moves nobody's offsets."""
+        """Yield an admin client and a consumer without a group, so no offsets are committed."""
         name: dict[str, Any] = {**kafka.client_options(self._settings), "client_id": "penstock-ingress-stats"}
         async with AsyncExitStack() as stack:
             admin: Any = AIOKafkaAdminClient(**name)
@@ -71,10 +71,12 @@ class Groups:
             await reader.start()
             yield admin, reader
 
-    def _one(self, group: str, state: str, members: list[dict[str, Any]], lags: Mapping[str, int]) -> dict[str, Any]:
+    def _group_row(
+        self, group: str, state: str, members: list[dict[str, Any]], lags: Mapping[str, int]
+    ) -> dict[str, Any]:
         if members:
             self._last_seen[group] = datetime.now(UTC)
-        rates, seconds = self._pace.rates(group)
+        rates, seconds = self._throughput.rates(group)
         return {
             "group": group,
             "state": state,
@@ -94,10 +96,10 @@ async def _described(admin: Any, group: str) -> tuple[str, list[dict[str, Any]]]
 
 def _member(row: Iterable[Any]) -> dict[str, Any]:
     member_id, client_id, host, _, assignment = row
-    held = ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
+    assigned = ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
     return {
         "client_id": client_id,
         "member_id": member_id,
         "host": host.removeprefix("/"),
-        "partitions": sorted(f"{one.topic}/{one.partition}" for one in held),
+        "partitions": sorted(f"{one.topic}/{one.partition}" for one in assigned),
     }

@@ -1,4 +1,4 @@
-"""The gate that every request passes before its route is even looked for: what is not open needs a principal."""
+"""Auth middleware: runs before routing; every path but the public ones needs a principal."""
 
 import math
 from datetime import UTC, datetime
@@ -16,26 +16,33 @@ from structlog.contextvars import bound_contextvars
 from services.ingress.adapters.limiter import CLIENT
 from services.ingress.core.access import ANONYMOUS, Principal
 from services.ingress.core.encoding import require_utf8
-from services.ingress.core.origins import SAFE_METHODS, host_of, is_browser, is_foreign, is_own_host
-from services.ingress.core.problems import Problem
+from services.ingress.core.origins import SAFE_METHODS, host_of, is_browser, is_cross_site, is_own_host
+from services.ingress.core.problems import HttpProblem
 from services.ingress.core.sessions import Session
-from services.ingress.doors import doors
-from services.ingress.routes import answers
+from services.ingress.dependencies import dependencies_of
+from services.ingress.routes import error_handlers
+from services.ingress.routes.auth_dependencies import (
+    anonymous_principal,
+    authenticate,
+    bad_token,
+    is_basic,
+    session_from,
+    token_from,
+)
 from services.ingress.routes.cookies import cookie_of
 from services.ingress.routes.forms import is_small_form, read_form
-from services.ingress.routes.guard import anonymous, bad_token, identify, is_basic, session_in, token_in
 from shared.errors import PenstockError, Rejected
 
 log = structlog.get_logger()
 
-OPEN: Final = frozenset({"/health", "/metrics", "/login"})
-OPEN_BELOW: Final = ("/health/", "/static/")
+PUBLIC_PATHS: Final = frozenset({"/health", "/metrics", "/login"})
+PUBLIC_PREFIXES: Final = ("/health/", "/static/")
 FAILURES_PER_SECOND: Final = 1.0
 FAILURES_AT_ONCE: Final = 30.0
 
 
-class Gate:
-    """Lets in whoever may come, as often as that is allowed, and logs each line of theirs with who it was."""
+class AuthMiddleware:
+    """Authenticate each request, apply rate limits, and bind the principal to the log context."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,78 +54,78 @@ class Gate:
             return
         request = Request(scope, receive)
         try:
-            receive = await self._let_in(request)
+            receive = await self._authenticate(request)
         except PenstockError as error:
-            answer = _login_page(request, error) or await answers.told(request, error)
+            answer = _login_page(request, error) or await error_handlers.render_error(request, error)
             await answer(scope, receive, send)
             return
         principal: Principal | None = scope["state"].get("principal")
-        counted = CLIENT.set(client_of(request, principal))
+        reset_token = CLIENT.set(client_of(request, principal))
         try:
             with bound_contextvars(**({"by": principal.name} if principal else {})):
-                await self._app(scope, receive, _sliding(request, send))
+                await self._app(scope, receive, _renewing_cookie(request, send))
         finally:
-            CLIENT.reset(counted)
+            CLIENT.reset(reset_token)
 
-    async def _let_in(self, request: Request) -> Receive:
+    async def _authenticate(self, request: Request) -> Receive:
         request.scope.setdefault("state", {})
         require_utf8(request.scope.get("raw_path") or b"", request.scope["query_string"])
-        _refuse_foreign(request)
-        if is_open(request.url.path):
+        _refuse_cross_site(request)
+        if is_public_path(request.url.path):
             return request.receive
         try:
-            principal = await identify(request)
-        except Problem as problem:
+            principal = await authenticate(request)
+        except HttpProblem as problem:
             if problem.code == "BAD_TOKEN":
                 count_failure(request)
-            if problem.code != "NO_TOKEN" or (stranger := anonymous(request)) is None:
+            if problem.code != "NO_TOKEN" or (anonymous_reader := anonymous_principal(request)) is None:
                 raise
-            principal = stranger
+            principal = anonymous_reader
         request.state.principal = principal
-        _count(request, principal)
-        session = session_in(request)
-        receive = _while_held(request, principal)
-        if session is None or request.method in SAFE_METHODS or doors(request).tokens.is_open:
+        _count_request(request, principal)
+        session = session_from(request)
+        receive = _end_with_token(request, principal)
+        if session is None or request.method in SAFE_METHODS or dependencies_of(request).tokens.is_open:
             return receive
         return await _require_csrf(request, session, receive)
 
 
-def is_open(path: str) -> bool:
-    """Tell whether everybody may come here."""
-    return path in OPEN or path.startswith(OPEN_BELOW)
+def is_public_path(path: str) -> bool:
+    """Return whether a path needs no authentication."""
+    return path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES)
 
 
 def client_of(request: Request, principal: Principal | None) -> str:
     """Return the client that limits count: a token, or without authentication the address of the request."""
-    is_known = principal is not None and principal.id != ANONYMOUS and not doors(request).tokens.is_open
+    is_known = principal is not None and principal.id != ANONYMOUS and not dependencies_of(request).tokens.is_open
     return principal.id if principal and is_known else address_of(request)
 
 
 def address_of(request: Request) -> str:
-    """Return where a request comes from, as limits count it."""
+    """Return the client address of a request, as limits count it."""
     return f"address {request.client.host if request.client else '?'}"
 
 
 def count_failure(request: Request) -> None:
-    """Count a secret that was wrong; too many from one address are told to wait, and no longer logged.
+    """Count and log a failed authentication; too many from one address get 429.
 
-    Raises Problem: TOO_MANY_REQUESTS.
+    Raises HttpProblem: TOO_MANY_REQUESTS.
     """
     count_attempt(request)
     log_failure(request)
 
 
 def count_attempt(request: Request) -> None:
-    """Count a secret as wrong before it is looked at: where that costs a question, too many may not ask it.
+    """Count an attempt before it is verified, where verification costs a query.
 
-    Raises Problem: TOO_MANY_REQUESTS.
+    Raises HttpProblem: TOO_MANY_REQUESTS.
     """
-    _take(request, address_of(request), FAILURES_PER_SECOND, FAILURES_AT_ONCE)
+    _limit_rate(request, address_of(request), FAILURES_PER_SECOND, FAILURES_AT_ONCE)
 
 
-def forgive_attempt(request: Request) -> None:
+def refund_attempt(request: Request) -> None:
     """Take back what `count_attempt` counted: the secret was right."""
-    doors(request).rates.give_back(address_of(request))
+    dependencies_of(request).rate_limiter.refund(address_of(request))
 
 
 def count_login(request: Request, principal: Principal) -> None:
@@ -126,7 +133,7 @@ def count_login(request: Request, principal: Principal) -> None:
 
     Raises Problem: TOO_MANY_REQUESTS.
     """
-    _take(request, f"login {principal.id}", FAILURES_PER_SECOND, FAILURES_AT_ONCE)
+    _limit_rate(request, f"login {principal.id}", FAILURES_PER_SECOND, FAILURES_AT_ONCE)
 
 
 def log_failure(request: Request) -> None:
@@ -136,30 +143,30 @@ def log_failure(request: Request) -> None:
     )
 
 
-def _count(request: Request, principal: Principal) -> None:
-    """Count a request of a token, and of those that it descends from as far as they have a rate of their own."""
-    if not doors(request).tokens.is_open:
-        rate = principal.rate or doors(request).settings.rate_limit
+def _count_request(request: Request, principal: Principal) -> None:
+    """Count a request of a token, and of its ancestors with a rate of their own."""
+    if not dependencies_of(request).tokens.is_open:
+        rate = principal.rate or dependencies_of(request).settings.rate_limit
         own = principal.id if principal.id != ANONYMOUS else f"{ANONYMOUS} {address_of(request)}"
-        for number, most in ((own, rate), *principal.rates):
-            _take(request, f"principal {number}", most, most)
+        for token_id, limit in ((own, rate), *principal.rates):
+            _limit_rate(request, f"principal {token_id}", limit, limit)
 
 
-def _take(request: Request, who: str, rate: float, burst: float) -> None:
-    if wait := doors(request).rates.take(who, rate, burst):
-        raise Problem(
+def _limit_rate(request: Request, bucket: str, rate: float, burst: float) -> None:
+    if wait := dependencies_of(request).rate_limiter.acquire(bucket, rate, burst):
+        raise HttpProblem(
             "TOO_MANY_REQUESTS",
             f"more than {rate:g} requests a second: come again in {wait:.1f} s",
             headers={"retry-after": str(max(1, math.ceil(wait)))},
         )
 
 
-def _refuse_foreign(request: Request) -> None:
-    """Refuse what another site lets a browser send, and what comes under a name that is not ours."""
-    reached = doors(request)
-    own = host_of(reached.settings.http_url)
+def _refuse_cross_site(request: Request) -> None:
+    """Refuse cross-site requests of browsers, and Host headers with a foreign name."""
+    dependencies = dependencies_of(request)
+    own = host_of(dependencies.settings.http_url)
     host = request.headers.get("host", "")
-    if reached.tokens.is_open and not is_own_host(host, own):
+    if dependencies.tokens.is_open and not is_own_host(host, own):
         raise Rejected("WRONG_HOST", "with PENSTOCK_AUTH=none requests come to localhost or to PENSTOCK_HTTP_URL")
     if request.method in SAFE_METHODS:
         return
@@ -167,16 +174,13 @@ def _refuse_foreign(request: Request) -> None:
         raise Rejected(
             "CROSS_SITE", "a browser sent Basic credentials, which are for programs alone: log in at /login instead"
         )
-    if is_foreign(request.headers, own):
+    if is_cross_site(request.headers, own):
         raise Rejected("CROSS_SITE", "another site sent this request: open the page here and send it from there")
 
 
-def _while_held(request: Request, principal: Principal) -> Receive:
-    """Return what gives the body as long as the token holds: an upload that is under way ends with it.
-
-    Receiving raises Problem: BAD_TOKEN.
-    """
-    tokens, receive = doors(request).tokens, request.receive
+def _end_with_token(request: Request, principal: Principal) -> Receive:
+    """Return a receive that fails once the token has ended, so that running uploads end with it."""
+    tokens, receive = dependencies_of(request).tokens, request.receive
 
     async def receiving() -> Message:
         message = await receive()
@@ -188,12 +192,12 @@ def _while_held(request: Request, principal: Principal) -> Receive:
 
 
 async def _require_csrf(request: Request, session: Session, receive: Receive) -> Receive:
-    """Refuse a change that a page of ours did not ask for; a form that carries files has the proof in its address."""
+    """Refuse a change without a valid CSRF token; forms with files send it in the URL."""
     given = request.headers.get("x-csrf-token") or request.query_params.get("csrf", "")
     if not given and is_small_form(request):
         fields, receive = await read_form(request)
         given = fields.get("csrf", "")
-    if not doors(request).sessions.is_csrf(session, given):
+    if not dependencies_of(request).sessions.is_valid_csrf(session, given):
         raise Rejected("BAD_CSRF", "the form is not of this session: load its page again and send it from there")
     return receive
 
@@ -201,20 +205,20 @@ async def _require_csrf(request: Request, session: Session, receive: Receive) ->
 def _login_page(request: Request, error: PenstockError) -> Response | None:
     """Send a browser that has no session, or no longer, to the login page, and from there back."""
     wants_page = request.method in {"GET", "HEAD"} and "text/html" in request.headers.get("accept", "")
-    is_stranger = getattr(error, "code", "") in {"NO_TOKEN", "BAD_TOKEN"} and not token_in(request)
-    if not (wants_page and is_stranger):
+    has_no_token = getattr(error, "code", "") in {"NO_TOKEN", "BAD_TOKEN"} and not token_from(request)
+    if not (wants_page and has_no_token):
         return None
     query = f"?{request.url.query}" if request.url.query else ""
     back = quote(request.url.path, safe="/%") + query
     return RedirectResponse(f"/login?{urlencode({'next': back})}", HTTPStatus.SEE_OTHER)
 
 
-def _sliding(request: Request, send: Send) -> Send:
-    """Renew the cookie of a session that goes on; a route that sets or removes it has the last word."""
-    session = session_in(request) if not doors(request).tokens.is_open else None
-    if session is None or "principal" not in request.scope["state"] or not session.is_due(datetime.now(UTC)):
+def _renewing_cookie(request: Request, send: Send) -> Send:
+    """Renew the session cookie, unless the route sets or removes it."""
+    session = session_from(request) if not dependencies_of(request).tokens.is_open else None
+    if session is None or "principal" not in request.scope["state"] or not session.needs_renewal(datetime.now(UTC)):
         return send
-    renewed = cookie_of(doors(request).sessions, session)
+    renewed = cookie_of(dependencies_of(request).sessions, session)
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

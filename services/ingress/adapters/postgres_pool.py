@@ -1,4 +1,4 @@
-"""Questions to Postgres that somebody waits for: answered soon, or an outage."""
+"""Postgres connections for requests: acquired within seconds, else an outage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -9,14 +9,14 @@ from services.ingress.adapters.limiter import ConcurrencyLimiter
 from shared.errors import Outage
 from shared.postgres import Connection, Pool
 
-SECONDS: Final = 3.0
+QUERY_SECONDS: Final = 3.0
 _LIMITERS: Final[dict[int, ConcurrencyLimiter]] = {}
-"""By the id of a pool of connections: asyncpg's pools take no attribute, and no weak reference."""
+"""By id() of a connection pool: asyncpg's pools take no attribute and no weak reference."""
 
 
 @contextmanager
-def sharing(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]:
-    """Let `asked` share the connections of a pool among clients, inside the block."""
+def share_connections(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]:
+    """Limit how many connections of `pool` one client may hold in `acquire_within`, inside the block."""
     _LIMITERS[id(pool)] = limiter
     try:
         yield
@@ -25,11 +25,8 @@ def sharing(pool: Pool, limiter: ConcurrencyLimiter) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def asked(pool: Pool, *, seconds: float = SECONDS) -> AsyncIterator[Connection]:
-    """Give a connection for so many seconds; then it is an Outage.
-
-    Raises Problem: SHARE_USED_UP when the client of this request has too many of them already.
-    """
+async def acquire_within(pool: Pool, *, seconds: float = QUERY_SECONDS) -> AsyncIterator[Connection]:
+    """Yield a connection; raise Outage if the block takes longer than `seconds`."""
     limiter = _LIMITERS.get(id(pool))
     try:
         async with (
