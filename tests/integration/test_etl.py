@@ -95,7 +95,7 @@ def test_every_format_loads_its_rows(users):
 
 def test_errors_are_reported_and_do_not_block_others(users):
     users.serve()
-    users.put(drops.no_rows("1.csv", b""), drops.not_an_image("2"), drops.no_rows("3.png", b""), drops.bad_row("4"))
+    users.put(drops.no_rows("1.csv", b""), drops.no_image("2"), drops.no_rows("3.png", b""), drops.bad_row("4"))
     users.put(drops.one_row("2", ADA), drops.one_row("5", BOB))
     shows(users, {"2": (*ADA, ""), "5": (*BOB, "")})
     until(lambda: len(users.rejects()) == 4, 20, users.rejects)

@@ -16,7 +16,7 @@ from services.etl.core.datasets import Datasets
 from services.etl.workers import full_loads
 from shared.postgres import open_pool
 from tests.support import drops
-from tests.support.drops import bad_row, image, many_rows, no_rows, not_an_image, one_row
+from tests.support.drops import bad_row, image, many_rows, no_rows, no_image, one_row
 from tests.support.etl import SECTION
 from tests.support.etl_in_memory import BUCKET, Crash, Etl
 
@@ -73,7 +73,7 @@ images = st.one_of(
     st.builds(
         image, users, ending=endings, kind=st.sampled_from(["png", "jpeg", "gif", "webp"]), seed=st.integers(0, 2)
     ),
-    st.builds(not_an_image, users, ending=endings),
+    st.builds(no_image, users, ending=endings),
 )
 names = st.one_of(st.builds("{}.{}".format, users, st.sampled_from(["csv", "png", "jpg", "GIF"])), st.just("many.csv"))
 changes = st.one_of(st.builds(Put, files), st.builds(Put, images), st.builds(Remove, names))

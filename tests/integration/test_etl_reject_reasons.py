@@ -4,7 +4,7 @@ import gzip
 from functools import partial
 
 import pytest
-from tests.unit.test_etl_pictures import APP, jpeg, segment
+from tests.unit.test_etl_images import APP, jpeg, segment
 
 from tests.fakes.etl import etl_on
 from tests.support import drops

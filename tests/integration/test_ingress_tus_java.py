@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.native.install import Installer
-from services.ingress.core.tus import metadata_in
+from services.ingress.core.tus import parse_metadata
 from tests.support.ingress import client, serve
 
 pytestmark = [
@@ -61,7 +61,7 @@ def assert_stored(world, url, body):
         assert http.head(f"/objects/inbox/{key}").headers["x-amz-meta-title"] == METADATA["title"]
         told = http.head(url, headers={"tus-resumable": "1.0.0"}).headers
     assert int(told["upload-offset"]) == len(body)
-    assert metadata_in(told["upload-metadata"]) == {**METADATA, "key": key}
+    assert parse_metadata(told["upload-metadata"]) == {**METADATA, "key": key}
 
 
 @pytest.mark.parametrize("size", [0, CHUNK, len(BODY)], ids=["empty", "one chunk", "several chunks"])
