@@ -64,8 +64,8 @@ def number(text: str) -> int:
 def alone(pool: PermitPool) -> int:
     """Return how many permits a client gets without competitors."""
     shares = Shares(pool.permits)
-    while shares.allow("a"):
-        shares.take("a")
+    while shares.allows("a"):
+        shares.acquire("a")
     return shares.held_by("a")
 
 

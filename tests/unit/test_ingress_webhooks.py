@@ -21,7 +21,7 @@ from services.ingress.core.webhooks import (
     requested_delay,
     retry_delay,
     signature,
-    test_fact,
+    synthetic_fact,
 )
 from shared.errors import Rejected
 
@@ -115,8 +115,8 @@ def test_webhook_matches_only_facts_its_maker_sees():
 
 
 def test_test_event_renders_like_any_fact():
-    assert render_fact(test_fact(hook(), NOW))["type"] == "webhooks.tried.v1"
-    assert NOW + timedelta(0) == test_fact(hook(), NOW).at
+    assert render_fact(synthetic_fact(hook(), NOW))["type"] == "webhooks.tried.v1"
+    assert NOW + timedelta(0) == synthetic_fact(hook(), NOW).at
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_port_that_a_web_server_may_have_is_taken(port):
 
 
 def test_delivery_headers_repeat_the_body():
-    fact = render_fact(test_fact(hook(), NOW))
+    fact = render_fact(synthetic_fact(hook(), NOW))
     sent = delivery_headers(fact, delivery_body(fact), "secret", 1)
     said = json.loads(delivery_body(fact))
     assert (said["event_id"], said["type"]) == (sent["penstock-event-id"], sent["penstock-event-type"])

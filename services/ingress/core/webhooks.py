@@ -101,7 +101,7 @@ def requested_delay(status: int, retry_after: str, now: datetime) -> timedelta |
     return min(max(wait, MIN_DELAY), MAX_DELAY)
 
 
-def test_fact(hook: Webhook, now: datetime) -> Fact:
+def synthetic_fact(hook: Webhook, now: datetime) -> Fact:
     """Return a synthetic fact to test a webhook with."""
     body = {"webhook": hook.id, "text": "If you can read this, deliveries arrive."}
     return Fact("", 0, 0, f"trial-{hook.id}-{now.timestamp():.0f}", "webhooks.tried.v1", now, "ingress", body=body)

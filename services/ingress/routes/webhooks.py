@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingress.core.fact_filter import MAX_TYPES, FactFilter, parse_types
 from services.ingress.core.fact_rendering import render_fact
-from services.ingress.core.webhooks import Webhook, describe, test_fact
+from services.ingress.core.webhooks import Webhook, describe, synthetic_fact
 from services.ingress.routes.auth_dependencies import Admin, Deps
 from services.ingress.routes.json_route import JsonRoute
 
@@ -79,7 +79,9 @@ async def test_webhook(webhook_id: str, principal: Admin, deps: Deps) -> dict[st
     await deps.webhooks.require_valid_token(hook.id)
     log.info("audit.webhook_tried", by=principal.name, webhook=hook.id)
     async with deps.sender.client() as client:
-        outcome = await deps.sender.send(client, hook.id, hook.url, render_fact(test_fact(hook, datetime.now(UTC))))
+        outcome = await deps.sender.send(
+            client, hook.id, hook.url, render_fact(synthetic_fact(hook, datetime.now(UTC)))
+        )
     return {"taken": outcome.error is None, **asdict(outcome)}
 
 
