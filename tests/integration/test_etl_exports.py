@@ -423,7 +423,7 @@ async def test_abandoned_multipart_uploads_are_aborted(place):
         writing = other.write(ref)
         writer = await writing.__aenter__()
         await writer.write(bytes(6 << 20))
-        await writer._settle(most=0)
+        await writer._wait_for_parts(at_most=0)
     # its journal is closed as when its process had died; nobody removed its parts
     assert place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
     await place.exporter.outputs.abort_abandoned()

@@ -177,8 +177,8 @@ async def ask(etl, table, names):
     wanted = RowQuery(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
     for statement in (
         selects.rows_as_json(seen, wanted, "b"),
-        selects.rows_as_cells(seen, wanted, "b", is_guarded=True),
-        selects.rows_as_cells(seen, wanted, "b", is_guarded=False),
+        selects.rows_as_cells(seen, wanted, "b", is_escaped=True),
+        selects.rows_as_cells(seen, wanted, "b", is_escaped=False),
         selects.rows_for_page(seen, wanted),
         selects.last_key_of(seen, wanted),
         selects.age_spans(seen, wanted),

@@ -277,7 +277,9 @@ def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(wor
         await table.add([fact(1, datetime.now(UTC) - timedelta(days=31)), fact(2)])
         newest = await table.add([fact(3, datetime.now(UTC) - timedelta(days=31))]) and await table.last()
         await table.delete_older_than(timedelta(days=30))
-        assert await table.last() < newest == await Feed(table, limiter("streams", IngressSettings())).begin(newest)
+        assert (
+            await table.last() < newest == await Feed(table, limiter("streams", IngressSettings())).start_cursor(newest)
+        )
         return await pool.fetch("SELECT event_id FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
     assert [row["event_id"] for row in asyncio.run(in_database(world, job))] == ["rate-2"]
