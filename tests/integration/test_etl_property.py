@@ -16,7 +16,7 @@ from services.etl.core.datasets import Datasets
 from services.etl.workers import full_loads
 from shared.postgres import open_pool
 from tests.support import drops
-from tests.support.drops import bad_row, image, many_rows, no_rows, no_image, one_row
+from tests.support.drops import bad_row, image, many_rows, no_image, no_rows, one_row
 from tests.support.etl import SECTION
 from tests.support.etl_in_memory import BUCKET, Crash, Etl
 

@@ -4,10 +4,10 @@ import gzip
 from functools import partial
 
 import pytest
-from tests.unit.test_etl_images import APP, jpeg, segment
 
 from tests.fakes.etl import etl_on
 from tests.support import drops
+from tests.unit.test_etl_images import APP, jpeg, segment
 
 compressed = partial(gzip.compress, mtime=0)
 pytestmark = pytest.mark.integration
