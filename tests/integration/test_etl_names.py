@@ -274,7 +274,7 @@ async def fail_to_load(etl):
             await etl.large.load(Lease(piece))
         await etl.large.on_failure(piece, caught.value)
         await etl.pieces.fail(piece, "no", retry_in=None)
-    with pytest.raises(Rejected, match="1 of 1 slices failed") as caught:
+    with pytest.raises(Rejected, match="1 of 1 chunks failed") as caught:
         await loading
     await etl.full.on_failure(item, caught.value)
     await etl.asked.fail(item, "no", retry_in=None)
@@ -296,7 +296,7 @@ async def test_failed_load_is_shown_until_it_succeeds(servers):
         assert etl.wired.recorder.events(EtlLoaded)[-1].error
         done = etl.wired.recorder.events(EtlCompleted)[-1]
         assert (done.state, done.changed) == ("failed", 0)
-        assert "1 of 1 slices failed" in done.error
+        assert "1 of 1 chunks failed" in done.error
         await etl.pool.execute(f'alter table etl."{etl.name}" drop constraint nobody_foresaw')
         await etl.load()
         assert sorted(await etl.rows()) == ["1", "2"]

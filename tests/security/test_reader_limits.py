@@ -318,7 +318,7 @@ async def test_a_storm_of_notifications_wakes_a_worker_at_a_bounded_rate(stack, 
 async def test_a_storm_of_notifications_wakes_the_feed_at_a_bounded_rate(stack, reader, monkeypatch):
     feed, woken = Feed(NoFacts(), limiter("streams", IngressSettings())), itertools.count()
     heard = asyncio.Event()
-    monkeypatch.setattr(feed, "wake", lambda: (next(woken), heard.set()))
+    monkeypatch.setattr(feed, "notify", lambda: (next(woken), heard.set()))
     listening = asyncio.create_task(feed.listen(SecretStr(dsn_as(stack, "ingress"))))
     async with asyncio.timeout(10):
         await heard.wait()
