@@ -166,4 +166,4 @@ async def test_a_database_user_who_may_not_make_roles_gets_a_line_and_no_failure
         await root.execute("REVOKE ALL ON DATABASE penstock FROM modest; DROP ROLE modest")
         await ensure_reader(dsn, PASSWORD)
     assert line.startswith(f"role {READER}: ")
-    assert "may make roles" in line
+    assert "may create roles" in line
