@@ -1,4 +1,4 @@
 """Computes the digests of every stored version once.
 
-Consumes `objects.changed.v1`; produces `objects.hashed.v1`; stores `hasher.digests`.
+Consumes `objects.changed.v1`; publishes `objects.hashed.v1`; stores `hasher.digests`.
 """

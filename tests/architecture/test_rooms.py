@@ -1,4 +1,4 @@
-"""Whoever knows one service knows all: the same files, the same promises."""
+"""Every service has the same files and keeps the same promises."""
 
 import importlib
 import re
@@ -11,8 +11,8 @@ from shared.settings import Settings
 
 FOLDER = Path(catalogue.FOLDER)
 ROOMS = {"__init__", "__main__", "app", "handlers", "core", "adapters", "settings"}
-OF_THE_HTTP_DOOR = {"doors", "routes", "static", "templates"}
-MORE_ROOMS = {"workers", "migrations", "datasets"} | OF_THE_HTTP_DOOR
+HTTP_ROOMS = {"dependencies", "routes", "static", "templates"}
+MORE_ROOMS = {"workers", "migrations", "datasets"} | HTTP_ROOMS
 NAMES = catalogue.names()
 
 
@@ -29,14 +29,14 @@ def test_a_service_has_the_rooms_of_every_other(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_docstring_says_what_it_consumes_produces_and_keeps(name):
+def test_docstring_of_service_names_its_topics_and_tables(name):
     package = importlib.import_module(f"services.{name}")
     subscriptions = importlib.import_module(f"services.{name}.handlers").router.subscriptions
-    said = re.search(r"Consumes (.+); produces (.+); keeps (.+)\.$", " ".join(package.__doc__.split()))
+    said = re.search(r"Consumes (.+); publishes (.+); stores (.+)\.$", " ".join(package.__doc__.split()))
     assert said, package.__doc__
-    consumed, produced = (set(re.findall(r"`([^`]+)`", part)) for part in said.groups()[:2])
+    consumed, published = (set(re.findall(r"`([^`]+)`", part)) for part in said.groups()[:2])
     assert consumed == {topic.name for one in subscriptions for topic in one.topics}
-    assert produced >= {kind.topic.name for one in subscriptions for kind in one.publishes}
+    assert published >= {kind.topic.name for one in subscriptions for kind in one.publishes}
 
 
 @pytest.mark.parametrize("name", NAMES)
