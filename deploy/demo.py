@@ -98,7 +98,7 @@ async def follow(env: Mapping[str, str], drops: Mapping[str, Drop]) -> int:
         waiting = set(drops)
         async with asyncio.timeout(PATIENCE_SECONDS):
             async for record in _about(consumer, drops):
-                wrong += tell(record, drops)
+                wrong += show_fact(record, drops)
                 if record.topic == OBJECTS_HASHED.name:
                     waiting.discard(json.loads(record.value or b"{}")["key"])
                 if not waiting:
@@ -131,23 +131,29 @@ def drop_all(env: Mapping[str, str], drops: Mapping[str, Drop]) -> None:
     )
     for key, drop in drops.items():
         s3.upload_fileobj(io.BytesIO(drop.body), BUCKET, key)
-        print(f"{_clock()}  put      {drop.kind:<7}{key}  {len(drop.body):,} bytes", flush=True)
+        _print_lines(f"{_clock()}  put      {drop.kind:<7}{key}  {len(drop.body):,} bytes")
 
 
-def tell(record: Record, drops: Mapping[str, Drop]) -> int:
-    """Print one fact, its digests beside our own; return how many differ."""
+def _print_lines(*lines: str) -> None:
+    """Print lines by one write, so that lines of the uploading thread do not land between them."""
+    print("\n".join(lines) + "\n", end="", flush=True)
+
+
+def show_fact(record: Record, drops: Mapping[str, Drop]) -> int:
+    """Print a fact with its digests, checked against the local file; return how many differ."""
     fact: dict[str, Any] = json.loads(record.value or b"{}")
     drop = drops[fact["key"]]
     if record.topic == OBJECTS_CHANGED.name:
-        print(f"{_clock()}  {fact['change']:<9}{drop.kind:<7}{fact['key']}  ({fact['seen_by']} lane)")
+        _print_lines(f"{_clock()}  {fact['change']:<9}{drop.kind:<7}{fact['key']}  ({fact['seen_by']} lane)")
         return 0
-    print(f"{_clock()}  hashed   {drop.kind:<7}{fact['key']}")
-    wrong = 0
-    for algorithm, found in fact["digests"].items():
-        right = found == drop.digest(algorithm)
-        wrong += not right
-        print(f"{'':10}{TICK if right else CROSS} {algorithm:<7} {found}")
-    return wrong
+    right: dict[str, bool] = {
+        algorithm: found == drop.digest(algorithm) for algorithm, found in fact["digests"].items()
+    }
+    _print_lines(
+        f"{_clock()}  hashed   {drop.kind:<7}{fact['key']}",
+        *(f"{'':10}{TICK if right[name] else CROSS} {name:<7} {found}" for name, found in fact["digests"].items()),
+    )
+    return len(right) - sum(right.values())
 
 
 async def users(env: Mapping[str, str]) -> str:
