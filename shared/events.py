@@ -21,7 +21,7 @@ MAX_SIZE: Final = 1 << 53
 """Bytes; more than any object store takes, and exact in JSON readers that use doubles."""
 
 BucketName = Annotated[str, on_decode(field_rules.bucket)]
-ObjectKey = Annotated[str, on_decode(field_rules.key)]
+Key = Annotated[str, on_decode(field_rules.key)]
 Token = Annotated[str, on_decode(field_rules.token)]
 ETag = Annotated[str, on_decode(field_rules.etag)]
 Name = Annotated[str, on_decode(field_rules.name)]
@@ -87,7 +87,7 @@ class ObjectEvent(Event):
     """An event about one object."""
 
     bucket: BucketName
-    key: ObjectKey
+    key: Key
     version_id: Token | None = Field(default=None, description="None in a bucket without versioning.")
     etag: ETag | None = Field(default=None, description="Without quotes; None when removed.")
     size: Size | None = Field(default=None, description="Bytes; None when removed.")

@@ -52,12 +52,11 @@ async def load_objects(batch: Sequence[Received[ObjectChanged]], loader: "Loader
 
 @router.on(ObjectHashed)
 async def save_digests(batch: Sequence[Received[ObjectHashed]], loader: "Loader") -> None:
-    """Save the digests of files and images."""
-    newest = {(one.event.bucket, one.event.key): one.event for one in sorted(batch, key=lambda one: one.event.revision)}
-    claims = [(fact, loader.datasets.claim(*object_key)) for object_key, fact in newest.items()]
-    claimed = [(fact, *claim) for fact, claim in claims if claim is not None]
-    if claimed:
-        await loader.tables.save_digests(claimed)
+    """Save the digests of files and images; a fact only names the object."""
+    object_keys = {(one.event.bucket, one.event.key) for one in batch}
+    claims = {object_key: claim for object_key in object_keys if (claim := loader.datasets.claim(*object_key))}
+    if claims:
+        await loader.tables.save_digests(claims)
 
 
 @router.on(EtlRequested)

@@ -27,6 +27,6 @@ class IngestSettings(Settings):
     )
     ingest_trust_notifications: bool = Field(
         default=False,
-        description="Take size, etag and metadata from notifications; safe only if nobody else can write their topics.",
+        description="Take size, etag and metadata from notifications; safe only if no others can write their topics.",
     )
     lookups_in_flight: int = Field(64, gt=0, description="Concurrent requests to the object store.")

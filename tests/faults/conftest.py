@@ -1,14 +1,15 @@
 """One running stack for all faults; each test has its own prefix, world and oracle."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.etl import Users
 from tests.support.etl_oracle import TableOracle
 from tests.support.oracle import Oracle
+from tests.support.serving import users
 from tests.support.world import World, opened
+
+__all__ = ["users"]
 
 SETTINGS = {"ingest": {"doubt_seconds": 3, "sweep_interval": 0, "sweep_at_start": False}}
 """Sweep only when a test requests it, so that the lanes themselves are tested."""
@@ -23,14 +24,6 @@ def world(stack) -> Iterator[World]:
 @pytest.fixture
 def oracle(world, request) -> Oracle:
     return Oracle(world, request.node.name.removeprefix("test_").replace("_", " "))
-
-
-@pytest.fixture
-def users(world, tmp_path) -> Iterator[Users]:
-    """Yield a new dataset; a test starts the etl processes that load it."""
-    users = Users(world, Path(tmp_path))
-    yield users
-    users.stop()
 
 
 @pytest.fixture

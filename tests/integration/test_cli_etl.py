@@ -12,7 +12,6 @@ from shared.events import EtlCompleted
 from shared.postgres import open_pool
 from shared.settings import Settings
 from tests.support.console import Console
-from tests.support.etl import Users
 from tests.support.topics import run
 from tests.support.waiting import until
 
@@ -25,13 +24,6 @@ BAD = b"first_name, last_name, birthts\nAda, , 473385600000\n"
 @pytest.fixture
 def console(stack, tmp_path):
     return Console(stack.env, tmp_path, ("etl",))
-
-
-@pytest.fixture
-def users(world, tmp_path):
-    users = Users(world, tmp_path)
-    yield users
-    users.stop()
 
 
 @pytest.fixture

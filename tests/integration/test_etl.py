@@ -10,7 +10,6 @@ import pytest
 
 from shared.topics import ETL_COMPLETED, ETL_LOADED
 from tests.support import drops
-from tests.support.etl import Users
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -21,13 +20,6 @@ ADA, BOB = ("Ada", "Lovelace", 946_684_800_000), ("Bob", "Bobson", 946_771_200_0
 
 def person(number):
     return f"First{number}", f"Last{number}", 946_684_800_000 + number * 86_400_000
-
-
-@pytest.fixture
-def users(world, tmp_path):
-    users = Users(world, tmp_path)
-    yield users
-    users.stop()
 
 
 def rows(users):

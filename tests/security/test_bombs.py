@@ -33,15 +33,6 @@ def lines(unit: bytes, size: int) -> bytes:
     return HEADER + unit * (size // len(unit))
 
 
-@pytest.fixture
-def users(world, tmp_path) -> Iterator[Users]:
-    made = Users(world, tmp_path)
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
 @contextlib.contextmanager
 def largest_reader(pid: int) -> Iterator[list[int]]:
     """Note the most that any child of a process holds in memory while the block runs, in bytes."""

@@ -7,7 +7,7 @@ import pytest
 
 from shared.topics import MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED
 from tests.support.drops import pair
-from tests.support.etl import BUCKET, Users
+from tests.support.etl import BUCKET
 from tests.support.waiting import until
 from tests.support.world import digests_of
 
@@ -54,24 +54,20 @@ def test_views_say_what_the_bucket_holds_whatever_is_forged(world):
     until(lambda: not _wrong(world, names), 60, lambda: _wrong(world, names), every=1.0)
 
 
-def test_table_shows_digests_of_the_hasher_whatever_a_forged_fact_says(world, tmp_path):
+def test_table_shows_digests_of_the_hasher_whatever_a_forged_fact_says(world, users):
     world.serve("ingest")
     world.serve("hasher")
-    users = Users(world, tmp_path)
     users.serve()
-    try:
-        drops = pair("1000")
-        users.put(*drops)
-        (image,) = (drop for drop in drops if drop.picture)
-        right = [digests_of(image.body, ["sha256"])["sha256"]]
-        until(lambda: _image_digests(users) == right, 60, lambda: _image_digests(users))
-        (fact,) = (one.body for one in world.facts(OBJECTS_HASHED.name, image.name, bucket=BUCKET))
-        forged = {"revision": int((time.time() + 600) * 1e6), "digests": {"sha256": "0" * 64}}
-        world.kafka.send(OBJECTS_HASHED.name, json.dumps(fact | forged).encode(), f"{BUCKET}/{fact['key']}".encode())
-        until(lambda: not any(world.kafka.lag({"etl": [OBJECTS_HASHED.name]}).values()), 60, "lag")
-        assert _image_digests(users) == right
-    finally:
-        users.stop()
+    drops = pair("1000")
+    users.put(*drops)
+    (image,) = (drop for drop in drops if drop.picture)
+    right = [digests_of(image.body, ["sha256"])["sha256"]]
+    until(lambda: _image_digests(users) == right, 60, lambda: _image_digests(users))
+    (fact,) = (one.body for one in world.facts(OBJECTS_HASHED.name, image.name, bucket=BUCKET))
+    forged = {"revision": int((time.time() + 600) * 1e6), "digests": {"sha256": "0" * 64}}
+    world.kafka.send(OBJECTS_HASHED.name, json.dumps(fact | forged).encode(), f"{BUCKET}/{fact['key']}".encode())
+    until(lambda: not any(world.kafka.lag({"etl": [OBJECTS_HASHED.name]}).values()), 60, "lag")
+    assert _image_digests(users) == right
 
 
 def _image_digests(users):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.etl import Users
 from tests.support.world import World, opened
 
 
@@ -21,3 +22,11 @@ def world(stack, stopped_at_the_end, request) -> Iterator[World]:  # noqa: ARG00
     """Give a world of its own to each test; its services run with the module's SETTINGS, where it has any."""
     with opened(stack, getattr(request.module, "SETTINGS", {})) as world:
         yield world
+
+
+@pytest.fixture
+def users(world, tmp_path) -> Iterator[Users]:
+    """Yield a new dataset; a test starts the etl processes that load it."""
+    users = Users(world, tmp_path)
+    yield users
+    users.stop()

@@ -82,11 +82,11 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::tex
 # A fact only says where to look: anybody may write one where Kafka knows no users, and the view is the hasher's own.
 SAVE_DIGESTS: Final = """
 INSERT INTO etl.sources AS mine (bucket, key, dataset, kind, hashed_etag, hashed_revision, digests)
-SELECT fact.bucket, fact.key, fact.dataset, fact.kind, hashed.etag, hashed.revision, hashed.digests
-FROM jsonb_to_recordset($1) AS fact (bucket text, key text, dataset text, kind text)
+SELECT claimed.bucket, claimed.key, claimed.dataset, claimed.kind, hashed.etag, hashed.revision, hashed.digests
+FROM jsonb_to_recordset($1) AS claimed (bucket text, key text, dataset text, kind text)
 JOIN api.digest_history AS hashed USING (bucket, key)
 WHERE hashed.current AND hashed.status = 'succeeded'
-ORDER BY fact.bucket COLLATE "C", fact.key COLLATE "C"
+ORDER BY claimed.bucket COLLATE "C", claimed.key COLLATE "C"
 ON CONFLICT (bucket, key) DO UPDATE SET
     hashed_etag = excluded.hashed_etag, hashed_revision = excluded.hashed_revision, digests = excluded.digests
 WHERE mine.hashed_revision <= excluded.hashed_revision

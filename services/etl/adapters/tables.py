@@ -1,7 +1,7 @@
 """Read known objects before the bucket is read, and write rows, images and rejects under a fence afterwards."""
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -14,7 +14,6 @@ from services.etl.adapters import statements as sql
 from services.etl.core.datasets import Dataset, item_of
 from services.etl.core.diff import truncate_to_second
 from services.etl.core.values import LINE, SOURCE, CheckedRows, FetchedFile, FileToLoad, KnownObject, RejectedRow
-from shared.events import ObjectHashed
 from shared.postgres import Connection, Pool
 from shared.storage import ObjectInfo
 
@@ -93,14 +92,14 @@ class Tables:
             await connection.execute(sql.create_staging(dataset))
             yield LoadTransaction(connection, dataset, self._max_stored_rejects)
 
-    async def save_digests(self, hashed: Sequence[tuple[ObjectHashed, Dataset, str]]) -> None:
-        """Store the digests that the hasher has of the objects of `hashed`, also before an object's change arrives."""
-        facts = [
-            {"bucket": fact.bucket, "key": fact.key, "dataset": dataset.name, "kind": kind}
-            for fact, dataset, kind in hashed
+    async def save_digests(self, claims: Mapping[ObjectKey, tuple[Dataset, str]]) -> None:
+        """Store the hasher's digests of objects, by dataset and kind; their change events may arrive later."""
+        objects = [
+            {"bucket": bucket, "key": key, "dataset": dataset.name, "kind": kind}
+            for (bucket, key), (dataset, kind) in claims.items()
         ]
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(sql.SAVE_DIGESTS, facts)
+            rows = await connection.fetch(sql.SAVE_DIGESTS, objects)
             for name in sorted({row["dataset"] for row in rows if row["kind"] == "image"}):
                 await connection.execute(sql.BUMP_EXPORT, name)
 

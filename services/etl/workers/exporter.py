@@ -47,7 +47,7 @@ class Exporter:
             await asyncio.sleep(pause)
 
     async def repair(self) -> None:
-        """Rewrite output files that somebody else removed or changed; abort abandoned uploads. Runs forever."""
+        """Rewrite output files that another program removed or changed; abort abandoned uploads. Runs forever."""
         while True:
             try:
                 await retry_outages(self.outputs.abort_abandoned)

@@ -12,7 +12,7 @@ from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore
 
 
 async def find_upload(id: str, principal: Principal, *, views: Views, store: ObjectStore, bucket: str) -> Upload | None:  # noqa: A002
-    """Return the upload `id`; None if it does not exist or belongs to somebody else, in the same time."""
+    """Return the upload `id`; None if it does not exist or belongs to another owner, in the same time."""
     if not (is_upload_id(id) and visible_prefixes(principal.prefixes, bucket, upload_prefix(id))):
         return None
     found = await views.upload(bucket, id)

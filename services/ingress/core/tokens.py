@@ -71,7 +71,7 @@ class TokenCache:
 
     @classmethod
     def of(cls, first: str, tokens: Iterable[Token] = ()) -> "TokenCache":
-        """Return a cache of these tokens; without a root token nobody has its rights."""
+        """Return a cache of these tokens; without a root token no caller has its rights."""
         return cls(hash_secret(first) if first else _DUMMY_HASH, {token.id: token for token in tokens})
 
     def authenticate(self, text: str, now: datetime) -> Principal | None:

@@ -85,11 +85,11 @@ class UploadRequest:
 
     id: str
     length: int
-    told: str
+    metadata_header: str
     metadata: Mapping[str, str]
 
     @classmethod
-    def of(cls, length: str, told: str, limit: int) -> Self:
+    def of(cls, length: str, metadata_header: str, limit: int) -> Self:
         """Read the headers of a creation.
 
         Raises Rejected: BAD_LENGTH, TOO_LARGE, BAD_METADATA.
@@ -97,7 +97,7 @@ class UploadRequest:
         size = parse_byte_count(length, "Upload-Length", "BAD_LENGTH")
         if size > limit:
             raise Rejected("TOO_LARGE", f"the upload has {size} bytes, and {limit} are allowed (Tus-Max-Size)")
-        return cls(secrets.token_hex(16), size, told, parse_metadata(told))
+        return cls(secrets.token_hex(16), size, metadata_header, parse_metadata(metadata_header))
 
     @property
     def key(self) -> str:
@@ -130,7 +130,7 @@ class UploadRequest:
             by=by,
             created=now,
             expires=now + ttl,
-            told=self.told,
+            told=self.metadata_header,
             headers=self.headers(),
             required=required,
         )

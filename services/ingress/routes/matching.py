@@ -1,6 +1,6 @@
 """Route matching: either spelling of a trailing slash, HEAD wherever GET is, and a complete `Allow`.
 
-Starlette's slash redirect uses the Host header for an absolute URL, whoever wrote it; and its 405 lists only the
+Starlette's slash redirect uses the client's Host header for an absolute URL; and its 405 lists only the
 methods of the first route of a path.
 """
 
