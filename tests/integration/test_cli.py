@@ -10,11 +10,11 @@ import uuid
 from pathlib import Path
 
 import asyncpg
-import boto3
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.support.console import Console
+from tests.support.s3 import s3_client
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -60,13 +60,7 @@ def console(spine, tmp_path):
 
 @pytest.fixture
 def s3(stack):
-    return boto3.client(
-        "s3",
-        endpoint_url=stack.env["PENSTOCK_S3_ENDPOINT"],
-        aws_access_key_id=stack.env["PENSTOCK_S3_ACCESS_KEY"],
-        aws_secret_access_key=stack.env["PENSTOCK_S3_SECRET_KEY"],
-        region_name="us-east-1",
-    )
+    return s3_client(stack.env)
 
 
 def wait_for(condition, seconds=30):

@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import polars as pl
 import pytest
 from pydantic import SecretStr
@@ -27,6 +26,7 @@ from shared.postgres import open_pool
 from shared.storage import ObjectGone, ObjectRef, open_store
 from shared.work import Lease, LeaseLost, RetryPolicy, Worker, WorkQueue
 from tests.support.etl_reading import understood
+from tests.support.s3 import s3_client
 
 pytestmark = pytest.mark.integration
 
@@ -151,13 +151,7 @@ async def place(stack, tmp_path):
         etl_debounce_seconds=0,
         etl_debounce_most_seconds=0,
     )
-    boto = boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
-        region_name="us-east-1",
-    )
+    boto = s3_client(stack.env)
     boto.create_bucket(Bucket=settings.etl_output_bucket)
     boto.put_bucket_versioning(Bucket=settings.etl_output_bucket, VersioningConfiguration={"Status": "Enabled"})
     datasets = Datasets.parse(SECTION.format(name=name))

@@ -5,7 +5,6 @@ import uuid
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
-import boto3
 import pytest
 from pydantic import SecretStr
 
@@ -15,6 +14,7 @@ from services.etl.core.datasets import Dataset, Datasets
 from services.etl.settings import EtlSettings
 from shared.postgres import open_pool
 from shared.storage import ObjectRef, open_store
+from tests.support.s3 import s3_client
 
 pytestmark = pytest.mark.integration
 
@@ -32,13 +32,7 @@ async def seed_bucket(stack, tmp_path):
         postgres_dsn=SecretStr(stack.env["PENSTOCK_POSTGRES_DSN"]),
         state_dir=tmp_path,
     )
-    boto = boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
-        region_name="us-east-1",
-    )
+    boto = s3_client(stack.env)
     boto.create_bucket(Bucket=bucket)
     boto.close()
     await ensure_schema(settings.postgres_dsn)

@@ -4,25 +4,15 @@ import asyncio
 import socket
 
 import asyncpg
-import boto3
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.native import ports, ready
 from deploy.native.process import NotReady
 from deploy.native.stack import Stack
+from tests.support.s3 import s3_client
 
 pytestmark = pytest.mark.integration
-
-
-def s3(servers: Stack):
-    return boto3.client(
-        "s3",
-        endpoint_url=servers.env["PENSTOCK_S3_ENDPOINT"],
-        aws_access_key_id=servers.env["PENSTOCK_S3_ACCESS_KEY"],
-        aws_secret_access_key=servers.env["PENSTOCK_S3_SECRET_KEY"],
-        region_name="us-east-1",
-    )
 
 
 async def test_every_server_answers_its_own_client(servers):
@@ -33,7 +23,7 @@ async def test_every_server_answers_its_own_client(servers):
     connection = await asyncpg.connect(servers.env["PENSTOCK_POSTGRES_DSN"])
     assert await connection.fetchval("SELECT current_database()") == "penstock"
     await connection.close()
-    assert "Buckets" in s3(servers).list_buckets()
+    assert "Buckets" in s3_client(servers.env).list_buckets()
 
 
 @pytest.mark.parametrize("name", ["kafka", "minio", "postgres"])

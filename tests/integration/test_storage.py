@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 import pytest_asyncio
 from awscrt import checksums
@@ -20,6 +19,7 @@ from pydantic import SecretStr
 from shared.errors import Outage, Rejected
 from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, ObjectStore, ObjectSuperseded, open_store
+from tests.support.s3 import s3_client
 
 pytestmark = pytest.mark.integration
 
@@ -79,14 +79,7 @@ def settings(env: dict[str, str], **changes: object) -> Settings:
 
 @pytest.fixture(scope="module")
 def boto(servers):
-    client = boto3.client(
-        "s3",
-        endpoint_url=servers.env["PENSTOCK_S3_ENDPOINT"],
-        aws_access_key_id=servers.env["PENSTOCK_S3_ACCESS_KEY"],
-        aws_secret_access_key=servers.env["PENSTOCK_S3_SECRET_KEY"],
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}),
-    )
+    client = s3_client(servers.env, Config(s3={"addressing_style": "path"}))
     yield client
     client.close()
 

@@ -4,7 +4,6 @@ import hashlib
 import uuid
 from contextlib import AsyncExitStack
 
-import boto3
 import pytest
 from pydantic import SecretStr
 
@@ -13,6 +12,7 @@ from shared.settings import Settings
 from shared.storage import ABSENT, PRESENT, ObjectGone, ObjectRef, ObjectSuperseded, open_store
 from shared.storage.multipart import MIN_PART_BYTES
 from shared.testing.objects import MemoryStore
+from tests.support.s3 import s3_client
 
 pytestmark = pytest.mark.integration
 
@@ -31,19 +31,13 @@ async def place(request):
         s3_access_key=env["PENSTOCK_S3_ACCESS_KEY"],
         s3_secret_key=SecretStr(env["PENSTOCK_S3_SECRET_KEY"]),
     )
-    make_bucket(settings, bucket, versioned=versioned)
+    make_bucket(env, bucket, versioned=versioned)
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(open_store(settings)), bucket, versioned
 
 
-def make_bucket(settings, bucket, *, versioned):
-    boto = boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
-        region_name="us-east-1",
-    )
+def make_bucket(env, bucket, *, versioned):
+    boto = s3_client(env)
     boto.create_bucket(Bucket=bucket)
     if versioned:
         boto.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

@@ -9,7 +9,6 @@ import time
 import uuid
 from unittest.mock import AsyncMock
 
-import boto3
 import pytest
 from pydantic import SecretStr
 
@@ -17,6 +16,7 @@ from shared.errors import Outage, Rejected
 from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded, open_store
 from shared.storage.multipart import MIN_PART_BYTES
+from tests.support.s3 import s3_client
 
 pytestmark = pytest.mark.integration
 
@@ -48,14 +48,8 @@ def settings(servers, tmp_path):
 
 
 @pytest.fixture
-def boto(settings):
-    client = boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
-        region_name="us-east-1",
-    )
+def boto(servers):
+    client = s3_client(servers.env)
     yield client
     client.close()
 

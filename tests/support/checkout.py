@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
-import boto3
 import psutil
 
 from deploy.native import ports
 from deploy.native.install import CHECKOUT
 from deploy.native.process import TAG
 from shared.environment import read_file, resolve
+from tests.support.s3 import s3_client
 
 
 class Console:
@@ -72,13 +72,7 @@ class Console:
         return resolve(self.env, read_file(self.folder), folder=self.folder)
 
     def s3(self):
-        return boto3.client(
-            "s3",
-            endpoint_url=self.variables["PENSTOCK_S3_ENDPOINT"],
-            aws_access_key_id=self.variables["PENSTOCK_S3_ACCESS_KEY"],
-            aws_secret_access_key=self.variables["PENSTOCK_S3_SECRET_KEY"],
-            region_name="us-east-1",
-        )
+        return s3_client(self.variables)
 
     async def ask(self, question: str, **login: str) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(self.variables["PENSTOCK_POSTGRES_DSN"], **login)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, Literal
 
-import boto3
 from blake3 import blake3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,6 +20,7 @@ from deploy.native.servers import NAMES
 from deploy.native.stack import Stack
 from shared.events import SweepRequested
 from tests.support.database import Database
+from tests.support.s3 import s3_client
 from tests.support.topics import Kafka
 from tests.support.waiting import until
 
@@ -63,15 +63,7 @@ class World:
     def __post_init__(self) -> None:
         env = self.stack.env
         self.kafka, self.database = Kafka(env), Database(env["PENSTOCK_POSTGRES_DSN"])
-        self.s3: Any = boto3.client(  # type: ignore[no-untyped-call]
-            "s3",
-            endpoint_url=env["PENSTOCK_S3_ENDPOINT"],
-            aws_access_key_id=env["PENSTOCK_S3_ACCESS_KEY"],
-            aws_secret_access_key=env["PENSTOCK_S3_SECRET_KEY"],
-            region_name="us-east-1",
-            verify=env.get("PENSTOCK_TLS_CA"),
-            config=_CONFIG,
-        )
+        self.s3: Any = s3_client(env, _CONFIG)
 
     def close(self) -> None:
         """Let go of connections."""
