@@ -184,7 +184,7 @@ def _clock() -> str:
 
 def main() -> int:
     """Run the demo; the exit code is 1 when a digest differs or does not come."""
-    env = dotenv.ensure(CHECKOUT, os.environ, services.found())
+    env = dotenv.ensure(CHECKOUT, os.environ, services.secrets())
     drops = {drop.key: drop for drop in files()}
     print(f"\nDropping {len(drops)} files into bucket {BUCKET}; each line is a fact as it arrives on Kafka.\n")
     try:

@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, help="where data and logs are (PENSTOCK_STATE_DIR)")
     given, words = parser.parse_known_args()
     os.umask(private.UMASK)
-    env = dotenv.ensure(CHECKOUT, os.environ, services.found())
+    env = dotenv.ensure(CHECKOUT, os.environ, services.secrets())
     for former, name in used_in({**read_file(CHECKOUT), **os.environ}).items():
         say(warning_of(former, name))
     if given.state_dir:

@@ -13,12 +13,13 @@ from pydantic import SecretStr
 from deploy.native import ports, ready, servers, services
 from deploy.native.install import Tools
 from deploy.native.process import Process, Program, clear_orphans
+from services import catalogue
 from shared.environment import KAFKA_PASSWORD, by_service
 from shared.errors import PenstockError
 from shared.provision.kafka_users import ensure_kafka_users
 from shared.provision.topics import ensure_topics
 from shared.settings import Settings
-from shared.topics import MINIO_LIVE, MINIO_SAFE
+from shared.topics import STORE_TOPICS
 
 
 def _nobody(_name: str) -> None:
@@ -59,9 +60,10 @@ class Stack:
     async def _prepare_kafka(self) -> None:
         """Make what MinIO needs as it starts: its topics, and its user."""
         operator = Settings.of(self.env)
-        await ensure_topics(operator, (MINIO_LIVE, MINIO_SAFE))
+        await ensure_topics(operator, STORE_TOPICS)
         passwords = by_service(self.env, KAFKA_PASSWORD)
-        await ensure_kafka_users(operator, {name: SecretStr(text) for name, text in passwords.items()})
+        users = {name: SecretStr(text) for name, text in passwords.items()}
+        await ensure_kafka_users(operator, catalogue.manifests(), users)
 
     def setup(self) -> str:
         """Make topics, buckets, rules and S3 users; return what the one-shot said."""

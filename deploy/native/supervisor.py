@@ -100,7 +100,7 @@ class Supervisor:
         self._watch(stack)
         stack.start_servers(on_ready=self._note_ready)
         say(f"setup after {self._seconds():.1f} s: {stack.setup() or 'nothing to change'}")
-        for name, number in services.wanted(self.env):
+        for name, number in services.processes(self.env):
             stack.start_service(name, number, wait=False)
             self._watch(stack)
         self._wait_for_services()

@@ -7,7 +7,6 @@ from shared.events.objects import ObjectChanged, ObjectEvent, ObjectHashed
 from shared.events.sweeps import MAX_BUCKETS, SweepCompleted, SweepEvent, SweepRequested
 
 __all__ = [
-    "EVENTS",
     "MAX_BUCKETS",
     "MAX_SIZE",
     "DeadLetterSettled",
@@ -24,14 +23,3 @@ __all__ = [
     "event_of",
     "stable_id",
 ]
-
-EVENTS: tuple[type[Event], ...] = (
-    ObjectChanged,
-    ObjectHashed,
-    SweepRequested,
-    SweepCompleted,
-    EtlRequested,
-    EtlLoaded,
-    EtlCompleted,
-    DeadLetterSettled,
-)

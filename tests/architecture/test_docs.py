@@ -12,7 +12,7 @@ from cyclopts import CycloptsError, MissingArgumentError
 from deploy import settings_table
 from services import catalogue
 from services.cli.app import build_app
-from shared import environment, topics
+from shared import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -119,7 +119,7 @@ def test_every_console_command_can_be_given_as_written() -> None:
 def test_every_topic_is_told_in_the_architecture() -> None:
     section = (ROOT / "docs" / "architecture.md").read_text().split("\n## Topics\n")[1].split("\n## ")[0]
     told = set(re.findall(r"^\| `([\w.-]+)`", section, re.MULTILINE))
-    assert told == {topic.name for topic in topics.TOPICS}
+    assert told == {topic.name for topic in catalogue.manifests().topics}
 
 
 def test_every_metric_exists() -> None:

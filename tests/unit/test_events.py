@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from services import catalogue
 from shared.events import (
-    EVENTS,
     DeadLetterSettled,
     EtlCompleted,
     EtlLoaded,
@@ -64,7 +64,7 @@ def test_caused_by_copies_the_correlation_id():
     assert HASHED.caused_by(STORED).correlation_id == "c"
 
 
-@pytest.mark.parametrize("kind", EVENTS)
+@pytest.mark.parametrize("kind", catalogue.manifests().events)
 def test_every_event_has_a_versioned_type(kind):
     assert kind.type_name().startswith("penstock.")
     assert kind.topic.name.rpartition(".v")[2].isdigit()

@@ -12,12 +12,12 @@ from services.ingress.core.fact_filter import FactFilter, is_visible_to, parse_t
 from services.ingress.core.fact_rendering import render_fact, render_heartbeat, render_sse_event, summarize
 from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, decode_fact
 from services.ingress.core.sanitize import MAX_BODY_BYTES
+from services.ingress.handlers import TOPICS
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
 from shared.middleware.dead_letter import dead_letter_headers
 from shared.middleware.envelope import headers_for
 from shared.testing.bus import record
-from shared.topics import CONSUMERS
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LETTERS = "objects.changed.v1.hasher.dlq"
@@ -121,7 +121,7 @@ values = st.none() | st.binary() | trees.map(lambda tree: json.dumps(tree).encod
 
 
 @given(
-    topic=st.sampled_from([topic.name for topic in CONSUMERS["ingress"]]),
+    topic=st.sampled_from([topic.name for topic in TOPICS]),
     value=values,
     key=st.none() | st.binary(max_size=50),
     headers=st.lists(st.tuples(names, st.none() | st.binary(max_size=300)), max_size=9),
