@@ -99,5 +99,5 @@ def setup(env: Mapping[str, str]) -> Program:
         name="setup",
         command=(sys.executable, "-m", "services.cli", "setup"),
         env={**base_env(), "PYTHONPATH": str(CHECKOUT), **env},
-        patience=120,
+        timeout_seconds=120,
     )
