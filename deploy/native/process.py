@@ -38,7 +38,7 @@ class Failed(PenstockError):  # noqa: N818 - what happened to the program
     """The program ended or never got ready; the text holds the last lines of its log."""
 
 
-def _nothing() -> None:
+def _noop() -> None:
     return None
 
 
@@ -60,8 +60,8 @@ class Program:
     grace: float = 20.0
     timeout_seconds: float = 60.0
     umask: int = private.UMASK
-    prepare: Callable[[], None] = _nothing
-    check: Callable[[], None] = _nothing
+    prepare: Callable[[], None] = _noop
+    check: Callable[[], None] = _noop
 
 
 class Process:
@@ -151,7 +151,7 @@ class Process:
         self.program.check()
         self._was_ready = True
 
-    def wait_done(self, on_wait: Callable[[], None] = _nothing, every: float = 15.0) -> None:
+    def wait_done(self, on_wait: Callable[[], None] = _noop, every: float = 15.0) -> None:
         """Wait until a one-shot program succeeds; call `on_wait` every `every` seconds.
 
         Raises:
