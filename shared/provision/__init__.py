@@ -1,7 +1,7 @@
 """Create what services require: topics, users, buckets, notification rules, database roles, tables.
 
 Every step compares first, changes only differences and returns a line for each: it is safe at any time. Set-up runs all
-steps, `ingest` restores notification rules, `penstock doctor --fix` repairs.
+steps, a running stack restores notification rules, `penstock doctor --fix` repairs.
 """
 
 from collections.abc import Mapping

@@ -48,7 +48,7 @@ async def ensure_database(dsn: SecretStr, manifests: Manifests, passwords: Mappi
         await connection.close(timeout=CONNECT_SECONDS)
 
 
-# Ingest, which otherwise ends overdue readers, may not be running yet.
+# The service that otherwise ends overdue readers may not be running yet.
 _END_READERS: Final = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where usename = $1 and xact_start < clock_timestamp() - $2::interval

@@ -44,3 +44,13 @@ def test_the_queues_of_a_service_are_those_that_it_opens():
         opened = re.findall(r"WorkQueue\(pool, \"([\w.]+)\"", source(service))
         assert set(opened) <= set(manifest.queues), service
         assert all(f'"{queue}"' in source(service) for queue in manifest.queues), service
+
+
+def test_shared_names_no_service():
+    # topics and events are named after domains, and one domain has the name of its service
+    paths = [
+        path for path in CHECKOUT.glob("shared/**/*.py") if path.name != "topics.py" and "events" not in path.parts
+    ]
+    name = re.compile(rf"(?<![/\w])({'|'.join(MANIFESTS)})(?!\w)", re.IGNORECASE)
+    named = {str(path.relative_to(CHECKOUT)): found[0] for path in paths if (found := name.search(path.read_text()))}
+    assert named == {}
