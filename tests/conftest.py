@@ -58,7 +58,7 @@ def moved(state_dir: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Stack]:
     state = Path(tempfile.mkdtemp(prefix="penstock-test-"))
-    env = dotenv.fresh(CHECKOUT, moved(state), services.found())
+    env = dotenv.fresh(CHECKOUT, moved(state), services.secrets())
     if container.answers() and not os.environ.get("PENSTOCK_NATIVE"):
         stack = Stack(env, container.processes(env))
     else:
