@@ -87,7 +87,9 @@ class DelimitedReader(TextReader):
 
     def _best_delimiter(self, header: str) -> str:
         """Return the delimiter that yields most of the dataset's column names in the header."""
-        candidates = dict.fromkeys((self.delimiter, *DELIMITERS))
+        candidates = dict.fromkeys((self.delimiter, *(one for one in DELIMITERS if one in header)))
+        if len(candidates) == 1:
+            return self.delimiter
         cells = {one: next(csv.reader([header], delimiter=one, skipinitialspace=True), []) for one in candidates}
         known = {one: count_known_names(cells[one], self._dataset) for one in candidates}
         if not any(known.values()) and len(cells[self.delimiter]) == 1:
