@@ -1,9 +1,11 @@
 """The console's only wiring: which commands there are, and how each may end."""
 
+import asyncio
+import inspect
 import logging
 import os
+import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
@@ -11,7 +13,6 @@ from cyclopts.help import DefaultFormatter
 
 from services.cli.core.usage import WrongUsage
 from services.cli.terminal import note, page
-from shared import logs
 from shared.errors import PenstockError, one_line
 
 DONE: Final = 0
@@ -81,9 +82,8 @@ def build_app(asked: Sequence[str] = ()) -> App:
         help_format="plaintext",
         help_formatter=DefaultFormatter(),
         suppress_keyboard_interrupt=False,
-        result_action="return_int_as_exit_code_else_zero",
         default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_default=False),
-        version=lambda: version("penstock"),
+        version=_version,
     )
     for name, line in COMMANDS.items():
         module = f"services.cli.commands.{name}:{name}"
@@ -103,7 +103,10 @@ def run(arguments: Sequence[str]) -> int:
     quiet_libraries()
     try:
         app = build_app(arguments)
-        return int(app(list(arguments), exit_on_error=False, print_error=False, console=page()) or DONE)
+        command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False, console=page())
+        quiet_structlog()
+        result = command(*bound.args, **bound.kwargs)
+        return int((asyncio.run(result) if inspect.iscoroutine(result) else result) or DONE)
     except BrokenPipeError:
         # Our reader has gone (`penstock watch | head`); the interpreter must not flush into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -131,8 +134,24 @@ def explain(error: BaseException, command: str) -> tuple[int, str]:
 
 def quiet_libraries() -> None:
     """Keep the libraries' own words off the terminal, unless PENSTOCK_LOG_LEVEL=DEBUG asks for them."""
-    logs.configure("cli", level="DEBUG" if _is_loud() else "ERROR")
     logging.disable(logging.NOTSET if _is_loud() else logging.CRITICAL)
+
+
+def quiet_structlog() -> None:
+    """Do the same for our own modules that log, if the command has loaded any.
+
+    It comes after the command's modules, for structlog takes a third of the start of one that logs nothing.
+    """
+    if _is_loud() or "structlog" in sys.modules:
+        from shared import logs  # noqa: PLC0415 - see above
+
+        logs.configure("cli", level="DEBUG" if _is_loud() else "ERROR")
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - for --version alone
+
+    return version("penstock")
 
 
 def _is_loud() -> bool:

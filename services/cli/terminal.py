@@ -4,25 +4,19 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.highlighter import NullHighlighter
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-    track,
-)
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from shared.text import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.status import Status
 
 T = TypeVar("T")
 
@@ -76,8 +70,18 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def progress() -> Progress:
+def progress() -> "Progress":
     """Return a bar with bytes, rate and time left, on standard error; silent when nobody looks."""
+    # most commands show no bar
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -90,7 +94,7 @@ def progress() -> Progress:
     )
 
 
-def spinner(text: str) -> Status:
+def spinner(text: str) -> "Status":
     """Return a sign of life for work without a measure, on standard error; silent when nobody looks."""
     return console(stderr=True).status(text)
 
@@ -105,4 +109,6 @@ def table(*columns: str) -> Table:
 
 def counting(things: Sequence[T], noun: str) -> Iterable[T]:
     """Yield `things` under a bar with the time left, on standard error; silent when nobody looks."""
+    from rich.progress import track  # noqa: PLC0415 - as above
+
     return track(things, noun, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from services.cli import app
@@ -8,6 +10,7 @@ from shared.errors import Outage
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch):
     monkeypatch.setattr(app, "quiet_libraries", lambda: None)
+    monkeypatch.setattr(app, "quiet_structlog", lambda: None)
 
 
 @pytest.fixture
@@ -16,7 +19,7 @@ def fails_with(monkeypatch):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(app, "build_app", lambda _: fail)
+        monkeypatch.setattr(app, "build_app", lambda _: SimpleNamespace(parse_args=fail))
 
     return arrange
 

@@ -12,10 +12,10 @@ from services.ingress.core.fact_filter import FactFilter, is_visible_to, parse_t
 from services.ingress.core.fact_rendering import render_fact, render_heartbeat, render_sse_event, summarize
 from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, decode_fact
 from services.ingress.core.sanitize import MAX_BODY_BYTES
+from shared.cloud_events import headers_for
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
 from shared.middleware.dead_letter import dead_letter_headers
-from shared.middleware.envelope import headers_for
 from shared.testing.bus import record
 from shared.topics import CONSUMERS
 

@@ -6,11 +6,23 @@ from typing import Any
 
 import asyncpg
 
+from services.cli.adapters import trouble
 from services.cli.adapters.trouble import within
 from services.cli.settings import CliSettings
-from shared.postgres import register_json_codec
+from shared.errors import Rejected, one_line
+from shared.jsonb import register_json_codec
 
 SECONDS = 5.0
+
+
+def _explain_missing_view(server: str, error: BaseException) -> Rejected:
+    reason = f"{server}: {one_line(error)}; services create their views at their first start: {trouble.START}"
+    return Rejected("NOT_SET_UP", reason)
+
+
+trouble.register_rejections(_explain_missing_view, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError)
+trouble.register_outages("", asyncpg.CannotConnectNowError)
+trouble.register_failures(asyncpg.InterfaceError, asyncpg.PostgresError)
 
 
 @asynccontextmanager

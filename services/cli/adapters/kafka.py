@@ -9,16 +9,17 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
+from services.cli.adapters import trouble
 from services.cli.adapters.trouble import reaching, within
 from services.cli.settings import CliSettings
 from shared import aiokafka_patches
-from shared.errors import Rejected
+from shared.cloud_events import headers_for
+from shared.errors import Rejected, one_line
 from shared.events import Event
-from shared.kafka import client_options, explain_refusals
+from shared.kafka import AUTHORIZATION_ERRORS, GRANT_HINT, client_options, explain_refusals
 from shared.lags import partition_counts, topic_partitions
-from shared.middleware.envelope import headers_for
 
 CLIENT = "penstock-cli"
 SECONDS = 5.0
@@ -30,6 +31,15 @@ MAX_REQUEST_BYTES = 4 << 20
 
 Record = ConsumerRecord[bytes | None, bytes | None]
 Offsets = Mapping[TopicPartition, int]
+
+
+def _explain_missing_acl(server: str, error: BaseException) -> Rejected:
+    return Rejected("ACCESS_DENIED", f"{server} denies this user: {one_line(error)}; {GRANT_HINT}")
+
+
+trouble.register_rejections(_explain_missing_acl, *AUTHORIZATION_ERRORS)
+trouble.register_outages("cannot connect", KafkaConnectionError)
+trouble.register_failures(KafkaError)
 
 
 def name_of(settings: CliSettings) -> str:

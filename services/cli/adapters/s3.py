@@ -4,14 +4,44 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aiobotocore.config import AioConfig
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+)
 
+from services.cli.adapters import trouble
 from services.cli.adapters.trouble import within
 from services.cli.settings import CliSettings
+from shared.errors import Outage, PenstockError, Rejected
 from shared.storage.admin_client import NO_PROXIES, isolated_session
 from shared.storage.failures import require_credentials
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
+BAD_REQUEST = 400
+_DENIED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"})
+
+
+def _explain_response(server: str, error: ClientError) -> PenstockError:
+    details = error.response.get("Error", {})
+    code = str(details.get("Code", ""))
+    if code in _DENIED:
+        return Rejected("ACCESS_DENIED", f"{server} refuses {error.operation_name}: {code}; {trouble.LOGIN}")
+    if code == "NoSuchBucket":
+        return Rejected("NO_SUCH_BUCKET", f"{server} has no bucket {details.get('BucketName', '')}; {trouble.SETUP}")
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == BAD_REQUEST:
+        return Rejected("REFUSED", f"{server} rejected the request: {details.get('Message') or code}")
+    return Outage(f"{server} failed: {error.operation_name}: {details.get('Message') or code}; {trouble.START}")
+
+
+trouble.register_rejections(_explain_response, ClientError)
+trouble.register_outages("", HTTPClientError)
+trouble.register_outages("no answer in time", ConnectTimeoutError)
+trouble.register_outages("cannot connect", EndpointConnectionError)
+trouble.register_failures(BotoCoreError)
 
 
 def name_of(settings: CliSettings) -> str:

@@ -1,32 +1,42 @@
-"""The one place where the console turns libraries' errors into a line a person can act on."""
+"""Translate the errors of client libraries into one line that names the server, the cause and the fix.
+
+Each adapter registers the errors of the library that it wraps, so that a command imports only the libraries it uses.
+"""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
 
-import asyncpg
-from aiokafka.errors import KafkaConnectionError, KafkaError
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    HTTPClientError,
-)
+from shared import tls
+from shared.errors import Outage, PenstockError, one_line
 
-from shared import kafka, tls
-from shared.errors import Outage, PenstockError, Rejected, one_line
-
-START = "start the stack with `make up`, or ask `penstock doctor`"
-SETUP = "`penstock setup` makes Penstock's own"
+START = "start the stack with `make up`, or run `penstock doctor`"
+SETUP = "run `penstock setup` to create Penstock's own buckets"
 LOGIN = "check the keys in .env"
 
-BAD_REQUEST = 400
-_DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"}
-_SILENT = (OSError, TimeoutError, HTTPClientError, KafkaConnectionError, asyncpg.CannotConnectNowError)
-_TROUBLED = (BotoCoreError, KafkaError, asyncpg.InterfaceError, asyncpg.PostgresError)
-_NOT_MADE = (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError)
+Explain: TypeAlias = Callable[[str, Any], PenstockError]
+"""Makes the console's error from the server's name and a library's error."""
+
+_rejections: dict[type[BaseException], Explain] = {}
+_outages: dict[type[BaseException], str] = {OSError: "", TimeoutError: "no answer in time"}
+_failures: set[type[BaseException]] = set()
+
+
+def register_rejections(explain: Explain, *types: type[BaseException]) -> None:
+    """Translate these types and their subclasses by `explain`; they take precedence over outages and failures."""
+    _rejections.update(dict.fromkeys(types, explain))
+
+
+def register_outages(reason: str, *types: type[BaseException]) -> None:
+    """Report these types and their subclasses as "does not answer"; an empty `reason` means the error's own text."""
+    _outages.update(dict.fromkeys(types, reason))
+
+
+def register_failures(*types: type[BaseException]) -> None:
+    """Report these types and their subclasses as "failed", unless they are registered as rejections or outages."""
+    _failures.update(types)
 
 
 @contextmanager
@@ -43,16 +53,12 @@ def reaching(what: str) -> Iterator[None]:
     except (PenstockError, BrokenPipeError):
         # a broken pipe is our reader's, not a server's
         raise
-    except ClientError as error:
-        raise _refused(what, error) from error
-    except _NOT_MADE as error:
-        reason = f"{what}: {one_line(error)}; services make their views as they start: {START}"
-        raise Rejected("NOT_SET_UP", reason) from error
-    except kafka.AUTHORIZATION_ERRORS as error:
-        raise Rejected("ACCESS_DENIED", f"{what} denies this user: {one_line(error)}; {kafka.GRANT_HINT}") from error
-    except _SILENT as error:
+    except tuple(_rejections) as error:
+        explain = next(explain for known, explain in _rejections.items() if isinstance(error, known))
+        raise explain(what, error) from error
+    except tuple(_outages) as error:
         raise Outage(f"{what} does not answer: {why(error)}; {START}") from error
-    except _TROUBLED as error:
+    except tuple(_failures) as error:
         raise Outage(f"{what} failed: {why(error)}; {START}") from error
 
 
@@ -73,22 +79,8 @@ def why(error: BaseException) -> str:
     """Say a connection's failure in the words of the system, anything else in its own."""
     if reason := tls.describe_failure(error):
         return reason
-    if isinstance(error, TimeoutError | ConnectTimeoutError):
-        return "no answer in time"
-    if isinstance(error, KafkaConnectionError | EndpointConnectionError):
-        return "cannot connect"
+    if reason := next((reason for known, reason in _outages.items() if reason and isinstance(error, known)), ""):
+        return reason
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return one_line(error)
-
-
-def _refused(what: str, error: ClientError) -> PenstockError:
-    told = error.response.get("Error", {})
-    code = str(told.get("Code", ""))
-    if code in _DENIED:
-        return Rejected("ACCESS_DENIED", f"{what} refuses {error.operation_name}: {code}; {LOGIN}")
-    if code == "NoSuchBucket":
-        return Rejected("NO_SUCH_BUCKET", f"{what} has no bucket {told.get('BucketName', '')}; {SETUP}")
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == BAD_REQUEST:
-        return Rejected("REFUSED", f"{what} was refused: {told.get('Message') or code}")
-    return Outage(f"{what} failed: {error.operation_name}: {told.get('Message') or code}; {START}")
