@@ -27,7 +27,7 @@ class Grant:
             "output": settings.output_buckets,
             "staging": (settings.staging_bucket,),
             "tables": (getattr(settings, "etl_output_bucket", "processed-data"),),
-            "seed": (getattr(settings, "seed_place", ""),),
+            "seed": (getattr(settings, "seed_prefix", ""),),
             "deleted": _deleted(settings),
         }[self.side]
         tail = {"buckets": "", "objects": "*" if self.side in {"seed", "deleted"} else "/*"}[self.on]

@@ -7,17 +7,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from shared import tls
 from shared.errors import Outage, PenstockError, one_line
 
-START = "start the stack with `make up`, or run `penstock doctor`"
-SETUP = "run `penstock setup` to create Penstock's own buckets"
-LOGIN = "check the keys in .env"
+START_HINT: Final = "start the stack with `make up`, or run `penstock doctor`"
+SETUP_HINT: Final = "run `penstock setup` to create Penstock's own buckets"
+KEYS_HINT: Final = "check the keys in .env"
 
 Explain: TypeAlias = Callable[[str, Any], PenstockError]
-"""Makes the console's error from the server's name and a library's error."""
+"""Builds the console's error from the server's name and the library's error."""
 
 _rejections: dict[type[BaseException], Explain] = {}
 _outages: dict[type[BaseException], str] = {OSError: "", TimeoutError: "no answer in time"}
@@ -40,43 +40,44 @@ def register_failures(*types: type[BaseException]) -> None:
 
 
 @contextmanager
-def reaching(what: str) -> Iterator[None]:
-    """Name the server that failed, why, and what to do.
+def translate_errors(server: str) -> Iterator[None]:
+    """Translate the errors of registered libraries in this block; `server` names the server in the text.
 
     Raises:
-        Outage: it does not answer.
-        Rejected: it answers, and refuses.
+        Outage: the server does not answer, or fails.
+        Rejected: the server rejects the request.
 
     """
     try:
         yield
     except (PenstockError, BrokenPipeError):
-        # a broken pipe is our reader's, not a server's
+        # a broken pipe is that of the console's reader, not of a server
         raise
     except tuple(_rejections) as error:
         explain = next(explain for known, explain in _rejections.items() if isinstance(error, known))
-        raise explain(what, error) from error
+        raise explain(server, error) from error
     except tuple(_outages) as error:
-        raise Outage(f"{what} does not answer: {why(error)}; {START}") from error
+        raise Outage(f"{server} does not answer: {describe_failure(error)}; {START_HINT}") from error
     except tuple(_failures) as error:
-        raise Outage(f"{what} failed: {why(error)}; {START}") from error
+        raise Outage(f"{server} failed: {describe_failure(error)}; {START_HINT}") from error
 
 
 @asynccontextmanager
-async def within(seconds: float, what: str) -> AsyncIterator[None]:
-    """Give a server this long.
+async def within(seconds: float, server: str) -> AsyncIterator[None]:
+    """Limit this block to `seconds`, and translate errors as `translate_errors` does.
 
     Raises:
-        Outage: that was not enough, or it failed before.
+        Outage: no answer within `seconds`, or the server fails.
+        Rejected: the server rejects the request.
 
     """
-    with reaching(what):
+    with translate_errors(server):
         async with asyncio.timeout(seconds):
             yield
 
 
-def why(error: BaseException) -> str:
-    """Say a connection's failure in the words of the system, anything else in its own."""
+def describe_failure(error: BaseException) -> str:
+    """Return the reason of a failed connection, as the operating system words it, else the error's own text."""
     if reason := tls.describe_failure(error):
         return reason
     if reason := next((reason for known, reason in _outages.items() if reason and isinstance(error, known)), ""):
