@@ -101,10 +101,10 @@ def spinner(text: str) -> "Status":
 
 def table(*columns: str) -> Table:
     """Return a table without a frame whose long values wrap."""
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        rows.add_column(column, overflow="fold")
+    return rows
 
 
 def track_progress(items: Sequence[T], noun: str) -> Iterable[T]:
