@@ -29,6 +29,6 @@ def test_sweep_with_retell_republishes_facts_after_kafka_lost_its_data(world, or
 
 
 def republish(world):
-    """Do what `penstock sweep --retell` does, for the test's own objects."""
+    """Do what `penstock sweep --republish` does, for the test's own objects."""
     request = SweepRequested(sweep_id=world.prefix, prefix=world.prefix, retell=True)
     world.kafka.send(request.topic.name, request.model_dump_json().encode(), request.record_key.encode())

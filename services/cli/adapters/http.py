@@ -135,7 +135,7 @@ class IngressClient:
                         await answer.aread()
                         raise _to_error(self.url, answer)
                     yield answer
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Rejected("BAD_URL", f"{self.url} is not a URL: {error}; write http://host:port") from None
         except httpx.TimeoutException as error:
             raise Outage(f"the ingress at {self.url} does not answer: no answer in time; {START_HINT}") from error

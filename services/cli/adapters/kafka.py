@@ -94,6 +94,19 @@ async def open_reader(settings: CliSettings, seconds: float = SECONDS) -> AsyncI
 
 
 @asynccontextmanager
+async def open_reader_at_end(settings: CliSettings, topic: str) -> AsyncIterator[Any]:
+    """Open a consumer of what is published on `topic` from now on.
+
+    Raises:
+        Rejected: NO_SUCH_TOPIC.
+
+    """
+    async with open_reader(settings) as reader:
+        await seek_to_end(reader, await assign(settings, reader, [topic]))
+        yield reader
+
+
+@asynccontextmanager
 async def open_producer(settings: CliSettings, seconds: float = SECONDS) -> AsyncIterator[Any]:
     """Open an idempotent producer whose records are acknowledged by all replicas."""
     producer: Any = AIOKafkaProducer(
@@ -113,11 +126,17 @@ async def open_producer(settings: CliSettings, seconds: float = SECONDS) -> Asyn
         await producer.stop()
 
 
-async def publish(producer: Any, event: Event, *, source: str = "cli") -> None:
+async def publish(producer: Any, event: Event) -> None:
     """Publish the event; wait until all replicas have it."""
-    headers = [(name, value.encode()) for name, value in headers_for(event, source=source).items()]
+    headers = [(name, value.encode()) for name, value in headers_for(event, source="cli").items()]
     body = event.model_dump_json().encode()
     await producer.send_and_wait(type(event).topic.name, body, key=event.record_key.encode(), headers=headers)
+
+
+async def publish_one(settings: CliSettings, event: Event) -> None:
+    """Open a producer and publish one event; wait until all replicas have it."""
+    async with open_producer(settings) as producer:
+        await publish(producer, event)
 
 
 async def assign(settings: CliSettings, reader: Any, topics: Sequence[str]) -> list[TopicPartition]:

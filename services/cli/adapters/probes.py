@@ -53,8 +53,7 @@ async def round_trip(settings: CliSettings) -> list[Finding]:
     """Store a probe object, wait for its digests on the bus, and remove it and older probes."""
     bucket = settings.input_buckets[0]
     probe = Address(bucket, f"{FOLDER}probe-{uuid.uuid4().hex}")
-    async with kafka.open_reader(settings) as reader:
-        await kafka.seek_to_end(reader, await kafka.assign(settings, reader, [ObjectHashed.topic.name]))
+    async with kafka.open_reader_at_end(settings, ObjectHashed.topic.name) as reader:
         with translate_errors(s3.name_of(settings)):
             async with s3.open_s3(settings) as client:
                 await _remove_probes(client, bucket)

@@ -35,7 +35,7 @@ def _explain_response(server: str, error: ClientError) -> PenstockError:
             "NO_SUCH_BUCKET", f"{server} has no bucket {details.get('BucketName', '')}; {errors.SETUP_HINT}"
         )
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == BAD_REQUEST:
-        return Rejected("BAD_REQUEST", f"{server} rejected the request: {details.get('Message') or code}")
+        return Rejected("BAD_REQUEST", f"{server}: request rejected: {details.get('Message') or code}")
     return Outage(f"{server} failed: {error.operation_name}: {details.get('Message') or code}; {errors.START_HINT}")
 
 

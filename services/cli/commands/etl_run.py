@@ -61,7 +61,7 @@ async def run_etl(
     load_id = uuid.uuid4().hex
     request = EtlRequested(load_id=load_id, dataset=dataset, correlation_id=load_id)
     if not wait:
-        await _request(settings, request)
+        await kafka.publish_one(settings, request)
         print_json({"load_id": load_id, "dataset": dataset}) if json else say(f"load {load_id} of {dataset} requested")
         return 0
     with spinner(f"loading {dataset}") as status:
@@ -70,19 +70,12 @@ async def run_etl(
     return 0
 
 
-async def _request(settings: CliSettings, request: EtlRequested) -> None:
-    async with kafka.open_producer(settings) as producer:
-        await kafka.publish(producer, request)
-
-
 async def _request_and_wait(
     settings: CliSettings, request: EtlRequested, seconds: float, status: Status
 ) -> EtlCompleted:
-    """Seek to the end of the results before the request, so that its result is not missed."""
-    async with kafka.open_reader(settings) as reader:
-        partitions = await kafka.assign(settings, reader, [EtlCompleted.topic.name])
-        await kafka.seek_to_end(reader, partitions)
-        await _request(settings, request)
+    """Open the reader before the request is published, so that it does not miss the result."""
+    async with kafka.open_reader_at_end(settings, EtlCompleted.topic.name) as reader:
+        await kafka.publish_one(settings, request)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 return await _first(_result(reader, request), _watch_progress(settings, request, status))

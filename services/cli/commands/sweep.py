@@ -59,7 +59,7 @@ async def sweep(
         sweep_id=sweep_id, buckets=buckets, prefix=prefix, retell=republish, correlation_id=sweep_id
     )
     if not wait:
-        await _request(settings, request)
+        await kafka.publish_one(settings, request)
         print_json({"sweep_id": sweep_id}) if json else say(f"sweep {sweep_id} requested")
         return 0
     with spinner("sweeping"):
@@ -68,17 +68,10 @@ async def sweep(
     return 0
 
 
-async def _request(settings: CliSettings, request: SweepRequested) -> None:
-    async with kafka.open_producer(settings) as producer:
-        await kafka.publish(producer, request)
-
-
 async def _request_and_wait(settings: CliSettings, request: SweepRequested, seconds: float) -> SweepCompleted:
-    """Seek to the end of the results before the request, so that its result is not missed."""
-    async with kafka.open_reader(settings) as reader:
-        partitions = await kafka.assign(settings, reader, [SweepCompleted.topic.name])
-        await kafka.seek_to_end(reader, partitions)
-        await _request(settings, request)
+    """Open the reader before the request is published, so that it does not miss the result."""
+    async with kafka.open_reader_at_end(settings, SweepCompleted.topic.name) as reader:
+        await kafka.publish_one(settings, request)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 return await _result(reader, request.sweep_id)
