@@ -56,9 +56,9 @@ def documented() -> set[str]:
 def in_use() -> set[str]:
     """The variables of the stack: those that follow from each other, and those that files name."""
     files = [ROOT / name for name in (".env.example", "docker-compose.yml", "Makefile")]
-    told = set.union(*(names(path.read_text()) for path in files if path.exists()))
+    named = set.union(*(names(path.read_text()) for path in files if path.exists()))
     each = {f"PENSTOCK_{service.upper()}_PROCESSES" for service in SERVICES}
-    return told | each | set(environment.resolve({}))
+    return named | each | set(environment.resolve({}))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -78,8 +78,8 @@ def test_settings_tables_are_fresh() -> None:
 
 
 def test_every_variable_is_told_on_the_settings_page() -> None:
-    told = set.union(*(names(path.read_text()) for path in DOCUMENTS))
-    assert (told | in_use()) - documented() == set()
+    named = set.union(*(names(path.read_text()) for path in DOCUMENTS))
+    assert (named | in_use()) - documented() == set()
 
 
 def test_every_variable_on_the_settings_page_exists() -> None:
@@ -90,14 +90,14 @@ def test_every_variable_on_the_settings_page_exists() -> None:
 
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    told = {
+    named = {
         target
         for path in DOCUMENTS
         for line in code_lines(path)
         for words in MAKE.findall(line)
         for target in words.split()
     }
-    assert told - targets == set()
+    assert named - targets == set()
 
 
 def test_every_console_command_can_be_given_as_written() -> None:
@@ -118,11 +118,11 @@ def test_every_console_command_can_be_given_as_written() -> None:
 
 def test_every_topic_is_told_in_the_architecture() -> None:
     section = (ROOT / "docs" / "architecture.md").read_text().split("\n## Topics\n")[1].split("\n## ")[0]
-    told = set(re.findall(r"^\| `([\w.-]+)`", section, re.MULTILINE))
-    assert told == {topic.name for topic in topics.TOPICS}
+    named = set(re.findall(r"^\| `([\w.-]+)`", section, re.MULTILINE))
+    assert named == {topic.name for topic in topics.TOPICS}
 
 
 def test_every_metric_exists() -> None:
     code = "\n".join(path.read_text() for top in ("services", "shared") for path in ROOT.glob(f"{top}/**/*.py"))
-    told = {line for path in DOCUMENTS for line in code_lines(path) if METRIC.fullmatch(line)}
-    assert {name for name in told if f'"{name}"' not in code} == set()
+    named = {line for path in DOCUMENTS for line in code_lines(path) if METRIC.fullmatch(line)}
+    assert {name for name in named if f'"{name}"' not in code} == set()

@@ -43,7 +43,7 @@ def declared(users, stack):
 
 def test_run_prints_counts_and_outputs(console, users):
     users.serve()
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     until(users.table, 30, "the row")
     found = console.json("run", users.dataset, "--timeout", "60")
     assert (found["dataset"], found["listed"], found["changed"], found["removed"]) == (users.dataset, 1, 0, 0)
@@ -55,17 +55,17 @@ def test_run_prints_counts_and_outputs(console, users):
 
 def test_rejects_shows_reasons_until_the_file_is_corrected(console, users):
     users.serve()
-    users.world.put("1.csv", BAD, bucket="src-data")
+    users.system.put("1.csv", BAD, bucket="src-data")
     until(users.rejects, 30, "the reject")
     found = console.json("rejects", users.dataset)
     (reject,) = found["rejects"]
     assert (found["rows"], found["files"]) == (1, 1)
-    assert (reject["key"], reject["row"], reject["column"]) == (f"{users.world.prefix}1.csv", 2, "last_name")
+    assert (reject["key"], reject["row"], reject["column"]) == (f"{users.system.prefix}1.csv", 2, "last_name")
     for name in (reject["key"], f"src-data/{reject['key']}", f"s3://src-data/{reject['key']}"):
         assert console.json("rejects", "--file", name)["rejects"] == [reject]
     out, _ = console.run("rejects", users.dataset)
     assert reject["reason"] in " ".join(out.split())
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     until(lambda: not users.rejects(), 30, "the rejects are cleared")
     assert console.json("rejects", users.dataset) == {"rows": 0, "files": 0, "rejects": []}
     assert console.run("rejects", users.dataset)[0] == "no rejected rows\n"
@@ -73,7 +73,7 @@ def test_rejects_shows_reasons_until_the_file_is_corrected(console, users):
 
 def test_status_shows_datasets_and_last_loads(console, users):
     users.serve()
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     load_id = console.json("run", users.dataset, "--no-wait")["load_id"]
     assert users.loaded(load_id)["state"] == "succeeded"
 
@@ -104,13 +104,13 @@ def test_run_without_etl_times_out_in_one_line(console, declared):
 
 def test_status_shows_the_progress_of_a_running_load(console, declared):
     load_id = uuid.uuid4().hex
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO etl.loads (load_id, dataset, why, state, started_at, correlation_id)"
         " VALUES ($1, $2, 'test', 'running', now(), '')",
         load_id,
         declared.dataset,
     )
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO work.items (queue, key, payload, state, lease_until, progress)"
         " VALUES ('etl.loads', $1, '{}', 'running', now() + interval '1 hour', $2)",
         f"{load_id}/{declared.dataset}",
@@ -119,16 +119,16 @@ def test_status_shows_the_progress_of_a_running_load(console, declared):
     (mine,) = (one for one in console.json("status", "--limit", "50")["loads"] if one["load_id"] == load_id)
     assert mine["progress"]["done"] == 0.25
     assert "25% of 8 objects read" in console.run("status", "--limit", "50")[0]
-    declared.world.database.rows("DELETE FROM work.items WHERE queue = 'etl.loads' AND starts_with(key, $1)", load_id)
+    declared.system.database.rows("DELETE FROM work.items WHERE queue = 'etl.loads' AND starts_with(key, $1)", load_id)
 
 
 def test_run_of_failing_load_prints_its_error(console, declared):
     running = console.start("run", declared.dataset)
-    (request,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")
-    declared.world.database.rows(
+    (request_fact,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")
+    declared.system.database.rows(
         "INSERT INTO etl.loads (load_id, dataset, why, state, error, correlation_id)"
         " VALUES ($1, $2, 'test', 'failed', 'the disk of x is on fire', '')",
-        request.body["load_id"],
+        request_fact.body["load_id"],
         declared.dataset,
     )
     _, err = running.communicate(timeout=30)
@@ -138,14 +138,14 @@ def test_run_of_failing_load_prints_its_error(console, declared):
 
 
 @pytest.mark.parametrize("words", [["status"], ["rejects"], ["run"]])
-def test_commands_without_views_say_that_etl_has_never_run(console, world, words):
+def test_commands_without_views_say_that_etl_has_never_run(console, system, words):
     name = f"empty_{uuid.uuid4().hex[:8]}"
-    world.database.rows(f'CREATE DATABASE "{name}"')
-    dsn = world.stack.env["PENSTOCK_POSTGRES_DSN"].rpartition("/")[0] + f"/{name}"
+    system.database.rows(f'CREATE DATABASE "{name}"')
+    dsn = system.stack.env["PENSTOCK_POSTGRES_DSN"].rpartition("/")[0] + f"/{name}"
     try:
         _, err = console.run(*words, code=1, PENSTOCK_POSTGRES_DSN=dsn)
     finally:
-        world.database.rows(f'DROP DATABASE "{name}"')
+        system.database.rows(f'DROP DATABASE "{name}"')
     assert "etl has never run" in err
     assert "make up" in err
     assert err.count("\n") == 1
@@ -159,10 +159,10 @@ def test_commands_without_database_print_one_line(console, words, unused_tcp_por
 
 
 def test_dataset_with_a_failed_object_has_the_state_failed(console, declared):
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO etl.sources (bucket, key, dataset, kind, failure, failed_at)"
         " VALUES ('src-data', $1, $2, 'rows', 'the object could not be loaded: nobody foresaw it', now())",
-        f"{declared.world.prefix}1.csv",
+        f"{declared.system.prefix}1.csv",
         declared.dataset,
     )
     (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
@@ -175,7 +175,7 @@ def test_dataset_with_a_failed_object_has_the_state_failed(console, declared):
 
 def test_refused_dataset_is_shown_with_its_reason_and_cannot_be_run(console, declared):
     reason = f"datasets: [{declared.dataset}] columns.ctid: call it something else"
-    declared.world.database.rows("INSERT INTO etl.refused VALUES ($1, $2)", declared.dataset, reason)
+    declared.system.database.rows("INSERT INTO etl.refused VALUES ($1, $2)", declared.dataset, reason)
     try:
         (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
         assert (one["state"], one["error"]) == ("refused", reason)
@@ -183,7 +183,7 @@ def test_refused_dataset_is_shown_with_its_reason_and_cannot_be_run(console, dec
         _, err = console.run("run", declared.dataset, code=1)
         assert reason in " ".join(err.split())
     finally:
-        declared.world.database.rows("DELETE FROM etl.refused WHERE name = $1", declared.dataset)
+        declared.system.database.rows("DELETE FROM etl.refused WHERE name = $1", declared.dataset)
 
 
 def test_require_success_raises_the_error_of_a_failed_load():
