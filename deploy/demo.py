@@ -30,7 +30,7 @@ from shared.storage.admin_client import NO_PROXIES, isolate
 from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 
 BUCKET: Final = "inbox"
-PATIENCE_SECONDS: Final = 60.0
+DIGEST_TIMEOUT_SECONDS: Final = 60.0
 USERS_SECONDS: Final = 20.0
 Record = ConsumerRecord[bytes, bytes]
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
@@ -96,7 +96,7 @@ async def follow(env: Mapping[str, str], drops: Mapping[str, Drop]) -> int:
         dropped = asyncio.create_task(asyncio.to_thread(drop_all, env, drops))
         wrong = 0
         waiting = set(drops)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(DIGEST_TIMEOUT_SECONDS):
             async for record in _about(consumer, drops):
                 wrong += show_fact(record, drops)
                 if record.topic == OBJECTS_HASHED.name:
@@ -158,16 +158,16 @@ def show_fact(record: Record, drops: Mapping[str, Drop]) -> int:
 
 async def users(env: Mapping[str, str]) -> str:
     """Say in a line what etl has made of the files in src-data, once it has; empty where it has made nothing."""
-    told = ""
+    summary = ""
     with suppress(TimeoutError, OSError, asyncpg.PostgresError):
         async with asyncio.timeout(USERS_SECONDS):
             connection = await asyncpg.connect(env["PENSTOCK_POSTGRES_DSN"])
             try:
-                while not (told := await connection.fetchval(_USERS)):  # noqa: ASYNC110 - it is another process that loads
+                while not (summary := await connection.fetchval(_USERS)):  # noqa: ASYNC110 - it is another process that loads
                     await asyncio.sleep(0.5)
             finally:
                 await connection.close()
-    return told and f"{TICK} {told}"
+    return summary and f"{TICK} {summary}"
 
 
 _USERS: Final = """
@@ -190,15 +190,15 @@ def main() -> int:
     try:
         wrong = asyncio.run(follow(env, drops))
     except TimeoutError:
-        print(f"\nno digests within {PATIENCE_SECONDS:.0f} s; `make status` and `make logs` say why")
+        print(f"\nno digests within {DIGEST_TIMEOUT_SECONDS:.0f} s; `make status` and `make logs` say why")
         return 1
     except KeyboardInterrupt:
         print("\nthe stack goes on; `make down` stops it")
         return 130
     said = "every digest equals the one computed here" if not wrong else f"{wrong} digests differ"
     print(f"\n{TICK if not wrong else CROSS} {said}")
-    if told := asyncio.run(users(env)):
-        print(told)
+    if summary := asyncio.run(users(env)):
+        print(summary)
     print(NEXT.format(console=f"http://127.0.0.1:{env['PENSTOCK_S3_CONSOLE_PORT']}"))
     return 1 if wrong else 0
 

@@ -77,7 +77,7 @@ def test_settings_tables_are_fresh() -> None:
     assert page == settings_table.written(page), "run .venv/bin/python -m deploy.settings_table"
 
 
-def test_every_variable_is_told_on_the_settings_page() -> None:
+def test_every_variable_is_on_the_settings_page() -> None:
     named = set.union(*(names(path.read_text()) for path in DOCUMENTS))
     assert (named | in_use()) - documented() == set()
 
@@ -116,7 +116,7 @@ def test_every_console_command_can_be_given_as_written() -> None:
                 pytest.fail(f"{path.name}: {line}: {error}")
 
 
-def test_every_topic_is_told_in_the_architecture() -> None:
+def test_every_topic_is_in_the_architecture_document() -> None:
     section = (ROOT / "docs" / "architecture.md").read_text().split("\n## Topics\n")[1].split("\n## ")[0]
     named = set(re.findall(r"^\| `([\w.-]+)`", section, re.MULTILINE))
     assert named == {topic.name for topic in topics.TOPICS}

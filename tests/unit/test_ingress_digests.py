@@ -1,4 +1,4 @@
-"""Uploads by id: ids, keys, what is asked for, and what is told at every stage."""
+"""Uploads by id: ids, keys, the requested digests, and the answer at every stage."""
 
 from dataclasses import replace
 

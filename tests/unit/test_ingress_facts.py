@@ -102,7 +102,7 @@ def test_large_body_is_cut_with_its_size():
 @pytest.mark.parametrize(
     "said", [b"", b"9999-99", b"tomorrow", b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:59-23:59"]
 )
-def test_time_that_is_none_is_when_the_record_was_written(said):
+def test_invalid_time_becomes_the_record_timestamp(said):
     assert decode_fact(record("t", b"{}", headers=[("ce_time", said)])).at == datetime.fromtimestamp(0, UTC)
 
 

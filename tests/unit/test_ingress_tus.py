@@ -43,7 +43,7 @@ def test_any_header_is_read_or_refused_with_a_reason(header):
 
 
 @pytest.mark.parametrize("header", ["a !", "a YQ==,a YQ==", ",", "a YQ", "ü YQ==", "a gIA=", " ,a"])
-def test_metadata_that_are_none_are_refused(header):
+def test_malformed_metadata_is_refused(header):
     with pytest.raises(Rejected) as refused:
         parse_metadata(header)
     assert refused.value.code == "BAD_METADATA"
@@ -82,7 +82,7 @@ def test_key_is_safe_or_refused(name):
     assert key.startswith("tus/")
 
 
-def test_key_that_is_asked_for_wins_over_the_file_name():
+def test_requested_key_wins_over_the_file_name():
     assert wanted(key="a/b.txt", filename="c").key == "a/b.txt"
     one = wanted(filename="ü b.txt")
     assert one.key == f"tus/{one.id}/ü b.txt"
@@ -110,7 +110,7 @@ def test_client_cannot_set_reserved_metadata():
 
 
 @pytest.mark.parametrize("kind", ["text", "text/plain\r\nx: y", "ü/x", ""])
-def test_type_that_is_none_is_left_out(kind):
+def test_invalid_type_is_left_out(kind):
     assert "content-type" not in wanted(filetype=kind).headers()
 
 
@@ -130,3 +130,10 @@ def test_upload_expires(ttl, expired):
     upload = wanted().to_upload("inbox", "a", owner="root", by="root", ttl=ttl)
     assert upload.is_expired() is expired
     assert type(upload).model_validate_json(upload.model_dump_json()) == upload
+
+
+def test_description_that_the_previous_version_stored_is_read():
+    upload = wanted(a="b").to_upload("inbox", "a", owner="root", by="root", ttl=timedelta(hours=1))
+    stored = upload.model_dump_json().replace('"metadata_header"', '"told"')
+    assert '"told"' in stored
+    assert type(upload).model_validate_json(stored) == upload
