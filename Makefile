@@ -58,9 +58,10 @@ sbom: | $(UV) ## write dist/penstock.cdx.json: all that an installation of every
 	@$(UV) export --quiet --frozen --offline --no-dev --all-extras --format cyclonedx1.5 --output-file dist/penstock.cdx.json
 	@echo "dist/penstock.cdx.json"
 
-asyncapi: .venv/synced ## write the event document and the settings tables anew from the code
+asyncapi: .venv/synced ## write the event document and the tables of settings and services from the code
 	@$(PYTHON) -m services.asyncapi
 	@$(PYTHON) -m deploy.settings_table
+	@$(PYTHON) -m deploy.architecture_tables
 
 openapi: .venv/synced ## write the API's document anew from the code
 	@$(PYTHON) -m services.openapi

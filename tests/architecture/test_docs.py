@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError, MissingArgumentError
 
-from deploy import settings_table
+from deploy import architecture_tables, settings_table
 from services import catalogue
 from services.cli.app import build_app
-from shared import environment, topics
+from shared import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -77,6 +77,13 @@ def test_settings_tables_are_fresh() -> None:
     assert page == settings_table.written(page), "run .venv/bin/python -m deploy.settings_table"
 
 
+def test_architecture_tables_are_fresh() -> None:
+    page = architecture_tables.PAGE.read_text()
+    assert page == architecture_tables.written(page, catalogue.manifests()), (
+        "run .venv/bin/python -m deploy.architecture_tables"
+    )
+
+
 def test_every_variable_is_on_the_settings_page() -> None:
     named = set.union(*(names(path.read_text()) for path in DOCUMENTS))
     assert (named | in_use()) - documented() == set()
@@ -114,12 +121,6 @@ def test_every_console_command_can_be_given_as_written() -> None:
                 assert len(words) <= 2, f"{path.name}: {line}"  # the command is only named
             except CycloptsError as error:
                 pytest.fail(f"{path.name}: {line}: {error}")
-
-
-def test_every_topic_is_in_the_architecture_document() -> None:
-    section = (ROOT / "docs" / "architecture.md").read_text().split("\n## Topics\n")[1].split("\n## ")[0]
-    named = set(re.findall(r"^\| `([\w.-]+)`", section, re.MULTILINE))
-    assert named == {topic.name for topic in topics.TOPICS}
 
 
 def test_every_metric_exists() -> None:

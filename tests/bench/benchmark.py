@@ -24,9 +24,10 @@ from deploy.native.install import CHECKOUT, Installer, Tools
 from deploy.native.postgres_home import delete_data
 from deploy.native.process import Process, Program
 from deploy.native.stack import Stack
+from services.catalogue import manifests
 from shared.errors import PenstockError
 from shared.events import Event
-from shared.topics import CONSUMERS, Topic
+from shared.topics import Topic
 
 PORTS = range(27_000, 28_000)
 IN_FLIGHT = 64
@@ -45,7 +46,7 @@ async def open_benchmark() -> AsyncIterator["Benchmark"]:
     """Start the servers, set them up, and remove everything afterwards."""
     state = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     tools = Installer(state, print).install()
-    stack = Stack.native(dotenv.fresh(CHECKOUT, _moved(state), services.found()), tools)
+    stack = Stack.native(dotenv.fresh(CHECKOUT, _moved(state), services.secrets()), tools)
     try:
         stack.start_servers()
         stack.setup()
@@ -190,7 +191,7 @@ class Benchmark:
         names = [self.stack.start_service(service, number + 1, env=env) for number in range(count)]
         started = [self.stack.processes[name] for name in names]
         try:
-            for process in started if service in CONSUMERS else ():
+            for process in started if service in manifests().consumers else ():
                 _wait_assigned(process)
             yield started
         finally:

@@ -10,7 +10,7 @@ from figures import Figure
 from metrics import peak, rss
 from scenario import Options, Result
 
-from deploy.native import services
+from services import catalogue
 from services.hasher.settings import HasherSettings
 from shared.topics import OBJECTS_HASHED
 
@@ -25,7 +25,7 @@ async def measure(bench: Benchmark, options: Options) -> Result:
     medium = bodies.names("resident/medium", MEDIUM_OBJECTS)
     limit = HasherSettings.model_fields["hasher_large_bytes"].default  # the largest that is read whole
     with ExitStack() as stack:
-        running = {name: stack.enter_context(bench.running(name))[0] for name in services.found()}
+        running = {name: stack.enter_context(bench.running(name))[0] for name in catalogue.names()}
         await asyncio.sleep(SETTLE_SECONDS)
         fresh = {name: rss(process) for name, process in running.items()}
         before = await bench.ends(OBJECTS_HASHED)

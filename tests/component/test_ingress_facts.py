@@ -23,7 +23,7 @@ AT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def fact(number, key="a", bucket="inbox", kind="objects.changed.v1", **more):
-    body = {"change": "stored", "size": number}
+    body = {"bucket": "inbox", "key": "a", "change": "stored", "size": number}
     return Fact("t", 0, number, f"e{number}", kind, AT, "ingest", bucket, key, body=body, **more)
 
 

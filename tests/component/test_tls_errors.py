@@ -7,6 +7,7 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
+from services.catalogue import manifests
 from services.cli.adapters import s3
 from services.cli.settings import CliSettings
 from shared.errors import Outage
@@ -22,7 +23,9 @@ async def head(settings):
 CLIENTS = {
     "store": head,
     "admin client": lambda settings: ensure_buckets(settings, ["inbox"]),
-    "MinIO's administration": lambda settings: ensure_users(settings, {"hasher": SecretStr("some-secret")}),
+    "MinIO's administration": lambda settings: ensure_users(
+        settings, manifests().s3_users, {"hasher": SecretStr("some-secret")}
+    ),
     "console": s3.ping,
 }
 NOT_TRUSTED = r"certificate is not trusted \(unable to get local issuer certificate\): set PENSTOCK_TLS_CA"

@@ -18,13 +18,14 @@ from pydantic import SecretStr
 
 from deploy.native import services
 from deploy.native.stack import Stack
+from services.catalogue import manifests
 from shared.kafka import KafkaRefused, check_access, client_options
 from shared.provision.kafka_requests import Credential
-from shared.provision.kafka_rights import USERS, rights_of
+from shared.provision.kafka_rights import rights_of
 from shared.provision.kafka_users import _alter, ensure_kafka_users
 from shared.provision.topics import ensure_topics, open_admin
 from shared.settings import Settings
-from shared.topics import CONSUMERS, MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED, PRODUCERS, all_topics
+from shared.topics import MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED
 from tests.support import ingress, own_stack
 from tests.support.console import Console, faults
 from tests.support.kafka_user import logged_in
@@ -32,7 +33,9 @@ from tests.support.system import SystemUnderTest
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
-EVERY_TOPIC = sorted(topic.name for topic in all_topics())
+MANIFESTS = manifests()
+CONSUMERS, PRODUCERS, USERS = MANIFESTS.consumers, MANIFESTS.producers, MANIFESTS.kafka_users
+EVERY_TOPIC = sorted(topic.name for topic in MANIFESTS.all_topics)
 GROUPS = [*CONSUMERS, "somebody-else"]
 SERVICES = sorted(CONSUMERS)
 
@@ -179,7 +182,7 @@ def test_a_service_with_a_wrong_password_says_so_and_goes_on_when_it_is_right(sy
     finally:
         system.stop("hasher")
         passwords = {"hasher": SecretStr(system.stack.env["PENSTOCK_KAFKA_PASSWORD_HASHER"])}
-        changed = asyncio.run(ensure_kafka_users(user(system.stack, ""), passwords))
+        changed = asyncio.run(ensure_kafka_users(user(system.stack, ""), MANIFESTS, passwords))
     assert changed == ["Kafka user penstock-hasher: password set"]
 
 
@@ -191,7 +194,7 @@ def test_a_service_without_rights_says_so_and_goes_on_when_they_are_granted(syst
         until(lambda: _line(system.stack.logs("hasher"), "kafka.denied"), 60, lambda: system.stack.logs("hasher"))
         system.put("late")
     finally:
-        changed = asyncio.run(ensure_kafka_users(user(system.stack, ""), {}))
+        changed = asyncio.run(ensure_kafka_users(user(system.stack, ""), MANIFESTS, {}))
     assert len(changed) == 1
     assert changed[0].startswith("Kafka user penstock-hasher: granted ")
     system.hashed("late")
@@ -200,7 +203,7 @@ def test_a_service_without_rights_says_so_and_goes_on_when_they_are_granted(syst
 async def _revoke_all(stack: Stack, name: str) -> None:
     async with logged_in(user(stack, "")) as one:
         answer = await one.ask(DeleteAclsRequest(1, None, 1, f"User:{name}", None, 1, 1))
-    assert len(answer.filter_responses[0][2]) == len(rights_of(name.removeprefix("penstock-")))
+    assert len(answer.filter_responses[0][2]) == len(rights_of(MANIFESTS, name.removeprefix("penstock-")))
 
 
 async def _set_password(stack: Stack, name: str, password: str) -> None:
@@ -220,12 +223,12 @@ async def test_setup_revokes_rights_not_in_the_list(stack: Stack) -> None:
     async with open_admin(operator) as admin:
         credential = Credential.of("penstock-old", "some-password", "SCRAM-SHA-512")
         await _alter(admin, [credential, Credential.of("grafana", "some-password", "SCRAM-SHA-512")], [])
-    assert sorted(await ensure_kafka_users(operator, {})) == [
+    assert sorted(await ensure_kafka_users(operator, MANIFESTS, {})) == [
         "Kafka user penstock-old: removed",
         "Kafka user penstock-x: removed",
         "Kafka user penstock-x: revoked operation 2 topic *",
     ]
-    assert await ensure_kafka_users(operator, {}) == []
+    assert await ensure_kafka_users(operator, MANIFESTS, {}) == []
     grafana = operator.model_copy(update={"kafka_user": "grafana", "kafka_password": SecretStr("some-password")})
     await check_access(grafana)
     async with logged_in(grafana) as one:
@@ -234,7 +237,7 @@ async def test_setup_revokes_rights_not_in_the_list(stack: Stack) -> None:
 
 async def test_only_the_operator_sets_up(stack: Stack) -> None:
     with pytest.raises(Exception, match="penstock-hasher lacks an ACL"):
-        await ensure_kafka_users(user(stack, "hasher"), {})
+        await ensure_kafka_users(user(stack, "hasher"), MANIFESTS, {})
 
 
 def test_no_password_is_in_a_process_list_or_an_open_file(stack: Stack) -> None:
@@ -290,4 +293,4 @@ def test_users_are_turned_on_changed_and_turned_off_on_an_existing_stack() -> No
 
 
 async def _make_topics(env: dict[str, str]) -> None:
-    await ensure_topics(Settings.of(env), all_topics())
+    await ensure_topics(Settings.of(env), MANIFESTS.all_topics)

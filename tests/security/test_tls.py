@@ -21,6 +21,7 @@ from deploy.native import ready, servers
 from deploy.native.install import Installer
 from deploy.native.process import Process, Program
 from deploy.native.stack import Stack
+from services.catalogue import manifests
 from shared.errors import Outage, PenstockError
 from shared.kafka import KafkaRefused, check_access
 from shared.postgres import open_pool
@@ -208,7 +209,7 @@ async def test_each_client_of_the_object_store_refuses_in_one_line(stack: Stack,
     with pytest.raises(Outage, match=message):
         await ensure_buckets(settings, ["inbox"])
     with pytest.raises(Outage, match=message):
-        await ensure_users(settings, {"hasher": SecretStr("some-secret")})
+        await ensure_users(settings, manifests().s3_users, {"hasher": SecretStr("some-secret")})
 
 
 async def test_tls_to_an_object_store_of_plain_text_says_so(stack: Stack) -> None:

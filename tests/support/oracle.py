@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from shared.topics import CONSUMERS, OBJECTS_CHANGED, OBJECTS_HASHED, dead_letter_topics_of
+from services.catalogue import manifests
+from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED, dead_letter_topics_of
 from tests.support.system import ANY_ETAG, DEFAULT_DIGESTS, ObjectKey, SystemUnderTest, digests_of
 from tests.support.topics import Fact
 from tests.support.waiting import until
 
+CONSUMERS: Final = manifests().consumers
 GROUPS: Final = {service: [topic.name for topic in topics] for service, topics in CONSUMERS.items()}
 ALWAYS_RUNNING: Final = {"ingest", "hasher"}
 INPUTS: Final = ("inbox", "src-data")
