@@ -1,4 +1,4 @@
-"""How an upload in parts is cut, and tickets that nobody can change."""
+"""How an upload in parts is cut, and tickets that no client can change."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

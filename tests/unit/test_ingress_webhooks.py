@@ -1,4 +1,4 @@
-"""Webhooks: signed so that anybody can check it, patient, and never let into this machine's own network."""
+"""Webhooks: signed so that any receiver can check it, retried, and never let into this machine's own network."""
 
 import hashlib
 import hmac
