@@ -12,17 +12,17 @@ from services import catalogue
 from shared.service import run
 
 
-def main(wanted: Sequence[str]) -> int:
-    """Run `wanted` until told to stop; return the exit code, 2 for a service that there is not."""
+def main(requested: Sequence[str]) -> int:
+    """Run the requested services (none: all) until a signal stops them; return the exit code, 2 for an unknown name."""
     known = catalogue.names()
-    if strange := [name for name in wanted if name not in known]:
+    if strange := [name for name in requested if name not in known]:
         print(f"no service {', '.join(strange)}: there are {', '.join(known)}", file=sys.stderr)  # noqa: T201
         return 2
     first_port = int(os.environ.get("PENSTOCK_HEALTH_PORT") or 0)
     return run(
         *(
             catalogue.build(name, **({"health_port": first_port + nth} if first_port else {}))
-            for nth, name in enumerate(dict.fromkeys(wanted or known))
+            for nth, name in enumerate(dict.fromkeys(requested or known))
         )
     )
 

@@ -109,7 +109,7 @@ class IngressSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _refuse_open_doors(self) -> Self:
+    def _refuse_public_access_without_auth(self) -> Self:
         if self.auth == "none" and not _is_loopback(self.http_host):
             raise ValueError(
                 f"PENSTOCK_AUTH=none with PENSTOCK_HTTP_HOST={self.http_host} would let in everybody who reaches this "

@@ -10,7 +10,7 @@ def test_the_document_is_fresh(capsys):
     assert asyncapi.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_a_stale_document_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+def test_stale_document_is_reported_in_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(asyncapi, "DOCUMENT", tmp_path / "asyncapi.yaml")
     for text in (None, "asyncapi: 3.0.0\n"):
         if text is not None:

@@ -95,7 +95,7 @@ def test_architecture_tables_are_fresh() -> None:
     )
 
 
-def test_every_variable_is_told_on_the_settings_page() -> None:
+def test_every_variable_is_on_the_settings_page() -> None:
     named = set.union(*(names(path.read_text()) for path in DOCUMENTS))
     assert (named | in_use()) - documented() == set()
 

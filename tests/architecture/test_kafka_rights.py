@@ -33,7 +33,7 @@ def test_what_a_service_makes_it_publishes_or_has_read(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_handler_publishes_is_listed(name):
+def test_events_that_a_handler_publishes_are_in_the_manifest(name):
     published = {
         kind.topic
         for one in importlib.import_module(f"services.{name}.handlers").router.subscriptions
@@ -42,7 +42,7 @@ def test_what_a_handler_publishes_is_listed(name):
     assert published <= set(MANIFESTS.producers[name])
 
 
-def test_every_topic_has_somebody_who_writes_it():
+def test_every_topic_has_a_producer():
     written = {right.name for right in all_rights(MANIFESTS) if right.operation is Operation.WRITE}
     by_operator_alone = {"dead-letters.settled.v1"}
     assert {topic.name for topic in MANIFESTS.all_topics} - written == by_operator_alone

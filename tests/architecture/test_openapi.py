@@ -20,7 +20,7 @@ def test_the_document_is_fresh(capsys):
     assert openapi.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_a_stale_document_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+def test_stale_document_is_reported_in_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(openapi, "DOCUMENT", tmp_path / "openapi.yaml")
     for text in (None, "openapi: 3.1.0\n"):
         if text is not None:
@@ -46,13 +46,13 @@ def test_every_operation_has_a_name_of_its_own_a_description_and_our_own_errors(
     assert not [path for path, one in found.items() if "422" in one["responses"]]
 
 
-def test_what_is_open_to_everybody_says_so(document):
+def test_public_routes_are_declared_public(document):
     open_ones = {path for (_, path), one in operations(document).items() if one.get("security") == []}
     assert open_ones == {path for path in document["paths"] if is_public_path(path)} >= {"/health", "/metrics"}
     assert {next(iter(one)) for one in document["security"]} == set(document["components"]["securitySchemes"])
 
 
-def test_the_routes_of_the_systems_that_are_replaced_are_told(document):
+def test_routes_of_the_replaced_systems_are_documented(document):
     documented = {
         ("post", "/uploadfile/"),
         ("get", "/gethash/"),

@@ -1,4 +1,4 @@
-"""Nothing connects before it is told to: importing every module and wiring every service opens no socket."""
+"""Nothing connects before it starts: importing every module and wiring every service opens no socket."""
 
 import subprocess
 import sys

@@ -17,7 +17,7 @@ from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 
 
 async def measure(bench: Benchmark, options: Options) -> Result:
-    """Both sides start from ready workers and a full queue, and end when every result is stored and told."""
+    """Both sides start from ready workers and a full queue, and end when every result is stored and published."""
     names = bodies.names("backlog", options.objects)
     facts = await facts_of(bench, names)
     rates: dict[str, list[float]] = {"ours": [], "peer": []}

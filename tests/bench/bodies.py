@@ -44,7 +44,7 @@ def large(name: str, size: int) -> Iterator[bytes]:
 
 
 def check(found: Mapping[str, Mapping[str, str]], names: Iterable[str], size: int) -> None:
-    """Stop the run unless exactly the `wanted` objects are there with hashlib's own digests."""
+    """Stop the run unless exactly the objects of `names` are there with hashlib's own digests."""
     wrong = [name for name in names if found.get(name) != expected(name, size)]
     if wrong:
         raise AssertionError(

@@ -114,7 +114,7 @@ async def _get(bench: Benchmark, names: Sequence[str]) -> float:
 
 
 async def _loads(bench: Benchmark, options: Options, objects: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of full loads of what nobody knows, and of the next one each."""
+    """Return the seconds of full loads into an empty table, and of the load after each."""
     first, second = [], []
     for _ in range(min(options.pairs, 3)):
         with sample_users.etl(bench, CORES):

@@ -57,7 +57,7 @@ def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def alternating_runs(pairs: int, sides: tuple[str, str]) -> Iterator[tuple[str, bool]]:
     """Yield sides and whether to count them: one of each to warm everything up, then A B, B A, A B ...
 
-    The order favours nobody when the machine drifts; the warm-up is Kafka's compiler and everybody's caches.
+    The order favors neither side when the machine drifts; the warm-up is for Kafka's compiler and all caches.
     """
     yield from ((side, False) for side in sides)
     for pair in range(pairs):

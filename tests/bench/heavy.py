@@ -1,6 +1,6 @@
 """The heavy test of the digest API, on servers of its own: `python tests/bench/heavy.py`.
 
-Many files of random sizes, whose digests are known, go through /uploadfile/ and are asked for until they are told. A
+Many files of random sizes, whose digests are known, go through /uploadfile/ and are requested until they come. A
 digest that is wrong or never comes makes the exit code 1.
 
 --files 2000      how many
@@ -45,7 +45,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How long a file took, in seconds, and what is wrong with what was told of it."""
+    """How long a file took, in seconds, and what is wrong with its answers."""
 
     size: int
     upload: float

@@ -18,7 +18,7 @@ NAME = "large/object.bin"
 
 
 async def measure(bench: Benchmark, options: Options) -> Result:
-    """From a ready hasher and one fact to its digests told; from rclone's start to its end."""
+    """From a ready hasher and one fact to its published digests; from rclone's start to its end."""
     fact, expected = await _store(bench, options.large)
     seconds: dict[str, list[float]] = {"ours": [], "rclone": []}
     for side, counts in alternating_runs(options.pairs, ("ours", "rclone")):

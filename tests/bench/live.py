@@ -14,7 +14,7 @@ from shared.topics import MINIO_LIVE, MINIO_SAFE, OBJECTS_CHANGED, OBJECTS_HASHE
 
 
 async def measure(bench: Benchmark, options: Options) -> Result:
-    """The rate from the first PUT to the last digest, over the rate of the same PUTs with nobody behind the rules."""
+    """The rate from the first PUT to the last digest, over that of the same PUTs with no consumer behind the rules."""
     rates: dict[str, list[float]] = {"accepted": [], "hashed": []}
     cpu: dict[str, list[dict[str, float]]] = {"accepted": [], "hashed": []}
     kept_up: list[float] = []

@@ -70,7 +70,7 @@ def commit() -> str:
 
 
 def load() -> float:
-    """How many processes wanted a core in the last minute, on average."""
+    """Return how many processes ran or waited for a core in the last minute, on average."""
     return round(os.getloadavg()[0], 2)
 
 

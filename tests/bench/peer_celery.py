@@ -1,7 +1,7 @@
 """The peer: Celery over Redis, prefork workers with late acknowledgement, boto3, the same digests.
 
 Tuned as its documentation advises for many short tasks: a high prefetch, no gossip, mingle or events, one keep-alive S3
-client a process, no checksum that nobody asked for. What it acknowledges is in Redis' append-only file, as what Kafka
+client a process, no unrequested checksum. What it acknowledges is in Redis' append-only file, as what Kafka
 acknowledges is in its log: neither is lost when a process is killed.
 """
 

@@ -130,7 +130,7 @@ async def test_reader_cannot_request_a_load_and_anonymous_cannot_read(client, in
             assert (await stranger.get(path)).status_code == 401
 
 
-async def test_load_is_asked_for_and_followed(client, ingress):
+async def test_load_is_requested_and_followed(client, ingress):
     answer = await client.post("/data")
     response = answer.json()
     assert answer.status_code == 202

@@ -192,7 +192,7 @@ async def test_question_that_cannot_be_read_is_refused(ingress, said, status, co
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_id_of_another_is_none_unless_one_administers(ingress):
+async def test_id_of_another_token_is_not_found_except_for_admins(ingress):
     async with ingress.client() as client:
         as_principal(ingress, "mine", "read", "write")
         made = (await upload(client)).json()

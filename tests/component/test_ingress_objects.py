@@ -34,7 +34,7 @@ async def test_put_stores_body_and_metadata(ingress):
         ("/objects/results/a", 404, "NO_SUCH_BUCKET"),
     ],
 )
-async def test_place_that_is_none_is_refused_and_nothing_stored(ingress, path, status, code):
+async def test_invalid_target_is_refused_and_nothing_stored(ingress, path, status, code):
     async with ingress.client() as client:
         answer = await client.put(path, content=b"hello")
     assert (answer.status_code, answer.json()["code"]) == (status, code)

@@ -121,7 +121,7 @@ async def test_another_ones_upload_does_not_exist(ingress, root):
 
 
 @pytest.mark.parametrize("ticket", ["x", "a.b.c", "%00", "é"])
-async def test_forged_ticket_is_none(root, ticket):
+async def test_forged_ticket_is_invalid(root, ticket):
     assert (await root.get(f"/multipart/{ticket}")).json()["code"] == "NO_SUCH_UPLOAD"
 
 

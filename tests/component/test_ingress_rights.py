@@ -53,7 +53,7 @@ class Foreign:
     at: str = ""
     more: dict = field(default_factory=dict)
     is_silent: bool = False
-    """It answers 200 with what is told of nothing."""
+    """It answers 200 with the body for a missing object."""
 
 
 SYSTEM = "of no thing in particular: its answer is the same for all, or is cut to what the token sees"
@@ -245,7 +245,7 @@ async def test_foreign_objects_do_not_exist(ingress, confined, foreign, way, how
 
 @pytest.mark.parametrize("path", ["/gethash/{}", "/links/{}"])
 async def test_upload_of_another_owner_costs_as_many_questions_as_an_unknown_one(ingress, root, foreign, path):
-    """A token that sees the place, and is not the owner: the recorded owner is not told by the time it takes."""
+    """A token that sees the key and is not the owner: the time an answer takes does not reveal the recorded owner."""
     async with ingress.client((await made(root, ["read"]))["token"]) as reader:
         asked_of = []
         for thing in foreign["id"]:

@@ -35,7 +35,7 @@ async def pieces(body):
 
 
 def request_of(route, body, **headers):
-    """Return method, path, headers and body of a request that stores `body` by a door, and the key it gets."""
+    """Return method, path, headers and body of a request that stores `body` through a route, and the key it gets."""
     said = {name.replace("_", "-"): value for name, value in headers.items()}
     if route == "objects":
         return "PUT", "/objects/inbox/files/a", said, body

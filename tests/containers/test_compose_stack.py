@@ -101,9 +101,9 @@ def test_every_container_is_well_and_so_says_the_doctor(stack: Compose) -> None:
 
 
 @EITHER
-@pytest.mark.parametrize("door", ["S3", "HTTP"])
-def test_an_object_has_its_digests_through_either_door(stack: Compose, door: str) -> None:
-    store(stack, *(["--url", stack.env["PENSTOCK_HTTP_URL"]] if door == "HTTP" else []))
+@pytest.mark.parametrize("protocol", ["S3", "HTTP"])
+def test_object_is_hashed_whether_stored_by_s3_or_http(stack: Compose, protocol: str) -> None:
+    store(stack, *(["--url", stack.env["PENSTOCK_HTTP_URL"]] if protocol == "HTTP" else []))
 
 
 @EITHER

@@ -79,12 +79,12 @@ class Etl:
         return f"{self.name}/{name}"
 
     async def put(self, name: str, body: bytes) -> ObjectChanged:
-        """Store an object; return the change that is told of it."""
+        """Store an object; return the fact about it."""
         info = await self.store.put(ObjectRef(BUCKET, self.key(name)), body)
         return self.change("stored", name, etag=info.etag, size=info.size)
 
     async def remove(self, name: str) -> ObjectChanged:
-        """Remove an object; return the change that is told of it."""
+        """Remove an object; return the fact about it."""
         await self.store.delete(ObjectRef(BUCKET, self.key(name)))
         return self.change("removed", name)
 
@@ -94,7 +94,7 @@ class Etl:
         return ObjectChanged(change=change, bucket=BUCKET, key=self.key(name), **said)
 
     async def deliver(self, *events: Any) -> None:
-        """Hand over events of one topic as one batch; whoever was wired last has the handlers' arguments."""
+        """Hand over events of one topic as one batch; the instance wired last has the handlers' arguments."""
         handlers.router.provided.update(loader=self.loader)
         await self.wired.deliver(*map(record_of, events))
 
@@ -151,7 +151,7 @@ class Etl:
         return [(row["key"].removeprefix(f"{self.name}/"), row["row"], row["code"]) for row in rows]
 
     async def changed(self) -> int:
-        """Return how often the exporter was told that something changed."""
+        """Return how many changes the exporter was notified of."""
         return int(await self.pool.fetchval("select changed from etl.exports where dataset = $1", self.name))
 
 

@@ -27,7 +27,7 @@ from tests.fakes.views import MemoryGroups, MemoryViews
 
 TOKEN = "the-first-token"
 NO_WAIT = {"load_wait_seconds": 0.0}
-"""Nobody loads here."""
+"""No etl runs here."""
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
@@ -39,7 +39,7 @@ def settings(**changes):
 
 @dataclass
 class Ingress:
-    """An application with what its routes reach; `doors` takes whatever a test wants to be there."""
+    """An application with what its routes reach; a test replaces what it needs in `dependencies`."""
 
     settings: IngressSettings = field(default_factory=settings)
     store: MemoryStore = field(default_factory=lambda: MemoryStore("inbox", "src-data", "jobs", "runs", "uploads"))

@@ -30,7 +30,7 @@ class MemoryViews:
 
 
 class MemoryGroups:
-    """The consumer groups of a broker that nobody reads from."""
+    """The consumer groups of a broker without consumers."""
 
     def __init__(self):
         self.is_away = False

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.faults
 HALF = 50
 
 
-def test_sweep_with_retell_republishes_facts_after_kafka_lost_its_data(system, oracle):
+def test_sweep_with_republish_restores_facts_after_kafka_lost_its_data(system, oracle):
     names = [f"{number:03}" for number in range(2 * HALF)]
     system.put_all(names[:HALF])
     for name in names[:HALF]:

@@ -64,7 +64,7 @@ def abort_uploads(system):
     ("violate", "message"),
     [
         (change_row, "has digests"),
-        (republish_under_another_id, "told under more ids"),
+        (republish_under_another_id, "published under more ids"),
         (publish_secret, "a secret on sweeps.completed.v1"),
         (publish_secret_in_header, "a secret on sweeps.completed.v1"),
         (store_secret, "a secret in hasher.digests"),

@@ -265,19 +265,19 @@ async def refuse_bob(etl):
 async def fail_to_load(etl):
     """Run a full load, as a worker does, with a chunk that fails."""
     await etl.deliver(EtlRequested(load_id=uuid.uuid4().hex, dataset=etl.name))
-    (item,) = await etl.asked.claim("test")
+    (item,) = await etl.load_queue.claim("test")
     loading = asyncio.ensure_future(etl.full.load(Lease(item)))
-    while not (pieces := await etl.pieces.claim("test")):
+    while not (pieces := await etl.file_queue.claim("test")):
         await asyncio.wait((loading,), timeout=0.01)
     for piece in pieces:
         with pytest.raises(asyncpg.CheckViolationError) as caught:
             await etl.large.load(Lease(piece))
         await etl.large.on_failure(piece, caught.value)
-        await etl.pieces.fail(piece, "no", retry_in=None)
+        await etl.file_queue.fail(piece, "no", retry_in=None)
     with pytest.raises(Rejected, match="1 of 1 chunks failed") as caught:
         await loading
     await etl.full.on_failure(item, caught.value)
-    await etl.asked.fail(item, "no", retry_in=None)
+    await etl.load_queue.fail(item, "no", retry_in=None)
 
 
 async def test_failed_load_is_shown_until_it_succeeds(servers):

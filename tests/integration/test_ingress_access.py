@@ -1,4 +1,4 @@
-"""Who may do what, on real servers: tokens in Postgres, two processes, an outage, a crowd, and what is told of it."""
+"""Who may do what, on real servers: tokens in Postgres, two processes, an outage, a crowd, and the audit log."""
 
 import contextlib
 import json
@@ -130,7 +130,7 @@ def test_a_link_logs_in_once_of_many_who_try(system, root):
 
 
 def test_a_session_that_was_ended_stays_so_after_a_restart_and_others_go_on(system, root):
-    made_ids, ended = (logged_in(system, root) for _ in range(2))
+    valid, ended = (logged_in(system, root) for _ in range(2))
     sessions = sessions_of(IngressSettings(**{name: system.stack.env[f"PENSTOCK_{name.upper()}"] for name in KEYS}))
     proof = sessions.csrf_token(sessions.unsign(ended["penstock_session"]))
     with ingress.client(system, None, cookies=ended) as browser:
@@ -139,10 +139,10 @@ def test_a_session_that_was_ended_stays_so_after_a_restart_and_others_go_on(syst
     assert comes_in(system, None, cookies=ended) == 401
     system.stack.restart("ingress")
     until(lambda: comes_in(system, None, cookies=ended) == 401, 5, "what had ended is read")
-    assert comes_in(system, None, cookies=made_ids) == 200
+    assert comes_in(system, None, cookies=valid) == 200
 
 
-def test_what_is_known_goes_on_without_the_database(system, root, make):
+def test_cached_tokens_work_without_the_database(system, root, make):
     token = make("robust", "write")
     with system.without("postgres"), ingress.client(system, token["token"]) as client:
         assert client.put(f"/objects/inbox/{system.prefix}a", content=b"x").status_code == 201
@@ -156,7 +156,7 @@ def test_what_is_known_goes_on_without_the_database(system, root, make):
     assert comes_in(system, token["token"]) == 200
 
 
-def test_one_who_sends_too_much_is_told_when_to_come_again_and_others_never_notice(system, make):
+def test_limited_client_gets_retry_after_and_others_are_unaffected(system, make):
     crowd, calm = make("crowd", "read", rate=20), make("calm", "read")
     with ingress.client(system, crowd["token"]) as many, ingress.client(system, calm["token"]) as one:
         with ThreadPoolExecutor(16) as pool:
@@ -170,7 +170,7 @@ def test_one_who_sends_too_much_is_told_when_to_come_again_and_others_never_noti
     assert set(others) == {200}
 
 
-def test_with_auth_none_clients_come_as_they_are_and_pages_of_others_do_not(system):
+def test_auth_none_accepts_clients_and_refuses_foreign_pages(system):
     ingress.serve(system, auth="none", token="", secret_key="")
     with ingress.client(system, None) as client:
         assert client.put(f"/objects/inbox/{system.prefix}open", content=b"x").status_code == 201
@@ -181,7 +181,7 @@ def test_with_auth_none_clients_come_as_they_are_and_pages_of_others_do_not(syst
         )
 
 
-def test_every_change_is_in_the_log_with_who_did_it_and_no_secret(system, root, make):
+def test_every_change_is_logged_with_its_token_and_no_secret(system, root, make):
     token = make("told", "write")
     with ingress.client(system, token["token"]) as client:
         client.put(f"/objects/inbox/{system.prefix}told", content=b"x")

@@ -153,10 +153,10 @@ def upload_requests(system, body=b"x" * 100):
 
 
 @pytest.mark.parametrize("route", range(3))
-class TestEveryDoor:
+class TestEveryRoute:
     """Raw objects, files, sets."""
 
-    def test_a_body_that_nobody_announces_is_refused(self, served, route):
+    def test_body_without_length_or_chunks_is_refused(self, served, route):
         method, path, _, kind = list(upload_requests(served))[route]
         with connect(served) as line:
             line.sendall(head(served, method, path, None, Bucket="inbox", Content_Type=kind))
@@ -214,7 +214,7 @@ class TestEveryDoor:
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/objects/nowhere/a"), ("PUT", "/files/upload_minio")])
-def test_an_unknown_bucket_is_told_before_the_body_is_read(served, method, path):
+def test_unknown_bucket_is_refused_before_the_body_is_read(served, method, path):
     with connect(served) as line:
         line.sendall(head(served, method, path, 1000, Bucket="nowhere", Content_Type=FORM))
         assert_refused(read(line), 404, "NO_SUCH_BUCKET")
@@ -265,7 +265,7 @@ def test_a_long_address_is_a_large_head(served):
         assert_refused(read(line), 431, "HEAD_TOO_LARGE")
 
 
-def test_what_is_no_http_is_told_so(served):
+def test_malformed_http_is_answered_400(served):
     with connect(served) as line:
         line.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         assert_refused(read(line), 400, "NO_HTTP")
@@ -296,7 +296,7 @@ def test_a_body_that_is_answered_early_and_then_ends_leaves_its_line_of_use(serv
         assert read(line).status == 200
 
 
-def test_with_the_store_stopped_uploads_are_told_to_come_again(system):
+def test_with_the_store_stopped_uploads_answer_503(system):
     ingress.serve(system, **SETTINGS)
     before = left(system)
     with system.without("minio"):

@@ -175,7 +175,7 @@ def test_text_is_looked_for_as_it_is(root, table):
 @pytest.mark.parametrize(
     "name", ['users"; drop schema api cascade; --', "datasets", "rejects", "../users", "é", "u" * 99]
 )
-def test_a_name_that_is_no_dataset_is_told_and_reaches_nothing(root, table, name):
+def test_unknown_dataset_name_is_rejected_and_changes_nothing(root, table, name):
     answer = root.get("/data", params={"dataset": name})
     assert answer.status_code in {404, 422}
     assert answer.json()["code"] in {"DATASET_UNKNOWN", "BAD_REQUEST"}
@@ -243,7 +243,7 @@ def test_another_dataset_has_columns_of_its_own(root, made):
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_what_is_asked_for_as_a_file_is_read_again_as_it_was(root, made, form):
+def test_downloaded_file_loads_as_the_same_rows(root, made, form):
     stones = made(text=STONES)
     first, last = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     rows = [  # the first and the last day of Python's calendar are infinite to asyncpg
@@ -327,7 +327,7 @@ def busy(system):
     return system.database.rows(question)[0]["count"]
 
 
-def test_who_takes_his_time_keeps_nobody_waiting_but_those_who_stream_too(root, system, table):
+def test_slow_stream_delays_only_other_streams(root, system, table):
     table.add_many(MANY)
     other = root.post("/tokens", json={"name": f"slow-{table.name}", "scopes": ["read"]}).json()["token"]
     with ExitStack() as slow:
@@ -405,7 +405,7 @@ def test_without_kafka_a_load_is_put_off_within_five_seconds(root, system, table
         assert get(root, table) == {}
 
 
-def test_rejects_are_told_by_file_and_row_in_pages_and_as_csv(root, table):
+def test_rejects_are_listed_by_file_and_row_in_pages_and_as_csv(root, table):
     for name in ("b.csv", "a.csv"):
         table.source(name, "rows")
         for row in range(15):
@@ -457,7 +457,7 @@ def filled(table):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_people_from_using_the_page(visit, filled, scheme):
+def test_data_page_has_no_serious_accessibility_violations(visit, filled, scheme):
     visitor = visit(color_scheme=scheme)
     page = visitor.go(f"/users?dataset={filled.name}")
     expect(page.get_by_role("rowheader", name="1000", exact=True)).to_be_visible()
@@ -506,7 +506,7 @@ def test_the_page_works_without_scripts(visit, filled):
     expect(page.locator("#loads .badge")).to_have_text("asked for")
 
 
-def test_who_sees_another_part_of_the_bucket_sees_no_table(root, system, table):
+def test_token_confined_to_another_prefix_sees_no_table(root, system, table):
     reply = root.post(
         "/tokens", json={"name": table.name, "scopes": ["read"], "places": ["src-data/elsewhere/"]}
     ).json()

@@ -84,7 +84,7 @@ def test_the_commands_of_old_clients_work_unchanged(system, tmp_path):
     assert FAILED_MEMBERS.items() <= failed.items()
 
 
-def test_every_digest_that_was_asked_for_is_told(client):
+def test_every_requested_digest_is_returned(client):
     body = b"x" * (6 << 20)  # leased work, and a multipart upload
     made = upload(client, body, algorithm="SHA-512,crc32c")
     found = comes_to(client, made["id"], "SUCCESS")
@@ -96,7 +96,7 @@ def test_every_digest_that_was_asked_for_is_told(client):
     assert (missing.status_code, missing.json()["code"]) == (422, "NOT_COMPUTED")
 
 
-def test_a_digest_that_was_told_stays_when_the_object_is_removed(system, client):
+def test_published_digest_stays_when_the_object_is_removed(system, client):
     made = upload(client)
     found = comes_to(client, made["id"], "SUCCESS")
     system.s3.delete_object(Bucket="inbox", Key=made["key"])
@@ -146,7 +146,7 @@ def test_the_way_of_an_upload_can_be_followed_from_its_id_to_the_result(system, 
     assert (found["result"]["status"], found["result"]["etag"]) == ("succeeded", made["etag"])
 
 
-def test_a_digest_that_failed_says_so_and_why(system, client):
+def test_failed_digest_is_reported_with_its_reason(system, client):
     number = "f" * 31 + "0"
     wish = {"penstock-digests": "rot13", "penstock-owner": "root"}
     system.s3.put_object(Bucket="inbox", Key=f"uploads/{number}/a", Body=b"x", Metadata=wish)
@@ -155,7 +155,7 @@ def test_a_digest_that_failed_says_so_and_why(system, client):
     assert "rot13" in found["error"]
 
 
-def test_an_object_that_is_removed_once_it_is_hashed_keeps_its_digest(system, client):
+def test_object_removed_after_hashing_keeps_its_digest(system, client):
     system.serve("hasher", hasher_delete_after=True)
     with with_switches(system.stack, hasher_delete_after=True):
         made = upload(client)
@@ -173,7 +173,7 @@ def test_an_object_that_was_removed_before_it_was_read_is_a_failure(system, clie
     assert "removed" in comes_to(client, made["id"], "FAILURE")["error"]
 
 
-def test_the_id_of_another_token_is_none(system, client):
+def test_upload_id_of_another_token_is_not_found(system, client):
     mine, other = (
         client.post("/tokens", json={"name": f"{name}-{system.prefix[:-1]}", "scopes": ["read", "write"]}).json()
         for name in ("mine", "other")
@@ -202,7 +202,7 @@ def test_the_database_is_counted(system, client):
     assert {"hasher.digests", "ingest.objects", "work.items"} <= {one["name"] for one in found["tables"]}
 
 
-def test_who_sees_a_part_counts_that_part(system, client):
+def test_confined_token_counts_only_its_prefix(system, client):
     name = f"part-{system.prefix[:-1]}"
     asked = {"name": name, "scopes": ["read"], "places": [f"inbox/{system.prefix}"]}
     part = client.post("/tokens", json=asked).json()
@@ -216,7 +216,7 @@ def test_who_sees_a_part_counts_that_part(system, client):
     client.delete(f"/tokens/{part['id']}")
 
 
-def test_the_workers_are_told_with_their_partitions_lag_and_rate(system, client):
+def test_workers_are_listed_with_partitions_lag_and_rate(system, client):
     def hasher():
         groups = {one["group"]: one for one in client.get("/stats/workers").json()["groups"]}
         return groups["hasher"]
@@ -239,7 +239,7 @@ def quickly(ask):
     return answer
 
 
-def test_with_postgres_stopped_uploads_work_and_questions_are_told_to_come_again(system, client):
+def test_with_postgres_stopped_uploads_work_and_queries_answer_503(system, client):
     with system.without("postgres"):
         made = upload(client)
         for path in (f"/gethash/{made['id']}", f"/links/{made['id']}", "/stats/database", "/stats/workers"):

@@ -41,7 +41,7 @@ def body(seed, size=LARGE):
     [b"", b"\x00", b"no newline at all" * 100_000, bytes(range(256)) * 999],
     ids=["empty", "one", "text", "all"],
 )
-def test_what_goes_in_comes_out(served, client, content):
+def test_download_equals_upload(served, client, content):
     name = f"{served.prefix.rstrip('/')} ü+%41 'q' \U0001f40b.bin"
     stored = client.post("/files/", files={"file": (name, content)})
     got = client.get(f"/files/{name.replace('%', '%25')}")
@@ -68,7 +68,7 @@ def test_ranges_of_a_large_object(served, client, requested):
 
 
 def test_a_file_overwritten_all_the_time_is_never_mixed(served, client):
-    """Every download is one version, whole; one that the store breaks off in the middle ends early and is told so."""
+    """Every download is one version, whole; one that the store breaks off ends early, and the client sees it."""
     versions = [bytes([number]) * (8 << 20) for number in range(8)]
     key, over = f"{served.prefix}a", Event()
     served.s3.put_object(Bucket="inbox", Key=key, Body=versions[0])
@@ -131,7 +131,7 @@ def test_clients_that_go_away_or_take_nothing_free_their_places(served, client):
 
 
 def lines_open(system):
-    """Count the connections that hold bytes which nobody takes."""
+    """Count the connections that hold unread bytes."""
     port = int(system.stack.env["PENSTOCK_HTTP_URL"].rpartition(":")[2])
     with open("/proc/net/tcp") as table:  # noqa: PTH123 - the kernel's own
         rows = [row.split() for row in table.readlines()[1:]]

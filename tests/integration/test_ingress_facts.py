@@ -46,7 +46,7 @@ def types(found):
     return [fact["type"] for fact in found]
 
 
-def test_the_timeline_tells_what_became_of_an_object_in_order(system, api):
+def test_timeline_lists_the_facts_of_an_object_in_order(system, api):
     began = datetime.now(UTC)
     assert put(system, api, "a b+ü.txt", b"hello").status_code == 201
     found = until(lambda: (f := facts(system, api, "a b+ü.txt")) and len(f) == 2 and f, 60, "two facts")
@@ -81,7 +81,7 @@ def test_work_under_way_is_seen_with_the_object(system, api):
     system.serve("hasher")
 
 
-def test_a_stream_tells_what_happens_and_resumes_over_a_restart_without_loss_or_repetition(system, api):  # noqa: ARG001
+def test_stream_resumes_after_a_restart_without_loss_or_repetition(system, api):  # noqa: ARG001
     with following(client(system), prefix=system.prefix, type="objects.changed.*") as stream:
         until(lambda: stream.last_id, 30, "the stream is open")
         system.put_all(f"{number:03}" for number in range(50))
@@ -220,7 +220,7 @@ def test_facts_are_read_from_the_topics_fast(system, api):
     system.database.rows("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
 
-def test_facts_are_kept_fast(system, api):  # noqa: ARG001
+def test_facts_are_stored_fast(system, api):  # noqa: ARG001
     async def job(table, _pool):
         began = time.monotonic()
         for start in range(0, 20_000, 1000):
@@ -232,7 +232,7 @@ def test_facts_are_kept_fast(system, api):  # noqa: ARG001
     assert rate > 1000
 
 
-def test_a_fact_is_kept_once_however_often_it_comes(system, api):  # noqa: ARG001
+def test_redelivered_fact_is_stored_once(system, api):  # noqa: ARG001
     async def job(table, pool):
         rendered = [fact(1), fact(2), fact(1)]
         added = [await table.add(rendered) for _ in range(100)]
@@ -242,7 +242,7 @@ def test_a_fact_is_kept_once_however_often_it_comes(system, api):  # noqa: ARG00
     assert (sum(added), rows) == (2, 2)
 
 
-def test_who_has_seen_a_place_has_seen_all_before_it(system, api):  # noqa: ARG001
+def test_cursor_skips_no_fact_inserted_concurrently(system, api):  # noqa: ARG001
     async def job(table, pool):
         seen, done = [], asyncio.Event()
 
@@ -272,7 +272,7 @@ def test_who_has_seen_a_place_has_seen_all_before_it(system, api):  # noqa: ARG0
     assert len(seen) == len(set(seen)) == 2000
 
 
-def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(system, api):  # noqa: ARG001
+def test_old_facts_are_deleted_and_readers_get_no_repetition(system, api):  # noqa: ARG001
     async def job(table, pool):
         await table.add([fact(1, datetime.now(UTC) - timedelta(days=31)), fact(2)])
         newest = await table.add([fact(3, datetime.now(UTC) - timedelta(days=31))]) and await table.last()

@@ -119,7 +119,7 @@ def test_a_result_is_found_by_its_id(visit, root):
     expect(page.get_by_role("alert")).to_contain_text("no upload with this id")
 
 
-def test_who_is_not_logged_in_is_asked_to_and_a_pasted_token_opens_the_page(visit, system):
+def test_anonymous_visitor_is_sent_to_login_and_a_pasted_token_opens_the_page(visit, system):
     page = visit(logged_in=False).go("/files/")
     expect(page).to_have_url(re.compile(r"/login\?next=%2Ffiles%2F$"))
     page.get_by_label("Token").fill("pst_wrong_token")
@@ -272,7 +272,7 @@ def test_hostile_names_are_shown_and_not_obeyed(visit, root):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_people_from_using_a_page(visit, root, scheme):
+def test_pages_have_no_serious_accessibility_violations(visit, root, scheme):
     upload = root.post("/uploadfile/", files={"file": ("seen.txt", b"seen")}).json()
     until(lambda: root.get(f"/gethash/{upload['id']}").json()["status"] == "SUCCESS", 30, "the digests")
     visitor = visit(color_scheme=scheme)

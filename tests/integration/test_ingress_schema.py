@@ -35,7 +35,7 @@ def server(stack):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_every_route_keeps_its_word(operation, server):
+def test_every_route_answers_as_its_schema_declares(operation, server):
     """The examples are the same at every run."""
 
     @settings(

@@ -42,7 +42,7 @@ def uploader(system, name, body=BODY, **options):
 
 
 def resumed(system, url, body=BODY, **options):
-    """Ask how far an upload has come, as soon as nobody works on it, and go on from there."""
+    """Ask how far an upload has come, as soon as no other request holds it, and go on from there."""
 
     def found():
         with suppress(TusCommunicationError):
@@ -122,7 +122,7 @@ def test_a_body_in_pieces_becomes_an_object(system, chunk, checked):
 
 @pytest.mark.usefixtures("address")
 @pytest.mark.parametrize("size", [3, len(BODY)])
-def test_an_upload_that_nobody_vouched_for_is_not_called_verified(system, size):
+def test_upload_without_checksum_is_not_verified(system, size):
     uploader(system, "summed", BODY[:size], chunk_size=7 * MIB).upload()
     head = system.s3.head_object(Bucket="inbox", Key=system.prefix + "summed", ChecksumMode="ENABLED")
     assert "ChecksumCRC64NVME" not in head
@@ -131,7 +131,7 @@ def test_an_upload_that_nobody_vouched_for_is_not_called_verified(system, size):
 
 @pytest.mark.usefixtures("address")
 @pytest.mark.parametrize("sent", [3, MIN_PART_BYTES + 3, 17 * MIB])
-def test_whoever_was_cut_off_goes_on_where_it_was(system, sent):
+def test_interrupted_upload_resumes_at_its_offset(system, sent):
     url = begun(system, "cut", len(BODY))
     with sending(system, url, BODY[:sent]):
         until(lambda: parts(system, "cut") >= sent // MIN_PART_BYTES, 30, "the parts that are full")
@@ -207,7 +207,7 @@ def test_a_client_that_tries_again_outlives_every_kill(system):
 
 
 @pytest.mark.usefixtures("address")
-def test_a_store_that_was_away_costs_at_most_what_was_no_full_part(system):
+def test_store_outage_loses_at_most_an_unfinished_part(system):
     one = uploader(system, "away", chunk_size=6 * MIB)
     one.upload_chunk()
     with system.without("minio", end="kill"), pytest.raises(TusUploadFailed) as failed:
@@ -219,7 +219,7 @@ def test_a_store_that_was_away_costs_at_most_what_was_no_full_part(system):
 
 
 @pytest.mark.usefixtures("address")
-def test_wrong_bytes_are_not_kept(system):
+def test_bytes_with_wrong_checksum_are_not_stored(system):
     url = begun(system, "wrong", len(BODY))
     headers = {**BYTES, "upload-offset": "0", "upload-checksum": "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA="}
     with client(system) as http:

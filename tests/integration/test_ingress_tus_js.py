@@ -89,7 +89,7 @@ def test_an_upload_becomes_an_object(system, upload, options):
         ({"stream": True, "chunkSize": 1 << 20, "uploadLengthDeferred": True}, "length must be known"),
     ],
 )
-def test_what_is_not_spoken_is_refused_when_it_begins_and_no_piece_is_an_object(system, upload, options, reason):
+def test_unsupported_tus_extension_is_refused_and_stores_no_object(system, upload, options, reason):
     outcome = upload("pieces", **options)
     assert reason in outcome.get("error", outcome)
     assert "400" in outcome["error"]

@@ -1,4 +1,4 @@
-"""Webhooks on real servers: delivered at least once, in order, signed; patient, and given up at last."""
+"""Webhooks on real servers: delivered at least once, in order, signed; retried, and disabled at last."""
 
 import httpx
 import pytest
@@ -64,7 +64,7 @@ def test_facts_are_delivered_in_order_signed_and_once(system, hook, receiver):
     assert first.headers["penstock-event-type"] == first.fact["type"] == "objects.changed.v1"
 
 
-def test_the_secret_is_told_once_and_stands_nowhere(system, through, hook, receiver):
+def test_webhook_secret_is_returned_once_and_stored_nowhere_in_clear(system, through, hook, receiver):
     drop(system, "a")
     until(lambda: keys(system, receiver), 30, "a delivery")
     assert "secret" not in state(through, hook)
@@ -83,7 +83,7 @@ def test_a_failed_delivery_is_tried_again_before_the_next_one(system, hook, rece
     assert tried == ["a", "a", "a", "b"]
 
 
-def test_what_nobody_takes_is_put_aside_and_can_be_sent_once_more(system, through, hook, receiver):
+def test_undelivered_webhook_fact_is_set_aside_and_can_be_retried(system, through, hook, receiver):
     receiver.answers = [500, 500, 500]
     drop(system, "a", "b")
     until(lambda: keys(system, receiver) == ["b"], 30, lambda: keys(system, receiver))
@@ -99,7 +99,7 @@ def test_what_nobody_takes_is_put_aside_and_can_be_sent_once_more(system, throug
     assert keys(system, receiver) == ["b", "a"]
 
 
-def test_who_is_busy_is_asked_again_when_it_says_and_that_is_no_failure(system, through, hook, receiver):
+def test_busy_receiver_is_retried_after_its_retry_after_without_failure(system, through, hook, receiver):
     receiver.answers, receiver.retry_after = [429, 503, 429, 503], "1"
     drop(system, "a", "b")
     until(lambda: keys(system, receiver) == ["a", "b"], 60, lambda: [one.status for one in receiver.deliveries])
@@ -109,7 +109,7 @@ def test_who_is_busy_is_asked_again_when_it_says_and_that_is_no_failure(system, 
     assert state(through, hook)["failures"] == 0
 
 
-def test_who_is_gone_is_told_nothing_more_until_asked_for(system, through, hook, receiver):
+def test_gone_receiver_is_paused_until_retried(system, through, hook, receiver):
     receiver.answers = [410]
     drop(system, "a")
     until(lambda: not state(through, hook)["enabled"], 30, lambda: state(through, hook))

@@ -88,7 +88,7 @@ def test_the_store_itself_compares_before_it_replaces(system, client, body):
         assert sorted(pool.map(create, range(6))) == [201, *[412] * 5]
 
 
-def test_a_condition_on_what_is_gone_is_412(system, client):
+def test_condition_on_removed_object_is_412(system, client):
     for headers in ({"if-match": '"nope"'}, {"if-match": "*"}):
         assert client.put(object_path(system, "gone"), content=WHOLE, headers=headers).status_code == 412
         assert client.delete(object_path(system, "gone"), headers=headers).status_code == 412
@@ -132,7 +132,7 @@ def test_metadata_are_utf8_in_and_out(system, client):
     assert len(system.facts("objects.changed.v1", "small")) == 1
 
 
-def test_what_describes_an_object_is_kept_by_the_store(system, client):
+def test_store_preserves_descriptive_headers(system, client):
     headers = {
         "content-type": "text/csv",
         "content-encoding": "gzip",

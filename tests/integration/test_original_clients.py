@@ -52,14 +52,14 @@ class TestDigestApi:
             assert (body["status"], body["hash"]) == ("SUCCESS", hashlib.md5(body, usedforsecurity=False).hexdigest())
         assert seen
 
-    def test_ids_that_are_none_are_invalid(self, host):
+    def test_malformed_ids_are_invalid(self, host):
         for number in ("-1", "0", "100000000", "abc"):
             answer = httpx.get(f"{host}/get_hash/gethash/", params={"file_id": number})
             assert (answer.status_code, answer.json()) == (200, {"status": "INVALID_ID", "hash": None})
             invalid = httpx.request("GET", f"{host}/get_hash/gethash/", json={"file_id": number})
             assert invalid.json() == {"status": "INVALID_ID", "hash": None}
 
-    def test_what_failed_has_nulls(self, host):
+    def test_failed_upload_has_nulls(self, host):
         answer = httpx.post(f"{host}/uploadfile/", files={"wrong": ("a", b"x")}).json()
         assert {name: answer[name] for name in ("success", "id", "celery_status", "celery_id")} == {
             "success": False,
@@ -104,7 +104,7 @@ class TestSetsOfFiles:
 
     @pytest.mark.parametrize("method", ["POST", "PUT"])
     @pytest.mark.parametrize("path", ["/files/upload_minio", "/files/upload_minio/"])
-    def test_files_replace_what_was_under_the_prefix(self, system, method, path):
+    def test_files_replace_objects_under_the_prefix(self, system, method, path):
         ingress.serve(system)
         prefix = f"/{system.prefix}main/"
         for names in (("one.py", "two.py"), ("two.py",)):

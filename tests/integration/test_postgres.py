@@ -76,7 +76,7 @@ async def test_ten_processes_at_once_migrate_once(dsn, pool, schema, folder):
     assert sum(text.count("postgres.migrated") for text in said) == 2
 
 
-async def test_a_migration_that_is_killed_leaves_nothing_and_holds_up_nobody(dsn, pool, schema, folder):
+async def test_killed_migration_leaves_nothing_and_releases_its_lock(dsn, pool, schema, folder):
     slow = folder / "0003.slow.sql"
     slow.write_text("select pg_sleep(600);")
     process = await start_migrate(dsn, schema, folder)

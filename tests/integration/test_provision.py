@@ -57,7 +57,7 @@ def name() -> str:
 
 
 async def settled(settings: Settings, topics: list[Topic]) -> None:
-    """Wait until the broker shows what it was told: it answers before it has spread the news."""
+    """Wait until the broker shows the new configuration: it answers before all of it has changed."""
     while await ensure_topics(settings, topics):
         pass
 
@@ -91,7 +91,7 @@ async def test_a_topic_is_made_grown_and_configured(admin, name):
     assert await ensure_topics(admin, [replace(other, partitions=1)]) == []
 
 
-async def test_what_others_set_on_a_topic_stays(admin, name):
+async def test_foreign_topic_settings_stay(admin, name):
     topic = Topic(name, partitions=1)
     await ensure_topics(admin, [topic])
     client = AIOKafkaAdminClient(bootstrap_servers=admin.kafka_bootstrap)

@@ -116,7 +116,7 @@ async def test_it_takes_no_more_than_its_share_of_connections(reader, dsn):
         await asyncio.gather(*(connection.close() for connection in held[1:]))
 
 
-async def test_it_is_made_once_whoever_comes(dsn, root):
+async def test_reader_is_created_once_under_concurrent_setups(dsn, root):
     await ensure_reader(dsn, PASSWORD)
     await asyncio.gather(*(ensure_reader(dsn, PASSWORD) for _ in range(5)))
     assert await ensure_reader(dsn, PASSWORD) == []
@@ -144,7 +144,7 @@ async def test_a_changed_password_is_set_and_never_written_down(dsn, root, serve
     assert await ensure_reader(dsn, PASSWORD) == [f"role {READER}: password set"]
 
 
-async def test_without_a_password_nobody_logs_in(dsn):
+async def test_login_without_a_password_is_refused(dsn):
     await ensure_reader(dsn, PASSWORD)
     (line,) = await ensure_reader(dsn, SecretStr(""))
     assert "login disabled" in line
@@ -154,7 +154,7 @@ async def test_without_a_password_nobody_logs_in(dsn):
     assert f"role {READER}: password set" in await ensure_reader(dsn, PASSWORD)
 
 
-async def test_a_database_user_who_may_not_make_roles_gets_a_line_and_no_failure(dsn, root):
+async def test_database_user_without_createrole_logs_one_line_and_does_not_fail(dsn, root):
     await root.execute("DROP ROLE IF EXISTS modest")
     await root.execute("CREATE ROLE modest LOGIN PASSWORD 'm'; GRANT ALL ON DATABASE penstock TO modest")
     address = dsn.get_secret_value().rpartition("@")[2]

@@ -153,7 +153,7 @@ class TestObjects:
         assert info.metadata == {"penstock-digests": "md5"}
         assert info.last_modified.utcoffset().total_seconds() == 0
 
-    async def test_what_put_says_is_what_head_says(self, bucket, store, key):
+    async def test_put_and_head_return_the_same(self, bucket, store, key):
         put = await store.put(ObjectRef(bucket, key), b"abc", metadata={"a": "b"}, content_type="text/x")
         head = await store.head(put.ref)
         assert (put.etag, put.size, put.metadata, put.content_type) == (
@@ -198,7 +198,7 @@ class TestObjects:
                 await attempt
         await store.delete(ref)
 
-    async def test_versions_are_told_apart(self, boto, bucket, store, key):
+    async def test_versions_are_distinguished_by_id(self, boto, bucket, store, key):
         boto.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         ref = ObjectRef(bucket, key)
         one, two = await store.put(ref, b"one"), await store.put(ref, b"two")
@@ -223,7 +223,7 @@ class TestObjects:
                 await attempt
             assert caught.value.code == "NO_SUCH_BUCKET"
 
-    async def test_a_wrong_secret_is_waited_out_and_told_without_the_secret(self, servers, bucket, key):
+    async def test_wrong_secret_is_retried_and_logged_without_the_secret(self, servers, bucket, key):
         wrong = settings(servers.env, s3_secret_key=SecretStr("canary-of-a-secret"))
         async with open_store(wrong) as store:
             for attempt in (store.head(ObjectRef(bucket, key)), store.read(ObjectRef(bucket, key))):
@@ -293,7 +293,7 @@ async def test_a_listing_of_a_missing_bucket_is_rejected(store):
 
 
 @pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"])
-async def test_the_checksum_that_an_uploader_gave_is_told_in_hex(boto, bucket, store, algorithm):
+async def test_uploaded_checksum_is_returned_in_hex(boto, bucket, store, algorithm):
     boto.put_object(Bucket=bucket, Key="k", Body=b"abc", ChecksumAlgorithm=algorithm)
     found = (await store.head(ObjectRef(bucket, "k"))).checksums
     known = {
@@ -306,7 +306,7 @@ async def test_the_checksum_that_an_uploader_gave_is_told_in_hex(boto, bucket, s
     assert found == {algorithm.lower(): known[algorithm]}
 
 
-async def test_a_checksum_of_parts_is_not_told(boto, bucket, store):
+async def test_head_omits_composite_checksum(boto, bucket, store):
     upload = boto.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
     name = {"Bucket": bucket, "Key": "k", "UploadId": upload}
     part = boto.upload_part(**name, PartNumber=1, Body=b"abc", ChecksumAlgorithm="SHA256")

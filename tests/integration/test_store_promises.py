@@ -53,7 +53,7 @@ async def keys(store, bucket, **options):
     return [info.ref.key async for page in store.list(bucket, **options) for info in page]
 
 
-async def test_what_was_put_is_described_and_read_as_it_was(promised):
+async def test_put_object_is_described_and_read_unchanged(promised):
     store, bucket, versioned = promised
     ref = ObjectRef(bucket, "a b+é")
     put = await store.put(ref, b"hello", metadata={"colour": "red"}, content_type="text/plain")
@@ -64,7 +64,7 @@ async def test_what_was_put_is_described_and_read_as_it_was(promised):
     assert (await store.head(ref)).etag == put.etag
 
 
-async def test_the_beginning_is_read_with_what_is_known_of_the_whole(promised):
+async def test_first_bytes_are_read_with_the_metadata_of_the_whole(promised):
     store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     put = await store.put(ref, b"0123456789")
@@ -87,7 +87,7 @@ async def test_a_stream_is_the_range_in_chunks(promised):
     assert b"".join(await read_stream(store, ref, start=3, end=7, chunk_size=2)) == b"3456"
 
 
-async def test_what_is_not_there_is_gone(promised):
+async def test_missing_object_is_gone(promised):
     store, bucket, _ = promised
     ref = ObjectRef(bucket, "nothing")
     for attempt in (store.head(ref), store.read(ref), read_stream(store, ref)):
@@ -96,7 +96,7 @@ async def test_what_is_not_there_is_gone(promised):
     await store.delete(ref)
 
 
-async def test_what_was_overwritten_is_superseded(promised):
+async def test_overwritten_version_is_superseded(promised):
     store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     before = await store.put(ref, b"one")
@@ -185,7 +185,7 @@ async def write(store, ref, body, **options):
 
 
 @pytest.mark.parametrize("size", [3, MIN_PART_BYTES + 1], ids=["small", "in parts"])
-async def test_what_is_written_where_nothing_is_replaces_nothing(promised, size):
+async def test_write_if_absent_replaces_nothing(promised, size):
     store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     first = await write(store, ref, bytes(size), if_match=ABSENT)
@@ -206,7 +206,7 @@ async def test_what_is_written_where_nothing_is_replaces_nothing(promised, size)
 
 @pytest.mark.parametrize("size", [3, MIN_PART_BYTES + 1], ids=["small", "in parts"])
 @pytest.mark.parametrize("keep_checksum", [True, False])
-async def test_what_is_said_of_an_object_is_kept_and_a_checksum_where_one_is_wanted(promised, size, keep_checksum):
+async def test_metadata_is_stored_and_checksum_only_on_request(promised, size, keep_checksum):
     store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     headers = {"content-encoding": "gzip", "cache-control": "no-cache", "content-disposition": "attachment"}

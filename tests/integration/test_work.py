@@ -143,7 +143,7 @@ async def test_items_of_a_prefix_are_counted_and_forgotten_once_they_succeeded(a
     assert await any_queue.add("a/1", {}), "what was forgotten is new"
 
 
-async def test_what_running_items_of_a_prefix_report_is_there_for_others(any_queue):
+async def test_progress_of_running_items_is_readable_by_prefix(any_queue):
     for key in ("a/1", "a/2", "a/3", "b/1"):
         await any_queue.add(key, {})
     for item in await any_queue.claim("one", 4):
@@ -341,7 +341,7 @@ async def _listening(queue):
 # What must hold whatever happens.
 
 
-async def test_what_ended_well_long_ago_is_forgotten_and_what_failed_is_not(pool, queue):
+async def test_old_succeeded_items_are_deleted_and_failed_ones_stay(pool, queue):
     for key in ("old", "new", "failed", "waiting"):
         await queue.add(key, {})
     for item in await queue.claim("one", 4):

@@ -80,7 +80,7 @@ async def write(store, ref, body, chunk=64 << 10, **options):
 
 
 @pytest.mark.parametrize("size", [0, 1, MIN_PART_BYTES - 1, MIN_PART_BYTES, MIN_PART_BYTES + 1, 3 * MIN_PART_BYTES + 7])
-async def test_what_was_written_is_what_is_read(store, bucket, boto, size):
+async def test_written_bytes_equal_read_bytes(store, bucket, boto, size):
     body, ref = random.Random(size).randbytes(size), ObjectRef(bucket, "a b+ü")
     info = await write(store, ref, body, metadata={"penstock-x": "1"}, content_type="text/x-odd")
     assert (info.size, info.content_type, info.metadata) == (size, "text/x-odd", {"penstock-x": "1"})
@@ -152,7 +152,7 @@ async def test_only_the_version_that_was_meant_is_replaced(store, bucket, size):
     assert (await store.head(ref)).size == size
 
 
-async def test_a_copy_is_the_same_with_what_is_known_of_it(store, bucket):
+async def test_copy_has_the_same_body_and_metadata(store, bucket):
     source, ref = ObjectRef(bucket, "a ü+"), ObjectRef(bucket, "b")
     await write(store, source, b"body", metadata={"x": "1"}, content_type="text/x-odd")
     await store.copy(source, ref)
@@ -195,7 +195,7 @@ async def test_the_parts_of_a_killed_process_are_removed(settings, store, bucket
     on_uncertain.assert_not_awaited()
 
 
-async def test_what_a_killed_process_may_have_completed_is_in_doubt_until_somebody_heard_of_it(settings, store, bucket):
+async def test_completion_of_a_killed_process_is_in_doubt_until_announced(settings, store, bucket):
     await killed(settings, bucket, "at the end")
     with pytest.raises(Outage):
         await store.abort_abandoned(AsyncMock(side_effect=Outage("Kafka is away")))
@@ -206,7 +206,7 @@ async def test_what_a_killed_process_may_have_completed_is_in_doubt_until_somebo
 
 
 async def test_a_fast_source_is_held_to_about_one_part_in_memory(store, bucket):
-    """Bytes that were taken and not yet sent, at the most; and the rate, for whoever reads the output."""
+    """Bytes that were taken and not yet sent, at the most; and the rate, printed."""
     most, size = 0, 512 << 20
     chunk = bytes(64 << 10)
     started = time.monotonic()

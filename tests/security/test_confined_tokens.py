@@ -101,7 +101,7 @@ WALK = [
 ]
 
 
-def test_what_is_elsewhere_does_not_exist_in_the_same_words_and_as_soon(root, admin, foreign):
+def test_objects_elsewhere_answer_like_missing_ones_in_text_and_time(root, admin, foreign):
     took = {}
     for method, path, status in WALK:
         (name,) = (one for one in foreign if f"{{{one}}}" in path)
@@ -152,7 +152,7 @@ def test_confined_admin_lists_and_makes_its_own_alone(system, root, admin, forei
     assert admin.delete(f"/webhooks/{own}").status_code == 204
 
 
-def test_webhook_and_stream_of_a_confined_admin_tell_nothing_of_what_is_elsewhere(system, root, admin, mine):
+def test_webhook_and_stream_of_a_confined_admin_leave_out_objects_elsewhere(system, root, admin, mine):
     token = admin.headers["authorization"].partition(" ")[2]
     with receiving() as receiver, following(ingress.client(system, token), bucket="inbox") as stream:
         number = admin.post("/webhooks", json={"url": receiver.url, "types": ["*"]}).json()["id"]
@@ -202,7 +202,7 @@ def _plain_get(client, path):
         return connection.getresponse().status
 
 
-def test_system_is_not_told_to_a_confined_token(admin):
+def test_confined_token_sees_no_system_data(admin):
     assert admin.get("/stats/workers").status_code == 403
     counts = admin.get("/stats/database").json()
     assert (counts["tables"], counts["last_sweep"]) == ([], None)

@@ -114,7 +114,7 @@ def test_codes_of_strangers_ask_the_database_nothing_beyond_their_share(system):
     assert not {200, 303} & set(statuses)
 
 
-def test_a_code_that_is_none_never_reaches_the_database(system):
+def test_malformed_code_never_reaches_the_database(system):
     with locked(system, "ingress.logins"):
         began = time.monotonic()
         with ingress.client(system, None) as stranger:

@@ -97,7 +97,7 @@ async def test_a_service_reads_its_own_tables_and_the_views_it_needs_and_no_othe
 
 
 @pytest.mark.parametrize("service", RIGHTS)
-async def test_a_service_that_is_taken_over_leaves_its_schema_by_no_door(stack, service):
+async def test_compromised_service_role_cannot_leave_its_schema(stack, service):
     statements = [
         "COPY (SELECT 1) TO PROGRAM 'true'",
         "COPY work.migrations FROM PROGRAM 'true'",
@@ -266,7 +266,7 @@ async def test_a_service_waits_for_set_up_in_an_empty_database(stack, database):
     assert applied == sorted(one.name for one in (CHECKOUT / "services/hasher/migrations").glob("*.sql"))
 
 
-async def test_rights_that_somebody_changed_are_set_again(stack, database):
+async def test_changed_rights_are_restored(stack, database):
     await set_up(stack, database)
     async with logged_in(stack, "operator", database) as operator:
         await operator.execute(
@@ -306,7 +306,7 @@ async def test_an_operator_who_is_no_superuser_but_makes_roles_gets_them_all(sta
             await root.execute("DROP OWNED BY landlord; DROP ROLE landlord")
 
 
-async def test_a_database_that_lets_nobody_make_roles_gets_a_line_and_works_with_one_user(stack, database):
+async def test_database_without_role_creation_logs_one_line_and_uses_one_user(stack, database):
     async with logged_in(stack, "operator", database) as root:
         await root.execute("CREATE ROLE tenant LOGIN PASSWORD 't'")
         await root.execute(f"ALTER DATABASE {database} OWNER TO tenant")

@@ -36,7 +36,7 @@ NOTIFICATIONS = (
 )
 
 
-def test_views_say_what_the_bucket_holds_whatever_is_forged(system):
+def test_views_equal_the_bucket_despite_forged_facts(system):
     system.serve("ingest")
     system.serve("hasher")
     names = [f"{number:02}" for number in range(len(CHANGES))]

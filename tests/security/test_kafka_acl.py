@@ -107,7 +107,7 @@ async def test_a_service_cannot_forge_a_notification(stack: Stack) -> None:
             await producer.send_and_wait(MINIO_LIVE.name, b"{}", key=b"inbox/forged")
 
 
-async def test_a_client_without_a_user_is_told_nothing_and_does_nothing(stack: Stack) -> None:
+async def test_client_without_a_kafka_user_reads_and_writes_nothing(stack: Stack) -> None:
     host, port = stack.env["PENSTOCK_KAFKA_BOOTSTRAP"].split(":")
     with pytest.raises(KafkaRefused, match=r"closes the connection.*PENSTOCK_KAFKA_USER"):
         await check_access(stranger(stack))
@@ -216,7 +216,7 @@ def _line(text: str, event: str) -> dict[str, str] | None:
     return next(found, None)
 
 
-async def test_set_up_takes_back_what_is_not_in_the_list(stack: Stack) -> None:
+async def test_setup_revokes_rights_not_in_the_list(stack: Stack) -> None:
     operator = user(stack, "")
     async with logged_in(operator) as one:
         assert "grant" in await one.administers("no-such-topic", "no-such-group")

@@ -76,7 +76,7 @@ def test_each_poisoned_fact_is_one_dead_letter_and_holds_up_nothing(system):
     system.put("large", b"x" * LARGE)
     system.hashed("after")
     system.hashed("large")
-    _await_letters(system, f"{OBJECTS_CHANGED.name}.hasher.dlq", records)
+    _await_dead_letters(system, f"{OBJECTS_CHANGED.name}.hasher.dlq", records)
     until(lambda: not any(system.kafka.lag({"hasher": [OBJECTS_CHANGED.name]}).values()), 30, "lag of the hasher")
 
 
@@ -91,14 +91,14 @@ def test_each_poisoned_notification_is_one_dead_letter_and_holds_up_nothing(syst
     )
     system.put("after")
     system.hashed("after")
-    _await_letters(system, f"{topic}.ingest.dlq", records)
+    _await_dead_letters(system, f"{topic}.ingest.dlq", records)
 
 
 def test_a_request_of_many_buckets_is_refused_and_a_repeated_bucket_is_swept_once(system):
     system.serve("ingest")
     huge = {"sweep_id": system.prefix, "buckets": ["inbox"] * 100_000}
     system.kafka.send(SWEEPS_REQUESTED.name, json.dumps(huge).encode(), system.prefix.encode())
-    _await_letters(system, f"{SWEEPS_REQUESTED.name}.ingest.dlq", {"huge": system.prefix})
+    _await_dead_letters(system, f"{SWEEPS_REQUESTED.name}.ingest.dlq", {"huge": system.prefix})
     twice = {"sweep_id": f"{system.prefix}twice", "buckets": ["inbox", "inbox"], "prefix": system.prefix}
     system.put("one")
     system.kafka.send(SWEEPS_REQUESTED.name, json.dumps(twice).encode())
@@ -115,7 +115,7 @@ def _notice(bucket, described):
     }
 
 
-def _await_letters(system, topic, records):
+def _await_dead_letters(system, topic, records):
     """Wait until there is exactly one dead letter of each record, by its key."""
 
     def missing():

@@ -28,7 +28,7 @@ def codes(answers):
     return {(one.status_code, one.json()["code"]) for one in answers if one.status_code >= 400}
 
 
-def test_webhooks_of_one_token_are_bounded_however_many_are_asked_for_at_once(greedy, system):
+def test_webhooks_of_one_token_are_bounded_under_concurrent_requests(greedy, system):
     def make(number):
         return greedy.post("/webhooks", json={"url": f"http://127.0.0.1:9099/{number}", "types": ["never"]})
 

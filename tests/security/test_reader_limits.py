@@ -158,7 +158,7 @@ async def test_it_stores_creates_and_reads_nothing_but_views(reader):
         pytest.fail(f"{statement}: allowed")
 
 
-async def test_it_reads_no_relation_but_views_and_what_everybody_knows(stack, reader):
+async def test_reader_selects_from_views_and_public_relations_only(stack, reader):
     async with logged_in(stack, "operator") as operator:
         rows = await operator.fetch(
             "SELECT format('%I.%I', nspname, relname) AS name FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"

@@ -326,7 +326,7 @@ def test_links_and_sessions_of_a_revoked_token_are_worth_nothing(system, root, t
         until(lambda: httpx.get(f"{there}/whoami", headers=cookies).status_code == 401, 5, "it ends there")
 
 
-def test_what_is_known_to_have_ended_stays_so_while_the_database_is_away(system, root):
+def test_ended_tokens_stay_ended_while_the_database_is_away(system, root):
     token = made(root, "admin")
     with ingress.client(system, token["token"]) as client:
         child = made(client, "write")

@@ -136,7 +136,7 @@ class Users:
         return {one["Key"]: one["ETag"] for one in listed}
 
     def table(self, what: str = "*") -> list[Any]:
-        """Ask the view; empty while nobody has made it."""
+        """Query the view; empty while it does not exist."""
         made = self.system.database.rows("SELECT to_regclass($1) AS view", f'api."{self.dataset}"')
         return self.system.database.rows(f'SELECT {what} FROM api."{self.dataset}"') if made[0]["view"] else []  # noqa: S608
 
@@ -147,7 +147,7 @@ class Users:
         return request.load_id
 
     def load(self, load_id: str) -> Any:
-        """Return the row of a load; None while nobody knows of it."""
+        """Return the row of a load; None while it is unknown."""
         rows = self.system.database.rows("SELECT * FROM api.loads WHERE load_id = $1", load_id)
         return rows[0] if rows else None
 
@@ -170,7 +170,7 @@ class Users:
         return self.system.database.rows(question, self.dataset)
 
     def holder(self, queue: str) -> str | None:
-        """Name the process that holds this dataset's work of a queue; None: nobody does."""
+        """Name the process that holds this dataset's work of a queue; None: none does."""
         question = """
             SELECT worker FROM api.work
             WHERE queue = $1 AND state = 'running' AND (key || payload::text) LIKE '%' || $2 || '%'

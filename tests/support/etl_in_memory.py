@@ -33,7 +33,7 @@ EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Crash(BaseException):
-    """The process is killed here: no handler's own business, so nobody catches it."""
+    """The process is killed here: a BaseException, so that no handler catches it."""
 
 
 class Ticking(MemoryStore):
@@ -77,7 +77,7 @@ class Crashing(Tables):
 
 @dataclass
 class RecordingBus:
-    """A bus that keeps what is published."""
+    """A bus that records published events."""
 
     facts: list[Event] = field(default_factory=list)
 
@@ -115,7 +115,7 @@ class Etl:
         await self.pool.execute("DELETE FROM work.items WHERE queue = ANY($1)", [self.queue.name, self.work.name])
 
     async def put(self, upload: Upload) -> int:
-        """Store an object; return the number of its event, which nobody has been given yet."""
+        """Store an object; return the number of its event, not delivered yet."""
         info = await self.store.put(ObjectRef(BUCKET, self._key(upload.name)), upload.body)
         self.uploads[self._key(upload.name), info.etag] = upload
         return self._happened("stored", upload.name, etag=info.etag, size=info.size)
@@ -187,5 +187,5 @@ class Etl:
         return {one[-1].info.ref.key: one[-1].info.etag for one in versions if one and one[-1] is not None}
 
     def loaded(self) -> list[EtlLoaded]:
-        """Return what was told of objects."""
+        """Return the facts about objects."""
         return [one for one in self.bus.facts if isinstance(one, EtlLoaded)]

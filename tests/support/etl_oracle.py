@@ -56,7 +56,7 @@ class TableOracle:
         ]
 
     def judge_facts(self) -> None:
-        """Every source was told as the bucket has it, and nothing is told as both right and wrong."""
+        """Assert that each source has one fact that equals the bucket, and none that contradicts it."""
         wrong = list(self._wrong_facts(self.users.stored()))
         assert not wrong, wrong[:SHOWN]
 
@@ -129,9 +129,9 @@ class TableOracle:
         for key, _, upload in stored:
             right = (len(upload.rows), len(upload.rejected), bool(upload.rejected))
             if published[key, etags[key]] != {right}:
-                yield f"{key} was told as {published[key, etags[key]]}, not {right}"
+                yield f"{key} was published as {published[key, etags[key]]}, not {right}"
         for key in {key for key, _ in published} - set(etags) - removed:
-            yield f"{key} is gone and was never told so"
+            yield f"{key} is gone, without a removal fact"
 
 
 def _guarded(expected: Expected) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What must be true after every fault: bucket, database and topics agree, nothing is lost, twice or told in clear."""
+"""What must hold after every fault: bucket, database and topics agree; nothing is lost or doubled; no secret leaks."""
 
 import time
 from collections import Counter, defaultdict
@@ -85,11 +85,11 @@ class Oracle:
         rows = {(row["bucket"], row["key"]): row for row in self._rows(_DIGESTS)}
         found = [
             *(
-                f"{key} is stored, told as {published.get(key)}"
+                f"{key} is stored, published as {published.get(key)}"
                 for key in stored
                 if published.get(key) != stored[key][0]
             ),
-            *(f"{key} is gone, told as stored" for key in published if key not in stored),
+            *(f"{key} is gone, published as stored" for key in published if key not in stored),
             *(f"{key}: {rows.get(key)}" for key in stored if not _is_done(rows.get(key), *stored[key])),
             *(f"{key} is gone, has digests" for key, row in rows.items() if key not in stored and _claims(row)),
         ]
@@ -126,14 +126,14 @@ class Oracle:
             algorithms = self.system.requested_digests.get(key, DEFAULT_DIGESTS)
             right = digests_of(body, algorithms) if body is not None else None
             if (key, etag) not in published:
-                yield f"{key} was never told"
+                yield f"{key} was never published"
             if right is None or hashes.get((key, etag)) != right:
-                yield f"{key} was told with digests {hashes.get((key, etag))}, not {right}"
+                yield f"{key} was published with digests {hashes.get((key, etag))}, not {right}"
             if right is None or any(value not in rows[key] for value in right.values()):
                 yield f"{key} has digests {rows[key]}, not {right}"
 
     def _twice(self, facts: Iterable[Fact]) -> Iterator[str]:
-        """Versions told under more ids than they were stored times; the same id may come again."""
+        """Versions published under more ids than they were stored times; a repeated id counts once."""
         published: dict[Any, dict[str, dict[str, Any]]] = defaultdict(dict)
         for fact in facts:
             if fact.body.get("etag"):
@@ -141,7 +141,7 @@ class Oracle:
         for version, different in published.items():
             if len(different) > self.system.put_counts[version] + self.system.put_counts[*version[:2], ANY_ETAG]:
                 how = [(one.get("seen_by"), one.get("sequencer"), one["revision"]) for one in different.values()]
-                yield f"{version}, stored {self.system.put_counts[version]} times, is told under more ids: {how}"
+                yield f"{version}, stored {self.system.put_counts[version]} times, is published under more ids: {how}"
 
     def _dead_letters(self) -> list[Fact]:
         return self.system.kafka.read(*(topic.name for topic in dead_letter_topics_of(CONSUMERS)))
@@ -182,7 +182,7 @@ class Oracle:
 
 
 def lags_of(system: SystemUnderTest) -> dict[str, int]:
-    """Return what is still to be read, where that is anything: by those of every world, and by whoever else runs."""
+    """Return the lag, where there is one, of the services that every test runs and of any other that runs."""
     running = {name.partition("-")[0] for name, one in system.stack.processes.items() if one.running}
     groups = {service: topics for service, topics in GROUPS.items() if service in running | ALWAYS_RUNNING}
     return {group: lag for group, lag in system.kafka.lag(groups).items() if lag}

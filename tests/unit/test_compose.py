@@ -17,7 +17,7 @@ SECRET = ("PENSTOCK_S3_SECRET_KEY_", "PENSTOCK_POSTGRES_PASSWORD_")
 
 
 @pytest.mark.parametrize("name", catalogue.names())
-def test_every_service_is_there_with_its_own_user_and_nobody_elses_secrets(name):
+def test_every_service_has_its_own_user_and_no_foreign_secret(name):
     given = COMPOSE[name]["environment"]
     assert given["PENSTOCK_S3_ACCESS_KEY"] == f"penstock-{name}"
     assert given["PENSTOCK_S3_SECRET_KEY"].startswith(f"${{PENSTOCK_S3_SECRET_KEY_{name.upper()}:?")
@@ -96,9 +96,9 @@ def test_kafka_has_users_where_it_is_asked_for():
 
 
 def test_with_users_kafka_is_set_up_as_without_docker():
-    wanted = dict(line.split("=", 1) for line in kafka_login.WITH_USERS.splitlines())
+    settings = dict(line.split("=", 1) for line in kafka_login.WITH_USERS.splitlines())
     given = {**COMPOSE["kafka"]["environment"], **KAFKA_USERS["services"]["kafka"]["environment"]}
-    for name, value in wanted.items():
+    for name, value in settings.items():
         if not name.startswith(("listeners", "advertised", "listener.security", "inter.broker")):
             assert given[f"KAFKA_{name.upper().replace('.', '_')}"] == value.format(operator="penstock"), name
     assert "PLAINTEXT" not in given["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].replace("SASL_PLAINTEXT", "")
@@ -122,7 +122,7 @@ def test_a_file_for_a_container_has_no_owner_which_docker_would_look_up_on_the_h
 
 
 @pytest.mark.parametrize("name", catalogue.names())
-def test_a_service_has_its_own_kafka_user_and_nobody_elses_password(name):
+def test_service_has_its_own_kafka_user_and_no_foreign_password(name):
     given = KAFKA_USERS["services"][name]["environment"]
     assert given["PENSTOCK_KAFKA_USER"] == f"penstock-{name}"
     assert given["PENSTOCK_KAFKA_PASSWORD"].startswith(f"${{PENSTOCK_KAFKA_PASSWORD_{name.upper()}:?")

@@ -32,12 +32,12 @@ class Broker:
         self.sent.append((topic, key, message, headers))
 
 
-def letter(*headers, error=WRONG):
+def headers_of(*headers, error=WRONG):
     return dead_letter_headers(record("t", b"body", headers=headers), "svc", error)
 
 
 def test_dead_letter_headers_have_position_and_error():
-    said = letter()
+    said = headers_of()
     assert {name: said[name] for name in said if name not in ("dlq_at", "dlq_offset")} == {
         "dlq_topic": "t",
         "dlq_partition": "0",
@@ -50,12 +50,12 @@ def test_dead_letter_headers_have_position_and_error():
 
 
 def test_unregistered_error_gives_its_type_as_code_and_its_text_as_reason():
-    said = letter(error=KeyError("column"))
+    said = headers_of(error=KeyError("column"))
     assert (said["dlq_kind"], said["dlq_code"], said["dlq_reason"]) == ("unknown", "KeyError", "KeyError: 'column'")
 
 
 def test_dead_letter_keeps_record_headers_but_drops_forged_dlq_headers():
-    said = letter(("ce_id", b"1"), ("dlq_reason", b"forged"), ("dlq_extra", b"x"))
+    said = headers_of(("ce_id", b"1"), ("dlq_reason", b"forged"), ("dlq_extra", b"x"))
     assert (said["ce_id"], said["dlq_reason"], "dlq_extra" in said) == ("1", "no such column", False)
 
 
@@ -109,8 +109,8 @@ class Batch:
 
     async def run(self, count):
         records = tuple(record("t", b"%d" % nth) for nth in range(count))
-        letters = DeadLetters(self.broker, "svc")
-        chain = DeadLetter(None, dead_letters=letters, policy=RecordRetries(), context=None)
+        dead_letters = DeadLetters(self.broker, "svc")
+        chain = DeadLetter(None, dead_letters=dead_letters, policy=RecordRetries(), context=None)
         await chain.consume_scope(self._handle, SimpleNamespace(raw_message=records))
 
     async def _handle(self, msg):
@@ -121,7 +121,7 @@ class Batch:
         self.done += values
 
     @property
-    def buried(self):
+    def dead_lettered(self):
         return [int(body) for _, _, body, _ in self.broker.sent]
 
 
@@ -129,7 +129,7 @@ class Batch:
 async def test_batch_is_halved_until_only_bad_records_are_dead_lettered(monkeypatch, bad):
     batch = Batch(monkeypatch, bad=bad)
     await batch.run(100)
-    assert batch.buried == sorted(bad)
+    assert batch.dead_lettered == sorted(bad)
     assert sorted(set(batch.done)) == sorted(set(range(100)) - bad)
 
 
@@ -142,7 +142,7 @@ async def test_one_bad_record_costs_few_handler_calls(monkeypatch):
 async def test_batch_of_only_bad_records_waits_no_longer_than_one_record(monkeypatch):
     batch = Batch(monkeypatch, bad=set(range(500)), error=ValueError("odd"))
     await batch.run(500)
-    assert len(batch.buried) == 500
+    assert len(batch.dead_lettered) == 500
     assert len(batch.waits) == 2
 
 
@@ -156,14 +156,14 @@ async def test_transient_unknown_error_causes_no_dead_letter(monkeypatch):
 
     batch._handle = recovers
     await batch.run(3)
-    assert (batch.buried, batch.calls) == ([], 2)
+    assert (batch.dead_lettered, batch.calls) == ([], 2)
 
 
 async def test_outage_is_raised_without_a_dead_letter(monkeypatch):
     batch = Batch(monkeypatch, bad={1}, error=Outage("away"))
     with pytest.raises(Outage):
         await batch.run(3)
-    assert (batch.buried, batch.calls) == ([], 1)
+    assert (batch.dead_lettered, batch.calls) == ([], 1)
 
 
 @pytest.fixture(autouse=True)

@@ -107,7 +107,7 @@ def test_a_services_address_differs_in_user_and_password_alone(dsn, own):
     assert with_login(dsn, "u", "p/@") == own
 
 
-def test_a_service_is_told_its_own_secret_and_no_other(folder):
+def test_service_gets_its_own_secret_and_no_other(folder):
     env = dotenv.ensure(folder, {})
     given = services.service(env, "hasher", 2, 8090).env
     assert "PENSTOCK_READER_PASSWORD" not in given

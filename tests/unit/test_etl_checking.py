@@ -323,10 +323,10 @@ def test_column_checks_agree_with_value_model(kind, required, texts):
     found = checked(
         dataset(value={"type": kind, "required": required}), *((f"{at}", text) for at, text in enumerate(texts))
     )
-    wanted = [modelled(kind, text, required=required) for text in texts]
-    assert found.good["value"].to_list() == [value for fits, value in wanted if fits]
-    assert found.good["id"].to_list() == [f"{at}" for at, (fits, _) in enumerate(wanted) if fits]
-    assert [reject.line for reject in found.rejects] == [at + 2 for at, (fits, _) in enumerate(wanted) if not fits]
+    expected = [modelled(kind, text, required=required) for text in texts]
+    assert found.good["value"].to_list() == [value for fits, value in expected if fits]
+    assert found.good["id"].to_list() == [f"{at}" for at, (fits, _) in enumerate(expected) if fits]
+    assert [reject.line for reject in found.rejects] == [at + 2 for at, (fits, _) in enumerate(expected) if not fits]
     assert all(len(reject.value) <= 200 and not unsafe(reject.value) for reject in found.rejects)
 
 

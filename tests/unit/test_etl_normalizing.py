@@ -40,9 +40,11 @@ def test_blanks_around_values_are_stripped_in_every_format(blank):
         "x.tsv": f"sample_id\tlabel\n{blank}a{blank}\t{blank}b{blank}\n" if "\t" not in blank else "",
         "x.jsonl": line,
     }
-    wanted = [("a", "b", *[None] * 6)]
-    assert all(understood(body.encode(), key) == (wanted, []) for key, body in files.items() if body)
-    assert understood(parquet(**{f"{blank}sample_id": [f"{blank}a"], "label": [f"b{blank}"]}), "x.parquet")[0] == wanted
+    expected = [("a", "b", *[None] * 6)]
+    assert all(understood(body.encode(), key) == (expected, []) for key, body in files.items() if body)
+    assert (
+        understood(parquet(**{f"{blank}sample_id": [f"{blank}a"], "label": [f"b{blank}"]}), "x.parquet")[0] == expected
+    )
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)
@@ -175,7 +177,7 @@ def test_nan_is_missing_in_every_format():
 
 
 @pytest.mark.parametrize(
-    ("column", "wanted"),
+    ("column", "expected"),
     [
         (pl.Series([1100.0, 2.5, 1e17]), ["1100", "2.5", "100000000000000000"]),
         (pl.Series([1100.0, 0.1, -0.0], dtype=pl.Float32), ["1100", "0.1", "0"]),
@@ -184,8 +186,8 @@ def test_nan_is_missing_in_every_format():
         (pl.Series([1100, 0, 2**64 - 1], dtype=pl.UInt64), ["1100", "0", "18446744073709551615"]),
     ],
 )
-def test_numeric_parquet_key_is_integer_text(column, wanted):
-    assert values("sample_id", parquet(sample_id=column), "x.parquet") == wanted
+def test_numeric_parquet_key_is_integer_text(column, expected):
+    assert values("sample_id", parquet(sample_id=column), "x.parquet") == expected
 
 
 def test_numeric_json_key_is_integer_text_and_string_stays():

@@ -26,8 +26,8 @@ def test_reading_reports_share_rate_and_remaining_time():
 
 
 def test_remaining_time_is_unknown_before_first_object():
-    told = progress.reading(2, 2, share=0.0, seconds=0.0)
-    assert (told["eta_seconds"], told["message"]) == (None, "0% of 2 objects read, 0 a second")
+    report = progress.reading(2, 2, share=0.0, seconds=0.0)
+    assert (report["eta_seconds"], report["message"]) == (None, "0% of 2 objects read, 0 a second")
 
 
 def test_taken_over_load_reports_only_share():

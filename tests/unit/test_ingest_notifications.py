@@ -84,7 +84,7 @@ def test_versions_have_their_ids_and_delete_markers_have_none():
     assert one(AWS["lifecycle marker"]).version_id is None
 
 
-def test_null_version_is_none():
+def test_null_version_id_is_none():
     assert MINIO["trailing slash"]["record"]["Records"][0]["s3"]["object"]["versionId"] == "null"
     assert one(MINIO["trailing slash"]).version_id is None
 

@@ -37,7 +37,7 @@ def test_token_authenticates_by_its_full_text_only():
         assert ring.authenticate(wrong, NOW) is None
 
 
-def test_root_token_is_root_and_an_empty_one_authenticates_nobody():
+def test_root_token_is_root_and_an_empty_one_authenticates_no_client():
     assert TokenCache.of(FIRST).authenticate(FIRST, NOW) is ROOT
     assert TokenCache.of("").authenticate("", NOW) is None
 
@@ -178,7 +178,7 @@ def test_cookie_brings_its_session_back_and_holds_nothing_of_the_token(sessions)
     assert FIRST not in cookie
 
 
-def test_cookie_that_was_changed_or_signed_elsewhere_is_none(sessions):
+def test_cookie_changed_or_signed_with_another_key_is_invalid(sessions):
     cookie = sessions.sign(sessions.open_session("root"))
     others = [Sessions(b"j" * 32, FIRST, is_https=False), Sessions(b"k" * 32, "another", is_https=False)]
     assert [other.unsign(cookie) for other in others] == [None, None]

@@ -18,7 +18,7 @@ def test_last_modified_is_rendered_in_whole_seconds():
 
 
 @pytest.mark.parametrize(
-    ("asked", "verdict"),
+    ("asked", "status"),
     [
         ({}, "send"),
         ({"if-match": '"abc-2"'}, "send"),
@@ -41,8 +41,8 @@ def test_last_modified_is_rendered_in_whole_seconds():
         ({"if-match": '"x"', "if-none-match": '"abc-2"'}, "failed"),
     ],
 )
-def test_conditional_get_sends_only_what_the_client_lacks(asked, verdict):
-    assert MINE.decide_read(asked) == verdict
+def test_conditional_get_sends_only_what_the_client_lacks(asked, status):
+    assert MINE.decide_read(asked) == status
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,10 @@ def test_bad_value_is_refused_with_the_value_and_a_fix(name, value):
     ],
 )  # fmt: skip
 def test_impossible_age_bounds_match_no_row(bounds):
-    wanted = RowQuery(**bounds)
-    assert wanted.match_nothing
-    assert wanted.is_filtered
-    for asked in (selects.rows_as_json(users, wanted, None), selects.age_spans(users, wanted)):
+    query = RowQuery(**bounds)
+    assert query.match_nothing
+    assert query.is_filtered
+    for asked in (selects.rows_as_json(users, query, None), selects.age_spans(users, query)):
         assert " where false" in asked.text
 
 
@@ -135,14 +135,14 @@ def test_dataset_is_visible_only_with_access_to_all_its_files(places, is_seen):
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_outside_values_are_sql_arguments(contains, after):
-    wanted = RowQuery.model_construct(
+    query = RowQuery.model_construct(
         contains=contains, after=after, limit=7, min_age=1, max_age=2, is_image_exists=True
     )
     bare = RowQuery.model_construct(contains="x", after="y", limit=7, min_age=1, max_age=2, is_image_exists=True)
     both = bool(contains), bool(after)
     for ask in (selects.rows_for_page, selects.last_key_of):
         if all(both):
-            assert ask(users, wanted).text == ask(users, bare).text
+            assert ask(users, query).text == ask(users, bare).text
 
 
 def test_percent_signs_and_underlines_are_looked_for_as_they_are():

@@ -1,4 +1,4 @@
-"""Uploads by id: ids, keys, what is asked for, and what is told at every stage."""
+"""Uploads by id: ids, keys, the requested digests, and the answer at every stage."""
 
 from dataclasses import replace
 
@@ -161,8 +161,8 @@ def test_failure_has_a_reason_and_no_digest():
 
 def test_unfinished_upload_is_pending_with_its_phase():
     running = replace(DONE, status="running", progress={"bytes": 3})
-    told = upload_status.render_digest(running)
-    assert (told["status"], told["phase"], told["progress"]) == ("PENDING", "reading", {"bytes": 3})
+    rendered = upload_status.render_digest(running)
+    assert (rendered["status"], rendered["phase"], rendered["progress"]) == ("PENDING", "reading", {"bytes": 3})
     waiting = upload_status.render_digest(replace(running, status="pending"))
     assert (waiting["status"], waiting["phase"], waiting["progress"]) == ("PENDING", "waiting", None)
     done = upload_status.render_digest(replace(running, status="succeeded"))
@@ -248,7 +248,7 @@ def test_counts_have_their_sums():
         {"bucket": "a", "state": "stored", "objects": 4, "bytes": 16},
         {"bucket": "a", "state": "removed", "objects": 9, "bytes": 0},
     ]
-    told = add_totals({"digests": rows, "objects": objects, "work": [], "tables": [], "last_sweep": None})
-    assert told["digests"]["by_status"] == {"succeeded": 3, "pending": 3}
-    assert (told["digests"]["bytes"], told["digests"]["oldest_pending_seconds"]) == (16, 7.0)
-    assert (told["objects"]["known"], told["objects"]["bytes"]) == (4, 16)
+    rendered = add_totals({"digests": rows, "objects": objects, "work": [], "tables": [], "last_sweep": None})
+    assert rendered["digests"]["by_status"] == {"succeeded": 3, "pending": 3}
+    assert (rendered["digests"]["bytes"], rendered["digests"]["oldest_pending_seconds"]) == (16, 7.0)
+    assert (rendered["objects"]["known"], rendered["objects"]["bytes"]) == (4, 16)

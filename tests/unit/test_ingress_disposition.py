@@ -32,7 +32,7 @@ def test_no_name_leaves_its_header(key):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "expected"),
     [
         ('attachment; filename="report.csv"', 'attachment; filename="report.csv"'),
         ("attachment; filename*=UTF-8''na%C3%AFve.csv", "attachment; filename*=UTF-8''na%C3%AFve.csv"),
@@ -48,8 +48,8 @@ def test_no_name_leaves_its_header(key):
         (";inline", attachment("a.csv")),
     ],
 )
-def test_stored_disposition_becomes_an_attachment(said, told):
-    assert safe_disposition(said, "a.csv") == told
+def test_stored_disposition_becomes_an_attachment(said, expected):
+    assert safe_disposition(said, "a.csv") == expected
 
 
 @pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "image/png", "application/pdf", "video/mp4"])

@@ -20,9 +20,9 @@ from shared.middleware.dead_letter import dead_letter_headers
 from shared.testing.bus import record
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-LETTERS = "objects.changed.v1.hasher.dlq"
+DEAD_LETTERS = "objects.changed.v1.hasher.dlq"
 STORED = ObjectChanged(bucket="inbox", key="a b/ü", change="stored", size=5, etag="e", correlation_id="c" * 32)
-NOBODY = Principal("t", "t", frozenset({"read"}), ("inbox/mine/",))
+CONFINED = Principal("t", "t", frozenset({"read"}), ("inbox/mine/",))
 
 
 def on_the_wire(event, source="ingest", topic=None):
@@ -53,25 +53,27 @@ def test_event_of_a_later_version_with_more_fields_is_a_fact_too():
 def test_dead_letter_fact_names_object_and_reason():
     origin = on_the_wire(STORED)
     headers = dead_letter_headers(origin, "hasher", Rejected("WRONG", "no such column"))
-    letter = record(LETTERS, origin.value, key=origin.key, headers=[(n, v.encode()) for n, v in headers.items()])
-    fact = decode_fact(letter)
+    dead_letter = record(
+        DEAD_LETTERS, origin.value, key=origin.key, headers=[(n, v.encode()) for n, v in headers.items()]
+    )
+    fact = decode_fact(dead_letter)
     assert (fact.type, fact.service, fact.error) == (DEAD_LETTERED, "hasher", "WRONG: no such column")
     assert (fact.bucket, fact.key, fact.correlation_id) == ("inbox", "a b/ü", "c" * 32)
-    assert fact.event_id == f"0/{letter.offset}"
+    assert fact.event_id == f"0/{dead_letter.offset}"
     assert summarize(fact) == "dead-lettered by hasher: WRONG: no such column"
 
 
 def test_dead_letter_with_unreadable_body_names_object_by_record_key():
-    fact = decode_fact(record(LETTERS, b"\x00\xff", key="inbox/a/ü".encode()))
+    fact = decode_fact(record(DEAD_LETTERS, b"\x00\xff", key="inbox/a/ü".encode()))
     assert (fact.bucket, fact.key, fact.body) == ("inbox", "a/ü", {"text": "\ufffd\ufffd", "bytes": 2})
-    assert decode_fact(record(LETTERS, None, key=b"inbox/a")).body is None
+    assert decode_fact(record(DEAD_LETTERS, None, key=b"inbox/a")).body is None
 
 
 def test_settled_fact_references_the_dead_letter():
-    settled = DeadLetterSettled(dlq_topic=LETTERS, partition=0, offset=7, action="replayed", at=AT)
+    settled = DeadLetterSettled(dlq_topic=DEAD_LETTERS, partition=0, offset=7, action="replayed", at=AT)
     fact = decode_fact(on_the_wire(settled, "cli"))
-    assert (fact.resolved_dead_letter, fact.bucket) == ((LETTERS, "0/7"), None)
-    assert summarize(fact) == f"replayed: dead letter of {LETTERS}"
+    assert (fact.resolved_dead_letter, fact.bucket) == ((DEAD_LETTERS, "0/7"), None)
+    assert summarize(fact) == f"replayed: dead letter of {DEAD_LETTERS}"
     assert a_fact().resolved_dead_letter is None
 
 
@@ -96,14 +98,14 @@ def test_large_body_is_cut_with_its_size():
     body = json.dumps({"bucket": "b", "key": "k", "note": "x" * 900_000}).encode()
     fact = decode_fact(record("t", body))
     assert (fact.bucket, fact.body["bytes"], len(fact.body["cut"])) == ("b", len(body), MAX_BODY_BYTES)
-    letter = decode_fact(record(LETTERS, b"\x00" * 900_000))
-    assert len(json.dumps(letter.body)) < 10 * MAX_BODY_BYTES
+    dead_letter = decode_fact(record(DEAD_LETTERS, b"\x00" * 900_000))
+    assert len(json.dumps(dead_letter.body)) < 10 * MAX_BODY_BYTES
 
 
 @pytest.mark.parametrize(
     "said", [b"", b"9999-99", b"tomorrow", b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:59-23:59"]
 )
-def test_time_that_is_none_is_when_the_record_was_written(said):
+def test_invalid_time_becomes_the_record_timestamp(said):
     assert decode_fact(record("t", b"{}", headers=[("ce_time", said)])).at == datetime.fromtimestamp(0, UTC)
 
 
@@ -192,7 +194,7 @@ def test_unknown_fact_type_is_summarized_by_its_state():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "takes"),
+    ("fact_filter", "takes"),
     [
         (FactFilter(), True),
         (FactFilter(types=("objects.*",)), True),
@@ -206,8 +208,8 @@ def test_unknown_fact_type_is_summarized_by_its_state():
         (FactFilter(correlation_id="d"), False),
     ],
 )
-def test_facts_are_chosen(wanted, takes):
-    assert wanted.matches(a_fact(correlation_id="c")) is takes
+def test_facts_are_chosen(fact_filter, takes):
+    assert fact_filter.matches(a_fact(correlation_id="c")) is takes
 
 
 def test_types_are_given_one_by_one_or_apart_by_commas():
@@ -220,10 +222,10 @@ def test_types_are_given_one_by_one_or_apart_by_commas():
     [
         (ROOT, ("inbox", "a"), True),
         (ROOT, (None, None), True),
-        (NOBODY, ("inbox", "mine/a"), True),
-        (NOBODY, ("inbox", "a"), False),
-        (NOBODY, ("jobs", "mine/a"), False),
-        (NOBODY, (None, None), False),
+        (CONFINED, ("inbox", "mine/a"), True),
+        (CONFINED, ("inbox", "a"), False),
+        (CONFINED, ("jobs", "mine/a"), False),
+        (CONFINED, (None, None), False),
     ],
 )
 def test_fact_outside_the_prefixes_is_not_visible(who, place, shown):

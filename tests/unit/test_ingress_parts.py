@@ -1,4 +1,4 @@
-"""How an upload in parts is cut, and tickets that nobody can change."""
+"""How an upload in parts is cut, and tickets that no client can change."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,14 +35,14 @@ def test_ticket_round_trips_through_its_signature():
 
 
 @pytest.mark.parametrize("at", [0, 10, -1])
-def test_changed_ticket_is_none(at):
+def test_changed_ticket_is_invalid(at):
     sign = TicketSigner(b"key").sign(TICKET)
     changed = list(sign)
     changed[at] = "A" if changed[at] != "A" else "B"
     assert TicketSigner(b"key").unsign("".join(changed)) is None
 
 
-def test_ticket_of_another_key_is_none():
+def test_ticket_of_another_key_is_invalid():
     assert TicketSigner(b"other").unsign(TicketSigner(b"key").sign(TICKET)) is None
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: signed so that anybody can check it, patient, and never let into this machine's own network."""
+"""Webhooks: signed so that any receiver can check it, retried, and never let into this machine's own network."""
 
 import hashlib
 import hmac
@@ -141,7 +141,7 @@ def test_address_of_the_internet_is_public(address):
         "2130706433", "0x7f.1", "0177.0.0.1", "localhost", "", "1.2.3", "8.8.8.8 ",
     ],
 )  # fmt: skip
-def test_address_of_this_machine_or_its_networks_is_none(address):
+def test_address_of_this_machine_or_its_networks_is_refused(address):
     assert not is_public(address)
 
 

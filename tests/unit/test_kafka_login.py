@@ -70,7 +70,7 @@ def test_kafka_user_without_password_is_rejected():
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (kafka_errors.SaslAuthenticationFailed("of-x"), "wrong user name or password: check PENSTOCK_KAFKA_USER"),
         (kafka_errors.UnsupportedSaslMechanismError("x"), "it does not support SCRAM-SHA-512"),
@@ -79,12 +79,12 @@ def test_kafka_user_without_password_is_rejected():
         (ConnectionResetError(104, "reset"), "PENSTOCK_KAFKA_TLS=on"),
     ],
 )
-def test_refused_login_is_an_outage_with_a_fix_in_one_line(error, told):
+def test_refused_login_is_an_outage_with_a_fix_in_one_line(error, expected):
     outage = kafka._to_outage(settings(**LOGIN), error)
     assert isinstance(outage, kafka.KafkaRefused)
     assert kind_of(outage) is Kind.OUTAGE
     assert "refuses user penstock-x" in str(outage)
-    assert told in str(outage)
+    assert expected in str(outage)
     assert "of-x" not in str(outage)
 
 
@@ -137,7 +137,7 @@ def test_another_word_for_users_is_refused():
         kafka_login.listeners(env(PENSTOCK_KAFKA_AUTH="ssl"), "127.0.0.1")
 
 
-def test_a_port_belongs_to_whoever_listens_on_it():
+def test_port_belongs_to_the_listening_process():
     with socket.create_server((ports.HOST, 0)) as listener:
         port = listener.getsockname()[1]
         assert ports.is_ours(port)
@@ -158,7 +158,7 @@ def test_a_port_that_another_user_took_is_not_ours():
 async def test_the_operator_s_password_is_not_sent_to_a_port_of_another_user(monkeypatch):
     sent = []
     monkeypatch.setattr(ports, "is_ours", lambda _: False)
-    monkeypatch.setattr(ready, "set_password", lambda *told: sent.append(told))
+    monkeypatch.setattr(ready, "set_password", lambda *expected: sent.append(expected))
     with pytest.raises(NotReady, match="another user"):
         await ready._set_operator_password(settings(kafka_user="penstock", kafka_password="x"), 9092)
     assert sent == []

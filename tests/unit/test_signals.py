@@ -77,7 +77,7 @@ def test_a_second_request_does_not_cut_stopping_short():
     assert (done.returncode, done.stdout) == (0, "whole\n")
 
 
-def test_who_does_not_listen_waits_as_ever():
+def test_sleep_without_signals_lasts_its_full_time():
     program = "import time; from deploy.native import signals; now = time.monotonic(); signals.sleep(0.2); "
     done = subprocess.run(
         [sys.executable, "-c", program + "print(time.monotonic() - now >= 0.2)"], capture_output=True, check=False

@@ -120,16 +120,16 @@ def test_object_ref_as_text_escapes_control_characters():
 
 
 def test_whole_object_checksums_are_returned_in_hex():
-    told = {
+    answer = {
         "x-amz-checksum-sha256": "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
         "x-amz-checksum-type": "FULL_OBJECT",
     }
-    assert _whole_checksums(told) == {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    assert _whole_checksums(answer) == {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answer",
     [{"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc32": "AAAAAA=="}, {"x-amz-checksum-sha1": "eHg=-2"}],
 )
-def test_composite_checksums_are_skipped(told):
-    assert _whole_checksums(told) == {}
+def test_composite_checksums_are_skipped(answer):
+    assert _whole_checksums(answer) == {}

@@ -16,9 +16,9 @@ def test_every_reader_of_a_topic_has_a_dead_letter_topic():
 
 
 def test_dead_letter_topic_has_longer_retention_and_larger_records():
-    letters = OBJECTS_CHANGED.dead_letter_topic("hasher")
-    assert letters.retention_ms > OBJECTS_CHANGED.retention_ms
-    assert letters.config["max.message.bytes"] == str(MAX_DEAD_LETTER_BYTES)
+    dlq = OBJECTS_CHANGED.dead_letter_topic("hasher")
+    assert dlq.retention_ms > OBJECTS_CHANGED.retention_ms
+    assert dlq.config["max.message.bytes"] == str(MAX_DEAD_LETTER_BYTES)
     assert MAX_DEAD_LETTER_BYTES > 2 << 20
 
 

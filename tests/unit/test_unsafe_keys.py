@@ -34,7 +34,7 @@ def row(key):
         raise Rejected(rejects[0].code, rejects[0].reason)
 
 
-DOORS = [http, console, bucket, row]
+ENTRY_POINTS = [http, console, bucket, row]
 ALLOWED = {
     "Persian, with a joiner that parts": "می\u200cخواهم.csv",  # noqa: RUF001 - its letters
     "Hindi, with one that joins": "क\u094d\u200dष.csv",
@@ -57,17 +57,17 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("kind", ALLOWED)
-def test_a_name_that_its_language_needs_comes_in_everywhere(door, kind):
-    door(ALLOWED[kind])
+def test_a_name_that_its_language_needs_comes_in_everywhere(entry_point, kind):
+    entry_point(ALLOWED[kind])
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("char", REFUSED, ids=ascii)
-def test_a_name_that_deceives_comes_in_nowhere(door, char):
+def test_a_name_that_deceives_comes_in_nowhere(entry_point, char):
     with pytest.raises((Rejected, ValueError)) as refused:
-        door(f"a{char}b")
+        entry_point(f"a{char}b")
     assert str(refused.value).isprintable()
 
 

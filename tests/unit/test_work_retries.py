@@ -17,6 +17,6 @@ def test_waits_double_up_to_the_cap_and_end_with_the_last_attempt():
     assert waits == [1.0, 2.0, 3.0, None, None]
 
 
-@pytest.mark.parametrize(("attempt", "worn_out"), [(1, False), (10, False), (11, True)])
-def test_attempts_are_exhausted_past_max_claims(attempt, worn_out):
-    assert POLICY.attempts_exhausted(attempt) is worn_out
+@pytest.mark.parametrize(("attempt", "exhausted"), [(1, False), (10, False), (11, True)])
+def test_attempts_are_exhausted_past_max_claims(attempt, exhausted):
+    assert POLICY.attempts_exhausted(attempt) is exhausted

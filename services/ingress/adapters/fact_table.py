@@ -121,24 +121,24 @@ _IN_ORDER = "SELECT pg_advisory_xact_lock(hashtextextended('penstock.facts', 0))
 """Serializes inserts, so that numbers are committed in order and no reader skips one."""
 
 _ADD = """
-WITH told AS (
+WITH arrived AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[],
         $9::text[], $10::text[], $11::integer[], $12::bigint[], $13::text[], $14::text[]
-    ) WITH ORDINALITY AS told (
+    ) WITH ORDINALITY AS arrived (
         topic, event_id, type, bucket, key, correlation_id, at, service, error, body, partition, record_offset,
-        letter_topic, letter_id, nth
+        dlq_topic, dlq_event_id, nth
     )
 ), added AS (
     INSERT INTO ingress.facts (
         topic, event_id, type, bucket, key, correlation_id, at, service, error, body, partition, record_offset
     )
     SELECT
-        told.topic, told.event_id, told.type, coalesce(told.bucket, letter.bucket), coalesce(told.key, letter.key),
-        told.correlation_id, least(told.at, clock_timestamp()), told.service, told.error, told.body::jsonb,
-        told.partition, told.record_offset
-    FROM told LEFT JOIN ingress.facts AS letter
-        ON letter.topic = told.letter_topic AND letter.event_id = told.letter_id
+        arrived.topic, arrived.event_id, arrived.type, coalesce(arrived.bucket, origin.bucket),
+        coalesce(arrived.key, origin.key), arrived.correlation_id, least(arrived.at, clock_timestamp()),
+        arrived.service, arrived.error, arrived.body::jsonb, arrived.partition, arrived.record_offset
+    FROM arrived LEFT JOIN ingress.facts AS origin
+        ON origin.topic = arrived.dlq_topic AND origin.event_id = arrived.dlq_event_id
     ORDER BY nth
     ON CONFLICT (topic, event_id) DO NOTHING
     RETURNING 1

@@ -102,7 +102,7 @@ class TusUploads:
     ) -> tuple[Upload, int]:
         """Append the bytes of a request and return the new offset; bytes that arrived before a disconnect are stored.
 
-        Raises HttpProblem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is kept), and
+        Raises HttpProblem: those of `look`, OFFSET_DIFFERS, TOO_LARGE, CHECKSUM_MISMATCH (nothing is stored), and
         UPLOAD_TAKEN_OVER when a newer request goes on.
         """
         async with self._exclusive(upload_id, owner) as active:
@@ -307,7 +307,10 @@ async def _until_preempted(source: AsyncIterator[bytes], active: _ActiveRequest)
                     with suppress(asyncio.CancelledError):
                         await coming
             if coming.cancelled():
-                raise HttpProblem("UPLOAD_TAKEN_OVER", "a newer request goes on with this upload: what came is kept")
+                raise HttpProblem(
+                    "UPLOAD_TAKEN_OVER",
+                    "a newer request continues this upload: the received bytes are stored, ask for the offset",
+                )
             try:
                 chunk = coming.result()
             except StopAsyncIteration:

@@ -117,7 +117,7 @@ class StoredParts:
     async def store_tail(self) -> None:
         """Store the incomplete part as the tail, after all parts before it are stored.
 
-        Raises HttpProblem: OFFSET_DIFFERS when another process has kept something since we looked.
+        Raises HttpProblem: OFFSET_DIFFERS when another process has stored bytes since the last look.
         """
         await self._wait_for_sent()
         if len(self._buffer) != self._stored_tail_bytes:

@@ -126,7 +126,7 @@ class WebhookTable:
     async def pending_retries(self, claim: Claim) -> Sequence[FailedDelivery]:
         """Return the failed deliveries that are to be sent again."""
         async with acquire_within(self._pool) as connection:
-            return [_undelivered(row) for row in await connection.fetch(_WANTED_AGAIN, claim.hook.id)]
+            return [_undelivered(row) for row in await connection.fetch(_FAILURES_TO_RETRY, claim.hook.id)]
 
     async def resolve_retry(self, claim: Claim, seq: int, error: str | None) -> bool:
         """Record the result of a repeated delivery; return whether the lease still holds."""
@@ -249,7 +249,7 @@ UPDATE ingress.webhooks AS hook SET lease_token = lease_token + 1, lease_until =
 FROM due WHERE hook.id = due.id RETURNING hook.*
 """  # noqa: S608
 
-_WANTED_AGAIN = "SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND again ORDER BY seq LIMIT 100"
+_FAILURES_TO_RETRY = "SELECT * FROM ingress.webhook_failures WHERE webhook_id = $1 AND again ORDER BY seq LIMIT 100"
 
 _DELIVERED_AGAIN = "DELETE FROM ingress.webhook_failures WHERE webhook_id = $1 AND seq = $2"
 

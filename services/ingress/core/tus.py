@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from services.ingress.core.names import RESERVED_METADATA, safe_key
 from services.ingress.core.problems import HttpProblem, body_of
@@ -63,8 +63,8 @@ class Upload(BaseModel):
     by: str
     created: datetime
     expires: datetime
-    told: str
-    """Upload-Metadata as received; `told` is its name in `info.json`."""
+    metadata_header: str = Field(validation_alias=AliasChoices("metadata_header", "told"))
+    """Upload-Metadata as received; the alias is its name in what version 0.x stored."""
     headers: Mapping[str, str]
     """What the object is stored with."""
     upload_id: str = ""
@@ -130,7 +130,7 @@ class UploadRequest:
             by=by,
             created=now,
             expires=now + ttl,
-            told=self.metadata_header,
+            metadata_header=self.metadata_header,
             headers=self.headers(),
             required=required,
         )

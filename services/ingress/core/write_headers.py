@@ -39,7 +39,7 @@ _REFUSED: Final[Mapping[str, str]] = {
     **dict.fromkeys((METHOD_OVERRIDE, "x-http-method", "x-method-override"), _METHOD),
     **dict.fromkeys(("overwrite", "lock-token", "x-oc-mtime", "oc-checksum", "oc-chunked"), _NOT_HERE),
     **dict.fromkeys(("x-goog-if-generation-match", "x-goog-if-metageneration-match", "x-goog-hash"), _NOT_HERE),
-    "content-encoding": f"it is kept with objects that PUT /objects/ stores; here {_PLAIN}",
+    "content-encoding": f"it is stored with objects of PUT /objects/; here {_PLAIN}",
     "content-transfer-encoding": _PLAIN,
     "repr-digest": "it is checked with PUT /objects/ and uploads by form: send Content-Digest, which always is",
     "trailer": "what comes behind a body is not read: send it before it",

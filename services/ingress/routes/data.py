@@ -97,7 +97,9 @@ async def list_loads(
 
 @router.get("/loads/{load_id}")
 async def get_load(
-    load_id: Annotated[str, Path(max_length=200, pattern=r"^[^\x00]*$", description="As POST /data has told it.")],
+    load_id: Annotated[
+        str, Path(max_length=200, pattern=r"^[^\x00]*$", description="The `load_id` that POST /data returned.")
+    ],
     principal: Reader,
     deps: Deps,
 ) -> dict[str, Any]:

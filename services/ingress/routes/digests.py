@@ -33,7 +33,7 @@ SHOWN: Final = frozenset({"/gethash/", "/gethash/{file_id}"})
 
 Algorithms = Annotated[list[str], Query(description="Digests beside the default ones; several, or a list with commas.")]
 FileId = Annotated[str, Query(description="What the upload answered; it may come in a JSON body too.")]
-Algorithm = Annotated[str, Query(description="The digest that is told as `hash`.")]
+Algorithm = Annotated[str, Query(description="The algorithm of `hash` in the answer.")]
 
 error_handlers.EXTRA_MEMBERS.update(dict.fromkeys(UPLOADS, upload_ids.FAILED_MEMBERS))
 

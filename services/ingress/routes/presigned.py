@@ -34,7 +34,7 @@ class MultipartRequest(BaseModel):
     filename: str | None = None
     size: int = Field(gt=0, description="Bytes of the whole.")
     content_type: str | None = Field(None, pattern=r"^[ -~]{1,200}$")
-    last_modified: int | None = Field(None, description="Of the file, in milliseconds since 1970; kept as `mtime`.")
+    last_modified: int | None = Field(None, description="Of the file, in milliseconds since 1970; stored as `mtime`.")
 
     @model_validator(mode="after")
     def _require_one_name(self) -> "MultipartRequest":

@@ -23,7 +23,7 @@ RESERVED = frozenset({ROOT.name, EVERYBODY.name})
 
 
 class NewToken(BaseModel):
-    """A token to create; without places it sees everything, without `expires_in` it is valid until revoked."""
+    """A token to create; without `places` it sees everything, without `expires_in` it is valid until revoked."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -83,7 +83,7 @@ async def create_token(body: NewToken, principal: Admin, deps: Deps) -> CreatedT
 
 @router.get("/tokens")
 async def list_tokens(principal: Admin, deps: Deps) -> list[TokenInfo]:
-    """List valid tokens except PENSTOCK_TOKEN; a caller with places sees itself and its descendants."""
+    """List valid tokens except PENSTOCK_TOKEN; a caller with `places` sees itself and its descendants."""
     return [_info(one) for one in await deps.tokens.live(principal)]
 
 

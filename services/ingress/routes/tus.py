@@ -113,7 +113,10 @@ async def get_offset(upload_id: str, principal: Writer, deps: Deps) -> Response:
         upload, offset = await deps.tus.get_offset(upload_id, principal.id)
     answer_headers = {"upload-length": str(upload.length), "cache-control": "no-store"}
     return _answer(
-        upload, HTTPStatus.OK, offset, answer_headers | ({"upload-metadata": upload.told} if upload.told else {})
+        upload,
+        HTTPStatus.OK,
+        offset,
+        answer_headers | ({"upload-metadata": upload.metadata_header} if upload.metadata_header else {}),
     )
 
 

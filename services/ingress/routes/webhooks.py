@@ -54,7 +54,7 @@ async def create_webhook(body: NewWebhook, principal: Admin, deps: Deps) -> dict
 
 @router.get("")
 async def list_webhooks(principal: Admin, deps: Deps) -> list[dict[str, Any]]:
-    """List webhooks with their cursors; a token with places sees its own and those of its descendants."""
+    """List webhooks with their cursors; a token with `places` sees its own and those of its descendants."""
     return [describe(hook) for hook in await deps.webhooks.all(principal.administers)]
 
 

@@ -41,8 +41,8 @@ TYPES = {
 
 def table(**types: pa.DataType) -> pa.Table:
     """Make the rows, some columns of other types than usual."""
-    wanted = TYPES | types
-    return pa.table({name: pa.array(values, wanted[name]) for name, values in COLUMNS.items()})
+    expected = TYPES | types
+    return pa.table({name: pa.array(values, expected[name]) for name, values in COLUMNS.items()})
 
 
 def decimals(scale: int) -> pa.Array:
