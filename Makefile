@@ -58,9 +58,10 @@ sbom: | $(UV) ## write the bill of materials of all services to dist/penstock.cd
 	@$(UV) export --quiet --frozen --offline --no-dev --all-extras --format cyclonedx1.5 --output-file dist/penstock.cdx.json
 	@echo "dist/penstock.cdx.json"
 
-asyncapi: .venv/synced ## generate the AsyncAPI document and the settings tables from the code
+asyncapi: .venv/synced ## generate the AsyncAPI document and the tables of settings and services from the code
 	@$(PYTHON) -m services.asyncapi
 	@$(PYTHON) -m deploy.settings_table
+	@$(PYTHON) -m deploy.architecture_tables
 
 openapi: .venv/synced ## generate the OpenAPI document from the code
 	@$(PYTHON) -m services.openapi

@@ -183,7 +183,7 @@ class SchemaBehind(Outage):
 async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
     """Apply the .sql files of `package` that `schema` lacks, in the order of their names; retry outages.
 
-    `package` is the folder's dotted name, such as `services.hasher.migrations`. All files run in one transaction under
+    `package` is the folder's dotted name, such as `services.<name>.migrations`. All files run in one transaction under
     one advisory lock of the database: of several processes that start at once one migrates, and a killed one leaves
     no partial state. A user who may not create schemas waits until set-up has migrated.
 

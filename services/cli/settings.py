@@ -62,9 +62,9 @@ class CliSettings(Settings):
             return "src-data/"
 
     @property
-    def database_passwords(self) -> tuple[SecretStr, Mapping[str, SecretStr]]:
-        """Return those of the role that reads and of the services' roles, by service."""
-        return self.reader_password, self.role_passwords
+    def hasher_delete_places(self) -> tuple[str, ...]:
+        """Return the prefixes whose objects the hasher may delete, as bucket/prefix."""
+        return tuple(f"{self.upload_bucket}/{prefix}" for prefix in self.hasher_delete_prefixes)
 
 
 def _state_home() -> Path:

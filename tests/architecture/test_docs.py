@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError, MissingArgumentError
 
-from deploy import settings_table
+from deploy import architecture_tables, settings_table
 from services import catalogue
 from services.cli.app import build_app
-from shared import environment, topics
+from shared import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -57,9 +57,9 @@ def documented() -> set[str]:
 def in_use() -> set[str]:
     """The variables of the stack: those that follow from each other, and those that files name."""
     files = [ROOT / name for name in (".env.example", "docker-compose.yml", "Makefile")]
-    told = set.union(*(names(path.read_text()) for path in files if path.exists()))
+    named = set.union(*(names(path.read_text()) for path in files if path.exists()))
     each = {f"PENSTOCK_{service.upper()}_PROCESSES" for service in SERVICES}
-    return told | each | set(environment.resolve({}))
+    return named | each | set(environment.resolve({}))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -88,9 +88,16 @@ def test_settings_tables_are_fresh() -> None:
     assert page == settings_table.written(page), "run .venv/bin/python -m deploy.settings_table"
 
 
+def test_architecture_tables_are_fresh() -> None:
+    page = architecture_tables.PAGE.read_text()
+    assert page == architecture_tables.written(page, catalogue.manifests()), (
+        "run .venv/bin/python -m deploy.architecture_tables"
+    )
+
+
 def test_every_variable_is_told_on_the_settings_page() -> None:
-    told = set.union(*(names(path.read_text()) for path in DOCUMENTS))
-    assert (told | in_use()) - documented() == set()
+    named = set.union(*(names(path.read_text()) for path in DOCUMENTS))
+    assert (named | in_use()) - documented() == set()
 
 
 def test_every_variable_on_the_settings_page_exists() -> None:
@@ -101,14 +108,14 @@ def test_every_variable_on_the_settings_page_exists() -> None:
 
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    told = {
+    named = {
         target
         for path in DOCUMENTS
         for line in code_lines(path)
         for words in MAKE.findall(line)
         for target in words.split()
     }
-    assert told - targets == set()
+    assert named - targets == set()
 
 
 def test_every_console_command_can_be_given_as_written() -> None:
@@ -127,13 +134,7 @@ def test_every_console_command_can_be_given_as_written() -> None:
                 pytest.fail(f"{path.name}: {line}: {error}")
 
 
-def test_every_topic_is_told_in_the_architecture() -> None:
-    section = (ROOT / "docs" / "architecture.md").read_text().split("\n## Topics\n")[1].split("\n## ")[0]
-    told = set(re.findall(r"^\| `([\w.-]+)`", section, re.MULTILINE))
-    assert told == {topic.name for topic in topics.TOPICS}
-
-
 def test_every_metric_exists() -> None:
     code = "\n".join(path.read_text() for top in ("services", "shared") for path in ROOT.glob(f"{top}/**/*.py"))
-    told = {line for path in DOCUMENTS for line in code_lines(path) if METRIC.fullmatch(line)}
-    assert {name for name in told if f'"{name}"' not in code} == set()
+    named = {line for path in DOCUMENTS for line in code_lines(path) if METRIC.fullmatch(line)}
+    assert {name for name in named if f'"{name}"' not in code} == set()

@@ -245,24 +245,24 @@ async def _poison(stack, body):
 
 
 def test_a_dead_letter_is_found_replayed_until_it_is_enough_and_discarded(console, spine):
-    def letters():
+    def dead_letters():
         found = console.json("dlq", "list", "--each", "--code", "BAD_EVENT")["letters"]
         return [one for one in found if one["key"] == "inbox/\x1b[2J"]
 
     console.run("dlq", "discard", "--all")
     asyncio.run(_poison(spine, b"\x1b[31m no json"))
-    (letter,) = wait_for(letters)
-    assert (letter["attempts"], letter["service"]) == (1, "hasher")
+    (dead_letter,) = wait_for(dead_letters)
+    assert (dead_letter["attempts"], dead_letter["service"]) == (1, "hasher")
 
-    out, _ = console.run("dlq", "show", letter["letter"])
+    out, _ = console.run("dlq", "show", dead_letter["letter"])
     assert "\x1b" not in out
     assert r"\x1b[31m no json" in out
-    assert console.json("dlq", "replay", letter["letter"], "--dry-run")["replayed"] == [letter["letter"]]
-    assert letters() == [letter]
+    assert console.json("dlq", "replay", dead_letter["letter"], "--dry-run")["replayed"] == [dead_letter["letter"]]
+    assert dead_letters() == [dead_letter]
 
     for attempts in (2, 3):
         console.run("dlq", "replay", "--code", "BAD_EVENT")
-        wait_for(lambda: [one["attempts"] for one in letters()] == [attempts])  # noqa: B023 - called at once
+        wait_for(lambda: [one["attempts"] for one in dead_letters()] == [attempts])  # noqa: B023 - called at once
     held = console.json("dlq", "replay", "--all", code=1)
     assert (held["replayed"], len(held["held"])) == ([], 1)
     shown = console.json("dlq", "show", held["held"][0])
@@ -270,7 +270,7 @@ def test_a_dead_letter_is_found_replayed_until_it_is_enough_and_discarded(consol
     assert shown["origin_topic"] == "objects.changed.v1"
 
     assert console.json("dlq", "discard", "--all")["discarded"] == held["held"]
-    assert letters() == []
+    assert dead_letters() == []
     assert console.json("status")["dead_letters"][LETTERS] == 0
     console.run("dlq", "discard", held["held"][0], code=1)
 

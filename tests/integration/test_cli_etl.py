@@ -43,7 +43,7 @@ def declared(users, stack):
 
 def test_a_load_tells_what_it_found_and_where_the_table_is(console, users):
     users.serve()
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     until(users.table, 30, "the row")
     found = console.json("run", users.dataset, "--timeout", "60")
     assert (found["dataset"], found["listed"], found["changed"], found["removed"]) == (users.dataset, 1, 0, 0)
@@ -55,17 +55,17 @@ def test_a_load_tells_what_it_found_and_where_the_table_is(console, users):
 
 def test_what_is_rejected_is_shown_with_its_reason_until_it_is_mended(console, users):
     users.serve()
-    users.world.put("1.csv", BAD, bucket="src-data")
+    users.system.put("1.csv", BAD, bucket="src-data")
     until(users.rejects, 30, "the reject")
     found = console.json("rejects", users.dataset)
     (reject,) = found["rejects"]
     assert (found["rows"], found["files"]) == (1, 1)
-    assert (reject["key"], reject["row"], reject["column"]) == (f"{users.world.prefix}1.csv", 2, "last_name")
+    assert (reject["key"], reject["row"], reject["column"]) == (f"{users.system.prefix}1.csv", 2, "last_name")
     for name in (reject["key"], f"src-data/{reject['key']}", f"s3://src-data/{reject['key']}"):
         assert console.json("rejects", "--file", name)["rejects"] == [reject]
     out, _ = console.run("rejects", users.dataset)
     assert reject["reason"] in " ".join(out.split())
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     until(lambda: not users.rejects(), 30, "the mend")
     assert console.json("rejects", users.dataset) == {"rows": 0, "files": 0, "rejects": []}
     assert console.run("rejects", users.dataset)[0] == "nothing is rejected\n"
@@ -73,7 +73,7 @@ def test_what_is_rejected_is_shown_with_its_reason_until_it_is_mended(console, u
 
 def test_the_state_of_a_dataset_is_shown_and_its_last_loads(console, users):
     users.serve()
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     load_id = console.json("run", users.dataset, "--no-wait")["load_id"]
     assert users.loaded(load_id)["state"] == "succeeded"
 
@@ -104,13 +104,13 @@ def test_a_load_that_nobody_takes_is_told_in_one_line(console, declared):
 
 def test_a_load_that_runs_is_shown_with_how_far_it_is(console, declared):
     load_id = uuid.uuid4().hex
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO etl.loads (load_id, dataset, why, state, started_at, correlation_id)"
         " VALUES ($1, $2, 'test', 'running', now(), '')",
         load_id,
         declared.dataset,
     )
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO work.items (queue, key, payload, state, lease_until, progress)"
         " VALUES ('etl.loads', $1, '{}', 'running', now() + interval '1 hour', $2)",
         f"{load_id}/{declared.dataset}",
@@ -119,16 +119,16 @@ def test_a_load_that_runs_is_shown_with_how_far_it_is(console, declared):
     (mine,) = (one for one in console.json("status", "--limit", "50")["loads"] if one["load_id"] == load_id)
     assert mine["progress"]["done"] == 0.25
     assert "25% of 8 objects read" in console.run("status", "--limit", "50")[0]
-    declared.world.database.rows("DELETE FROM work.items WHERE queue = 'etl.loads' AND starts_with(key, $1)", load_id)
+    declared.system.database.rows("DELETE FROM work.items WHERE queue = 'etl.loads' AND starts_with(key, $1)", load_id)
 
 
 def test_a_load_that_fails_is_told_with_its_reason(console, declared):
     running = console.start("run", declared.dataset)
-    (asked,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")
-    declared.world.database.rows(
+    (request_fact,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")
+    declared.system.database.rows(
         "INSERT INTO etl.loads (load_id, dataset, why, state, error, correlation_id)"
         " VALUES ($1, $2, 'test', 'failed', 'the disk of x is on fire', '')",
-        asked.body["load_id"],
+        request_fact.body["load_id"],
         declared.dataset,
     )
     _, err = running.communicate(timeout=30)
@@ -138,14 +138,14 @@ def test_a_load_that_fails_is_told_with_its_reason(console, declared):
 
 
 @pytest.mark.parametrize("words", [["status"], ["rejects"], ["run"]])
-def test_where_etl_has_never_run_that_is_what_is_said(console, world, words):
+def test_where_etl_has_never_run_that_is_what_is_said(console, system, words):
     name = f"empty_{uuid.uuid4().hex[:8]}"
-    world.database.rows(f'CREATE DATABASE "{name}"')
-    dsn = world.stack.env["PENSTOCK_POSTGRES_DSN"].rpartition("/")[0] + f"/{name}"
+    system.database.rows(f'CREATE DATABASE "{name}"')
+    dsn = system.stack.env["PENSTOCK_POSTGRES_DSN"].rpartition("/")[0] + f"/{name}"
     try:
         _, err = console.run(*words, code=1, PENSTOCK_POSTGRES_DSN=dsn)
     finally:
-        world.database.rows(f'DROP DATABASE "{name}"')
+        system.database.rows(f'DROP DATABASE "{name}"')
     assert "etl has never run" in err
     assert "make up" in err
     assert err.count("\n") == 1
@@ -159,10 +159,10 @@ def test_a_database_that_does_not_answer_is_told_in_one_line(console, words, unu
 
 
 def test_a_dataset_of_which_something_failed_is_never_said_to_be_up_to_date(console, declared):
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO etl.sources (bucket, key, dataset, kind, failure, failed_at)"
         " VALUES ('src-data', $1, $2, 'rows', 'the object could not be loaded: nobody foresaw it', now())",
-        f"{declared.world.prefix}1.csv",
+        f"{declared.system.prefix}1.csv",
         declared.dataset,
     )
     (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
@@ -175,7 +175,7 @@ def test_a_dataset_of_which_something_failed_is_never_said_to_be_up_to_date(cons
 
 def test_a_dataset_that_is_refused_is_shown_with_its_reason_and_cannot_be_run(console, declared):
     reason = f"datasets: [{declared.dataset}] columns.ctid: call it something else"
-    declared.world.database.rows("INSERT INTO etl.refused VALUES ($1, $2)", declared.dataset, reason)
+    declared.system.database.rows("INSERT INTO etl.refused VALUES ($1, $2)", declared.dataset, reason)
     try:
         (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
         assert (one["state"], one["error"]) == ("refused", reason)
@@ -183,7 +183,7 @@ def test_a_dataset_that_is_refused_is_shown_with_its_reason_and_cannot_be_run(co
         _, err = console.run("run", declared.dataset, code=1)
         assert reason in " ".join(err.split())
     finally:
-        declared.world.database.rows("DELETE FROM etl.refused WHERE name = $1", declared.dataset)
+        declared.system.database.rows("DELETE FROM etl.refused WHERE name = $1", declared.dataset)
 
 
 def test_a_load_whose_answer_says_that_it_failed_ends_with_its_reason():

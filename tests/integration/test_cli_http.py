@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support import ingress
-from tests.support.world import digests_of
+from tests.support.system import digests_of
 
 pytestmark = pytest.mark.integration
 
@@ -55,17 +55,17 @@ class Console:
 
 
 @pytest.fixture
-def console(world, tmp_path):
+def console(system, tmp_path):
     (tmp_path / ".env").write_text("")
-    return Console(tmp_path, ingress.serve(world), world.stack.env["PENSTOCK_TOKEN"])
+    return Console(tmp_path, ingress.serve(system), system.stack.env["PENSTOCK_TOKEN"])
 
 
-def test_a_token_is_made_listed_and_revoked(world, console):
+def test_a_token_is_made_listed_and_revoked(system, console):
     words = ("--scope", "read", "--scope", "write", "--place", "inbox/lab/", "--expires", "30d", "--rate", "50")
     text, note = console.run("token", "create", "lab", *words)
     token = text.strip()
     assert token not in note
-    with ingress.client(world, token) as client:
+    with ingress.client(system, token) as client:
         me = client.get("/whoami").json()
     assert (me["name"], me["scopes"], me["places"], me["rate"]) == ("lab", ["read", "write"], ["inbox/lab/"], 50)
     shown = console.run("token", "list")[0]
@@ -85,31 +85,31 @@ def test_login_prints_a_link_that_works_once(console):
     assert console.json("login")["url"].startswith(f"{console.url}/login?code=")
 
 
-def test_files_go_in_and_their_digests_come_out(world, console):
+def test_files_go_in_and_their_digests_come_out(system, console):
     small, large = console.folder / "ü #1.txt", console.folder / "large.bin"
     small.write_bytes(b"small")
     large.write_bytes(os.urandom(LARGE))
-    made = console.json("put", str(small), str(large), f"s3://inbox/{world.prefix}", "--wait", "--checksum", "sha256")
-    told = {one["key"].removeprefix(world.prefix): one["digest"] for one in made["objects"]}
-    assert {name: one["digests"] for name, one in told.items()} == {
+    made = console.json("put", str(small), str(large), f"s3://inbox/{system.prefix}", "--wait", "--checksum", "sha256")
+    objects = {one["key"].removeprefix(system.prefix): one["digest"] for one in made["objects"]}
+    assert {name: one["digests"] for name, one in objects.items()} == {
         path.name: digests_of(path.read_bytes()) for path in (small, large)
     }
-    assert {one["verification"] for one in told.values()} == {"verified"}
-    address = f"s3://inbox/{world.prefix}{small.name}"
+    assert {one["verification"] for one in objects.values()} == {"verified"}
+    address = f"s3://inbox/{system.prefix}{small.name}"
     assert console.json("digest", address)["digests"] == digests_of(b"small")
     assert console.run("digest", f"{address}.not", code=4)[0]
 
 
-def test_facts_are_followed_over_a_restart(world, console):
-    world.put("before")
-    world.hashed("before")
-    words = ("watch", "--prefix", world.prefix, "--type", "objects.hashed", "--from-start", "--count", "2", "--json")
+def test_facts_are_followed_over_a_restart(system, console):
+    system.put("before")
+    system.hashed("before")
+    words = ("watch", "--prefix", system.prefix, "--type", "objects.hashed", "--from-start", "--count", "2", "--json")
     process = console.start(*words)
     first = json.loads(process.stdout.readline())
-    world.stack.restart("ingress")
-    world.put("after")
+    system.stack.restart("ingress")
+    system.put("after")
     second = json.loads(process.stdout.readline())
-    assert [one["key"].removeprefix(world.prefix) for one in (first, second)] == ["before", "after"]
+    assert [one["key"].removeprefix(system.prefix) for one in (first, second)] == ["before", "after"]
     assert process.wait(30) == 0
     process.communicate()
 

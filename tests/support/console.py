@@ -52,8 +52,8 @@ async def faults(stack):
     return [one for name, check in named for one in await _faults_of(name, check, settings)]
 
 
-async def _faults_of(name, check, settings, tries=5):
-    for _ in range(tries):
+async def _faults_of(name, check, settings, attempts=5):
+    for _ in range(attempts):
         if not (wrong := [one for one in await checks.run(name, check, settings) if not one.ok]):
             break
     return wrong

@@ -16,6 +16,7 @@ import httpx
 import psutil
 from pydantic import SecretStr
 
+from services import catalogue
 from services.cli.adapters import database, kafka, s3
 from services.cli.adapters.trouble import reaching, why, within
 from services.cli.core import findings
@@ -26,12 +27,9 @@ from shared.environment import ROLE_PASSWORD
 from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.lags import partition_counts
 from shared.provision import grants, missing_rules
-from shared.provision.kafka_rights import USERS
 from shared.provision.kafka_users import accepts_password
-from shared.provision.policies import POLICIES
-from shared.provision.rights import READER, RIGHTS, role_name
+from shared.provision.rights import READER, role_name
 from shared.provision.users import user_name
-from shared.topics import all_topics
 
 Check = Callable[[CliSettings], Awaitable[list[Finding]]]
 SECONDS = 10.0
@@ -129,7 +127,7 @@ def _holder(port: int) -> str:
 
 async def topics(settings: CliSettings) -> list[Finding]:
     """See that every topic is there with its partitions."""
-    wanted = {topic.name: topic.partitions for topic in all_topics()}
+    wanted = {topic.name: topic.partitions for topic in catalogue.manifests().all_topics}
     async with kafka.open_admin(settings) as admin:
         return [findings.topics(wanted, await partition_counts(admin, wanted))]
 
@@ -151,7 +149,7 @@ async def rules(settings: CliSettings) -> list[Finding]:
 
 async def users(settings: CliSettings) -> list[Finding]:
     """See that each service's own S3 user, whose secret is known here, may look into an input bucket."""
-    services = [service for service in settings.user_secrets if service in POLICIES]
+    services = [user for user in settings.user_secrets if user in catalogue.manifests().s3_users]
     return await asyncio.gather(*(_user(settings, service) for service in services))
 
 
@@ -163,7 +161,7 @@ async def _user(settings: CliSettings, service: str) -> Finding:
             await client.list_objects_v2(Bucket=settings.input_buckets[0], MaxKeys=1)
     except Rejected as error:
         # the store knows a user that may list nothing when it denies that; a wrong secret has another code
-        lists = any("s3:ListBucket" in grant.actions for grant in POLICIES[service])
+        lists = any("s3:ListBucket" in grant.actions for grant in catalogue.manifests().s3_users[service])
         if lists or "AccessDenied" not in str(error):
             return Finding(f"S3 user {name}", ok=False, detail=one_line(error).partition(";")[0], fix=FIX)
     return Finding(f"S3 user {name}", ok=True, detail="may do its work")
@@ -171,7 +169,9 @@ async def _user(settings: CliSettings, service: str) -> Finding:
 
 async def kafka_users(settings: CliSettings) -> list[Finding]:
     """See that Kafka accepts each user whose password is known here, where it has users."""
-    names = [name for name in USERS if settings.kafka_user and name in settings.kafka_passwords]
+    users = catalogue.manifests().kafka_users if settings.kafka_user else ()
+    names = [name for name in users if name in settings.kafka_passwords]
+
     return await asyncio.gather(*(_kafka_user(settings, name) for name in names))
 
 
@@ -199,16 +199,17 @@ async def reader(settings: CliSettings) -> list[Finding]:
 
 async def roles(settings: CliSettings) -> list[Finding]:
     """See that each service has a database role of its own with its rights and no others, and works as that role."""
+    services = catalogue.manifests().with_role
     async with database.open_database(settings) as connection:
-        catalog = await grants.read(connection)
-        strangers = await connection.fetchval(_SUPERUSERS, [*RIGHTS])
+        catalog = await grants.read(connection, services)
+        strangers = await connection.fetchval(_SUPERUSERS, [*services])
     users = Finding(
         "database users",
         ok=not strangers,
         detail=f"{strangers}: a superuser" if strangers else "no service works as a superuser",
         fix=f"set {ROLE_PASSWORD}<SERVICE> in .env, then `make down` and `make up`",
     )
-    logins = [await _role(settings, role_name(name), settings.role_passwords.get(name)) for name in RIGHTS]
+    logins = [await _role(settings, role_name(name), settings.role_passwords.get(name)) for name in services]
     faults = grants.summary(grants.missing(catalog), "lacks") + grants.summary(grants.excess(catalog), "has to lose")
     rights = Finding("database rights", not faults, "; ".join(faults) or "as few as the services need", FIX)
     return [users, *(one for one in logins if one is not None), rights]

@@ -1,5 +1,6 @@
 """Where readers stand and what waits in the dead letters, asked of the broker."""
 
+from services import catalogue
 from services.cli.adapters import kafka
 from services.cli.adapters.letters import settled_places, topics_of
 from services.cli.core.lag import unsettled
@@ -10,7 +11,7 @@ from shared.lags import first_and_end_offsets, lag_of_groups, partition_counts, 
 async def lag(settings: CliSettings) -> dict[str, dict[str, int]]:
     """Return the records each consumer group has still to read, by topic."""
     async with kafka.open_admin(settings) as admin, kafka.open_reader(settings) as reader:
-        lags, _ = await lag_of_groups(admin, reader)
+        lags, _ = await lag_of_groups(admin, reader, catalogue.manifests().consumers)
     return lags
 
 

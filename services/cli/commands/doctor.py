@@ -8,13 +8,13 @@ from rich.text import Text
 
 from services.cli.adapters import checks, probes
 from services.cli.adapters.checks import Check
+from services.cli.adapters.set_up import set_up
 from services.cli.adapters.trouble import reaching
 from services.cli.core.findings import Finding
 from services.cli.core.text import plural
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, console, emit, note, say, spinner
 from shared.errors import PenstockError
-from shared.provision import provision
 from shared.text import visible
 
 CHECKS: dict[str, Check] = {
@@ -78,12 +78,7 @@ async def _mend(settings: CliSettings, *, tell: bool) -> list[str]:
     """Make what is missing; when that fails, the checks tell what stands in the way."""
     try:
         with reaching("mending"):
-            changed = await provision(
-                settings,
-                settings.user_secrets,
-                *settings.database_passwords,
-                kafka_passwords=settings.kafka_passwords,
-            )
+            changed = await set_up(settings)
     except PenstockError as error:
         note(f"penstock: doctor: {error}", style="red")
         return []

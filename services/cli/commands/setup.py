@@ -5,11 +5,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 from services.cli.adapters import database, kafka, s3
+from services.cli.adapters.set_up import set_up
 from services.cli.adapters.trouble import reaching
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, emit, note, say
 from shared.errors import Outage
-from shared.provision import provision
 
 PAUSE_SECONDS = 0.3
 NOTICE_SECONDS = 2.0
@@ -36,12 +36,7 @@ async def setup(*, timeout: float = 60, json: Json = False) -> int:  # noqa: ASY
     settings = load()
     await asyncio.gather(*(_wait_for(ping, settings, timeout) for ping in SERVERS))
     with reaching("set-up"):
-        changed = await provision(
-            settings,
-            settings.user_secrets,
-            *settings.database_passwords,
-            kafka_passwords=settings.kafka_passwords,
-        )
+        changed = await set_up(settings)
     if json:
         emit({"changed": changed})
         return 0

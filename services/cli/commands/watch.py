@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
+from services import catalogue
 from services.cli.adapters import kafka
 from services.cli.adapters.http import Ingress
 from services.cli.adapters.letters import topics_of
@@ -19,7 +20,6 @@ from services.cli.core.usage import WrongUsage
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, console, emit, note
 from shared.errors import Rejected
-from shared.events import EVENTS
 from shared.lags import partition_counts
 
 
@@ -157,7 +157,7 @@ async def _facts(settings: CliSettings, reader: Any, topics: Sequence[str], wind
 
 async def _all_facts(settings: CliSettings) -> list[str]:
     async with kafka.open_admin(settings) as admin:
-        there = await partition_counts(admin, (kind.topic.name for kind in EVENTS))
+        there = await partition_counts(admin, (kind.topic.name for kind in catalogue.manifests().events))
         if not there:
             raise Rejected("NOT_SET_UP", "watch: there is no topic of facts; run `penstock setup`")
         return [*there, *await topics_of(admin)]

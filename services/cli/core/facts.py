@@ -6,15 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from services.cli.core.text import human_bytes, plural
+from shared.events import event_of
 from shared.text import visible
 
 DEAD: Final = ".dlq"
-COMPLETED: Final = {
-    "sweeps.completed.v1": ("swept", ("listed", "missed", "vanished")),
-    "etl.completed.v1": ("compared", ("listed", "changed", "removed", "rows", "rejected")),
-}
-"""Facts that end a long piece of work: their word, and the counts worth a look."""
 _ATTRIBUTES: Final = ("ce_id", "ce_source", "ce_subject", "ce_time", "correlation_id", "traceparent")
 
 
@@ -121,58 +116,18 @@ class Line:
     detail: str
 
 
+_STYLES: Final = {"error": "bold red", "warning": "yellow"}
+_STYLES_OF_OUTCOMES: Final = {"stored": "green", "loaded": "green", "removed": "yellow", "hashed": "blue"}
+
+
 def describe(fact: Fact) -> Line:
-    """Say a fact in one line."""
+    """Describe a fact in one line."""
     if fact.is_dead:
         reason = f"{fact.headers.get('dlq_code', '')}: {fact.headers.get('dlq_reason', '')}"
         return Line("dead", "bold red", visible(fact.key or fact.topic), visible(reason, 200))
     subject = visible(fact.key)
-    match fact.type:
-        case "objects.changed.v1":
-            return _changed(fact.data, subject)
-        case "objects.hashed.v1":
-            return _hashed(fact.data, subject)
-        case "etl.loaded.v1":
-            return _loaded(fact.data, subject)
-        case done if done in COMPLETED:
-            return _completed(fact.data, subject, *COMPLETED[done])
-        case _:
-            return Line(fact.type.split(".")[-2] if "." in fact.type else "fact", "cyan", subject, "")
-
-
-def _completed(data: Mapping[str, Any], subject: str, word: str, names: Iterable[str]) -> Line:
-    if error := data.get("error"):
-        return Line("failed", "bold red", subject, visible(str(error), 200))
-    return Line(word, "cyan", subject, visible(", ".join(f"{name} {data.get(name)}" for name in names)))
-
-
-def _changed(data: Mapping[str, Any], subject: str) -> Line:
-    if data.get("change") == "removed":
-        return Line("removed", "yellow", subject, "")
-    seen = f"{_size(data)} by {data.get('seen_by')}" if data.get("seen_by") == "sweep" else _size(data)
-    return Line("stored", "green", subject, visible(seen))
-
-
-def _hashed(data: Mapping[str, Any], subject: str) -> Line:
-    digests = data.get("digests")
-    shown = "  ".join(f"{name} {str(text)[:12]}" for name, text in digests.items()) if isinstance(digests, dict) else ""
-    verification = data.get("verification")
-    style = "bold red" if verification == "mismatch" else "blue"
-    return Line("hashed", style, subject, visible("  ".join(part for part in (shown, verification) if part)))
-
-
-def _loaded(data: Mapping[str, Any], subject: str) -> Line:
-    """Say what became of a file or an image in its dataset's table."""
-    if error := data.get("error"):
-        return Line("failed", "bold red", subject, visible(str(error), 200))
-    rows, rejected, reason = (data.get(name) for name in ("rows", "rejected", "reason"))
-    parts = [f"{data.get('kind')} of {data.get('dataset')} {data.get('change')}"]
-    parts += [plural(rows, "row")] if isinstance(rows, int) and rows else []
-    parts += [f"{rejected} rejected"] if rejected else []
-    parts += [str(reason)] if reason else []
-    return Line("loaded", "yellow" if rejected or reason else "green", subject, visible(", ".join(parts)))
-
-
-def _size(data: Mapping[str, Any]) -> str:
-    size = data.get("size")
-    return human_bytes(size) if isinstance(size, int) else ""
+    if event := event_of(fact.type, fact.data):
+        style = _STYLES.get(event.severity) or _STYLES_OF_OUTCOMES.get(event.outcome, "cyan")
+        detail = event.summary().removeprefix(event.outcome).lstrip(":, ")
+        return Line(event.outcome, style, subject, visible(detail, 200))
+    return Line(visible(fact.type.split(".")[-2], 20) if "." in fact.type else "fact", "cyan", subject, "")
