@@ -57,19 +57,21 @@ class Topic:
         return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=MAX_DEAD_LETTER_BYTES)
 
 
-MINIO_LIVE: Final = Topic("minio.live", about="MinIO's notification, sent with the PUT; lost when Kafka is away")
-MINIO_SAFE: Final = Topic("minio.safe", about="the same, through a queue on MinIO's disk; late, not lost")
+MINIO_LIVE: Final = Topic(
+    "minio.live", about="MinIO's notification, sent with the PUT; lost while Kafka is unavailable"
+)
+MINIO_SAFE: Final = Topic("minio.safe", about="the same, through a queue on MinIO's disk; delayed, never lost")
 OBJECTS_CHANGED: Final = Topic("objects.changed.v1", about="an object was stored or removed")
 OBJECTS_HASHED: Final = Topic("objects.hashed.v1", about="a stored version has its digests")
 SWEEPS_REQUESTED: Final = Topic(
-    "sweeps.requested.v1", partitions=1, key="sweep id", about="compare these buckets with what is known, now"
+    "sweeps.requested.v1", partitions=1, key="sweep id", about="compare these buckets with the known objects now"
 )
-SWEEPS_COMPLETED: Final = Topic("sweeps.completed.v1", partitions=1, key="sweep id", about="what a sweep found")
+SWEEPS_COMPLETED: Final = Topic("sweeps.completed.v1", partitions=1, key="sweep id", about="the result of a sweep")
 ETL_REQUESTED: Final = Topic(
     "etl.requested.v1", partitions=1, key="dataset", about="compare this dataset's bucket with its table, now"
 )
 ETL_LOADED: Final = Topic("etl.loaded.v1", about="the table of a dataset reflects a file or image, stored or removed")
-ETL_COMPLETED: Final = Topic("etl.completed.v1", partitions=1, key="dataset", about="what such a comparison found")
+ETL_COMPLETED: Final = Topic("etl.completed.v1", partitions=1, key="dataset", about="the result of a full load")
 DEAD_LETTERS_SETTLED: Final = Topic(
     "dead-letters.settled.v1",
     partitions=1,

@@ -20,13 +20,13 @@ MANIFEST: Final = Manifest(
     stores="`etl.<dataset>`: the rows of every file; `etl.sources`, `etl.images`, `etl.rejects`, `etl.loads`",
     queues=("etl.files", "etl.loads", "etl.exports"),
     views={
-        "datasets": "every dataset: its definition, its state, and why it is refused",
-        "sources": "every file and image that a dataset claims, and why one could not be loaded",
-        "rejects": "every row or file that is in no table, with the reason",
-        "loads": "every comparison of a bucket with its table, with its progress while it runs",
+        "datasets": "every dataset: its definition, its state, and the reason if it is refused",
+        "sources": "every file and image that a dataset claims, and the reason if it could not be loaded",
+        "rejects": "every rejected row or file, with the reason",
+        "loads": "every full load, with its progress while it runs",
     },
     reads=("digest_history",),
     makes_tables="etl.datasets",
-    made_views="every key of the dataset, its image joined to it",
+    made_views="every key of the dataset, with its image",
     alarms={"penstock_etl_rejected_rows_total": "it grows: rows do not fit their table; see `api.rejects`"},
 )

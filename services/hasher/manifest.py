@@ -24,7 +24,7 @@ MANIFEST: Final = Manifest(
     queues=("digest",),
     views={
         "digests": "every current object",
-        "digest_history": "every stored version that was ever looked at, removed and replaced ones too",
+        "digest_history": "every version that the hasher has processed, including removed and replaced ones",
     },
     alarms={"penstock_hasher_mismatches_total": "it grows: an object differs from what its uploader declared"},
 )

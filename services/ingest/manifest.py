@@ -20,7 +20,7 @@ MANIFEST: Final = Manifest(
     stores="`ingest.objects`: the latest state of every key",
     queues=("sweep",),
     views={
-        "objects": "every key that was ever seen, stored or removed",
+        "objects": "every key ever seen, stored or removed",
         "sweeps": "every sweep: listed, missed, late, vanished",
     },
     # because it handles neither clients nor content, and without it nothing else works either

@@ -27,5 +27,5 @@ MANIFEST: Final = Manifest(
     views={"timeline": "every fact about an object"},
     reads=("datasets", "digest_history", "digests", "loads", "objects", "rejects", "sweeps", "timeline", "work"),
     reads_made_views=True,
-    alarms={"disk_used": "it nears `PENSTOCK_DISK_USAGE_THRESHOLD`: past it, uploads are refused"},
+    alarms={"disk_used": "it approaches `PENSTOCK_DISK_USAGE_THRESHOLD`, above which uploads are refused"},
 )
