@@ -83,7 +83,7 @@ def test_new_service_dead_letters_a_bad_record_to_its_own_topic(stack):
 def test_set_up_and_doctor_know_the_new_service(stack):
     assert "nothing to change" in run(stack.folder, sys.executable, "-m", "services.cli", "setup")
     # doctor's own checks give up after seconds, which a busy machine may need
-    users = ("✓ S3 user penstock-census", "✓ Kafka user penstock-census", "✓ database role penstock_census")
+    users = ("✓ S3 user penstock-census", "✓ Kafka user penstock-census")
     until(lambda: all(map(doctor(stack).__contains__, users)), 120, f"doctor finds {users}")
 
 
