@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 
@@ -64,6 +64,21 @@ class Program:
     check: Callable[[], None] = _noop
 
 
+class Running(Protocol):
+    """A started program; `subprocess.Popen` is one."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while the program runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code; raise subprocess.TimeoutExpired after `timeout` seconds."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal unless the program has ended."""
+
+
 class Process:
     """One run after another of a program."""
 
@@ -75,7 +90,7 @@ class Process:
         self.log = state_dir / "logs" / f"{program.name}.log"
         self.started_at: float | None = None
         self._state_dir = state_dir
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: Running | None = None
         self._log_start = 0
         self._was_ready = False
 
@@ -106,20 +121,22 @@ class Process:
         private.make_folder(self.log.parent)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self._was_ready = False
-        self._popen = _spawner().submit(self._spawn).result()
+        self._popen = _spawner().submit(self.spawn, self.program, self._state_dir, self.log).result()
         self.started_at = time.time()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with private.open_file(self.log, "ab") as log:
+    @staticmethod
+    def spawn(program: Program, state_dir: Path, log: Path) -> Running:
+        """Start a program that leads a session of its own, appends to `log`, and stops when its starter ends."""
+        with private.open_file(log, "ab") as output:
             return subprocess.Popen(
-                [*_leash(self.program), *self.program.command],
-                env={**self.program.env, TAG: str(self._state_dir)},
-                cwd=self._state_dir,
+                [*_leash(program), *program.command],
+                env={**program.env, TAG: str(state_dir)},
+                cwd=state_dir,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
-                umask=self.program.umask,
+                umask=program.umask,
             )
 
     def wait_ready(self) -> None:

@@ -51,8 +51,8 @@ def test_a_service_consumes_what_its_manifest_says(name):
 def test_the_ingress_shows_every_fact_and_every_dead_letter_of_the_others():
     facts = {kind.topic for kind in EVENTS if not kind.__name__.endswith("Requested")}
     read = MANIFESTS.consumers
-    dead = {topic.dead_letter_topic(name) for name in NAMES if name != "ingress" for topic in read[name]}
-    assert set(read["ingress"]) == facts | dead
+    dead_letters = {topic.dead_letter_topic(name) for name in NAMES if name != "ingress" for topic in read[name]}
+    assert set(read["ingress"]) == facts | dead_letters
 
 
 def test_no_dead_letter_can_become_one_again():

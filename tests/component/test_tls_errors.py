@@ -63,7 +63,7 @@ async def server(tmp_path):
     ids=["another authority", "another host", "TLS to plain text"],
 )
 async def test_a_client_says_what_is_wrong_with_its_tls(server, tmp_path, client, case):
-    host, port, authority, told = case
+    host, port, authority, message = case
     settings = CliSettings.of(
         {},
         s3_endpoint=f"https://{host}:{server[port]}",
@@ -72,6 +72,6 @@ async def test_a_client_says_what_is_wrong_with_its_tls(server, tmp_path, client
         tls_ca=tmp_path / f"{authority}.pem",
         state_dir=tmp_path,
     )
-    with pytest.raises(Outage, match=told) as caught:
+    with pytest.raises(Outage, match=message) as caught:
         await CLIENTS[client](settings)
     assert "\n" not in str(caught.value)

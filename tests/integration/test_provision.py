@@ -108,9 +108,9 @@ async def test_what_others_set_on_a_topic_stays(admin, name):
 
 async def test_five_at_once_make_one(admin, name):
     small, large = Topic(name, partitions=1), Topic(name, partitions=4)
-    for wanted in (small, large):
-        await asyncio.gather(*(ensure_topics(admin, [wanted]) for _ in range(5)))
-        await settled(admin, [wanted])
+    for topic in (small, large):
+        await asyncio.gather(*(ensure_topics(admin, [topic]) for _ in range(5)))
+        await settled(admin, [topic])
     await asyncio.gather(*(ensure_buckets(admin, [name]) for _ in range(5)))
     await asyncio.gather(*(ensure_rules(admin, [name]) for _ in range(5)))
     assert await missing_rules(admin, [name]) == []
@@ -136,13 +136,13 @@ async def test_rules_of_others_stay(admin, name):
         assert await missing_rules(admin, [name]) == [f"{name}: LIVE", f"{name}: SAFE"]
         assert await ensure_rules(admin, [name]) == [f"bucket {name}: notification rules set for LIVE and SAFE"]
         assert await ensure_rules(admin, [name]) == []
-        told = await client.get_bucket_notification_configuration(Bucket=name)
-    assert sorted(rule["Id"] for rule in told["QueueConfigurations"]) == [
+        configuration = await client.get_bucket_notification_configuration(Bucket=name)
+    assert sorted(rule["Id"] for rule in configuration["QueueConfigurations"]) == [
         "penstock-live",
         "penstock-safe",
         "theirs",
     ]
-    assert theirs in told["QueueConfigurations"]
+    assert theirs in configuration["QueueConfigurations"]
 
 
 async def test_rules_of_a_missing_bucket_are_rejected(admin, name):

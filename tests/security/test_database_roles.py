@@ -66,10 +66,10 @@ async def refused(connection, statement: str, *values: object) -> None:
         await connection.execute(statement, *values)
 
 
-def test_each_service_works_as_its_own_role_and_none_as_a_superuser(world):
-    ingress.serve(world)
-    world.serve("etl")
-    rows = world.database.rows(
+def test_each_service_works_as_its_own_role_and_none_as_a_superuser(system):
+    ingress.serve(system)
+    system.serve("etl")
+    rows = system.database.rows(
         "SELECT DISTINCT application_name AS service, usename, rolsuper FROM pg_stat_activity"
         " JOIN pg_roles ON pg_roles.oid = usesysid WHERE application_name = ANY ($1)",
         [f"penstock-{name}" for name in RIGHTS],

@@ -11,7 +11,7 @@ from services.etl.core.datasets import Dataset
 from services.etl.core.decoding import restore_line_ends
 from services.etl.core.file_types import excel_delimiter, reject_markup
 from services.etl.core.layouts import Layout, Row, count_known_names, layout_of, too_many_rows
-from services.etl.core.quotes import QuoteMatcher, RowSpans
+from services.etl.core.quotes import RowSpans, quote_matcher
 from services.etl.core.rejects import RejectedFile
 from services.etl.core.spreadsheet_escape import may_hold_escapes, unescape
 from services.etl.core.text_reader import TextReader
@@ -52,7 +52,7 @@ class DelimitedReader(TextReader):
 
     def _set_delimiter(self, delimiter: str) -> None:
         self.delimiter = delimiter
-        self._quotes = QuoteMatcher(delimiter)
+        self._quotes = quote_matcher(delimiter)
         self._empty_line = f"{delimiter}{CELL_BLANKS}"
 
     def read(self, block: bytes, *, last: bool) -> tuple[ParsedRows, bytes]:
