@@ -58,7 +58,7 @@ def tables() -> str:
 
 
 def _table(heading: str, model: type[Settings]) -> Iterator[str]:
-    yield from (f"### {heading}", "", "| Variable | Default | What it is |", "|---|---|---|")
+    yield from (f"### {heading}", "", "| Variable | Default | Meaning |", "|---|---|---|")
     for name, (default, text) in variables(model).items():
         yield f"| `{name}` | {default} | {text} |".replace("|  |", "| |")
 

@@ -6,7 +6,6 @@ violated constraint is none.
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from pydantic import SecretStr
 
 from shared import tls
 from shared.errors import Outage, PenstockError, one_line, register_outage_check, register_outages, register_rejections
+from shared.jsonb import register_json_codec
 from shared.outages import is_outage, retry_outages
 
 if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
@@ -133,11 +133,6 @@ def _session(name: str) -> dict[str, str]:
         # a killed process's statement ends with it, and its locks too
         "client_connection_check_interval": "1s",
     }
-
-
-async def register_json_codec(connection: Connection) -> None:
-    """Encode and decode jsonb as Python values on `connection`."""
-    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
 
 
 @asynccontextmanager

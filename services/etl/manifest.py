@@ -14,7 +14,7 @@ MANIFEST: Final = Manifest(
         *READ_INPUTS,
         Grant("buckets", "etl_output_bucket", ("s3:ListBucket", "s3:ListBucketMultipartUploads")),
         Grant("objects", "etl_output_bucket", ("s3:GetObject", *CHANGE_OBJECTS)),
-        Grant("objects", "seed_place", ("s3:PutObject",), when="etl_seed"),
+        Grant("objects", "seed_prefix", ("s3:PutObject",), when="etl_seed"),
     ),
     migrations=f"{__package__}.migrations",
     stores="`etl.<dataset>`: the rows of every file; `etl.sources`, `etl.images`, `etl.rejects`, `etl.loads`",

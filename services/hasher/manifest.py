@@ -14,7 +14,7 @@ MANIFEST: Final = Manifest(
         *READ_INPUTS,
         Grant(
             "objects",
-            "hasher_delete_places",
+            "hasher_deletable",
             ("s3:DeleteObject", "s3:DeleteObjectVersion"),
             when="hasher_delete_after",
         ),

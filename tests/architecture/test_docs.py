@@ -1,4 +1,4 @@
-"""What the documents say is so: links lead somewhere; commands, variables, topics and metrics exist."""
+"""The documents agree with the code: links resolve; commands, variables, topics, metrics and definitions exist."""
 
 import re
 import shlex
@@ -37,7 +37,8 @@ def code_lines(path: Path) -> Iterator[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -70,6 +71,16 @@ def test_links_lead_somewhere(path: Path) -> None:
         target = (path.parent / file).resolve() if file else path
         assert target.exists(), f"{link} leads nowhere"
         assert not anchor or anchor in anchors(target), f"{link}: there is no such heading"
+
+
+def test_index_names_the_file_and_definition_of_each_behavior() -> None:
+    section = (ROOT / "docs" / "index.md").read_text().split("\n## Where is it?\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| .+ \| \[(.+)\]\(\.\./(.+)\) \| `(\w+)` \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n| ") - 1 >= 10
+    for label, path, name in rows:
+        assert label == path
+        definition = re.compile(rf"^\s*(?:async def|def|class) {name}\b", re.MULTILINE)
+        assert definition.search((ROOT / path).read_text()), f"{path} does not define {name}"
 
 
 def test_settings_tables_are_fresh() -> None:

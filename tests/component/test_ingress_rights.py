@@ -385,15 +385,15 @@ async def test_descent_has_an_end(ingress, root):
 
 NOTHING = "nothing that outlives the answer"
 ENDS = {
-    ("POST", "/tokens"): "tokens that it made",
+    ("POST", "/tokens"): "tokens",
     ("POST", "/login/links"): "login links",
     ("POST", "/login"): "sessions",
     ("GET", "/login"): "sessions",
     ("POST", "/webhooks"): "webhooks",
     ("POST", "/webhooks/{webhook_id}/retry"): "webhooks",
     ("GET", "/events"): "streams of `/events`",
-    ("POST", "/multipart"): "uploads in parts",
-    ("POST", "/multipart/{id}/sign"): "uploads in parts",
+    ("POST", "/multipart"): "multipart uploads",
+    ("POST", "/multipart/{id}/sign"): "multipart uploads",
     ("POST", "/tus"): "resumable uploads",
     ("POST", "/tus/"): "resumable uploads",
     ("PATCH", "/tus/{upload_id}"): "resumable uploads",
@@ -404,7 +404,7 @@ ENDS = {
             ("POST", "/uploadfile"), ("POST", "/uploadfile-html/"), ("POST", "/uploadfile-html"),
             ("POST", "/files/upload_minio"), ("PUT", "/files/upload_minio"),
         ],
-        "uploads whose body is on its way",
+        "uploads in progress",
     ),
     ("POST", "/multipart/{id}/complete"): "objects",
     ("POST", "/data"): "loads",

@@ -29,6 +29,6 @@ def test_sweep_with_republish_restores_facts_after_kafka_lost_its_data(system, o
 
 
 def republish(system):
-    """Do what `penstock sweep --retell` does, for the test's own objects."""
+    """Do what `penstock sweep --republish` does, for the test's own objects."""
     request = SweepRequested(sweep_id=system.prefix, prefix=system.prefix, retell=True)
     system.kafka.send(request.topic.name, request.model_dump_json().encode(), request.record_key.encode())

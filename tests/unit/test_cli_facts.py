@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.core.facts import Filter, decode, decode_told, describe
+from services.cli.core.facts import FactFilter, decode, decode_rendered, describe
 from shared.events import EtlCompleted, EtlLoaded, ObjectChanged, SweepRequested
 
 ROWS = EtlLoaded(
@@ -30,7 +30,7 @@ def fact(body=HASHED, *, topic="objects.hashed.v1", headers=(), key=b"inbox/a/b.
         ["objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1", "etl.loaded.v1", "x.y.dlq", "foreign"]
     ),
 )
-def test_no_record_can_break_the_watch_or_play_with_the_terminal(value, key, headers, topic):
+def test_no_record_raises_or_sends_control_characters_to_the_terminal(value, key, headers, topic):
     one = fact(value, topic=topic, headers=headers, key=key)
     line = describe(one)
     json.dumps(one.document())
@@ -39,7 +39,7 @@ def test_no_record_can_break_the_watch_or_play_with_the_terminal(value, key, hea
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
-def test_a_body_of_any_json_is_borne(body):
+def test_body_of_any_json_is_described(body):
     for topic in (
         "objects.changed.v1",
         "objects.hashed.v1",
@@ -51,45 +51,47 @@ def test_a_body_of_any_json_is_borne(body):
         describe(fact(dict.fromkeys(names, body), topic=topic))
 
 
-def test_the_envelope_is_part_of_the_document():
+def test_document_contains_the_envelope():
     document = fact(headers=[("ce_type", b"penstock.objects.hashed.v1"), ("ce_id", b"42")]).document()
     assert document["type"] == "objects.hashed.v1"
     assert document["id"] == "42"
     assert document["data"] == HASHED
 
 
-def test_a_mismatch_is_loud():
+def test_mismatch_is_bold_red():
     line = describe(fact(HASHED | {"verification": "mismatch"}))
     assert line.style == "bold red"
     assert "not as declared" in line.detail
 
 
-def test_a_dead_letter_tells_why():
+def test_dead_letter_shows_its_code():
     line = describe(fact(b"\x00", topic="objects.changed.v1.hasher.dlq", headers=[("dlq_code", b"BAD_EVENT")]))
     assert line.word == "dead"
     assert "BAD_EVENT" in line.detail
 
 
-def test_filters_hold_together():
-    assert Filter().lets(fact())
-    assert Filter(bucket="inbox", prefix="a/", key="a/b.txt", types=("objects",)).lets(fact())
-    assert not Filter(bucket="jobs").lets(fact())
-    assert not Filter(prefix="b/").lets(fact())
-    assert not Filter(key="a/b").lets(fact())
-    assert not Filter(types=("sweeps",)).lets(fact())
+def test_fact_matches_only_if_all_conditions_do():
+    assert FactFilter().matches(fact())
+    assert FactFilter(bucket="inbox", prefix="a/", key="a/b.txt", types=("objects",)).matches(fact())
+    assert not FactFilter(bucket="jobs").matches(fact())
+    assert not FactFilter(prefix="b/").matches(fact())
+    assert not FactFilter(key="a/b").matches(fact())
+    assert not FactFilter(types=("sweeps",)).matches(fact())
 
 
-TOLD = {"seq": 7, "at": "2026-01-01T00:00:00+00:00", "bucket": "inbox", "key": "a/b.txt", "error": None}
+RENDERED = {"seq": 7, "at": "2026-01-01T00:00:00+00:00", "bucket": "inbox", "key": "a/b.txt", "error": None}
 
 
-def test_a_fact_that_an_ingress_tells_is_said_like_one_from_the_bus():
-    told = decode_told({**TOLD, "type": "objects.hashed.v1", "topic": "objects.hashed.v1", "body": HASHED})
-    assert describe(told) == describe(fact())
+def test_fact_rendered_by_an_ingress_is_described_like_one_from_the_bus():
+    fact_of_ingress = decode_rendered(
+        {**RENDERED, "type": "objects.hashed.v1", "topic": "objects.hashed.v1", "body": HASHED}
+    )
+    assert describe(fact_of_ingress) == describe(fact())
 
 
-def test_a_dead_letter_that_an_ingress_tells_has_its_reason():
-    letter = {"type": "dead-letters.buried.v1", "topic": "a.b.dlq", "error": "BAD: it is: bad", "body": None}
-    line = describe(decode_told({**TOLD, **letter}))
+def test_dead_letter_rendered_by_an_ingress_has_its_reason():
+    dead_letter = {"type": "dead-letters.buried.v1", "topic": "a.b.dlq", "error": "BAD: it is: bad", "body": None}
+    line = describe(decode_rendered({**RENDERED, **dead_letter}))
     assert (line.word, line.subject, line.detail) == ("dead", "inbox/a/b.txt", "BAD: it is: bad")
 
 

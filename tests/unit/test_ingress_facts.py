@@ -13,10 +13,10 @@ from services.ingress.core.fact_rendering import render_fact, render_heartbeat, 
 from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, decode_fact
 from services.ingress.core.sanitize import MAX_BODY_BYTES
 from services.ingress.handlers import TOPICS
+from shared.cloud_events import headers_for
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
 from shared.middleware.dead_letter import dead_letter_headers
-from shared.middleware.envelope import headers_for
 from shared.testing.bus import record
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
