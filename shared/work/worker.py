@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from shared.errors import Rejected, one_line
+from shared.loops import periodically
 from shared.outages import is_outage, retry_outages
 from shared.progress import Progress
 from shared.work.item import Item, LeaseLost, WorkCancelled
@@ -106,7 +107,10 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` or cancellation; then give handlers `grace` seconds and release the remaining items."""
-        background = [asyncio.create_task(self._listen()), asyncio.create_task(self._purge())]
+        background = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(periodically(self._queue.purge, PURGE_SECONDS, event="work.waiting")),
+        ]
         try:
             while not self._stopping.is_set():
                 self._wake.clear()
@@ -150,11 +154,6 @@ class Worker:
         """Send a heartbeat for each running item now: one of the queue was cancelled."""
         for lease in self._running.values():
             lease.beat.set()
-
-    async def _purge(self) -> None:
-        while True:
-            await self._retrying(self._queue.purge)
-            await asyncio.sleep(PURGE_SECONDS)
 
     async def _process(self, lease: Lease) -> None:
         """Process one item; raise nothing but cancellation."""
