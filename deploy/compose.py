@@ -39,7 +39,7 @@ def main() -> int:
     if word not in COMMANDS:
         say(f"{word}: one of {', '.join(COMMANDS)} was expected")
         return 2
-    env = dotenv.ensure(CHECKOUT, os.environ, services.found())
+    env = dotenv.ensure(CHECKOUT, os.environ, services.secrets())
     try:
         command = ["docker", "compose", *files(env), *COMMANDS[word], *more]
     except PenstockError as error:

@@ -30,7 +30,7 @@ from shared.storage.admin_client import NO_PROXIES, isolate
 from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED
 
 BUCKET: Final = "inbox"
-PATIENCE_SECONDS: Final = 60.0
+TIMEOUT_SECONDS: Final = 60.0
 USERS_SECONDS: Final = 20.0
 Record = ConsumerRecord[bytes, bytes]
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
@@ -56,12 +56,12 @@ class Drop:
     body: bytes
 
     def digest(self, algorithm: str) -> str:
-        """Return the digest that the hasher should find, by another way than its own."""
+        """Compute the expected digest independently of the hasher."""
         return blake3(self.body).hexdigest() if algorithm == "blake3" else hashlib.new(algorithm, self.body).hexdigest()
 
 
 def files() -> list[Drop]:
-    """Return files of different kinds, made on the spot."""
+    """Generate files of different kinds."""
     prefix = time.strftime("demo/%Y%m%d-%H%M%S")
     poem = b"Water runs through the penstock,\nand the wheel turns.\n" * 40
     return [
@@ -85,7 +85,7 @@ def _png(side: int) -> bytes:
 
 
 async def follow(env: Mapping[str, str], drops: Mapping[str, Drop]) -> int:
-    """Drop the files, print every fact about them as it comes, and count the digests that differ."""
+    """Store the files, print every fact about them as it arrives, and return how many digests differ."""
     topics = (OBJECTS_CHANGED.name, OBJECTS_HASHED.name)
     consumer = AIOKafkaConsumer(*topics, **kafka.client_options(Settings.of(env)), auto_offset_reset="latest")
     await consumer.start()
@@ -96,7 +96,7 @@ async def follow(env: Mapping[str, str], drops: Mapping[str, Drop]) -> int:
         dropped = asyncio.create_task(asyncio.to_thread(drop_all, env, drops))
         wrong = 0
         waiting = set(drops)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             async for record in _about(consumer, drops):
                 wrong += show_fact(record, drops)
                 if record.topic == OBJECTS_HASHED.name:
@@ -117,7 +117,7 @@ async def _about(consumer: AIOKafkaConsumer, drops: Mapping[str, Drop]) -> Async
 
 
 def drop_all(env: Mapping[str, str], drops: Mapping[str, Drop]) -> None:
-    """Put every file as any S3 program would."""
+    """Store every file with a plain S3 client."""
     session = Session()
     isolate(session)
     s3: Any = boto3.session.Session(botocore_session=session).client(  # type: ignore[no-untyped-call]
@@ -157,17 +157,17 @@ def show_fact(record: Record, drops: Mapping[str, Drop]) -> int:
 
 
 async def users(env: Mapping[str, str]) -> str:
-    """Say in a line what etl has made of the files in src-data, once it has; empty where it has made nothing."""
-    told = ""
+    """Return a line about the table of users once etl has loaded it; empty if it loads none in time."""
+    line = ""
     with suppress(TimeoutError, OSError, asyncpg.PostgresError):
         async with asyncio.timeout(USERS_SECONDS):
             connection = await asyncpg.connect(env["PENSTOCK_POSTGRES_DSN"])
             try:
-                while not (told := await connection.fetchval(_USERS)):  # noqa: ASYNC110 - it is another process that loads
+                while not (line := await connection.fetchval(_USERS)):  # noqa: ASYNC110 - another process loads
                     await asyncio.sleep(0.5)
             finally:
                 await connection.close()
-    return told and f"{TICK} {told}"
+    return line and f"{TICK} {line}"
 
 
 _USERS: Final = """
@@ -183,22 +183,22 @@ def _clock() -> str:
 
 
 def main() -> int:
-    """Run the demo; the exit code is 1 when a digest differs or does not come."""
-    env = dotenv.ensure(CHECKOUT, os.environ, services.found())
+    """Run the demo; return exit code 1 if a digest differs or does not arrive."""
+    env = dotenv.ensure(CHECKOUT, os.environ, services.secrets())
     drops = {drop.key: drop for drop in files()}
     print(f"\nDropping {len(drops)} files into bucket {BUCKET}; each line is a fact as it arrives on Kafka.\n")
     try:
         wrong = asyncio.run(follow(env, drops))
     except TimeoutError:
-        print(f"\nno digests within {PATIENCE_SECONDS:.0f} s; `make status` and `make logs` say why")
+        print(f"\nno digests within {TIMEOUT_SECONDS:.0f} s; `make status` and `make logs` say why")
         return 1
     except KeyboardInterrupt:
         print("\nthe stack goes on; `make down` stops it")
         return 130
-    said = "every digest equals the one computed here" if not wrong else f"{wrong} digests differ"
-    print(f"\n{TICK if not wrong else CROSS} {said}")
-    if told := asyncio.run(users(env)):
-        print(told)
+    result = "every digest equals the one computed here" if not wrong else f"{wrong} digests differ"
+    print(f"\n{TICK if not wrong else CROSS} {result}")
+    if line := asyncio.run(users(env)):
+        print(line)
     print(NEXT.format(console=f"http://127.0.0.1:{env['PENSTOCK_S3_CONSOLE_PORT']}"))
     return 1 if wrong else 0
 

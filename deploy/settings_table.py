@@ -25,7 +25,7 @@ def models() -> dict[str, type[Settings]]:
 def variables(model: type[Settings]) -> dict[str, tuple[str, str]]:
     """Return default and description of the variables that `model` itself declares, by name.
 
-    A field that holds a dict is filled from several variables; those are told on the page by hand.
+    A field that holds a dict is filled from several variables; the page describes those outside the tables.
     """
     own = vars(model)["__annotations__"]
     return {
@@ -58,7 +58,7 @@ def tables() -> str:
 
 
 def _table(heading: str, model: type[Settings]) -> Iterator[str]:
-    yield from (f"### {heading}", "", "| Variable | Default | What it is |", "|---|---|---|")
+    yield from (f"### {heading}", "", "| Variable | Default | Meaning |", "|---|---|---|")
     for name, (default, text) in variables(model).items():
         yield f"| `{name}` | {default} | {text} |".replace("|  |", "| |")
 

@@ -3,20 +3,21 @@
 aiokafka reports why a connection failed only in its log. `check_access` connects again and reports it in one line.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import errors as kafka_errors
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from shared import tls
 from shared.errors import Outage
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from faststream.security import BaseSecurity
 
 AUTHORIZATION_ERRORS: Final = (
     kafka_errors.TopicAuthorizationFailedError,
@@ -24,9 +25,6 @@ AUTHORIZATION_ERRORS: Final = (
     kafka_errors.ClusterAuthorizationFailedError,
 )
 """Kafka knows the user, but an ACL for the topic, the group or the cluster is missing."""
-MECHANISMS: Final[Mapping[str, type[BaseSecurity]]] = MappingProxyType(
-    {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
-)
 REQUEST_TIMEOUT_MS: Final = 5_000
 GRANT_HINT: Final = "run `penstock setup`, or grant the ACL"
 _OTHER_PROTOCOL: Final = {True: "plain text (PENSTOCK_KAFKA_TLS=off)", False: "TLS (PENSTOCK_KAFKA_TLS=on)"}
@@ -69,8 +67,11 @@ def _login(settings: Settings) -> dict[str, str]:
     }
 
 
-def security(settings: Settings) -> BaseSecurity | None:
+def security(settings: Settings) -> "BaseSecurity | None":
     """Return the same options for FastStream's broker; None for plain text without a user."""
+    # FastStream takes half a second to import, and the console connects to Kafka without it
+    from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512  # noqa: PLC0415
+
     if not settings.kafka_user and not settings.kafka_tls:
         return None
     transport: dict[str, Any] = {
@@ -80,7 +81,8 @@ def security(settings: Settings) -> BaseSecurity | None:
     if not settings.kafka_user:
         return BaseSecurity(**transport)
     login: dict[str, Any] = {"username": settings.kafka_user, "password": settings.kafka_password.get_secret_value()}
-    return MECHANISMS[settings.kafka_mechanism](**transport, **login)
+    mechanisms = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    return mechanisms[settings.kafka_mechanism](**transport, **login)
 
 
 async def check_access(settings: Settings, group: str = "") -> None:

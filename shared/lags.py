@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from shared.topics import CONSUMERS
+from shared.topics import Topic
 
 Partition = tuple[str, int]
 """Topic and partition number."""
@@ -29,9 +29,11 @@ def lag_by_topic(
     return dict(lag)
 
 
-async def lag_of_groups(admin: Any, reader: Any) -> tuple[dict[str, dict[str, int]], dict[str, Offsets]]:
-    """Return the lag of each of Penstock's consumer groups by topic, and the committed offsets of each group."""
-    groups = {group: [topic.name for topic in read] for group, read in CONSUMERS.items()}
+async def lag_of_groups(
+    admin: Any, reader: Any, consumers: Mapping[str, Iterable[Topic]]
+) -> tuple[dict[str, dict[str, int]], dict[str, Offsets]]:
+    """Return the lag of each consumer group by topic, and its committed offsets; `consumers` are topics by group."""
+    groups = {group: [topic.name for topic in read] for group, read in consumers.items()}
     counts = await partition_counts(admin, (name for names in groups.values() for name in names))
     starts, ends = await first_and_end_offsets(reader, topic_partitions(counts, counts))
     lags, committed = {}, {}

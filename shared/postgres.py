@@ -6,7 +6,6 @@ violated constraint is none.
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from pydantic import SecretStr
 
 from shared import tls
 from shared.errors import Outage, PenstockError, one_line, register_outage_check, register_outages, register_rejections
+from shared.jsonb import register_json_codec
 from shared.outages import is_outage, retry_outages
 
 if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
@@ -135,11 +135,6 @@ def _session(name: str) -> dict[str, str]:
     }
 
 
-async def register_json_codec(connection: Connection) -> None:
-    """Encode and decode jsonb as Python values on `connection`."""
-    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-
-
 @asynccontextmanager
 async def open_pool(dsn: SecretStr, *, service: str, max_size: int = 8, wait: bool = True) -> AsyncIterator[Pool]:
     """Open a pool of at most `max_size` connections; with `wait`, only once Postgres answers. jsonb is Python values.
@@ -183,7 +178,7 @@ class SchemaBehind(Outage):
 async def migrate(dsn: SecretStr, schema: str, package: str) -> None:
     """Apply the .sql files of `package` that `schema` lacks, in the order of their names; retry outages.
 
-    `package` is the folder's dotted name, such as `services.hasher.migrations`. All files run in one transaction under
+    `package` is the folder's dotted name, such as `services.<name>.migrations`. All files run in one transaction under
     one advisory lock of the database: of several processes that start at once one migrates, and a killed one leaves
     no partial state. A user who may not create schemas waits until set-up has migrated.
 

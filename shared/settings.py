@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     kafka_tls: bool = Field(default=False, description="Connect to Kafka over TLS.")
     tls_ca: OptionalPath = Field(
         None,
-        description="PEM file of the certificate authorities of Kafka, the object store and the ingress; empty: the "
+        description="PEM file of the certificate authorities of Kafka, the object store and the HTTP API; empty: the "
         "system's. For Postgres, set sslrootcert in the DSN.",
     )
     postgres_dsn: SecretStr = Field(

@@ -1,4 +1,4 @@
-"""All topics: name, partitions, retention and cleanup policy.
+"""Topics that several services share: name, key, partitions, retention and cleanup policy.
 
 Topics that are merged by key (the two notification lanes) have equal partition counts, so that one group member gets
 the same keys of both.
@@ -23,6 +23,10 @@ class Topic:
 
     name: str
     partitions: int = 6
+    key: str = "bucket/key"
+    """What its records are keyed by, for documents."""
+    about: str = ""
+    """What its records say, for documents."""
     retention_ms: int = 7 * DAY_MS
     compacted: bool = False
     max_bytes: int | None = None
@@ -53,37 +57,31 @@ class Topic:
         return Topic(name, partitions=1, retention_ms=30 * DAY_MS, max_bytes=MAX_DEAD_LETTER_BYTES)
 
 
-MINIO_LIVE: Final = Topic("minio.live")
-MINIO_SAFE: Final = Topic("minio.safe")
-OBJECTS_CHANGED: Final = Topic("objects.changed.v1")
-OBJECTS_HASHED: Final = Topic("objects.hashed.v1")
-SWEEPS_REQUESTED: Final = Topic("sweeps.requested.v1", partitions=1)
-SWEEPS_COMPLETED: Final = Topic("sweeps.completed.v1", partitions=1)
-ETL_REQUESTED: Final = Topic("etl.requested.v1", partitions=1)
-ETL_LOADED: Final = Topic("etl.loaded.v1")
-ETL_COMPLETED: Final = Topic("etl.completed.v1", partitions=1)
-DEAD_LETTERS_SETTLED: Final = Topic("dead-letters.settled.v1", partitions=1, retention_ms=60 * DAY_MS, compacted=True)
+MINIO_LIVE: Final = Topic("minio.live", about="MinIO's notification, sent with the PUT; lost when Kafka is away")
+MINIO_SAFE: Final = Topic("minio.safe", about="the same, through a queue on MinIO's disk; late, not lost")
+OBJECTS_CHANGED: Final = Topic("objects.changed.v1", about="an object was stored or removed")
+OBJECTS_HASHED: Final = Topic("objects.hashed.v1", about="a stored version has its digests")
+SWEEPS_REQUESTED: Final = Topic(
+    "sweeps.requested.v1", partitions=1, key="sweep id", about="compare these buckets with what is known, now"
+)
+SWEEPS_COMPLETED: Final = Topic("sweeps.completed.v1", partitions=1, key="sweep id", about="what a sweep found")
+ETL_REQUESTED: Final = Topic(
+    "etl.requested.v1", partitions=1, key="dataset", about="compare this dataset's bucket with its table, now"
+)
+ETL_LOADED: Final = Topic("etl.loaded.v1", about="the table of a dataset reflects a file or image, stored or removed")
+ETL_COMPLETED: Final = Topic("etl.completed.v1", partitions=1, key="dataset", about="what such a comparison found")
+DEAD_LETTERS_SETTLED: Final = Topic(
+    "dead-letters.settled.v1",
+    partitions=1,
+    key="dead letter",
+    about="a dead letter was replayed or discarded; compacted",
+    retention_ms=60 * DAY_MS,
+    compacted=True,
+)
 """Retained longer than dead letters, so that a settled one never reappears."""
 
-TOPICS: Final = (
-    MINIO_LIVE,
-    MINIO_SAFE,
-    OBJECTS_CHANGED,
-    OBJECTS_HASHED,
-    SWEEPS_REQUESTED,
-    SWEEPS_COMPLETED,
-    ETL_REQUESTED,
-    ETL_LOADED,
-    ETL_COMPLETED,
-    DEAD_LETTERS_SETTLED,
-)
-
-_WORKERS: Final[Mapping[str, tuple[Topic, ...]]] = {
-    "ingest": (MINIO_LIVE, MINIO_SAFE, SWEEPS_REQUESTED),
-    "hasher": (OBJECTS_CHANGED,),
-    "etl": (OBJECTS_CHANGED, OBJECTS_HASHED, ETL_REQUESTED),
-}
-"""The topics that each service reads in order to act on them."""
+STORE_TOPICS: Final = (MINIO_LIVE, MINIO_SAFE)
+"""The topics that the object store publishes."""
 
 
 def dead_letter_topics_of(consumers: Mapping[str, tuple[Topic, ...]]) -> tuple[Topic, ...]:
@@ -94,29 +92,3 @@ def dead_letter_topics_of(consumers: Mapping[str, tuple[Topic, ...]]) -> tuple[T
         for topic in read
         if not topic.is_dead_letter_topic
     )
-
-
-CONSUMERS: Final[Mapping[str, tuple[Topic, ...]]] = {
-    **_WORKERS,
-    "ingress": (*(topic for topic in TOPICS if topic.is_fact), *dead_letter_topics_of(_WORKERS)),
-}
-"""The topics that each service reads; consumer groups and dead letter topics follow from it. The ingress reads all
-facts and dead letters, including those of new services."""
-
-
-def all_topics() -> tuple[Topic, ...]:
-    """Return all topics that must exist, including dead letter topics."""
-    return TOPICS + dead_letter_topics_of(CONSUMERS)
-
-
-PRODUCERS: Final[Mapping[str, tuple[Topic, ...]]] = {
-    "ingest": (OBJECTS_CHANGED, SWEEPS_COMPLETED),
-    "hasher": (OBJECTS_HASHED,),
-    "etl": (ETL_LOADED, ETL_COMPLETED),
-    "ingress": (SWEEPS_REQUESTED, ETL_REQUESTED),
-    "minio": (MINIO_LIVE, MINIO_SAFE),
-}
-"""The topics that each service and the object store publish; dead letter topics follow from CONSUMERS."""
-
-OBSERVERS: Final = ("ingress",)
-"""Services that query the lag of all consumer groups."""

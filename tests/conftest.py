@@ -27,14 +27,17 @@ from xdist.scheduler import LoadScopeScheduling
 from deploy.native import container, dotenv, ports, services
 from deploy.native.install import CHECKOUT, Installer
 from deploy.native.postgres_home import delete_data
+from deploy.native.process import Process
 from deploy.native.stack import Stack
+from tests.support import forked
 
 # a run in the background inherits that Ctrl-C is ignored, and so would every program that a test interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let each worker pick ports from a share of its own: another's port is free while its server does not listen."""
+    """Start services by a fork; let each worker pick ports of a share of its own, as servers that start hold none."""
+    Process.spawn = staticmethod(forked.fork)
     if worker := getattr(config, "workerinput", None):
         number = int(worker["workerid"].removeprefix("gw"))
         ports.PICK_FROM = ports.PICK_FROM[number :: worker["workercount"]]
@@ -55,7 +58,7 @@ def moved(state_dir: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Stack]:
     state = Path(tempfile.mkdtemp(prefix="penstock-test-"))
-    env = dotenv.fresh(CHECKOUT, moved(state), services.found())
+    env = dotenv.fresh(CHECKOUT, moved(state), services.secrets())
     if container.answers() and not os.environ.get("PENSTOCK_NATIVE"):
         stack = Stack(env, container.processes(env))
     else:

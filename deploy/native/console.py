@@ -1,4 +1,4 @@
-"""The words a person says to the stack: up, down, status, logs, run, install, clean."""
+"""The commands of the native stack: up, down, status, logs, run, install, clean."""
 
 import argparse
 import os
@@ -25,10 +25,10 @@ LOG = "logs/supervisor.log"
 
 
 def up(env: Env, _words: list[str]) -> int:
-    """Start the stack, tell its progress, and return when all of it is ready."""
+    """Start the stack, print progress, and return when every process is ready."""
     state_dir = Path(env["PENSTOCK_STATE_DIR"])
     if (pid := record.holder(state_dir)) is not None:
-        return _follow(env, pid, state_dir, offset=None)  # Ctrl-C here leaves it to whoever started it
+        return _follow(env, pid, state_dir, offset=None)  # Ctrl-C here does not stop it: another command started it
     private.close_state_folder(state_dir)
     log = state_dir / LOG
     private.make_folder(log.parent)
@@ -69,7 +69,7 @@ def _follow(env: Env, pid: int, state_dir: Path, offset: int | None) -> int:
         if ended:
             return 1
         if now["state"] == READY and now["supervisor"]["pid"] == pid:
-            return _greet(env, now)
+            return _print_addresses(env, now)
         signals.sleep(0.1)
 
 
@@ -82,21 +82,21 @@ def _print_from(log: Path, offset: int) -> int:
     return offset + len(text)
 
 
-def _greet(env: Env, now: Mapping[str, Any]) -> int:
-    """Say where everything is; the exit code is 1 when a process is not well."""
-    lame = [one["name"] for one in now["processes"] if one["state"] != "running"]
+def _print_addresses(env: Env, now: Mapping[str, Any]) -> int:
+    """Print the addresses; return exit code 1 if a process is not running."""
+    unready = [one["name"] for one in now["processes"] if one["state"] != "running"]
     for name, url in now["urls"].items():
         say(f"  {name:<9}{url}")
     say(f"  {'web':<9}{web.entrance(env)}")
     if now["urls"] != urls(env):
         say("the stack runs with other ports than those asked for; `make down` first to move it")
-    if lame:
-        say(f"not ready: {', '.join(lame)}; see `make logs`")
-    return 1 if lame else 0
+    if unready:
+        say(f"not ready: {', '.join(unready)}; see `make logs`")
+    return 1 if unready else 0
 
 
 def down(env: Env, _words: list[str]) -> int:
-    """Stop the stack, services before servers; nothing of it runs afterwards."""
+    """Stop the stack, services before servers; no process of it remains."""
     state_dir = Path(env["PENSTOCK_STATE_DIR"])
     if (pid := record.holder(state_dir)) is not None:
         born, deadline = start_ticks(pid), time.monotonic() + DOWN_SECONDS
@@ -123,7 +123,7 @@ def status(env: Env, _words: list[str]) -> int:
 
 
 def logs(env: Env, words: list[str]) -> int:
-    """Show the ends of all logs, or of those named; `-f` goes on."""
+    """Print the last lines of all logs, or of the named ones; `-f` follows them."""
     folder = Path(env["PENSTOCK_STATE_DIR"]) / "logs"
     names = [word for word in words if word != "-f"]
     files = [folder / f"{name}.log" for name in names] or sorted(folder.glob("*.log"))
@@ -139,7 +139,7 @@ def run(env: Env, _words: list[str]) -> int:
 
 
 def install(env: Env, _words: list[str]) -> int:
-    """Fetch what the servers need, and start nothing."""
+    """Fetch the servers without starting them."""
     state_dir = Path(env["PENSTOCK_STATE_DIR"])
     private.close_state_folder(state_dir)
     Installer(state_dir, say).install()
@@ -147,7 +147,7 @@ def install(env: Env, _words: list[str]) -> int:
 
 
 def clean(env: Env, words: list[str]) -> int:
-    """Stop the stack and delete its data, logs included; `.env` and what was fetched stay."""
+    """Stop the stack and delete its data and logs; `.env` and fetched programs stay."""
     down(env, words)
     delete_data(Path(env["PENSTOCK_STATE_DIR"]))
     return 0
@@ -159,13 +159,13 @@ COMMANDS: Final[dict[str, Callable[[Env, list[str]], int]]] = {
 
 
 def main() -> int:
-    """Run one command and return its exit code; 130 when it was interrupted."""
+    """Run one command and return its exit code, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m deploy.native", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--state-dir", type=Path, help="where data and logs are (PENSTOCK_STATE_DIR)")
     given, words = parser.parse_known_args()
     os.umask(private.UMASK)
-    env = dotenv.ensure(CHECKOUT, os.environ, services.found())
+    env = dotenv.ensure(CHECKOUT, os.environ, services.secrets())
     for former, name in used_in({**read_file(CHECKOUT), **os.environ}).items():
         say(warning_of(former, name))
     if given.state_dir:

@@ -145,7 +145,7 @@ def _kafka(env: Mapping[str, str], state_dir: Path) -> Process:
     lines = [line.split("=", 1) for line in settings.splitlines() if line and not line.startswith("#")]
     box = Box(KAFKA_IMAGE, (), {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in lines})
     used = {"PENSTOCK_KAFKA_PORT": port, "PENSTOCK_KAFKA_CONTROLLER_PORT": controller}
-    program = Program("kafka", (), {}, ports=used, grace=30, patience=180, check=partial(ready.kafka, env))
+    program = Program("kafka", (), {}, ports=used, grace=30, timeout_seconds=180, check=partial(ready.kafka, env))
     return Container(program, box, state_dir)
 
 
@@ -171,5 +171,7 @@ def _postgres(env: Mapping[str, str], state_dir: Path) -> Process:
     box = Box(POSTGRES_IMAGE, command, {**login, "POSTGRES_DB": parts.path.strip("/")})
     check = partial(ready.postgres, env["PENSTOCK_POSTGRES_DSN"])
     return Container(
-        Program("postgres", (), {}, ports={"PENSTOCK_POSTGRES_PORT": port}, check=check, patience=180), box, state_dir
+        Program("postgres", (), {}, ports={"PENSTOCK_POSTGRES_PORT": port}, check=check, timeout_seconds=180),
+        box,
+        state_dir,
     )

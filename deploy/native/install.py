@@ -62,7 +62,7 @@ class Installer:
         self.cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
 
     def install(self) -> Tools:
-        """Return all tools, fetching what is missing; whoever comes second waits for the first.
+        """Return all tools, fetching missing ones; of concurrent callers one fetches, and the others wait.
 
         Raises:
             Missing: something has to be installed by hand.
@@ -219,7 +219,7 @@ class Installer:
         return next(self.wheel(POSTGRES_WHEEL).rglob("initdb")).parent
 
     def wheel(self, requirement: str) -> Path:
-        """Return a folder with a package and what it needs, apart from our own packages."""
+        """Return a folder with a package and its dependencies, separate from our own packages."""
 
         def fetch(folder: Path) -> None:
             uv = CHECKOUT / ".tools" / "bin" / "uv"
@@ -233,7 +233,7 @@ class Installer:
         return self._cached(self.cache / requirement.replace("==", "-"), f"fetching {requirement}", fetch)
 
     def _cached(self, folder: Path, what: str, make: Callable[[Path], None]) -> Path:
-        """Return `folder`, made beside its place and moved there whole: half of it never counts."""
+        """Return `folder`; create it under another name and rename it, so that an incomplete one is never used."""
         if not folder.exists():
             self._say(what)
             half = folder.with_name(f"{folder.name}.part")
@@ -244,9 +244,9 @@ class Installer:
         return folder
 
     def _run(self, name: str, *command: str) -> None:
-        """Run one command to its end, saying now and then that it still runs; it dies with us."""
+        """Run one command until it ends, and report from time to time that it still runs; it ends with this process."""
         started = time.monotonic()
-        program = Program(f"install-{name}", command, env=os.environ, patience=1800, umask=private.SHARED_UMASK)
+        program = Program(f"install-{name}", command, env=os.environ, timeout_seconds=1800, umask=private.SHARED_UMASK)
         process = Process(program, self._state_dir)
         try:
             process.start()
@@ -256,7 +256,7 @@ class Installer:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Take a file's lock unless somebody else holds it; tell whether we have it now."""
+    """Try to lock a file; return whether this process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -265,7 +265,7 @@ def _locked(file: IO[str]) -> bool:
 
 
 def _may_install() -> bool:
-    """Tell whether apt installs without anybody's leave: as root on Debian."""
+    """Return whether this user may install Debian packages: root, where apt-get exists."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 

@@ -1,7 +1,7 @@
-"""Kafka with users: the lines in its settings, and the file with the operator's password that it alone reads.
+"""Kafka with users: the lines in its settings, and its JAAS file with the operator's password.
 
-Services and tools log in by SCRAM, which never sends a password. The broker itself, which needs a login before there
-are any, uses PLAIN on its own connections; so does whoever sets the operator's SCRAM password at the first start.
+Services and tools log in by SCRAM, which never sends a password. The broker needs a login before any SCRAM password is
+set, so it uses PLAIN on its own connections; so does the stack when it sets the operator's SCRAM password.
 """
 
 import os
@@ -51,7 +51,7 @@ MINIO_MECHANISMS: Final = {"PLAIN": "plain", "SCRAM-SHA-256": "sha256", "SCRAM-S
 
 
 def listeners(env: Env, host: str) -> str:
-    """Return the lines of `server.properties` about who may connect and how."""
+    """Return the lines of `server.properties` about listeners and logins."""
     lines = WITH_USERS if has_kafka_users(env) else OPEN
     return lines.format(
         host=host,
@@ -62,7 +62,7 @@ def listeners(env: Env, host: str) -> str:
 
 
 def write_logins(env: Env, path: Path) -> None:
-    """Write the broker's logins, readable by its owner alone; remove the file where Kafka has no users."""
+    """Write the broker's logins, readable by its owner only; remove the file if Kafka has no users."""
     path.unlink(missing_ok=True)
     if has_kafka_users(env):
         password = env[f"{PREFIX}KAFKA_PASSWORD"].replace("\\", "\\\\").replace('"', '\\"')

@@ -54,6 +54,6 @@ def move(folder: Path, target: Path) -> None:
 
 
 def delete_data(state_dir: Path) -> None:
-    """Delete everything that a stack has made: its state folder, and the cluster that may be outside it."""
+    """Delete the data of a stack: its state folder, and the cluster that may be outside it."""
     shutil.rmtree((state_dir / "postgres").resolve(), ignore_errors=True)
     shutil.rmtree(state_dir, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A program that runs beside us: in its own session, with its own log, and dying with whoever started it."""
+"""A child process in its own session, with its own log; it ends with the process that started it."""
 
 import atexit
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 
@@ -27,7 +27,7 @@ LOG_LIMIT_BYTES: Final = 10 << 20
 TICK_SECONDS: Final = 0.1
 LEAVING_SECONDS: Final = 5.0
 GRACE_UNREADY: Final = 3.0
-"""For a program that holds nothing yet; Kafka, asked while it starts, takes half a minute."""
+"""Grace of a program that is not ready yet; Kafka, stopped while it starts, would take half a minute."""
 
 
 class NotReady(PenstockError):  # noqa: N818 - a state, not an error
@@ -38,7 +38,7 @@ class Failed(PenstockError):  # noqa: N818 - what happened to the program
     """The program ended or never got ready; the text holds the last lines of its log."""
 
 
-def _nothing() -> None:
+def _noop() -> None:
     return None
 
 
@@ -46,7 +46,8 @@ def _nothing() -> None:
 class Program:
     """What to run and how to tell that it is ready; `check` raises NotReady until it is.
 
-    `patience` is how long it may take to get ready, `grace` how long to stop before it is killed (seconds).
+    `timeout_seconds` limits the time until it is ready, or until a one-shot ends; `grace` is the time in seconds that
+    it has to stop before it is killed.
     `umask` keeps other users out of what it makes.
     """
 
@@ -57,10 +58,25 @@ class Program:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 20.0
-    patience: float = 60.0
+    timeout_seconds: float = 60.0
     umask: int = private.UMASK
-    prepare: Callable[[], None] = _nothing
-    check: Callable[[], None] = _nothing
+    prepare: Callable[[], None] = _noop
+    check: Callable[[], None] = _noop
+
+
+class Running(Protocol):
+    """A started program; `subprocess.Popen` is one."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while the program runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code; raise subprocess.TimeoutExpired after `timeout` seconds."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal unless the program has ended."""
 
 
 class Process:
@@ -74,7 +90,7 @@ class Process:
         self.log = state_dir / "logs" / f"{program.name}.log"
         self.started_at: float | None = None
         self._state_dir = state_dir
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: Running | None = None
         self._log_start = 0
         self._was_ready = False
 
@@ -105,36 +121,38 @@ class Process:
         private.make_folder(self.log.parent)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self._was_ready = False
-        self._popen = _spawner().submit(self._spawn).result()
+        self._popen = _spawner().submit(self.spawn, self.program, self._state_dir, self.log).result()
         self.started_at = time.time()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with private.open_file(self.log, "ab") as log:
+    @staticmethod
+    def spawn(program: Program, state_dir: Path, log: Path) -> Running:
+        """Start a program that leads a session of its own, appends to `log`, and stops when its starter ends."""
+        with private.open_file(log, "ab") as output:
             return subprocess.Popen(
-                [*_leash(self.program), *self.program.command],
-                env={**self.program.env, TAG: str(self._state_dir)},
-                cwd=self._state_dir,
+                [*_leash(program), *program.command],
+                env={**program.env, TAG: str(state_dir)},
+                cwd=state_dir,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
-                umask=self.program.umask,
+                umask=program.umask,
             )
 
     def wait_ready(self) -> None:
         """Wait until the program answers.
 
         Raises:
-            Failed: it ended, or its patience did.
+            Failed: it ended, or is not ready within `timeout_seconds`.
 
         """
-        deadline = time.monotonic() + self.program.patience
+        deadline = time.monotonic() + self.program.timeout_seconds
         while True:
             try:
                 return self.check()
-            except NotReady as lack:
+            except NotReady as error:
                 if time.monotonic() > deadline:
-                    raise Failed(f"{self.name} is not ready: {lack}\n{self.tail()}") from None
+                    raise Failed(f"{self.name} is not ready: {error}\n{self.tail()}") from None
             signals.sleep(TICK_SECONDS)
 
     def check(self) -> None:
@@ -150,20 +168,20 @@ class Process:
         self.program.check()
         self._was_ready = True
 
-    def wait_done(self, still: Callable[[], None] = _nothing, every: float = 15.0) -> None:
-        """Wait until a one-shot program ends well, calling `still` every so many seconds.
+    def wait_done(self, on_wait: Callable[[], None] = _noop, every: float = 15.0) -> None:
+        """Wait until a one-shot program succeeds; call `on_wait` every `every` seconds.
 
         Raises:
-            Failed: it ended badly, or its patience did.
+            Failed: it failed, or did not end within `timeout_seconds`.
 
         """
-        deadline = time.monotonic() + self.program.patience
-        told = time.monotonic()
+        deadline = time.monotonic() + self.program.timeout_seconds
+        notified_at = time.monotonic()
         while self.running and time.monotonic() < deadline:
             signals.sleep(TICK_SECONDS)
-            if time.monotonic() - told > every:
-                told = time.monotonic()
-                still()
+            if time.monotonic() - notified_at > every:
+                notified_at = time.monotonic()
+                on_wait()
         if self.exit_code == 0:
             return
         self.kill()
@@ -276,7 +294,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def orphans(state_dir: Path) -> Iterator[psutil.Process]:
-    """Yield the processes a stack of this state folder left behind, whoever started them."""
+    """Yield the processes that an earlier stack of this state folder left behind."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(TAG) == str(state_dir) and process.pid != os.getpid():

@@ -1,4 +1,4 @@
-"""Whether a server works, asked in its own protocol; each check raises NotReady with what is lacking."""
+"""Readiness checks of servers in their own protocols; each raises NotReady with the reason."""
 
 import asyncio
 import http.client
@@ -25,17 +25,17 @@ TIMEOUT_SECONDS = 5.0
 Result = TypeVar("Result")
 
 
-def run_apart(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work` on a loop of its own in a thread of its own, so that callers may be in a loop already."""
+def run_in_thread(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work` on a new event loop in a new thread, so that callers may run in a loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def kafka(env: Mapping[str, str]) -> None:
-    """The broker takes the operator's client and is in its own cluster's list, so that topics can be made."""
+    """Check that the broker accepts the operator's client and is in its own cluster, so that topics can be created."""
     port = int(env[f"{PREFIX}KAFKA_PORT"])
     listening(port)
-    run_apart(_kafka(Settings.of(env, kafka_bootstrap=f"{HOST}:{port}"), port))
+    run_in_thread(_kafka(Settings.of(env, kafka_bootstrap=f"{HOST}:{port}"), port))
 
 
 async def _kafka(settings: Settings, port: int) -> None:
@@ -45,7 +45,7 @@ async def _kafka(settings: Settings, port: int) -> None:
             cluster = await admin.describe_cluster()
     except KafkaRefused as refused:
         if settings.kafka_user:
-            await _introduce_operator(settings, port)
+            await _set_operator_password(settings, port)
         raise NotReady(str(refused)) from None
     except (PenstockError, KafkaError, OSError, TimeoutError) as error:
         raise NotReady(f"no answer to a Kafka client: {error}") from None
@@ -53,10 +53,10 @@ async def _kafka(settings: Settings, port: int) -> None:
         raise NotReady("the broker has not joined its cluster")
 
 
-async def _introduce_operator(settings: Settings, port: int) -> None:
-    """Set the operator's password for SCRAM, by the login that the broker's own file allows.
+async def _set_operator_password(settings: Settings, port: int) -> None:
+    """Set the operator's SCRAM password, with the PLAIN login of the broker's own file.
 
-    PLAIN sends the password, so it is used only where a program of this user listens: anybody may take a port while the
+    PLAIN sends the password, so check first that a program of this user listens: any user may take the port while the
     broker is down.
     """
     if not ports.is_ours(port):
@@ -66,12 +66,12 @@ async def _introduce_operator(settings: Settings, port: int) -> None:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await set_password(plain, settings.kafka_user, settings.kafka_password, settings.kafka_mechanism)
     except (PenstockError, KafkaError, OSError, TimeoutError) as error:
-        raise NotReady(f"the operator cannot be made known to Kafka: {error}") from None
+        raise NotReady(f"the SCRAM password of the operator cannot be set: {error}") from None
 
 
 def postgres(dsn: str) -> None:
-    """The database answers a query."""
-    run_apart(_postgres(dsn))
+    """Check that the database answers a query."""
+    run_in_thread(_postgres(dsn))
 
 
 async def _postgres(dsn: str) -> None:
@@ -86,12 +86,12 @@ async def _postgres(dsn: str) -> None:
 
 
 def minio(port: int) -> None:
-    """The object store serves its buckets and users; its `health/ready` says 200 before it has read them."""
+    """Check that the object store serves buckets and users; its `health/ready` is 200 before it has read them."""
     web(port, "/minio/health/cluster")
 
 
 def web(port: int, path: str) -> None:
-    """The path answers 200."""
+    """Check that the path answers 200."""
     connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
@@ -105,7 +105,7 @@ def web(port: int, path: str) -> None:
 
 
 def listening(port: int) -> None:
-    """Something listens on the port."""
+    """Check that a program listens on the port."""
     try:
         socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a stack tells about itself: `<state>/stack.json`, written whole, and its supervisor's lock."""
+"""The state of a stack in `<state>/stack.json`, replaced in one step, and the lock of its supervisor."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ def write(state_dir: Path, record: Mapping[str, Any]) -> None:
 
 
 def read(state_dir: Path) -> dict[str, Any]:
-    """Return the record with what no longer runs marked as gone, however its supervisor ended."""
+    """Return the record; mark processes that no longer run as gone, however the supervisor ended."""
     try:
         record: dict[str, Any] = json.loads((state_dir / FILE).read_text())
     except (OSError, ValueError):
@@ -40,9 +40,9 @@ def read(state_dir: Path) -> dict[str, Any]:
 
 @contextmanager
 def held(state_dir: Path) -> Iterator[bool]:
-    """Hold the lock of a state folder while the block runs; False when another supervisor has it.
+    """Hold the lock of a state folder inside the block; yield False if another supervisor holds it.
 
-    The kernel lets go of it with the process, so it is never stale.
+    The kernel releases it when the process ends, so it is never stale.
     """
     with private.open_file(state_dir / LOCK, "a+") as lock:
         try:
@@ -57,7 +57,7 @@ def held(state_dir: Path) -> Iterator[bool]:
 
 
 def is_held(state_dir: Path) -> bool:
-    """Whether a supervisor runs for this state folder."""
+    """Return whether a supervisor runs for this state folder."""
     return holder(state_dir) is not None
 
 

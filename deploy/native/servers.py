@@ -68,9 +68,9 @@ def programs(env: Env, tools: Tools) -> dict[str, Program]:
 
 
 def base_env() -> dict[str, str]:
-    """Return what any program may know of ours: where programs are, which language to speak, no secret."""
-    keep = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER")
-    return {name: os.environ[name] for name in keep if name in os.environ}
+    """Return the variables of this environment that every program gets: paths and locale, no secret."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def kafka(env: Env, tools: Tools, home: Path) -> Program:
@@ -162,7 +162,7 @@ def minio_env(env: Env, *, queue_dir: Path) -> dict[str, str]:
 
 
 def postgres(env: Env, tools: Tools, home: Path) -> Program:
-    """Return the database; it is made at first, and its password follows `env` at every start."""
+    """Return the database; its cluster is created at the first start, and each start sets the password of `env`."""
     dsn, port = env["PENSTOCK_POSTGRES_DSN"], int(env["PENSTOCK_POSTGRES_PORT"])
     user = postgres_user()
     data = home / "data"
@@ -175,7 +175,7 @@ def postgres(env: Env, tools: Tools, home: Path) -> Program:
             shutil.chown(home, user, user)
         home.chmod(0o700)
         fresh = not (data / "PG_VERSION").exists()
-        _forget_dead_postmaster(data)
+        _remove_stale_lock(data)
         if fresh:
             _make_cluster(tools, home, data, dsn, user)
         _single_user(tools, data, dsn, user, fresh=fresh)
@@ -193,18 +193,17 @@ def postgres(env: Env, tools: Tools, home: Path) -> Program:
 
 
 def postgres_user() -> str | None:
-    """Return whom PostgreSQL runs as: it refuses root. What `nobody` may read is shared with others that run as it."""
+    """Return the user of PostgreSQL, which refuses root; `nobody` comes last, since other programs use it too."""
     if os.geteuid() != 0:
         return None
     known = {user.pw_name for user in pwd.getpwall()}
     return next(name for name in ("postgres", "nobody") if name in known)
 
 
-def _forget_dead_postmaster(data: Path) -> None:
-    """Remove a killed postmaster's lock once nothing works in its folder.
+def _remove_stale_lock(data: Path) -> None:
+    """Remove a killed postmaster's lock file once no process works in its folder.
 
-    PostgreSQL takes a process nobody has reaped yet for a living one, and backends outlive their
-    postmaster for a moment.
+    PostgreSQL takes a zombie for a running process, and backends outlive their postmaster for a moment.
     """
     _, alive = psutil.wait_procs([one for one in psutil.process_iter() if _works_in(one, data)], timeout=10)
     if not alive:
@@ -219,7 +218,7 @@ def _works_in(process: psutil.Process, folder: Path) -> bool:
 
 
 def _make_cluster(tools: Tools, home: Path, data: Path, dsn: str, user: str | None) -> None:
-    """Make a cluster beside its place and move it there whole."""
+    """Create a cluster in another folder and rename it, so that an incomplete one is never used."""
     half = home / "data.part"
     shutil.rmtree(half, ignore_errors=True)
     owner = unquote(urlsplit(dsn).username or "penstock")
@@ -230,7 +229,7 @@ def _make_cluster(tools: Tools, home: Path, data: Path, dsn: str, user: str | No
 
 
 def _single_user(tools: Tools, data: Path, dsn: str, user: str | None, *, fresh: bool) -> None:
-    """Set the password, and make the database in a new cluster, before anybody can connect."""
+    """Set the password, and create the database in a new cluster, before the server accepts connections."""
     parts = urlsplit(dsn)
     owner, name = unquote(parts.username or "penstock"), unquote(parts.path.strip("/") or "penstock")
     lines = [f"""ALTER ROLE "{owner}" PASSWORD '{_password(dsn).replace("'", "''")}'"""]
@@ -246,10 +245,10 @@ def _password(dsn: str) -> str:
 
 
 def _run(*command: str, user: str | None = None, stdin: str = "") -> None:
-    """Run a short command to its end.
+    """Run a short command until it ends.
 
     Raises:
-        Failed: it went wrong; the text holds what it said.
+        Failed: the exit code is not 0; the text holds the output.
 
     """
     done = subprocess.run(
@@ -263,5 +262,5 @@ def _run(*command: str, user: str | None = None, stdin: str = "") -> None:
         umask=private.UMASK,
     )
     if done.returncode != 0:
-        said = (done.stdout + done.stderr)[-2000:]
-        raise Failed(f"{Path(command[0]).name} failed (exit code {done.returncode})\n{said}")
+        output = (done.stdout + done.stderr)[-2000:]
+        raise Failed(f"{Path(command[0]).name} failed (exit code {done.returncode})\n{output}")

@@ -1,4 +1,4 @@
-"""Penstock's own processes as programs: which there are, and what each of them may know."""
+"""Penstock's own processes as programs: the services of the catalogue, and the variables that each is given."""
 
 import sys
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from deploy.native import ready
 from deploy.native.install import CHECKOUT
 from deploy.native.process import Program
 from deploy.native.servers import base_env
+from services import catalogue
 from shared.environment import KAFKA_PASSWORD, PREFIX, ROLE_PASSWORD, USER_SECRET, has_kafka_users, with_login
-from shared.provision.rights import RIGHTS, role_name
+from shared.provision.rights import role_name
 from shared.provision.users import user_name
 
 OPERATOR_ONLY: Final = (
@@ -23,24 +24,21 @@ OPERATOR_ONLY: Final = (
     "READER_PASSWORD",
     "KAFKA_PASSWORD",
 )
-"""What no service is given by itself, beside the other services' secrets."""
+"""Secrets that a service gets only if its manifest names them; secrets of other services it never gets."""
 
 _SECRETS: Final = (USER_SECRET, ROLE_PASSWORD, KAFKA_PASSWORD)
 
-ENTRUSTED: Final[Mapping[str, tuple[str, ...]]] = {"ingress": ("TOKEN", "SECRET_KEY", "S3_SECRET_KEY_PARTS")}
-"""Services that need one of these all the same."""
+
+def secrets() -> tuple[str, ...]:
+    """Return the variables with the secrets of all users and roles of services."""
+    return catalogue.manifests().secrets
 
 
-def found(root: Path = CHECKOUT) -> list[str]:
-    """Return every service that can be started, by name: folders with a `__main__`, but for the console."""
-    return sorted(path.parent.name for path in root.glob("services/*/__main__.py") if path.parent.name != "cli")
-
-
-def wanted(env: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Return each service with its number, as many of each as PENSTOCK_<SERVICE>_PROCESSES says (1)."""
+def processes(env: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Return each service with the numbers of its processes, as many as PENSTOCK_<SERVICE>_PROCESSES says (1)."""
     return [
         (name, number)
-        for name in found()
+        for name in catalogue.names()
         for number in range(1, int(env.get(f"{PREFIX}{name.upper()}_PROCESSES", "1")) + 1)
     ]
 
@@ -51,7 +49,7 @@ def process_name(service: str, number: int) -> str:
 
 
 def service(env: Mapping[str, str], name: str, number: int, health_port: int) -> Program:
-    """Return one process of a service, with its own S3 user and nobody else's secrets."""
+    """Return one process of a service, with its own users and no secret of another service."""
     return Program(
         name=process_name(name, number),
         command=(sys.executable, "-m", f"services.{name}"),
@@ -69,13 +67,13 @@ def service(env: Mapping[str, str], name: str, number: int, health_port: int) ->
 
 def service_env(env: Mapping[str, str], name: str, health_port: int) -> dict[str, str]:
     """Return the PENSTOCK_* variables of one service."""
-    entrusted = {PREFIX + word for word in ENTRUSTED.get(name, ())}
+    entrusted = {PREFIX + word for word in catalogue.manifests()[name].entrusted}
     hidden = {PREFIX + word for word in OPERATOR_ONLY} | {key for key in env if key.startswith(_SECRETS)}
     known = {key: value for key, value in env.items() if key not in hidden - entrusted}
     return {
         **known,
         **_kafka_login(env, name),
-        f"{PREFIX}S3_ACCESS_KEY": f"penstock-{name.replace('_', '-')}",
+        f"{PREFIX}S3_ACCESS_KEY": user_name(name),
         f"{PREFIX}S3_SECRET_KEY": env.get(USER_SECRET + name.upper(), ""),
         f"{PREFIX}POSTGRES_DSN": _own_dsn(env, name),
         f"{PREFIX}HEALTH_PORT": str(health_port),
@@ -84,22 +82,22 @@ def service_env(env: Mapping[str, str], name: str, health_port: int) -> dict[str
 
 
 def _own_dsn(env: Mapping[str, str], name: str) -> str:
-    """Return the database's address for a service: with its own role, or the operator's where that has no password."""
+    """Return the database's address for a service: with its own role, or the operator's if that has no password."""
     dsn, password = env[f"{PREFIX}POSTGRES_DSN"], env.get(ROLE_PASSWORD + name.upper())
-    return with_login(dsn, role_name(name), password) if password and name in RIGHTS else dsn
+    return with_login(dsn, role_name(name), password) if password else dsn
 
 
 def _kafka_login(env: Mapping[str, str], name: str) -> dict[str, str]:
-    """Return the Kafka user of one service, where Kafka has users."""
+    """Return the Kafka user of one service; empty if Kafka has no users."""
     own = (user_name(name), env.get(KAFKA_PASSWORD + name.upper(), "")) if has_kafka_users(env) else ("", "")
     return dict(zip((f"{PREFIX}KAFKA_USER", f"{PREFIX}KAFKA_PASSWORD"), own, strict=True))
 
 
 def setup(env: Mapping[str, str]) -> Program:
-    """Return the one-shot that makes topics, buckets, rules and S3 users; it alone is given every secret."""
+    """Return set-up, which creates topics, buckets, rules and users and ends; only it gets every secret."""
     return Program(
         name="setup",
         command=(sys.executable, "-m", "services.cli", "setup"),
         env={**base_env(), "PYTHONPATH": str(CHECKOUT), **env},
-        patience=120,
+        timeout_seconds=120,
     )

@@ -14,19 +14,19 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-ASKING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NOTES: Final[list[int]] = []
-"""The two ends of a pipe, once we listen; the first request is a byte in it, so that a wait ends at once."""
+"""The two ends of a pipe once this process listens; the first stop signal writes a byte to end a wait."""
 
 
 class Stopped(BaseException):
-    """Somebody asked us to end."""
+    """A signal requested a stop."""
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold back requests while the block runs; a program started in it holds them back, too, until it listens."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    """Block stop signals inside the block; a program started in it blocks them too until it listens."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -34,26 +34,26 @@ def held() -> Iterator[None]:
 
 
 def listen() -> None:
-    """Take note of the first request, also where a shell had it ignored; later ones cannot cut stopping short."""
+    """Listen for the first stop signal, even if a shell had it ignored; later ones do not interrupt the stop."""
     _NOTES[:] = os.pipe()
-    asked = False
+    requested = False
 
     def note(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
+        nonlocal requested
+        if not requested:
+            requested = True
             os.write(_NOTES[1], b"!")
 
-    for number in ASKING:
+    for number in STOP_SIGNALS:
         signal.signal(number, note)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def sleep(seconds: float) -> None:
-    """Wait; a program that listens is woken by a request to stop.
+    """Wait; a stop signal ends the wait of a process that listens.
 
     Raises:
-        Stopped: somebody asked us to end, now or since the last wait; only once.
+        Stopped: a signal requested a stop, now or since the last wait; only once.
 
     """
     if not _NOTES:

@@ -1,6 +1,6 @@
-"""The servers and services of one stack, each started, stopped, frozen or killed by its name.
+"""The servers and services of one stack; start, stop, pause or kill each by its name.
 
-The supervisor and the tests drive the same class: what a test breaks is what runs.
+The supervisor and the tests use the same class, so tests break what runs in production.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,15 +13,16 @@ from pydantic import SecretStr
 from deploy.native import ports, ready, servers, services
 from deploy.native.install import Tools
 from deploy.native.process import Process, Program, clear_orphans
+from services import catalogue
 from shared.environment import KAFKA_PASSWORD, by_service
 from shared.errors import PenstockError
 from shared.provision.kafka_users import ensure_kafka_users
 from shared.provision.topics import ensure_topics
 from shared.settings import Settings
-from shared.topics import MINIO_LIVE, MINIO_SAFE
+from shared.topics import STORE_TOPICS
 
 
-def _nobody(_name: str) -> None:
+def _noop(_name: str) -> None:
     return None
 
 
@@ -46,25 +47,26 @@ class Stack:
         process.start()
         process.wait_ready()
 
-    def start_servers(self, on_ready: Callable[[str], None] = _nobody) -> None:
-        """Start Postgres, Kafka and MinIO, and wait until all answer; topics are there before their sender."""
+    def start_servers(self, on_ready: Callable[[str], None] = _noop) -> None:
+        """Start Postgres, Kafka and MinIO, and wait until all answer; create MinIO's topics before it starts."""
         self._process("postgres").start()
         self.start("kafka")
         on_ready("kafka")
-        ready.run_apart(self._prepare_kafka())
+        ready.run_in_thread(self._prepare_kafka())
         for name in ("minio", "postgres"):
             self.start(name)
             on_ready(name)
 
     async def _prepare_kafka(self) -> None:
-        """Make what MinIO needs as it starts: its topics, and its user."""
+        """Create what MinIO needs when it starts: its topics and its Kafka user."""
         operator = Settings.of(self.env)
-        await ensure_topics(operator, (MINIO_LIVE, MINIO_SAFE))
+        await ensure_topics(operator, STORE_TOPICS)
         passwords = by_service(self.env, KAFKA_PASSWORD)
-        await ensure_kafka_users(operator, {name: SecretStr(text) for name, text in passwords.items()})
+        users = {name: SecretStr(text) for name, text in passwords.items()}
+        await ensure_kafka_users(operator, catalogue.manifests(), users)
 
     def setup(self) -> str:
-        """Make topics, buckets, rules and S3 users; return what the one-shot said."""
+        """Run set-up; return its output."""
         process = Process(services.setup(self.env), self.state_dir)
         process.start()
         process.wait_done()
@@ -73,15 +75,15 @@ class Stack:
     def start_service(
         self, service: str, instance: int = 1, env: Mapping[str, str] | None = None, *, wait: bool = True
     ) -> str:
-        """Start one process of a service anew, its variables overridden by `env`; return its name."""
+        """Restart one process of a service with its variables overridden by `env`; return its name."""
         name = services.process_name(service, instance)
         if name in self.processes:
             self.stop(name)
 
         def program() -> Program:
-            # at every start, for another stack may have taken the port since
-            made = services.service(self.env, service, instance, self._health_port(name))
-            return replace(made, env={**made.env, **(env or {})})
+            # at each start, because another stack may have taken the port
+            program = services.service(self.env, service, instance, self._health_port(name))
+            return replace(program, env={**program.env, **(env or {})})
 
         process = Process(program(), self.state_dir, renew=program)
         self.processes[name] = process
@@ -91,19 +93,19 @@ class Stack:
         return name
 
     def stop(self, name: str) -> None:
-        """Ask one program to end; kill it when its grace has passed."""
+        """Stop one program; kill it after its grace time."""
         self._process(name).stop()
 
     def kill(self, name: str) -> None:
-        """Kill one program and all it started, without a warning."""
+        """Kill one program and its child processes at once."""
         self._process(name).kill()
 
     def pause(self, name: str) -> None:
-        """Freeze one program (SIGSTOP)."""
+        """Pause one program (SIGSTOP)."""
         self._process(name).pause()
 
     def resume(self, name: str) -> None:
-        """Let a frozen program go on (SIGCONT)."""
+        """Resume a paused program (SIGCONT)."""
         self._process(name).resume()
 
     def restart(self, name: str) -> None:
@@ -120,7 +122,7 @@ class Stack:
         return self._process(name).pid
 
     def stop_all(self) -> None:
-        """Stop everything, services before servers; nothing of this stack runs afterwards."""
+        """Stop services, then servers; no process of this stack remains."""
         own = [name for name in self.processes if name not in servers.NAMES]
         for together in (own, ["minio"], ["kafka"], ["postgres"]):
             for name in together:
@@ -131,11 +133,11 @@ class Stack:
 
     def _process(self, name: str) -> Process:
         if name not in self.processes:
-            raise PenstockError(f"nothing is called {name}; there are {', '.join(self.processes)}")
+            raise PenstockError(f"no process {name!r} in this stack: use one of {', '.join(self.processes)}")
         return self.processes[name]
 
     def _health_port(self, name: str) -> int:
-        """Return the port a process had, unless somebody has taken it since; else the first free one from the base."""
+        """Return the earlier health port of a process if it is free, else the first free one from the base."""
         had = self._health_ports.get(name)
         if had is not None and ports.is_free(had):
             return had

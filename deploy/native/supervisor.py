@@ -1,4 +1,4 @@
-"""Brings a stack up in the right order, keeps it up, and takes it down; one supervisor per state folder."""
+"""Starts a stack in order, restarts what ends, and stops it; one supervisor per state folder."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ WATCH_SECONDS: Final = 0.3
 BACKOFF_FIRST_SECONDS: Final = 0.5
 BACKOFF_CAP_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
-"""A program that ran this long has earned a quick restart again."""
+"""A program that ran this long is restarted without backoff."""
 READY, FAILED, STOPPED = "ready", "failed", "stopped"
 
 
 @dataclass(slots=True)
 class Watch:
-    """What the supervisor knows of one process beside the process itself."""
+    """The state of one supervised process."""
 
     process: Process
     state: str = "starting"
@@ -33,7 +33,7 @@ class Watch:
     retry_at: float = 0.0
 
     def report(self) -> dict[str, Any]:
-        """Return what `stack.json` says about it."""
+        """Return its entry in `stack.json`."""
         pid = self.process.pid
         return {
             "name": self.process.name,
@@ -61,7 +61,7 @@ class Supervisor:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Bring the stack up and keep it so; return the exit code once nothing of it runs any more."""
+        """Start the stack and keep it running; return the exit code after it has stopped."""
         private.close_state_folder(self.state_dir)
         with record.held(self.state_dir) as alone:
             if not alone:
@@ -78,7 +78,7 @@ class Supervisor:
             stack = Stack.native(self.env, Installer(self.state_dir, say).install())
             self._bring_up(stack)
             while True:
-                self._tend()
+                self._check_all()
                 signals.sleep(WATCH_SECONDS)
         except signals.Stopped:
             self._state = STOPPED
@@ -100,14 +100,14 @@ class Supervisor:
         self._watch(stack)
         stack.start_servers(on_ready=self._note_ready)
         say(f"setup after {self._seconds():.1f} s: {stack.setup() or 'nothing to change'}")
-        for name, number in services.wanted(self.env):
+        for name, number in services.processes(self.env):
             stack.start_service(name, number, wait=False)
             self._watch(stack)
         self._wait_for_services()
         self._state = READY
         self._write()
-        lame = [name for name, watch in self._watches.items() if watch.state != "running"]
-        say(f"up in {self._seconds():.1f} s" + (f", but not {', '.join(lame)}" if lame else ""))
+        unready = [name for name, watch in self._watches.items() if watch.state != "running"]
+        say(f"up in {self._seconds():.1f} s" + (f", but not {', '.join(unready)}" if unready else ""))
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -123,21 +123,21 @@ class Supervisor:
         say(f"{name}: ready after {self._seconds():.1f} s")
 
     def _wait_for_services(self) -> None:
-        """Give every service its patience to get ready; one that does not is kept trying, and said."""
-        deadline = time.monotonic() + max(watch.process.program.patience for watch in self._watches.values())
+        """Wait until every service is ready, or the longest `timeout_seconds`; late ones are still retried."""
+        deadline = time.monotonic() + max(watch.process.program.timeout_seconds for watch in self._watches.values())
         while any(watch.state != "running" for watch in self._watches.values()) and time.monotonic() < deadline:
-            self._tend()
+            self._check_all()
             signals.sleep(WATCH_SECONDS)
 
-    def _tend(self) -> None:
-        """Look once at every process: start what has died, note what is ready, keep logs small."""
+    def _check_all(self) -> None:
+        """Check every process once: restart those that ended, note those that are ready, rotate logs."""
         for watch in self._watches.values():
             if watch.process.running:
                 self._check(watch)
             elif watch.state == "waiting":
                 self._retry(watch)
             else:
-                self._note_death(watch)
+                self._note_exit(watch)
             watch.process.rotate_log()
         self._write()
 
@@ -150,7 +150,7 @@ class Supervisor:
             watch.process.check()
             self._note_ready(watch.process.name)
 
-    def _note_death(self, watch: Watch) -> None:
+    def _note_exit(self, watch: Watch) -> None:
         wait = min(BACKOFF_FIRST_SECONDS * 2**watch.failures, BACKOFF_CAP_SECONDS)
         watch.state, watch.retry_at = "waiting", time.monotonic() + wait
         watch.failures += 1
@@ -168,7 +168,7 @@ class Supervisor:
             say(f"{watch.process.name}: {error}")
 
     def _write(self) -> None:
-        """Write down how things are, when they have changed."""
+        """Write `stack.json` if the state has changed."""
         now = {
             "state": self._state,
             "supervisor": {"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())},
@@ -181,7 +181,7 @@ class Supervisor:
 
 
 def urls(env: Mapping[str, str]) -> dict[str, str]:
-    """Return where a user finds the stack; without secrets."""
+    """Return the addresses of the stack, without secrets."""
     console = f"http://127.0.0.1:{env['PENSTOCK_S3_CONSOLE_PORT']}"
     return {
         "HTTP": env["PENSTOCK_HTTP_URL"],

@@ -1,4 +1,4 @@
-"""The way into the web page: a link that logs one browser in, asked of the ingress that runs."""
+"""Request a link from the running ingress that logs one browser in."""
 
 import json
 import urllib.request

@@ -1,1 +1,1 @@
-"""`penstock`, the operator's console: a client of buckets, topics and views; keeps nothing."""
+"""`penstock`, the operator's console: a client of buckets, topics and views; stores nothing."""

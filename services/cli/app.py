@@ -1,17 +1,18 @@
-"""The console's only wiring: which commands there are, and how each may end."""
+"""The console's wiring: its commands, exit codes and error messages."""
 
+import asyncio
+import inspect
 import logging
 import os
+import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import DefaultFormatter
 
-from services.cli.core.usage import WrongUsage
-from services.cli.terminal import note, page
-from shared import logs
+from services.cli.core.usage import UsageError
+from services.cli.terminal import help_console, note
 from shared.errors import PenstockError, one_line
 
 DONE: Final = 0
@@ -23,57 +24,57 @@ COMMANDS: Final = {
     "put": "Store files or folders in a bucket.",
     "digest": "Show the digests of one object.",
     "watch": "Follow the facts on the bus, live.",
-    "status": "Show what runs, what waits and what was lost.",
-    "doctor": "Check the whole stack; name each fault and its mend.",
-    "sweep": "Compare the buckets with what is known, now.",
-    "setup": "Make topics, buckets, rules and users, once.",
-    "login": "Print a link that logs one browser in, once.",
+    "status": "Show processes, consumer lag, queues, dead letters and lost notifications.",
+    "doctor": "Check the whole stack; name each fault and its fix.",
+    "sweep": "Compare the buckets with the recorded objects, now.",
+    "setup": "Create topics, buckets, notification rules and users.",
+    "login": "Print a link that logs in one browser, once.",
 }
 DEAD_LETTERS: Final = {
-    "list": "List what waits, grouped by cause.",
+    "list": "List unresolved dead letters, grouped by cause.",
     "show": "Show one dead letter: headers and body.",
-    "replay": "Send dead letters back to where they came from.",
-    "discard": "Settle dead letters without sending them anywhere.",
+    "replay": "Publish dead letters to their original topics again.",
+    "discard": "Mark dead letters as resolved without replaying them.",
 }
 TOKENS: Final = {
-    "create": "Make a token and print it, this once.",
-    "list": "List the tokens that hold.",
+    "create": "Create a token and print it, once.",
+    "list": "List the valid tokens.",
     "revoke": "Revoke a token at once.",
 }
 ETL: Final = {
     "run": "Compare a dataset's bucket with its table, now.",
-    "status": "Show what is in the tables, and the last loads.",
-    "rejects": "Show rejected rows, and why.",
+    "status": "Show the datasets and their last loads.",
+    "rejects": "Show rejected rows and the reasons.",
 }
 GROUPS: Final = {
-    "etl": ("Load, look at and mend the tables made of files.", "etl", ETL),
-    "dlq": ("List, show, replay or discard dead letters.", "letters", DEAD_LETTERS),
-    "token": ("Make, list or revoke the tokens of the ingress.", "token", TOKENS),
+    "etl": ("Load datasets into tables; show their state and rejected rows.", "etl", ETL),
+    "dlq": ("List, show, replay or discard dead letters.", "dead_letters", DEAD_LETTERS),
+    "token": ("Create, list or revoke the tokens of the ingress.", "token", TOKENS),
 }
-"""Commands of two words: what they are about, and the noun of their functions."""
-GOES_ON: Final = {
-    "put": "what was stored stays; give the same command again to go on where it stopped",
-    "digest": "the digest is made without it",
-    "watch": "the services work on; facts stay on their topics for days",
+"""Command groups: help, suffix of the function names, and commands."""
+AFTER_INTERRUPT: Final = {
+    "put": "stored files stay stored; run the same command again to resume",
+    "digest": "the hasher continues",
+    "watch": "the services continue; facts stay on their topics for days",
     "status": "nothing was changed",
     "doctor": "a probe object may remain under inbox/.penstock/; the next check removes it",
-    "sweep": "the sweep goes on in ingest; its result will be in penstock status",
-    "etl": "a load that was asked for goes on in etl; its result will be in penstock etl status",
-    "dlq": "what was settled so far stays settled; the rest waits",
-    "setup": "every step can be repeated; give the same command again",
-    "login": "a link that was made is good for 15 minutes",
-    "token": "what the ingress was asked for may have been done; see penstock token list",
+    "sweep": "a requested sweep continues in ingest; see its result in penstock status",
+    "etl": "a requested load continues in etl; see its result in penstock etl status",
+    "dlq": "dead letters that were replayed or discarded are resolved; the others are unchanged",
+    "setup": "every step can be repeated; run the same command again",
+    "login": "a link that was created is valid for 15 minutes",
+    "token": "the ingress may have executed the request; see penstock token list",
 }
-"""What happens without the console once it is interrupted."""
+"""The state after Ctrl-C, by command."""
 
 EPILOGUE: Final = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; digest also 3 pending, 4 unknown. "
-    "The stack is found by PENSTOCK_* variables, then by .env."
+    "Settings come from PENSTOCK_* variables, then from .env."
 )
 
 
-def build_app(asked: Sequence[str] = ()) -> App:
-    """Return the command line; a command is loaded, and explains itself at length, when it is `asked` for."""
+def build_app(arguments: Sequence[str] = ()) -> App:
+    """Return the command line; only the command in `arguments` is imported for its long help."""
     app = App(
         name="penstock",
         help="The operator's console of Penstock: a client of its buckets, topics and views.",
@@ -81,59 +82,79 @@ def build_app(asked: Sequence[str] = ()) -> App:
         help_format="plaintext",
         help_formatter=DefaultFormatter(),
         suppress_keyboard_interrupt=False,
-        result_action="return_int_as_exit_code_else_zero",
         default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_default=False),
-        version=lambda: version("penstock"),
+        version=_version,
     )
     for name, line in COMMANDS.items():
         module = f"services.cli.commands.{name}:{name}"
-        app.command(module, name=name, help=None if name in asked else line)
+        app.command(module, name=name, help=None if name in arguments else line)
     for word, (about, noun, commands) in GROUPS.items():
         group = App(name=word, help=about)
         for name, line in commands.items():
             module = f"services.cli.commands.{word}_{name}:{name}_{noun}"
-            group.command(module, name=name, help=None if name in asked else line)
+            group.command(module, name=name, help=None if name in arguments else line)
         app.command(group)
     app.register_install_completion_command(help="Install shell completion for bash, zsh or fish.")
     return app
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; trouble becomes one line: what, why and how to mend it."""
+    """Run one command and return its exit code; print an error as one line: what is wrong, why and the fix."""
     quiet_libraries()
     try:
         app = build_app(arguments)
-        return int(app(list(arguments), exit_on_error=False, print_error=False, console=page()) or DONE)
+        command, bound, _ = app.parse_args(
+            list(arguments), exit_on_error=False, print_error=False, console=help_console()
+        )
+        quiet_structlog()
+        result = command(*bound.args, **bound.kwargs)
+        return int((asyncio.run(result) if inspect.iscoroutine(result) else result) or DONE)
     except BrokenPipeError:
-        # Our reader has gone (`penstock watch | head`); the interpreter must not flush into nothing.
+        # The reader closed the pipe (`penstock watch | head`); the interpreter must not flush into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of every command
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes one line
         code, text = explain(error, arguments[0] if arguments else "")
         note(f"penstock: {text}", style="yellow" if code == INTERRUPTED else "red")
         return code
 
 
 def explain(error: BaseException, command: str) -> tuple[int, str]:
-    """Return the exit code of a command that ended so, and what to say; debugging, a fault of ours is raised."""
+    """Return the exit code and message for `error`; with PENSTOCK_LOG_LEVEL=DEBUG, raise an unexpected error."""
     match error:
         case KeyboardInterrupt():
-            return INTERRUPTED, f"interrupted: {GOES_ON.get(command, 'nothing was lost')}"
+            return INTERRUPTED, f"interrupted: {AFTER_INTERRUPT.get(command, 'nothing was lost')}"
         case CycloptsError():
             words = " ".join(str(error).split()).rstrip(".")
-            return USAGE, f"usage: {words}; see penstock {f'{command} ' if command in GOES_ON else ''}--help"
+            return USAGE, f"usage: {words}; see penstock {f'{command} ' if command in AFTER_INTERRUPT else ''}--help"
         case PenstockError():
-            return USAGE if isinstance(error, WrongUsage) else FAILED, one_line(error)
-        case _ if _is_loud():
+            return USAGE if isinstance(error, UsageError) else FAILED, one_line(error)
+        case _ if _is_verbose():
             raise error
-    return FAILED, f"a fault of its own: {one_line(error)}; PENSTOCK_LOG_LEVEL=DEBUG tells where"
+    return FAILED, f"internal error: {one_line(error)}; set PENSTOCK_LOG_LEVEL=DEBUG for the traceback"
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own words off the terminal, unless PENSTOCK_LOG_LEVEL=DEBUG asks for them."""
-    logs.configure("cli", level="DEBUG" if _is_loud() else "ERROR")
-    logging.disable(logging.NOTSET if _is_loud() else logging.CRITICAL)
+    """Hide the log messages of libraries unless PENSTOCK_LOG_LEVEL is DEBUG."""
+    logging.disable(logging.NOTSET if _is_verbose() else logging.CRITICAL)
 
 
-def _is_loud() -> bool:
+def quiet_structlog() -> None:
+    """Hide our own log messages too, if the command has imported a module that logs.
+
+    Call it after that import: structlog would take a third of the start of a command that logs nothing.
+    """
+    if _is_verbose() or "structlog" in sys.modules:
+        from shared import logs  # noqa: PLC0415 - see the docstring
+
+        logs.configure("cli", level="DEBUG" if _is_verbose() else "ERROR")
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - only --version needs it
+
+    return version("penstock")
+
+
+def _is_verbose() -> bool:
     return os.environ.get("PENSTOCK_LOG_LEVEL") == "DEBUG"

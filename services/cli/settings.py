@@ -1,4 +1,4 @@
-"""Where the console finds the stack: the process's variables, then `.env` here or in the checkout."""
+"""Settings of the console: from the environment, then from `.env` in the current folder or the checkout."""
 
 import os
 import tomllib
@@ -16,45 +16,49 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class CliSettings(Settings):
-    """What every service needs, and what only the console uses."""
+    """The settings that all services share, and those of the console."""
 
-    http_url: str = Field("http://127.0.0.1:8080", description="Where the ingress answers.")
-    token: SecretStr = Field(SecretStr(""), description="What the console sends to the ingress.")
+    http_url: str = Field("http://127.0.0.1:8080", description="URL of the ingress.")
+    token: SecretStr = Field(SecretStr(""), description="Token that the console sends to the ingress.")
     reader_password: SecretStr = Field(
-        SecretStr(""), description="The password of the database role penstock_reader; empty: nobody logs in as it."
+        SecretStr(""), description="Password of the database role penstock_reader; empty disables its login."
     )
     user_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="Secrets of the services' own S3 users, by service; used by set-up only.",
+        description="Secret keys of the services' S3 users, by service; only set-up uses them.",
     )
     role_passwords: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="Passwords of the services' own database roles, by service; used by set-up only.",
+        description="Passwords of the services' database roles, by service; only set-up uses them.",
     )
     kafka_passwords: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="Passwords of the services' own Kafka users and of the object store's; used by set-up only.",
+        description="Passwords of the Kafka users of the services and the object store; only set-up uses them.",
     )
     hasher_delete_after: bool = Field(
-        default=False, description="As the hasher has it; off, set-up grants the hasher no deletes."
+        default=False, description="As in the hasher; if off, set-up grants the hasher no deletes."
     )
     hasher_delete_prefixes: PrefixList = Field(
-        ("uploads/",), description="As the hasher has them; set-up grants it deletes there alone."
+        ("uploads/",), description="As in the hasher; set-up grants it deletes only below these prefixes."
     )
-    upload_bucket: str = Field("inbox", description="As the ingress has it; the prefixes above are in this bucket.")
-    etl_seed: bool = Field(default=False, description="As etl has it; off, set-up grants etl no writing of its inputs.")
-    etl_output_bucket: str = Field("processed-data", description="As etl has it; set-up lets etl write there alone.")
+    upload_bucket: str = Field("inbox", description="As in the ingress; the bucket of the prefixes above.")
+    etl_seed: bool = Field(
+        default=False, description="As in etl; if off, set-up grants etl no writes to its input buckets."
+    )
+    etl_output_bucket: str = Field(
+        "processed-data", description="As in etl; the only bucket that set-up lets etl write to."
+    )
     etl_datasets: Path = Field(
-        CHECKOUT / "services/etl/datasets.toml", description="As etl has it; says where its seed data goes."
+        CHECKOUT / "services/etl/datasets.toml", description="As in etl; the file names the prefix of the seed data."
     )
     journal_dir: Path = Field(
         default_factory=lambda: _state_home() / "penstock/uploads",
-        description="What is known of uploads that can be resumed.",
+        description="Folder of the journals of uploads that can be resumed.",
     )
 
     @property
-    def seed_place(self) -> str:
-        """Return bucket and prefix of the dataset that etl seeds; a file that cannot be read has none."""
+    def seed_prefix(self) -> str:
+        """Return `bucket/prefix` of the dataset that etl seeds; `src-data/` if its file cannot be read."""
         try:
             users = tomllib.loads(self.etl_datasets.read_text("utf-8"))["users"]
             return f"{users['bucket']}/{users.get('prefix', '')}"
@@ -62,19 +66,19 @@ class CliSettings(Settings):
             return "src-data/"
 
     @property
-    def database_passwords(self) -> tuple[SecretStr, Mapping[str, SecretStr]]:
-        """Return those of the role that reads and of the services' roles, by service."""
-        return self.reader_password, self.role_passwords
+    def hasher_deletable(self) -> tuple[str, ...]:
+        """Return the prefixes whose objects the hasher may delete, as bucket/prefix."""
+        return tuple(f"{self.upload_bucket}/{prefix}" for prefix in self.hasher_delete_prefixes)
 
 
 def _state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
 
 
-def _file_of(folder: Path | None) -> tuple[Path, Mapping[str, str]]:
-    """Return the folder whose `.env` counts, and its variables.
+def _read_env_file(folder: Path | None) -> tuple[Path, Mapping[str, str]]:
+    """Return the folder of the `.env` to use, and its variables.
 
-    That of the current folder counts where it has any of ours; else it is another program's, whatever is in it.
+    The file in the current folder is used if it has any of our variables; otherwise it belongs to another program.
     """
     if folder is not None:
         return folder, read_file(folder)
@@ -85,13 +89,13 @@ def _file_of(folder: Path | None) -> tuple[Path, Mapping[str, str]]:
 
 
 def load(variables: Mapping[str, str] | None = None, folder: Path | None = None) -> CliSettings:
-    """Return the settings from `variables` (the process's own), filled up from `.env`.
+    """Return the settings from `variables` (default: the environment), completed from `.env`.
 
     Raises:
-        Rejected: a variable has a value that cannot be.
+        Rejected: SETTINGS if a variable has an invalid value.
 
     """
-    home, file = _file_of(folder)
+    home, file = _read_env_file(folder)
     env = resolve(os.environ if variables is None else variables, file, folder=home)
     secrets = {
         "user_secrets": by_service(env, USER_SECRET),
@@ -103,4 +107,4 @@ def load(variables: Mapping[str, str] | None = None, folder: Path | None = None)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-        raise Rejected("SETTINGS", f"settings: {name.rstrip('_')}: {first['msg']}; mend it in .env") from None
+        raise Rejected("SETTINGS", f"settings: {name.rstrip('_')}: {first['msg']}; correct it in .env") from None

@@ -1,28 +1,22 @@
-"""What a person sees: text to standard output, trouble to standard error, JSON when asked for."""
+"""Terminal output: answers on standard output, as text or JSON; progress and errors on standard error."""
 
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.highlighter import NullHighlighter
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-    track,
-)
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from shared.text import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.status import Status
 
 T = TypeVar("T")
 
@@ -31,13 +25,13 @@ Json = Annotated[
 ]
 """The flag that every command has."""
 
-PAGE = 100
-WIDE = 200
-"""Columns when nobody looks: lines in a pipe are not folded."""
+HELP_WIDTH = 100
+PIPE_WIDTH = 200
+"""Columns when the output is not a terminal: lines in a pipe are not wrapped."""
 
 
 class _Console(Console):
-    """A console whose reader may go away like any other's."""
+    """A console that raises BrokenPipeError instead of exiting when its reader closes the pipe."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -45,39 +39,49 @@ class _Console(Console):
 
 @cache
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that neither guesses colours of figures nor folds lines in a pipe."""
+    """Return a console that does not color numbers and does not wrap lines in a pipe."""
     tty = (sys.stderr if stderr else sys.stdout).isatty()
-    return _Console(stderr=stderr, highlighter=NullHighlighter(), width=None if tty else WIDE, soft_wrap=not tty)
+    return _Console(stderr=stderr, highlighter=NullHighlighter(), width=None if tty else PIPE_WIDTH, soft_wrap=not tty)
 
 
-def page() -> Console:
-    """Return the console that help is written on: no wider than a page."""
-    return _Console(highlighter=NullHighlighter(), width=min(PAGE, Console().width))
+def help_console() -> Console:
+    """Return the console for help texts, at most `HELP_WIDTH` columns wide."""
+    return _Console(highlighter=NullHighlighter(), width=min(HELP_WIDTH, Console().width))
 
 
 def say(text: str, style: str = "") -> None:
-    """Print one line; `text` is shown as it is, without markup, its control characters made visible."""
+    """Print one line on standard output, without markup and with control characters escaped."""
     console().print(Text(visible(text), style=style))
 
 
 def note(text: str, style: str = "dim") -> None:
-    """Tell on standard error what goes on, so that standard output stays the answer."""
+    """Print one line on standard error, so that standard output has only the answer."""
     console(stderr=True).print(Text(visible(text), style=style))
 
 
-def emit(document: Mapping[str, Any] | Sequence[Any], *, indent: int | None = 2) -> None:
-    """Print one JSON document; ASCII only, so that no key can play with the terminal."""
+def print_json(document: Mapping[str, Any] | Sequence[Any], *, indent: int | None = 2) -> None:
+    """Print one JSON document in ASCII, so that no object key can send control sequences to the terminal."""
     sys.stdout.write(json.dumps(document, indent=indent, default=str) + "\n")
     sys.stdout.flush()
 
 
 def is_terminal() -> bool:
-    """Whether a person reads standard output."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
-def progress() -> Progress:
-    """Return a bar with bytes, rate and time left, on standard error; silent when nobody looks."""
+def progress() -> "Progress":
+    """Return a progress bar with bytes, rate and time left, on standard error; silent without a terminal."""
+    # most commands show no progress bar
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -90,19 +94,21 @@ def progress() -> Progress:
     )
 
 
-def spinner(text: str) -> Status:
-    """Return a sign of life for work without a measure, on standard error; silent when nobody looks."""
+def spinner(text: str) -> "Status":
+    """Return a spinner with a text, on standard error; silent without a terminal."""
     return console(stderr=True).status(text)
 
 
 def table(*columns: str) -> Table:
-    """Return a quiet table: no frame, the last column takes the room."""
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    """Return a table without a frame whose long values wrap."""
+    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        rows.add_column(column, overflow="fold")
+    return rows
 
 
-def counting(things: Sequence[T], noun: str) -> Iterable[T]:
-    """Yield `things` under a bar with the time left, on standard error; silent when nobody looks."""
-    return track(things, noun, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+def track_progress(items: Sequence[T], noun: str) -> Iterable[T]:
+    """Yield `items` under a progress bar with the time left, on standard error; silent without a terminal."""
+    from rich.progress import track  # noqa: PLC0415 - as above
+
+    return track(items, noun, console=console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from services import catalogue
 from services.etl import handlers, workers
 from services.etl.adapters.bucket import Bucket
 from services.etl.adapters.exports import Exports
@@ -25,7 +26,8 @@ from shared.work import RetryPolicy, Worker, WorkQueue
 
 def build_app(settings: EtlSettings) -> Service:
     """Wire etl without connecting to anything; raise InvalidDatasets if the dataset file is unusable."""
-    datasets = Datasets.parse(settings.etl_datasets.read_text("utf-8"), str(settings.etl_datasets))
+    text, reserved = settings.etl_datasets.read_text("utf-8"), catalogue.manifests().views
+    datasets = Datasets.parse(text, str(settings.etl_datasets), reserved)
     return Service(settings, handlers.router, partial(_open, settings, datasets))
 
 

@@ -12,7 +12,7 @@ class HasherSettings(Settings):
     health_port: int = Field(8082, description="Port of probes and metrics; 0 takes a free one.")
     hasher_digests: WordList = Field(
         DEFAULT_DIGESTS,
-        description="Digests of every object; metadata penstock-digests asks for others.",
+        description="Digests of every object; the metadata penstock-digests of an object overrides them.",
     )
     hasher_large_bytes: int = Field(
         4 << 20,
@@ -35,7 +35,7 @@ class HasherSettings(Settings):
         ("uploads/",),
         description="Folders of PENSTOCK_UPLOAD_BUCKET with these uploads; set-up grants deletes only there.",
     )
-    upload_bucket: str = Field("inbox", description="As the ingress has it: where uploads of the digest API go.")
+    upload_bucket: str = Field("inbox", description="Same as for the ingress: bucket of uploads of the digest API.")
     hasher_delay: float = Field(
         0.0,
         ge=0,

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import structlog
 from prometheus_client import Counter
 
+from services import catalogue
 from services.ingress.adapters.fact_table import FactTable
 from services.ingress.core.facts import Fact, UndecodableRecord, decode_fact
 from shared.bus import Received, Router
 from shared.errors import Kind, kind_of, one_line
 from shared.events import Event
 from shared.middleware.records import Record
-from shared.topics import CONSUMERS
 
 log = structlog.get_logger()
 router = Router("ingress")
+TOPICS = catalogue.manifests().consumers[router.service]
 
 FACTS = Counter("penstock_ingress_facts_total", "Facts that were new to the timeline.")
 SKIPPED = Counter("penstock_ingress_records_skipped_total", "Records that are not shown, by why.", ["reason"])
@@ -33,7 +34,7 @@ def decode_or_skip(record: Record) -> Fact | None:
     return None
 
 
-@router.consumes(*CONSUMERS["ingress"], decode=decode_or_skip, payload=Event, max_records=1000)
+@router.consumes(*TOPICS, decode=decode_or_skip, payload=Event, max_records=1000)
 async def save_facts(batch: Batch, facts: FactTable) -> None:
     """Save every fact once, in the order of arrival."""
     await _save([received.event for received in batch if received.event is not None], facts)

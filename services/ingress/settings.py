@@ -25,78 +25,87 @@ class IngressSettings(Settings):
     """What the ingress needs beyond the stack; the names in brackets are those of the systems it replaces."""
 
     health_port: int = Field(8083, description="Port of probes and metrics; 0 takes a free one.")
-    http_host: str = Field("127.0.0.1", description="Where HTTP is served.")
-    http_port: int = Field(8080, description="Its port (API_PORT).")
-    http_url: str = Field("http://127.0.0.1:8080", description="The address that users see, in links.")
+    http_host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
+    http_port: int = Field(8080, description="Port that HTTP listens on (API_PORT).")
+    http_url: str = Field("http://127.0.0.1:8080", description="URL of the ingress as users reach it; used in links.")
     s3_public_endpoint: str = Field(
-        "", description="Where browsers reach the object store, which takes large files directly; empty: as we do."
+        "",
+        description="URL of the object store for browsers, which send it large files; empty: the services' URL.",
     )
     s3_access_key_parts: str = Field(
-        "penstock-parts", description="The S3 user that signs addresses for parts of uploads; it may write and no more."
+        "penstock-parts", description="S3 user that signs the presigned URLs of parts; it may only write."
     )
-    s3_secret_key_parts: SecretStr = Field(SecretStr(""), description="Its secret.")
+    s3_secret_key_parts: SecretStr = Field(SecretStr(""), description="Secret of this S3 user.")
     auth: Literal["tokens", "none"] = Field(
         "tokens", description="`none` disables authentication; allowed only on a loopback address."
     )
     token: SecretStr = Field(
-        SecretStr(""), description="The first token, at least 32 random characters; it may do everything."
+        SecretStr(""), description="The first token, at least 32 random characters; it has all rights."
     )
     secret_key: SecretStr = Field(SecretStr(""), description="Signs sessions: at least 32 random bytes in base64.")
     anonymous_read_buckets: WordList = Field(
         (),
-        description="Buckets whose objects everybody may read by GET /objects/<bucket>/<key>, without a token; nothing "
-        "else of them is open.",
+        description="Buckets whose objects can be read without a token by GET /objects/<bucket>/<key>; nothing else of "
+        "them is public.",
     )
     trusted_proxies: WordList = Field(
         (),
-        description="Addresses or networks of reverse proxies whose X-Forwarded-For names the client; else it is "
-        "ignored.",
+        description="Addresses or networks of reverse proxies whose X-Forwarded-For header is trusted; from any other "
+        "address it is ignored.",
     )
     rate_limit: float = Field(1000.0, gt=0, description="Requests a second that one token may send.")
-    upload_bucket: str = Field("inbox", description="Where uploads without a bucket of their own go (STORAGE_ROOT).")
+    upload_bucket: str = Field("inbox", description="Bucket of uploads that name no bucket (STORAGE_ROOT).")
     hasher_digests: WordList = Field(
         DEFAULT_DIGESTS,
-        description="Digests of every object, as the hasher makes them; who asks for others gets these too.",
+        description="Same as for the hasher: an upload that requests other digests gets these too.",
     )
-    max_upload_bytes: int = Field(DEFAULT_MAX_BYTES, gt=0, description="Bytes of the largest upload that is taken.")
+    max_upload_bytes: int = Field(DEFAULT_MAX_BYTES, gt=0, description="Maximum bytes of an upload.")
     tus_expire_days: float = Field(
-        7.0, gt=0, description="How long a resumable upload may take; the object store has to keep its parts as long."
+        7.0,
+        gt=0,
+        description="Days until a resumable upload expires; the object store must retain parts at least as long.",
     )
-    max_form_parts: int = Field(10_000, gt=0, description="Fields and files of one form.")
-    uploads_in_flight: int = Field(64, gt=0, description="Uploads at a time; each may hold 5 MiB.")
-    downloads_in_flight: int = Field(64, gt=0, description="Downloads at a time; each holds a connection to the store.")
-    max_connections: int = Field(1000, gt=0, description="Connections of clients at a time.")
+    max_form_parts: int = Field(10_000, gt=0, description="Maximum fields and files of one form.")
+    uploads_in_flight: int = Field(64, gt=0, description="Concurrent uploads; each may hold 5 MiB.")
+    downloads_in_flight: int = Field(
+        64, gt=0, description="Concurrent downloads; each holds a connection to the store."
+    )
+    max_connections: int = Field(1000, gt=0, description="Concurrent client connections.")
     min_rate_bytes: int = Field(
-        1024, ge=0, description="Bytes a second that an upload or a download moves at least, on average; 0 takes any."
+        1024, ge=0, description="Minimum average rate of an upload or a download, in bytes a second; 0 disables it."
     )
     min_rate_grace_seconds: float = Field(
-        30.0, gt=0, description="Over how many seconds that average is taken, and how long a client may move nothing."
+        30.0, gt=0, description="Seconds over which that average is taken, and for which a client may be idle."
     )
-    header_seconds: float = Field(10.0, gt=0, description="How long the head of a request may take to come.")
-    stall_seconds: float = Field(30.0, gt=0, description="How long a request may send nothing before it is given up.")
+    header_seconds: float = Field(10.0, gt=0, description="Seconds within which the headers of a request must arrive.")
+    stall_seconds: float = Field(30.0, gt=0, description="Seconds without data after which a request is aborted.")
     download_chunk_bytes: int = Field(
-        256 << 10, gt=0, description="Bytes read at a time for a download (FILE_READ_BATCH_SIZE)."
+        256 << 10, gt=0, description="Bytes per read of a download (FILE_READ_BATCH_SIZE)."
     )
     disk_usage_threshold: float = Field(
-        95.0, gt=0, le=100, description="Percent of the disk past which uploads are refused (DISK_USAGE_THRESHOLD)."
+        95.0, gt=0, le=100, description="Disk usage in percent above which uploads are refused (DISK_USAGE_THRESHOLD)."
     )
     disk_path: Path = Field(
-        Path(), description="A folder on the object store's disk, whose usage is watched; an empty one will do."
+        Path(), description="Folder on the object store's disk, whose usage is checked; it may be empty."
     )
-    facts_kept_days: float = Field(30.0, gt=0, description="How long the timeline remembers a fact.")
+    facts_kept_days: float = Field(30.0, gt=0, description="Days for which the timeline stores a fact.")
     load_wait_seconds: float = Field(
-        5.0, ge=0, description="How long POST /data waits for its load, so that the next GET /data shows it."
+        5.0,
+        ge=0,
+        description="Seconds that POST /data waits for its load, so that the next GET /data shows the result.",
     )
     data_streams: int = Field(
-        4, gt=0, description="Answers read from tables at a time (/data, /stats); each has a connection to Postgres."
+        4, gt=0, description="Concurrent answers from tables (/data, /stats); each holds a Postgres connection."
     )
-    events_streams: int = Field(200, gt=0, description="Clients of /events at a time.")
-    webhook_attempts: int = Field(8, gt=0, description="Tries of one delivery before the fact is put aside.")
+    events_streams: int = Field(200, gt=0, description="Concurrent clients of /events.")
+    webhook_attempts: int = Field(8, gt=0, description="Attempts of a delivery before the fact is recorded as failed.")
     webhook_wait_seconds: float = Field(
-        1.0, gt=0, description="Wait after a failed delivery; each further one waits four times as long, up to an hour."
+        1.0,
+        gt=0,
+        description="Seconds until the first retry of a delivery; each later wait is four times as long, up to 1 h.",
     )
     webhook_allow_private: bool = Field(
-        default=False, description="Lets webhooks lead into this machine and its network: for trials only."
+        default=False, description="Allow webhooks to addresses of this machine and its network: for tests only."
     )
 
     @model_validator(mode="after")

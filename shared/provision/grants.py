@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from shared.manifest import Manifest
 from shared.postgres import OWNER, Connection
-from shared.provision.rights import LANGUAGES, READER, RESTRICTED, RIGHTS, Restricted, Rights, role_name, schemas
+from shared.provision.rights import LANGUAGES, READER, RESTRICTED, Restricted, role_name, schemas
 
 PUBLIC: Final = "PUBLIC"
 OTHER_DATABASES: Final = ("postgres", "template1")
@@ -49,24 +50,29 @@ class Catalog:
     objects: tuple[DatabaseObject, ...]
     """Objects whose rights the session may change."""
     rights: frozenset[Right]
+    manifests: Mapping[str, Manifest]
+    """The services with a role of their own."""
 
-    def services(self, condition: Callable[[Rights], object] = bool) -> list[str]:
-        """Return the existing roles of services whose rights meet `condition`."""
-        granted = [role_name(name) for name, rights in RIGHTS.items() if condition(rights)]
+    def services(self, condition: Callable[[Manifest], object] = bool) -> list[str]:
+        """Return the existing roles of services whose manifests meet `condition`."""
+        granted = [role_name(name) for name, manifest in self.manifests.items() if condition(manifest)]
         return [role for role in granted if role in self.roles]
 
+    def is_made_by_service(self, obj: "DatabaseObject") -> bool:
+        """Return whether a service made the object at run time, and so owns it."""
+        return obj.owner in map(role_name, self.manifests)
 
-async def read(connection: Connection) -> Catalog:
-    """Read the catalog of the database."""
-    ours = [READER, OWNER, *map(role_name, RIGHTS)]
+
+async def read(connection: Connection, manifests: Mapping[str, Manifest]) -> Catalog:
+    """Read the catalog of the database; `manifests` are those of the services with a role of their own."""
+    ours = [READER, OWNER, *map(role_name, manifests)]
     session = await connection.fetchrow(_SESSION, ours)
     assert session is not None, "a SELECT without FROM returns one row"  # noqa: S101
     with_server = [[one.names for one in RESTRICTED], [*OTHER_DATABASES], [*LANGUAGES]]
     names = with_server if session["is_superuser"] else [[], [], []]
-    rows = await connection.fetch(_RIGHTS, [*schemas()], *names, ours)
-    defaults = [
-        DatabaseObject("DEFAULTS", role, "api", role, role) for role in {session["user"], *_makers(session["own"])}
-    ]
+    rows = await connection.fetch(_RIGHTS, [*schemas(manifests)], *names, ours)
+    makers = {session["user"], *_makers(session["own"], manifests)}
+    defaults = [DatabaseObject("DEFAULTS", role, "api", role, role) for role in makers]
     objects = {
         DatabaseObject(*(row[name] for name in DatabaseObject.__slots__)) for row in rows if row["kind"] != "DEFAULTS"
     }
@@ -78,11 +84,12 @@ async def read(connection: Connection) -> Catalog:
         roles=frozenset(session["roles"]),
         objects=(*objects, *defaults),
         rights=frozenset(Right(*(row[name] for name in Right._fields)) for row in rows if row["privilege"]),
+        manifests=manifests,
     )
 
 
-def _makers(roles: Iterable[str]) -> set[str]:
-    makers = {OWNER, *(role_name(name) for name, rights in RIGHTS.items() if rights.makes_tables)}
+def _makers(roles: Iterable[str], manifests: Mapping[str, Manifest]) -> set[str]:
+    makers = {OWNER, *(role_name(name) for name, one in manifests.items() if one.makes_tables)}
     return makers & set(roles)
 
 
@@ -159,9 +166,11 @@ def _on_table(obj: DatabaseObject, catalog: Catalog) -> Grants:
     match obj.schema:
         case "api":
             yield [READER], ("SELECT",)
-            makers = {role_name(name): name for name in RIGHTS}
-            of = makers.get(obj.owner)
-            yield catalog.services(lambda has: obj.unquoted in has.reads or of in has.reads_tables_of), ("SELECT",)
+            made = catalog.is_made_by_service(obj)
+            yield (
+                catalog.services(lambda one: obj.unquoted in one.reads or (made and one.reads_made_views)),
+                ("SELECT",),
+            )
         case "work":
             yield catalog.services(lambda rights: rights.queues), privileges
         case schema:
@@ -181,7 +190,7 @@ def _on_routine(obj: DatabaseObject, catalog: Catalog) -> Grants:
             yield [PUBLIC], ("EXECUTE",)
         case "limits":
             yield catalog.services(lambda rights: rights.ends_readers), ("EXECUTE",)
-        case schema if schema not in schemas():
+        case schema if schema not in schemas(catalog.manifests):
             users = [OWNER, catalog.database_owner, *catalog.services()]
             yield users if _family(obj.unquoted).services else [], ("EXECUTE",)
 
@@ -197,9 +206,8 @@ def _on_language(_obj: DatabaseObject, catalog: Catalog) -> Grants:
 def _on_defaults(obj: DatabaseObject, catalog: Catalog) -> Grants:
     """Make views that a role creates later readable at once, including an operator's who runs a service by hand."""
     yield [READER], ("SELECT",)
-    by_hand = obj.owner == catalog.user
-    of = {role_name(name): name for name in RIGHTS}.get(obj.owner)
-    yield catalog.services(lambda has: has.reads_tables_of and (by_hand or of in has.reads_tables_of)), ("SELECT",)
+    made = obj.owner == catalog.user or catalog.is_made_by_service(obj)
+    yield catalog.services(lambda one: made and one.reads_made_views), ("SELECT",)
 
 
 _GRANTS: Final[Mapping[str, Callable[[DatabaseObject, Catalog], Grants]]] = {

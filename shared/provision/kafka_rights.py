@@ -5,13 +5,10 @@ READ and WRITE imply DESCRIBE, and WRITE on any topic the idempotent producer (K
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
 
+from shared.manifest import Manifests
 from shared.provision.users import user_name
-from shared.topics import CONSUMERS, OBSERVERS, PRODUCERS, dead_letter_topics_of
-
-USERS: Final = tuple(sorted({*CONSUMERS, *PRODUCERS}))
-"""The services, and the object store; each logs in as `penstock-<name>`."""
+from shared.topics import dead_letter_topics_of
 
 
 class Resource(IntEnum):
@@ -39,30 +36,30 @@ class Right:
     operation: Operation
 
 
-def rights_of(name: str) -> frozenset[Right]:
-    """Return the rights of service `name`: read its topics in its group, publish, and dead-letter records."""
-    user, reads = user_name(name), CONSUMERS.get(name, ())
-    writes = (*PRODUCERS.get(name, ()), *dead_letter_topics_of({name: reads}))
+def rights_of(manifests: Manifests, name: str) -> frozenset[Right]:
+    """Return the rights of user `name`: read its topics in its group, publish, and dead-letter records."""
+    user, reads = user_name(name), manifests.consumers.get(name, ())
+    writes = (*manifests.producers.get(name, ()), *dead_letter_topics_of({name: reads}))
     groups = {name} if reads else set()
     return frozenset(
         {
             *(Right(user, Resource.TOPIC, topic.name, Operation.READ) for topic in reads),
             *(Right(user, Resource.TOPIC, topic.name, Operation.WRITE) for topic in writes),
             *(Right(user, Resource.GROUP, group, Operation.READ) for group in groups),
-            *(_rights_of_observer(user) if name in OBSERVERS else ()),
+            *(_rights_of_observer(manifests, user) if name in manifests.observers else ()),
         }
     )
 
 
-def _rights_of_observer(user: str) -> set[Right]:
+def _rights_of_observer(manifests: Manifests, user: str) -> set[Right]:
     """Return the rights to query the lag of all groups: DESCRIBE topics and groups, without READ."""
-    topics = {topic.name for read in CONSUMERS.values() for topic in read}
+    topics = {topic.name for read in manifests.consumers.values() for topic in read}
     return {
         *(Right(user, Resource.TOPIC, topic, Operation.DESCRIBE) for topic in topics),
-        *(Right(user, Resource.GROUP, group, Operation.DESCRIBE) for group in CONSUMERS),
+        *(Right(user, Resource.GROUP, group, Operation.DESCRIBE) for group in manifests.consumers),
     }
 
 
-def all_rights() -> frozenset[Right]:
+def all_rights(manifests: Manifests) -> frozenset[Right]:
     """Return the rights of all users."""
-    return frozenset(right for name in USERS for right in rights_of(name))
+    return frozenset(right for name in manifests.kafka_users for right in rights_of(manifests, name))

@@ -10,8 +10,9 @@ from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, Descri
 from pydantic import SecretStr
 
 from shared.kafka import KafkaRefused, check_access
+from shared.manifest import Manifests
 from shared.provision.kafka_requests import MECHANISMS, AlterCredentials, Credential, DescribeCredentials
-from shared.provision.kafka_rights import USERS, Operation, Resource, Right, all_rights
+from shared.provision.kafka_rights import Operation, Resource, Right, all_rights
 from shared.provision.topics import open_admin
 from shared.provision.users import user_name
 from shared.settings import Settings
@@ -22,7 +23,7 @@ _PRINCIPAL: Final = "User:"
 _ANY, _LITERAL, _ALLOW = 1, 3, 3
 
 
-async def ensure_kafka_users(settings: Settings, passwords: Mapping[str, SecretStr]) -> list[str]:
+async def ensure_kafka_users(settings: Settings, manifests: Manifests, passwords: Mapping[str, SecretStr]) -> list[str]:
     """Set the ACLs of all users, and the passwords in `passwords`; return the changes. Does nothing without a login.
 
     An operator who logs in by PLAIN, from the broker's JAAS file, gets the same password for SCRAM.
@@ -34,18 +35,18 @@ async def ensure_kafka_users(settings: Settings, passwords: Mapping[str, SecretS
     """
     if not settings.kafka_user:
         return []
-    credentials = {user_name(name): passwords[name] for name in USERS if name in passwords}
+    credentials = {user_name(name): passwords[name] for name in manifests.kafka_users if name in passwords}
     if settings.kafka_mechanism not in MECHANISMS:
         credentials[settings.kafka_user] = settings.kafka_password
     async with open_admin(settings) as admin:
         try:
             # rights first: a user with only a password could do nothing
             return [
-                *await _ensure_rights(admin, settings.kafka_user),
-                *await _ensure_passwords(admin, settings, credentials),
+                *await _ensure_rights(admin, manifests, settings.kafka_user),
+                *await _ensure_passwords(admin, settings, manifests, credentials),
             ]
         except (SecurityDisabled, IncompatibleBrokerVersion) as error:
-            names = ", ".join(map(user_name, USERS))
+            names = ", ".join(map(user_name, manifests.kafka_users))
             return [f"Kafka users: {error}; set the passwords and ACLs of {names} with the broker's own tools"]
 
 
@@ -60,12 +61,14 @@ def _mechanism(settings: Settings) -> str:
     return settings.kafka_mechanism if settings.kafka_mechanism in MECHANISMS else "SCRAM-SHA-512"
 
 
-async def _ensure_passwords(admin: Any, settings: Settings, passwords: Mapping[str, SecretStr]) -> list[str]:
+async def _ensure_passwords(
+    admin: Any, settings: Settings, manifests: Manifests, passwords: Mapping[str, SecretStr]
+) -> list[str]:
     answer = await _ask(admin, DescribeCredentials())
     _raise_for(answer.error_code, str(answer.error_message))
     existing = {(user, mechanism) for user, _, _, found, _ in answer.results for mechanism, _, _ in found}
     names = {number: name for name, number in MECHANISMS.items()}
-    ours = {user_name(name) for name in USERS}
+    ours = {user_name(name) for name in manifests.kafka_users}
     stale = [
         (user, names[mechanism])
         for user, mechanism in sorted(existing)
@@ -97,8 +100,8 @@ async def _alter(admin: Any, credentials: list[Credential], stale: list[tuple[st
             _raise_for(code, f"user {user}: {text}")
 
 
-async def _ensure_rights(admin: Any, operator: str) -> list[str]:
-    existing, desired = await _acls(admin), {_acl(right) for right in all_rights()}
+async def _ensure_rights(admin: Any, manifests: Manifests, operator: str) -> list[str]:
+    existing, desired = await _acls(admin), {_acl(right) for right in all_rights(manifests)}
     stale = [acl for acl in existing - desired if acl.is_ours and acl.principal != _PRINCIPAL + operator]
     missing = desired - existing
     for acl, answer in await _send_for_each(admin, CreateAclsRequest, missing):

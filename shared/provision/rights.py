@@ -1,6 +1,6 @@
-"""The least rights of each service in the database, as data."""
+"""Names of database roles and schemas, and what set-up revokes from PUBLIC."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,45 +8,14 @@ READER: Final = "penstock_reader"
 """The role of external tools that read the views of schema `api`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rights:
-    """Rights of `penstock_<service>` in addition to reading and writing rows of its own schema."""
-
-    queues: tuple[str, ...] = ()
-    """Queues of leased work whose items it adds and claims; row security hides all others."""
-    reads: tuple[str, ...] = ()
-    """Views of schema `api` that it reads."""
-    reads_tables_of: tuple[str, ...] = ()
-    """Services whose run-time tables (`makes_tables`) it reads through their views."""
-    makes_tables: str = ""
-    """The table that lists the tables that it creates at run time in its schema, with views in schema `api`."""
-    ends_readers: bool = False
-    """Whether it calls `limits.end_overdue_readers`."""
-
-
-RIGHTS: Final[Mapping[str, Rights]] = {
-    # It ends overdue readers because it handles neither clients nor content, and without it nothing else works either.
-    "ingest": Rights(queues=("sweep",), ends_readers=True),
-    "hasher": Rights(queues=("digest",)),
-    "etl": Rights(
-        queues=("etl.files", "etl.loads", "etl.exports"), reads=("digest_history",), makes_tables="etl.datasets"
-    ),
-    "ingress": Rights(
-        reads=("datasets", "digest_history", "digests", "loads", "objects", "rejects", "sweeps", "timeline", "work"),
-        reads_tables_of=("etl",),
-    ),
-}
-"""Rights by service."""
-
-
 def role_name(service: str) -> str:
     """Return the name of a service's database role."""
     return f"penstock_{service}"
 
 
-def schemas() -> tuple[str, ...]:
+def schemas(services: Iterable[str]) -> tuple[str, ...]:
     """Return all schemas of Penstock: the shared ones, and one per service."""
-    return ("api", "work", "limits", *RIGHTS)
+    return ("api", "work", "limits", *services)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,16 @@
-"""Create one S3 user per service with its policy through MinIO's admin API."""
+"""Create the S3 users of services with their policies through MinIO's admin API."""
 
 import asyncio
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from shared import tls
 from shared.errors import Outage, Rejected
-from shared.provision.policies import POLICIES, policy
+from shared.manifest import Grant
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,8 +24,29 @@ def user_name(service: str) -> str:
     return f"penstock-{service.replace('_', '-')}"
 
 
-async def ensure_users(settings: Settings, secrets: Mapping[str, SecretStr]) -> list[str]:
-    """Create or update the users of all services with a policy and a secret; return the changes.
+_DENIED: Final = (
+    # MinIO lets every user create access keys and change its own secret.
+    {"Effect": "Deny", "Action": ["admin:*"]},
+    # It issues temporary credentials (STS AssumeRole) to every user; those and earlier access keys may do nothing.
+    {
+        "Effect": "Deny",
+        "Action": ["s3:*"],
+        "Resource": ["arn:aws:s3:::*"],
+        "Condition": {"StringEquals": {"aws:principaltype": ["AssumedRole"]}},
+    },
+)
+
+
+def policy(grants: Iterable[Grant], settings: Settings) -> dict[str, Any]:
+    """Return the policy document of a user with these grants; a switch that `settings` lack counts as off."""
+    enabled = [grant for grant in grants if not grant.when or getattr(settings, grant.when, False)]
+    return {"Version": "2012-10-17", "Statement": [*(grant.statement(settings) for grant in enabled), *_DENIED]}
+
+
+async def ensure_users(
+    settings: Settings, users: Mapping[str, Iterable[Grant]], secrets: Mapping[str, SecretStr]
+) -> list[str]:
+    """Create or update the S3 users that have a secret, with their grants; return the changes.
 
     An S3 server other than MinIO has no such admin API: return one line that says so.
 
@@ -34,21 +55,29 @@ async def ensure_users(settings: Settings, secrets: Mapping[str, SecretStr]) -> 
         Rejected: ACCESS_DENIED if `settings` are not the administrator's; S3_REFUSED if a secret is too short.
 
     """
-    return await asyncio.to_thread(_ensure_users, settings, secrets)
+    return await asyncio.to_thread(_ensure_users, settings, users, secrets)
 
 
-def _ensure_users(settings: Settings, secrets: Mapping[str, SecretStr]) -> list[str]:
+def _ensure_users(
+    settings: Settings, users: Mapping[str, Iterable[Grant]], secrets: Mapping[str, SecretStr]
+) -> list[str]:
     admin = _Admin(settings, settings.s3_access_key, settings.s3_secret_key)
-    services = [service for service in POLICIES if service in secrets]
+    policies = {user_name(user): policy(grants, settings) for user, grants in users.items() if user in secrets}
+    by_name = {user_name(user): secret for user, secret in secrets.items()}
     try:
-        return [line for service in services for line in _ensure_user(admin, settings, service, secrets[service])]
+        return [
+            line
+            for name, document in policies.items()
+            for line in _ensure_user(admin, settings, name, document, by_name[name])
+        ]
     except _NoAdminApiError:
-        users = ", ".join(user_name(service) for service in services)
-        return [f"users: {settings.s3_endpoint} is not MinIO; create the S3 users {users} with its own tools"]
+        names = ", ".join(policies)
+        return [f"users: {settings.s3_endpoint} is not MinIO; create the S3 users {names} with its own tools"]
 
 
-def _ensure_user(admin: "_Admin", settings: Settings, service: str, secret: SecretStr) -> list[str]:
-    name, document = user_name(service), policy(service, settings)
+def _ensure_user(
+    admin: "_Admin", settings: Settings, name: str, document: Mapping[str, Any], secret: SecretStr
+) -> list[str]:
     changed = []
     if _canonical(admin.ask("policy_info", name)) != _canonical(document):
         admin.ask("policy_add", name, policy=document)

@@ -3,9 +3,7 @@
 import pytest
 import yaml
 
-from services import asyncapi
-from shared.events import EVENTS
-from shared.topics import CONSUMERS
+from services import asyncapi, catalogue
 
 
 def test_the_document_is_fresh(capsys):
@@ -42,7 +40,7 @@ def test_every_consumed_topic_and_its_payload_is_there(document):
         for one in document["operations"].values()
         if one["action"] == "receive"
     }
-    assert received == {topic.name for read in CONSUMERS.values() for topic in read}
+    assert received == {topic.name for read in catalogue.manifests().consumers.values() for topic in read}
 
 
 def test_a_message_is_one_event_and_not_a_batch(document):
@@ -52,6 +50,6 @@ def test_a_message_is_one_event_and_not_a_batch(document):
 
 
 def test_events_are_described_as_they_are_declared(document):
-    for kind in EVENTS:
+    for kind in catalogue.manifests().events:
         if kind.__name__ in document["components"]["schemas"]:
             assert set(document["components"]["schemas"][kind.__name__]["properties"]) == set(kind.model_fields)

@@ -1,4 +1,4 @@
-"""What the documents say is so: links lead somewhere; commands, variables, topics and metrics exist."""
+"""The documents agree with the code: links resolve; commands, variables, topics, metrics and definitions exist."""
 
 import re
 import shlex
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError, MissingArgumentError
 
-from deploy import settings_table
+from deploy import architecture_tables, settings_table
 from services import catalogue
 from services.cli.app import build_app
-from shared import environment, topics
+from shared import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -37,7 +37,8 @@ def code_lines(path: Path) -> Iterator[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -56,9 +57,9 @@ def documented() -> set[str]:
 def in_use() -> set[str]:
     """The variables of the stack: those that follow from each other, and those that files name."""
     files = [ROOT / name for name in (".env.example", "docker-compose.yml", "Makefile")]
-    told = set.union(*(names(path.read_text()) for path in files if path.exists()))
+    named = set.union(*(names(path.read_text()) for path in files if path.exists()))
     each = {f"PENSTOCK_{service.upper()}_PROCESSES" for service in SERVICES}
-    return told | each | set(environment.resolve({}))
+    return named | each | set(environment.resolve({}))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -72,14 +73,31 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{link}: there is no such heading"
 
 
+def test_index_names_the_file_and_definition_of_each_behavior() -> None:
+    section = (ROOT / "docs" / "index.md").read_text().split("\n## Where is it?\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| .+ \| \[(.+)\]\(\.\./(.+)\) \| `(\w+)` \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n| ") - 1 >= 10
+    for label, path, name in rows:
+        assert label == path
+        definition = re.compile(rf"^\s*(?:async def|def|class) {name}\b", re.MULTILINE)
+        assert definition.search((ROOT / path).read_text()), f"{path} does not define {name}"
+
+
 def test_settings_tables_are_fresh() -> None:
     page = settings_table.PAGE.read_text()
     assert page == settings_table.written(page), "run .venv/bin/python -m deploy.settings_table"
 
 
+def test_architecture_tables_are_fresh() -> None:
+    page = architecture_tables.PAGE.read_text()
+    assert page == architecture_tables.written(page, catalogue.manifests()), (
+        "run .venv/bin/python -m deploy.architecture_tables"
+    )
+
+
 def test_every_variable_is_told_on_the_settings_page() -> None:
-    told = set.union(*(names(path.read_text()) for path in DOCUMENTS))
-    assert (told | in_use()) - documented() == set()
+    named = set.union(*(names(path.read_text()) for path in DOCUMENTS))
+    assert (named | in_use()) - documented() == set()
 
 
 def test_every_variable_on_the_settings_page_exists() -> None:
@@ -90,14 +108,14 @@ def test_every_variable_on_the_settings_page_exists() -> None:
 
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    told = {
+    named = {
         target
         for path in DOCUMENTS
         for line in code_lines(path)
         for words in MAKE.findall(line)
         for target in words.split()
     }
-    assert told - targets == set()
+    assert named - targets == set()
 
 
 def test_every_console_command_can_be_given_as_written() -> None:
@@ -116,13 +134,7 @@ def test_every_console_command_can_be_given_as_written() -> None:
                 pytest.fail(f"{path.name}: {line}: {error}")
 
 
-def test_every_topic_is_told_in_the_architecture() -> None:
-    section = (ROOT / "docs" / "architecture.md").read_text().split("\n## Topics\n")[1].split("\n## ")[0]
-    told = set(re.findall(r"^\| `([\w.-]+)`", section, re.MULTILINE))
-    assert told == {topic.name for topic in topics.TOPICS}
-
-
 def test_every_metric_exists() -> None:
     code = "\n".join(path.read_text() for top in ("services", "shared") for path in ROOT.glob(f"{top}/**/*.py"))
-    told = {line for path in DOCUMENTS for line in code_lines(path) if METRIC.fullmatch(line)}
-    assert {name for name in told if f'"{name}"' not in code} == set()
+    named = {line for path in DOCUMENTS for line in code_lines(path) if METRIC.fullmatch(line)}
+    assert {name for name in named if f'"{name}"' not in code} == set()

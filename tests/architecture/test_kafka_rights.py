@@ -7,12 +7,11 @@ import pytest
 
 from deploy.native.install import CHECKOUT
 from services import catalogue
-from shared.events import EVENTS
-from shared.provision.kafka_rights import USERS, Operation, Resource, all_rights, rights_of
-from shared.topics import CONSUMERS, OBSERVERS, PRODUCERS, all_topics
+from shared.provision.kafka_rights import Operation, Resource, all_rights, rights_of
 
 NAMES = catalogue.names()
-TOPIC_OF = {kind.__name__: kind.topic for kind in EVENTS}
+MANIFESTS = catalogue.manifests()
+TOPIC_OF = {kind.__name__: kind.topic for kind in MANIFESTS.events}
 
 
 def made_by(name):
@@ -26,16 +25,11 @@ def made_by(name):
     return {TOPIC_OF[called] for called in calls if called in TOPIC_OF}
 
 
-def test_services_and_the_object_store_publish():
-    assert set(PRODUCERS) == {*NAMES, "minio"}
-    assert set(OBSERVERS) <= set(NAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_service_makes_it_publishes_or_has_read(name):
-    listed, made = set(PRODUCERS[name]), made_by(name)
+    listed, made = set(MANIFESTS.producers[name]), made_by(name)
     assert listed - made == set()
-    assert made - listed - set(CONSUMERS[name]) == set()
+    assert made - listed - set(MANIFESTS.consumers[name]) == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,25 +39,25 @@ def test_what_a_handler_publishes_is_listed(name):
         for one in importlib.import_module(f"services.{name}.handlers").router.subscriptions
         for kind in one.publishes
     }
-    assert published <= set(PRODUCERS[name])
+    assert published <= set(MANIFESTS.producers[name])
 
 
 def test_every_topic_has_somebody_who_writes_it():
-    written = {right.name for right in all_rights() if right.operation is Operation.WRITE}
+    written = {right.name for right in all_rights(MANIFESTS) if right.operation is Operation.WRITE}
     by_operator_alone = {"dead-letters.settled.v1"}
-    assert {topic.name for topic in all_topics()} - written == by_operator_alone
+    assert {topic.name for topic in MANIFESTS.all_topics} - written == by_operator_alone
 
 
-@pytest.mark.parametrize("name", USERS)
+@pytest.mark.parametrize("name", MANIFESTS.kafka_users)
 def test_a_user_writes_no_topic_of_another_but_by_the_list(name):
-    mine = rights_of(name)
+    mine = rights_of(MANIFESTS, name)
     assert {right.user for right in mine} == {f"penstock-{name}"}
     for right in mine:
         if right.operation is Operation.WRITE and right.name.endswith(".dlq"):
             assert right.name.endswith(f".{name}.dlq")
         if right.resource is Resource.GROUP and right.operation is Operation.READ:
             assert right.name == name
-        assert right.operation is not Operation.DESCRIBE or name in OBSERVERS
+        assert right.operation is not Operation.DESCRIBE or name in MANIFESTS.observers
     assert "*" not in {right.name for right in mine}
 
 

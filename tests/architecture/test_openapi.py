@@ -41,9 +41,9 @@ def test_the_environment_does_not_show(monkeypatch):
 def test_every_operation_has_a_name_of_its_own_a_description_and_our_own_errors(document):
     found = operations(document)
     assert len({one["operationId"] for one in found.values()}) == len(found)
-    assert [place for place, one in found.items() if not one.get("description")] == []
+    assert [path for path, one in found.items() if not one.get("description")] == []
     assert {tuple(one["responses"]["default"]["content"]) for one in found.values()} == {("application/problem+json",)}
-    assert not [place for place, one in found.items() if "422" in one["responses"]]
+    assert not [path for path, one in found.items() if "422" in one["responses"]]
 
 
 def test_what_is_open_to_everybody_says_so(document):
@@ -53,7 +53,7 @@ def test_what_is_open_to_everybody_says_so(document):
 
 
 def test_the_routes_of_the_systems_that_are_replaced_are_told(document):
-    told = {
+    documented = {
         ("post", "/uploadfile/"),
         ("get", "/gethash/"),
         ("get", "/gethash/{file_id}"),
@@ -63,7 +63,7 @@ def test_the_routes_of_the_systems_that_are_replaced_are_told(document):
         ("get", "/health"),
         ("get", "/metrics"),
     }
-    assert told <= set(operations(document))
+    assert documented <= set(operations(document))
 
 
 def test_pages_are_no_part_of_it(document):

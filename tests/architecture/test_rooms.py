@@ -10,7 +10,7 @@ from services import catalogue
 from shared.settings import Settings
 
 FOLDER = Path(catalogue.FOLDER)
-ROOMS = {"__init__", "__main__", "app", "handlers", "core", "adapters", "settings"}
+ROOMS = {"__init__", "__main__", "manifest", "app", "handlers", "core", "adapters", "settings"}
 HTTP_ROOMS = {"dependencies", "routes", "static", "templates"}
 MORE_ROOMS = {"workers", "migrations", "datasets"} | HTTP_ROOMS
 NAMES = catalogue.names()

@@ -22,8 +22,8 @@ def test_the_bill_of_materials_names_every_dependency_and_its_version(tmp_path):
     subprocess.run([CHECKOUT / ".tools/bin/uv", *words], cwd=CHECKOUT, check=True)
     made = json.loads(target.read_text())
     assert (made["bomFormat"], made["metadata"]["component"]["version"]) == ("CycloneDX", PROJECT["version"])
-    wanted = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
-    names = {re.split(r"[\[<>=~! ]", one)[0].lower() for one in wanted}
+    needed = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
+    names = {re.split(r"[\[<>=~! ]", one)[0].lower() for one in needed}
     found = {one["name"] for one in made["components"] if one["version"] and one["purl"]}
     assert names <= found
     assert "pytest" not in found, "what only tests need is not shipped"

@@ -217,22 +217,22 @@ class Process:
         self._popen = subprocess.Popen(
             command("serve", name, bucket), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
-        self.memory = self._told()
+        self.memory = self._read_answer()
 
     def run(self, operation: str) -> Run:
         assert self._popen.stdin
         self._popen.stdin.write(f"{operation}\n")
-        told = self._told()
-        self.memory["used"] = told["resident"]
-        return told
+        answer = self._read_answer()
+        self.memory["used"] = answer["resident"]
+        return answer
 
     def end(self) -> None:
         self._popen.communicate()
 
-    def _told(self) -> Run:
+    def _read_answer(self) -> Run:
         assert self._popen.stdout
-        told: Run = json.loads(self._popen.stdout.readline())
-        return told
+        answer: Run = json.loads(self._popen.stdout.readline())
+        return answer
 
 
 def aborted(name: str, bucket: str, ends: int) -> int:

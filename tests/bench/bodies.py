@@ -43,9 +43,9 @@ def large(name: str, size: int) -> Iterator[bytes]:
         yield number.to_bytes(8, "big") + seed[8:]
 
 
-def check(found: Mapping[str, Mapping[str, str]], wanted: Iterable[str], size: int) -> None:
+def check(found: Mapping[str, Mapping[str, str]], names: Iterable[str], size: int) -> None:
     """Stop the run unless exactly the `wanted` objects are there with hashlib's own digests."""
-    wrong = [name for name in wanted if found.get(name) != expected(name, size)]
+    wrong = [name for name in names if found.get(name) != expected(name, size)]
     if wrong:
         raise AssertionError(
             f"{len(wrong)} objects lack their digests or have wrong ones, such as {wrong[0]}: {found.get(wrong[0])}"

@@ -11,8 +11,8 @@ import aiohttp
 import bodies
 import boto3
 import obstore
-from arena import Arena
-from figures import Figure, middle, ratios, rounded, turns
+from benchmark import Benchmark
+from figures import Figure, alternating_runs, median, ratios, rounded
 from scenario import Options, Result
 
 from shared.topics import MINIO_LIVE, MINIO_SAFE, OBJECTS_CHANGED
@@ -22,25 +22,25 @@ RATE = 500
 ASKING_SECONDS = 10
 
 
-async def measure(arena: Arena, options: Options) -> Result:
+async def measure(bench: Benchmark, options: Options) -> Result:
     """Read one large file by either way; then upload and ask, on an idle system and at a rate."""
-    await obstore.put_async(arena.bucket(), f"files/{NAME}", bodies.large(NAME, options.large))
+    await obstore.put_async(bench.bucket(), f"files/{NAME}", bodies.large(NAME, options.large))
     with (
-        arena.running("ingest", PENSTOCK_SWEEP_AT_START="false"),
-        arena.running("hasher"),
-        arena.running("ingress", PENSTOCK_RATE_LIMIT="100000"),
+        bench.running("ingest", PENSTOCK_SWEEP_AT_START="false"),
+        bench.running("hasher"),
+        bench.running("ingress", PENSTOCK_RATE_LIMIT="100000"),
     ):
-        await arena.caught_up("ingest", MINIO_LIVE, MINIO_SAFE)
-        await arena.caught_up("hasher", OBJECTS_CHANGED)
-        seconds = await _downloads(arena, options)
+        await bench.wait_for_no_lag("ingest", MINIO_LIVE, MINIO_SAFE)
+        await bench.wait_for_no_lag("hasher", OBJECTS_CHANGED)
+        seconds = await _downloads(bench, options)
         async with aiohttp.ClientSession(
-            base_url=arena.env["PENSTOCK_HTTP_URL"],
-            headers={"authorization": f"Bearer {arena.env['PENSTOCK_TOKEN']}"},
+            base_url=bench.env["PENSTOCK_HTTP_URL"],
+            headers={"authorization": f"Bearer {bench.env['PENSTOCK_TOKEN']}"},
             connector=aiohttp.TCPConnector(limit=64),
         ) as session:
             known, until_success = await _until_success(session, options.samples)
-            asked = await _ask_at_a_rate(session, known)
-    cuts = statistics.quantiles(asked, n=100, method="inclusive")
+            latencies = await _ask_at_a_rate(session, known)
+    cuts = statistics.quantiles(latencies, n=100, method="inclusive")
     figures = [
         Figure.median(
             f"download of {options.large / (1 << 30):g} GiB, over a GET of the store itself",
@@ -48,7 +48,7 @@ async def measure(arena: Arena, options: Options) -> Result:
             ratios(seconds["direct"], seconds["ours"]),
             at_least=0.8,
             beside={
-                "MB/s": {side: middle([options.large / 1e6 / one for one in runs]) for side, runs in seconds.items()}
+                "MB/s": {side: median([options.large / 1e6 / one for one in runs]) for side, runs in seconds.items()}
             },
         ),
         Figure(
@@ -63,8 +63,8 @@ async def measure(arena: Arena, options: Options) -> Result:
             f"/gethash at {RATE} requests/s, p99",
             "ms",
             rounded(cuts[98]),
-            rounded(min(asked)),
-            rounded(max(asked)),
+            rounded(min(latencies)),
+            rounded(max(latencies)),
             at_most=10.0,
             beside={"ms (p50, p95, p99)": [rounded(cuts[49]), rounded(cuts[94]), rounded(cuts[98])]},
         ),
@@ -72,27 +72,27 @@ async def measure(arena: Arena, options: Options) -> Result:
     return Result(figures, runs={"downloads": seconds, "until_success": [rounded(one) for one in until_success]})
 
 
-async def _downloads(arena: Arena, options: Options) -> dict[str, list[float]]:
+async def _downloads(bench: Benchmark, options: Options) -> dict[str, list[float]]:
     signer: Any = boto3.client(
         "s3",
-        endpoint_url=arena.env["PENSTOCK_S3_ENDPOINT"],
-        aws_access_key_id=arena.env["PENSTOCK_S3_ACCESS_KEY"],
-        aws_secret_access_key=arena.env["PENSTOCK_S3_SECRET_KEY"],
+        endpoint_url=bench.env["PENSTOCK_S3_ENDPOINT"],
+        aws_access_key_id=bench.env["PENSTOCK_S3_ACCESS_KEY"],
+        aws_secret_access_key=bench.env["PENSTOCK_S3_SECRET_KEY"],
         region_name="us-east-1",
     )
     direct = signer.generate_presigned_url("get_object", {"Bucket": bodies.BUCKET, "Key": f"files/{NAME}"})
     signer.close()
     ours = (
         "-H",
-        f"Authorization: Bearer {arena.env['PENSTOCK_TOKEN']}",
-        f"{arena.env['PENSTOCK_HTTP_URL']}/files/{NAME}",
+        f"Authorization: Bearer {bench.env['PENSTOCK_TOKEN']}",
+        f"{bench.env['PENSTOCK_HTTP_URL']}/files/{NAME}",
     )
     expected = bodies.digests_of(bodies.large(NAME, options.large))["md5"]
     words = {"ours": ours, "direct": (direct,)}
     for one in words.values():
         assert (await _curl(f"curl -sS {' '.join(map(_quoted, one))} | md5sum")).split()[0].decode() == expected
     seconds: dict[str, list[float]] = {side: [] for side in words}
-    for side, counts in turns(options.pairs, ("ours", "direct")):
+    for side, counts in alternating_runs(options.pairs, ("ours", "direct")):
         started = time.perf_counter()
         await _curl(f"curl -sSf -o /dev/null {' '.join(map(_quoted, words[side]))}")
         if counts:
@@ -106,9 +106,9 @@ def _quoted(word: str) -> str:
 
 async def _curl(line: str) -> bytes:
     process = await asyncio.create_subprocess_shell(line, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0, line
-    return told
+    return output
 
 
 async def _until_success(session: aiohttp.ClientSession, samples: int) -> tuple[list[str], list[float]]:
@@ -122,11 +122,11 @@ async def _until_success(session: aiohttp.ClientSession, samples: int) -> tuple[
         started = time.perf_counter()
         async with session.post("/uploadfile/", data=form) as answer:
             ids.append((await answer.json())["id"])
-        while (said := await _ask(session, ids[-1]))["status"] != "SUCCESS":  # noqa: ASYNC110 - a client knows no better
+        while (result := await _ask(session, ids[-1]))["status"] != "SUCCESS":  # noqa: ASYNC110 - a client knows no better
             await asyncio.sleep(0.001)
         if number >= 20:  # before, everything warms up
             taken.append((time.perf_counter() - started) * 1e3)
-        assert said["hash"] == bodies.digests_of([body])["md5"]
+        assert result["hash"] == bodies.digests_of([body])["md5"]
     return ids, taken
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-import people
-from arena import Arena
-from figures import Figure, middle, ratios, turns
-from meters import peak, rss
-from people import BUCKET
+import sample_users
+from benchmark import Benchmark
+from figures import Figure, alternating_runs, median, ratios
+from metrics import peak, rss
+from sample_users import BUCKET
 from scenario import Options, Result
 
 from deploy.native.process import Process
@@ -29,32 +29,34 @@ PEERS_TABLE = """
 LOADED = "select rows = $2 from etl.sources where key = $1"
 
 
-async def measure(arena: Arena, options: Options) -> Result:
+async def measure(bench: Benchmark, options: Options) -> Result:
     """From a ready process and one fact to the rows in the table; the peers from GET to commit."""
-    fact = await _store(arena, KEY, options.rows)
-    await people.execute(arena, PEERS_TABLE)
+    fact = await _store(bench, KEY, options.rows)
+    await sample_users.execute(bench, PEERS_TABLE)
     rates: dict[str, list[float]] = {"ours": [], "batches": [], "upsert": []}
     memory: list[float] = []
     limit = min(SEEDS_ROWS, options.rows)
-    for side, counts in turns(options.pairs, ("ours", "batches")):
+    for side, counts in alternating_runs(options.pairs, ("ours", "batches")):
         if side == "ours":
-            seconds, used = await _ours(arena, fact, KEY, options.rows)
+            seconds, used = await _ours(bench, fact, KEY, options.rows)
             memory.append(used)
         else:
-            seconds = await _peer(arena, side, options.rows)
-            assert await people.fingerprint(arena, "peer.users") == await people.fingerprint(arena, "api.users")
+            seconds = await _peer(bench, side, options.rows)
+            assert await sample_users.fingerprint(bench, "peer.users") == await sample_users.fingerprint(
+                bench, "api.users"
+            )
         if counts:
             rates[side].append(options.rows / seconds)
         if counts and side == "batches":
-            rates["upsert"].append(limit / await _peer(arena, "upsert", limit))
-    most, largest = await _most(arena, options.rows_most)
+            rates["upsert"].append(limit / await _peer(bench, "upsert", limit))
+    most, largest = await _most(bench, options.rows_most)
     return Result(_figures(options, rates, memory, most, largest), runs={"rows_per_second": rates, "peak_mib": memory})
 
 
 def _figures(
     options: Options, rates: dict[str, list[float]], memory: list[float], most: float, largest: float
 ) -> list[Figure]:
-    beside = {"rows/s": {side: middle(runs) for side, runs in rates.items()}}
+    beside = {"rows/s": {side: median(runs) for side, runs in rates.items()}}
     return [
         Figure.median(
             f"one CSV of {options.rows:,} users, over csv.DictReader and a committed upsert a row",
@@ -75,56 +77,56 @@ def _figures(
     ]
 
 
-async def _store(arena: Arena, key: str, rows: int) -> Any:
+async def _store(bench: Benchmark, key: str, rows: int) -> Any:
     """Store the file and let ingest tell it; return its fact."""
-    before = await arena.ends(OBJECTS_CHANGED)
-    with arena.running("ingest", PENSTOCK_SWEEP_AT_START="false"):
-        await obstore.put_async(arena.bucket(BUCKET), key, people.large_csv(rows))
-        await arena.grown(before, 1)
-        await arena.caught_up("ingest", MINIO_LIVE, MINIO_SAFE)
-    (fact,) = await arena.records(before)
+    before = await bench.ends(OBJECTS_CHANGED)
+    with bench.running("ingest", PENSTOCK_SWEEP_AT_START="false"):
+        await obstore.put_async(bench.bucket(BUCKET), key, sample_users.large_csv(rows))
+        await bench.wait_for_records(before, 1)
+        await bench.wait_for_no_lag("ingest", MINIO_LIVE, MINIO_SAFE)
+    (fact,) = await bench.records(before)
     return fact
 
 
-async def _ours(arena: Arena, fact: Any, key: str, rows: int) -> tuple[float, float]:
+async def _ours(bench: Benchmark, fact: Any, key: str, rows: int) -> tuple[float, float]:
     """Return the seconds until the rows are in the table, and the peak of memory until they are in the files too."""
-    with people.etl(arena) as etl:
-        await people.settled(arena)
-        await people.forget(arena)
-        started = await people.laid_out(arena, etl, [fact])
-        seconds = await people.until(arena, LOADED, key, rows) - started
-        await people.settled(arena)
-        used = await _checked(arena, etl[0], rows, seconds)
+    with sample_users.etl(bench) as etl:
+        await sample_users.wait_until_idle(bench)
+        await sample_users.truncate(bench)
+        started = await sample_users.publish_backlog(bench, etl, [fact])
+        seconds = await sample_users.until(bench, LOADED, key, rows) - started
+        await sample_users.wait_until_idle(bench)
+        used = await _checked(bench, etl[0], rows, seconds)
     return seconds, used
 
 
-async def _checked(arena: Arena, etl: Process, rows: int, seconds: float) -> float:
+async def _checked(bench: Benchmark, etl: Process, rows: int, seconds: float) -> float:
     """Return the peak of memory of a process that loaded all these rows."""
     used = peak(etl)
     print(f"{'':<7}{rows:,} rows in {seconds:.1f} s, peak {used} MiB, now {rss(etl)} MiB")
-    count, _ = await people.fingerprint(arena, "api.users")
+    count, _ = await sample_users.fingerprint(bench, "api.users")
     assert count == rows, f"{count} rows of {rows}"
     return used
 
 
-async def _most(arena: Arena, rows: int) -> tuple[float, float]:
+async def _most(bench: Benchmark, rows: int) -> tuple[float, float]:
     """The same for many more rows, once, from the end of the PUT."""
-    await people.execute(arena, "truncate peer.users")
-    with arena.running("ingest", PENSTOCK_SWEEP_AT_START="false"), people.etl(arena) as etl:
-        await people.settled(arena)
-        await obstore.delete_async(arena.bucket(BUCKET), KEY)
-        await obstore.put_async(arena.bucket(BUCKET), "most.csv", people.large_csv(rows))
+    await sample_users.execute(bench, "truncate peer.users")
+    with bench.running("ingest", PENSTOCK_SWEEP_AT_START="false"), sample_users.etl(bench) as etl:
+        await sample_users.wait_until_idle(bench)
+        await obstore.delete_async(bench.bucket(BUCKET), KEY)
+        await obstore.put_async(bench.bucket(BUCKET), "most.csv", sample_users.large_csv(rows))
         started = time.perf_counter()
-        seconds = await people.until(arena, LOADED, "most.csv", rows) - started
-        await people.settled(arena)
-        used = await _checked(arena, etl[0], rows, seconds)
+        seconds = await sample_users.until(bench, LOADED, "most.csv", rows) - started
+        await sample_users.wait_until_idle(bench)
+        used = await _checked(bench, etl[0], rows, seconds)
     return seconds, used
 
 
-async def _peer(arena: Arena, way: str, rows: int) -> float:
-    await people.execute(arena, "truncate peer.users")
+async def _peer(bench: Benchmark, way: str, rows: int) -> float:
+    await sample_users.execute(bench, "truncate peer.users")
     names = ("S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "POSTGRES_DSN")
-    known = {f"PENSTOCK_{name}": arena.env[f"PENSTOCK_{name}"] for name in names}
+    known = {f"PENSTOCK_{name}": bench.env[f"PENSTOCK_{name}"] for name in names}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(Path(__file__).with_name("peer_etl.py")),
@@ -133,7 +135,7 @@ async def _peer(arena: Arena, way: str, rows: int) -> float:
         env={**base_env(), **known, "PEER_BUCKET": BUCKET, "PEER_KEY": KEY},
         stdout=asyncio.subprocess.PIPE,
     )
-    told, _ = await process.communicate()
-    said = json.loads(told)
-    assert said["rows"] == rows, said
-    return float(said["seconds"])
+    output, _ = await process.communicate()
+    result = json.loads(output)
+    assert result["rows"] == rows, result
+    return float(result["seconds"])

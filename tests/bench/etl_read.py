@@ -6,11 +6,11 @@ from typing import Any
 
 import aiohttp
 import obstore
-import people
-from arena import Arena
-from figures import Figure, middle
-from meters import peak, rss
-from people import BUCKET
+import sample_users
+from benchmark import Benchmark
+from figures import Figure, median
+from metrics import peak, rss
+from sample_users import BUCKET
 from scenario import Options, Result
 
 LOADED = "select rows = $2 from etl.sources where key = $1"
@@ -20,22 +20,22 @@ GROWTH_MIB = 100.0
 """How much more memory streams of any length may take than there was before them."""
 
 
-async def measure(arena: Arena, options: Options) -> Result:
+async def measure(bench: Benchmark, options: Options) -> Result:
     """Load once; then read everything, one format after the other."""
-    with arena.running("ingest", PENSTOCK_SWEEP_AT_START="false"), people.etl(arena):
-        await obstore.put_async(arena.bucket(BUCKET), KEY, people.large_csv(options.rows))
-        await people.until(arena, LOADED, KEY, options.rows)
-        await people.settled(arena)
+    with bench.running("ingest", PENSTOCK_SWEEP_AT_START="false"), sample_users.etl(bench):
+        await obstore.put_async(bench.bucket(BUCKET), KEY, sample_users.large_csv(options.rows))
+        await sample_users.until(bench, LOADED, KEY, options.rows)
+        await sample_users.wait_until_idle(bench)
     rates: dict[str, list[float]] = {name: [] for name in FORMATS}
-    with arena.running("ingress", PENSTOCK_RATE_LIMIT="100000") as (ingress,):
-        headers = {"authorization": f"Bearer {arena.env['PENSTOCK_TOKEN']}"}
-        timeout = aiohttp.ClientTimeout(total=people.PATIENCE_SECONDS)
-        async with aiohttp.ClientSession(arena.env["PENSTOCK_HTTP_URL"], headers=headers, timeout=timeout) as door:
+    with bench.running("ingress", PENSTOCK_RATE_LIMIT="100000") as (ingress,):
+        headers = {"authorization": f"Bearer {bench.env['PENSTOCK_TOKEN']}"}
+        timeout = aiohttp.ClientTimeout(total=sample_users.TIMEOUT_SECONDS)
+        async with aiohttp.ClientSession(bench.env["PENSTOCK_HTTP_URL"], headers=headers, timeout=timeout) as session:
             fresh, peaks = rss(ingress), {}
-            await _check(door, options.rows)
+            await _check(session, options.rows)
             for name in FORMATS:
                 for number in range(options.pairs + 1):
-                    seconds = await _read(door, name)
+                    seconds = await _read(session, name)
                     if number:  # the first warms up
                         rates[name].append(options.rows / seconds)
                 peaks[name] = peak(ingress)
@@ -47,7 +47,7 @@ async def measure(arena: Arena, options: Options) -> Result:
             rates["json"],
             at_least=50_000.0,
             beside={
-                "rows/s": {name: middle(runs) for name, runs in rates.items()},
+                "rows/s": {name: median(runs) for name, runs in rates.items()},
                 "MiB": {"before": fresh, **{f"peak after {name}": value for name, value in peaks.items()}},
             },
         ),
@@ -56,22 +56,22 @@ async def measure(arena: Arena, options: Options) -> Result:
     return Result(figures, runs={"rows_per_second": rates, "peak_mib": peaks})
 
 
-async def _read(door: aiohttp.ClientSession, name: str) -> float:
+async def _read(session: aiohttp.ClientSession, name: str) -> float:
     """Read a whole answer and let it go as it comes; return the seconds."""
     started = time.perf_counter()
-    async with door.get("/data", params={"format": name}) as answer:
+    async with session.get("/data", params={"format": name}) as answer:
         assert answer.status == 200, await answer.text()
         async for _ in answer.content.iter_chunked(1 << 20):
             pass
     return time.perf_counter() - started
 
 
-async def _check(door: aiohttp.ClientSession, rows: int) -> None:
+async def _check(session: aiohttp.ClientSession, rows: int) -> None:
     """All of it is there, and right, once."""
-    async with door.get("/data") as answer:
+    async with session.get("/data") as answer:
         data: dict[str, Any] = json.loads(await answer.read())
     assert len(data) == rows, f"{len(data)} of {rows}"
     for number in range(0, rows, max(1, rows // 1000)):
         found = data[str(10_000_000 + number)]
         cells = f"{found['first_name']},{found['last_name']},{found['birthts']}"
-        assert cells == people.row(number), found
+        assert cells == sample_users.row(number), found

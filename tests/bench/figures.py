@@ -45,16 +45,16 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [mine / its for mine, its in zip(ours, theirs, strict=True)]
 
 
-def middle(runs: Sequence[float]) -> float:
+def median(runs: Sequence[float]) -> float:
     return rounded(statistics.median(runs))
 
 
-def middles(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the median of each entry."""
-    return {name: middle([run[name] for run in runs]) for name in runs[0]}
+    return {name: median([run[name] for run in runs]) for name in runs[0]}
 
 
-def turns(pairs: int, sides: tuple[str, str]) -> Iterator[tuple[str, bool]]:
+def alternating_runs(pairs: int, sides: tuple[str, str]) -> Iterator[tuple[str, bool]]:
     """Yield sides and whether to count them: one of each to warm everything up, then A B, B A, A B ...
 
     The order favours nobody when the machine drifts; the warm-up is Kafka's compiler and everybody's caches.

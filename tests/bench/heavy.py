@@ -24,11 +24,11 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from arena import Arena, in_flight, open_arena
+from benchmark import Benchmark, in_flight, open_benchmark
 
 LARGEST = 8 << 20
 PAUSE_SECONDS = 0.1
-PATIENCE_SECONDS = 180.0
+TIMEOUT_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,54 +76,54 @@ def files_of(seed: int, count: int) -> list[File]:
 
 
 async def _run(files: Sequence[File], clients: int) -> int:
-    async with open_arena() as arena:
-        with arena.running("ingest"), arena.running("hasher"), arena.running("ingress"):
-            outcomes, seconds = await _send_all(arena, files, clients)
-    _tell(outcomes, seconds)
+    async with open_benchmark() as bench:
+        with bench.running("ingest"), bench.running("hasher"), bench.running("ingress"):
+            outcomes, seconds = await _send_all(bench, files, clients)
+    _print(outcomes, seconds)
     return 1 if any(one.wrong for one in outcomes) or len(outcomes) != len(files) else 0
 
 
-async def _send_all(arena: Arena, files: Sequence[File], clients: int) -> tuple[list[Outcome], float]:
+async def _send_all(bench: Benchmark, files: Sequence[File], clients: int) -> tuple[list[Outcome], float]:
     outcomes: list[Outcome] = []
-    headers = {"authorization": f"Bearer {arena.env['PENSTOCK_TOKEN']}"}
+    headers = {"authorization": f"Bearer {bench.env['PENSTOCK_TOKEN']}"}
     limits = aiohttp.TCPConnector(limit=clients)
-    async with aiohttp.ClientSession(arena.env["PENSTOCK_HTTP_URL"], headers=headers, connector=limits) as door:
+    async with aiohttp.ClientSession(bench.env["PENSTOCK_HTTP_URL"], headers=headers, connector=limits) as session:
 
         async def send(file: File) -> None:
-            outcomes.append(await _send(door, file))
+            outcomes.append(await _send(session, file))
 
         started = time.perf_counter()
         await in_flight(files, send, clients)
         return outcomes, time.perf_counter() - started
 
 
-async def _send(door: aiohttp.ClientSession, file: File) -> Outcome:
+async def _send(session: aiohttp.ClientSession, file: File) -> Outcome:
     body = await asyncio.to_thread(lambda: file.body)
     md5 = (await asyncio.to_thread(hashlib.md5, body, usedforsecurity=False)).hexdigest()
     form = aiohttp.FormData()
     form.add_field("file", body, filename=file.name)
     started = time.perf_counter()
-    async with door.post("/uploadfile/", data=form) as answer:
+    async with session.post("/uploadfile/", data=form) as answer:
         made = await answer.json()
     uploaded = time.perf_counter() - started
-    wrong = await _wrong(door, made["id"], md5) if made["success"] else f"{file.name}: {made['detail']}"
+    wrong = await _wrong(session, made["id"], md5) if made["success"] else f"{file.name}: {made['detail']}"
     return Outcome(file.size, uploaded, time.perf_counter() - started, wrong)
 
 
-async def _wrong(door: aiohttp.ClientSession, number: str, md5: str) -> str:
+async def _wrong(session: aiohttp.ClientSession, number: str, md5: str) -> str:
     """Wait for the digest, and say what is wrong with it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
-        async with door.get("/gethash/", params={"file_id": number}) as answer:
-            told = await answer.json()
-        if told["status"] not in {"PENDING", "STARTED"}:
-            return "" if (told["status"], told["hash"]) == ("SUCCESS", md5) else f"{number}: {told}, and not {md5}"
+        async with session.get("/gethash/", params={"file_id": number}) as answer:
+            body = await answer.json()
+        if body["status"] not in {"PENDING", "STARTED"}:
+            return "" if (body["status"], body["hash"]) == ("SUCCESS", md5) else f"{number}: {body}, and not {md5}"
         if time.monotonic() > deadline:
-            return f"{number}: still {told['status']} after {PATIENCE_SECONDS:.0f} s"
+            return f"{number}: still {body['status']} after {TIMEOUT_SECONDS:.0f} s"
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _tell(outcomes: Sequence[Outcome], seconds: float) -> None:
+def _print(outcomes: Sequence[Outcome], seconds: float) -> None:
     size, wrong = sum(one.size for one in outcomes), [one.wrong for one in outcomes if one.wrong]
     print(f"{len(outcomes)} files, {size / 1e6:.0f} MB, {seconds:.1f} s")
     print(f"throughput           {len(outcomes) / seconds:8.1f} files/s {size / seconds / 1e6:8.1f} MB/s")

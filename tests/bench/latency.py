@@ -10,7 +10,7 @@ from functools import partial
 import bodies
 import obstore
 from aiokafka import AIOKafkaConsumer
-from arena import Arena
+from benchmark import Benchmark
 from figures import Figure, rounded
 from scenario import Options, Result
 
@@ -20,20 +20,20 @@ WARM_UP = 20
 PAUSE_SECONDS = (0.02, 0.12)
 
 
-async def measure(arena: Arena, options: Options) -> Result:
+async def measure(bench: Benchmark, options: Options) -> Result:
     """Time over the PUT alone: from the PUT's start to its digests, less the median PUT where no rule listens."""
-    with arena.running("ingest", PENSTOCK_SWEEP_AT_START="false"), arena.running("hasher"):
-        await arena.caught_up("ingest", MINIO_LIVE, MINIO_SAFE)
-        await arena.caught_up("hasher", OBJECTS_CHANGED)
-        consumer = AIOKafkaConsumer(OBJECTS_HASHED.name, bootstrap_servers=arena.env["PENSTOCK_KAFKA_BOOTSTRAP"])
+    with bench.running("ingest", PENSTOCK_SWEEP_AT_START="false"), bench.running("hasher"):
+        await bench.wait_for_no_lag("ingest", MINIO_LIVE, MINIO_SAFE)
+        await bench.wait_for_no_lag("hasher", OBJECTS_CHANGED)
+        consumer = AIOKafkaConsumer(OBJECTS_HASHED.name, bootstrap_servers=bench.env["PENSTOCK_KAFKA_BOOTSTRAP"])
         await consumer.start()
         try:
-            await _sample(arena, consumer, WARM_UP, "warm-up")
-            taken = await _sample(arena, consumer, options.samples, "latency")
+            await _sample(bench, consumer, WARM_UP, "warm-up")
+            taken = await _sample(bench, consumer, options.samples, "latency")
         finally:
             await consumer.stop()
-    alone = statistics.median(taken["put_without_rules"])
-    over = [told - alone for told in taken["told"]]
+    put_only = statistics.median(taken["put_without_rules"])
+    over = [until_hashed - put_only for until_hashed in taken["hashed"]]
     percentiles = {name: _percentiles(samples) for name, samples in taken.items()}
     beside = {"ms (p50, p95)": percentiles}
     figures = [
@@ -60,10 +60,10 @@ def _note(samples: list[float], started: float, _answered: object) -> None:
     samples.append((time.perf_counter() - started) * 1e3)
 
 
-async def _sample(arena: Arena, consumer: AIOKafkaConsumer, count: int, prefix: str) -> dict[str, list[float]]:
+async def _sample(bench: Benchmark, consumer: AIOKafkaConsumer, count: int, prefix: str) -> dict[str, list[float]]:
     """Return milliseconds: of the PUT, of a PUT where no rule listens, and from the PUT's start to its digests."""
-    taken: dict[str, list[float]] = {"put": [], "put_without_rules": [], "told": []}
-    watched, silent = arena.bucket(), arena.bucket("results")
+    taken: dict[str, list[float]] = {"put": [], "put_without_rules": [], "hashed": []}
+    watched, silent = bench.bucket(), bench.bucket("results")
     for name in bodies.names(prefix, count):
         body = bodies.body(name, bodies.SMALL)
         await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
@@ -75,6 +75,6 @@ async def _sample(arena: Arena, consumer: AIOKafkaConsumer, count: int, prefix: 
         answered.add_done_callback(partial(_note, taken["put"], started))
         while (await consumer.getone()).key != f"{bodies.BUCKET}/{name}".encode():
             pass
-        taken["told"].append((time.perf_counter() - started) * 1e3)
+        taken["hashed"].append((time.perf_counter() - started) * 1e3)
         await answered
     return taken

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from arena import PATIENCE_SECONDS, TICK_SECONDS, Arena, TooSlow, free_ports
+from benchmark import TICK_SECONDS, TIMEOUT_SECONDS, Benchmark, BenchmarkTimeout, free_ports
 from celery import Celery
 
 from deploy.native.process import NotReady, Process, Program
@@ -22,16 +22,16 @@ HOST = "127.0.0.1"
 
 
 @contextmanager
-def redis_server(arena: Arena) -> Iterator[tuple[Process, str]]:
+def redis_server(bench: Benchmark) -> Iterator[tuple[Process, str]]:
     """Run Redis with an append-only file; yield its process and its address."""
     (port,) = free_ports(1)
-    folder = arena.stack.state_dir / "redis"
+    folder = bench.stack.state_dir / "redis"
     folder.mkdir(exist_ok=True)
     options = {"bind": HOST, "port": port, "dir": folder, "appendonly": "yes", "appendfsync": "everysec", "save": ""}
     command = ("redis-server", *(word for name, value in options.items() for word in (f"--{name}", str(value))))
     client = redis.Redis(HOST, port)
     program = Program("redis", command, env=base_env(), ports={"port": port}, check=partial(_answers, client.ping))
-    with arena.program(program) as process:
+    with bench.program(program) as process:
         yield process, f"redis://{HOST}:{port}"
 
 
@@ -51,17 +51,17 @@ class Peer:
     app: Celery
     results: "redis.Redis"
 
-    def lay_out(self, bucket: str, names: Sequence[str]) -> list[str]:
+    def enqueue(self, bucket: str, names: Sequence[str]) -> list[str]:
         """Queue one task an object; return the task ids."""
         with self.app.producer_or_acquire() as producer:
             return [self.app.send_task("digest", (bucket, name), producer=producer).id for name in names]
 
     async def done(self, count: int) -> float:
         """Wait until so many results are stored; return the moment."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while self.results.dbsize() < count:
             if time.monotonic() > deadline:
-                raise TooSlow(f"the peer stored {self.results.dbsize()} of {count} results")
+                raise BenchmarkTimeout(f"the peer stored {self.results.dbsize()} of {count} results")
             await asyncio.sleep(TICK_SECONDS)
         return time.perf_counter()
 
@@ -72,7 +72,7 @@ class Peer:
 
 
 @contextmanager
-def celery_workers(arena: Arena, address: str, count: int) -> Iterator[Peer]:
+def celery_workers(bench: Benchmark, address: str, count: int) -> Iterator[Peer]:
     """Run one Celery worker with `count` prefork children over empty queues."""
     for database in (0, 1):
         redis.Redis.from_url(f"{address}/{database}").flushdb()
@@ -93,14 +93,14 @@ def celery_workers(arena: Arena, address: str, count: int) -> Iterator[Peer]:
             "prefork",
             *quiet,
         ),
-        env={**base_env(), "PYTHONPATH": str(Path(__file__).parent), "PEER_REDIS_URL": address, **_s3_env(arena)},
+        env={**base_env(), "PYTHONPATH": str(Path(__file__).parent), "PEER_REDIS_URL": address, **_s3_env(bench)},
         check=partial(_answers, lambda: app.control.ping(timeout=0.5)),
     )
-    with arena.program(program) as workers:
+    with bench.program(program) as workers:
         yield Peer(workers, app, redis.Redis.from_url(f"{address}/1"))
 
 
-def _s3_env(arena: Arena) -> dict[str, str]:
+def _s3_env(bench: Benchmark) -> dict[str, str]:
     return {
-        name: arena.env[name] for name in ("PENSTOCK_S3_ENDPOINT", "PENSTOCK_S3_ACCESS_KEY", "PENSTOCK_S3_SECRET_KEY")
+        name: bench.env[name] for name in ("PENSTOCK_S3_ENDPOINT", "PENSTOCK_S3_ACCESS_KEY", "PENSTOCK_S3_SECRET_KEY")
     }

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 
 import bodies
 import obstore
-from arena import Arena
+from benchmark import Benchmark
 from figures import Figure
-from meters import peak, rss
+from metrics import peak, rss
 from scenario import Options, Result
 
-from deploy.native import services
+from services import catalogue
 from services.hasher.settings import HasherSettings
 from shared.topics import OBJECTS_HASHED
 
@@ -19,20 +19,20 @@ MEDIUM_OBJECTS = 100
 IDLE_GOAL, LOADED_GOAL = 120.0, 200.0
 
 
-async def measure(arena: Arena, options: Options) -> Result:
+async def measure(bench: Benchmark, options: Options) -> Result:
     """Resident MiB after start, the peak while everything comes at once, and idle again afterwards."""
     small = bodies.names("resident/small", options.objects)
     medium = bodies.names("resident/medium", MEDIUM_OBJECTS)
     limit = HasherSettings.model_fields["hasher_large_bytes"].default  # the largest that is read whole
     with ExitStack() as stack:
-        running = {name: stack.enter_context(arena.running(name))[0] for name in services.found()}
+        running = {name: stack.enter_context(bench.running(name))[0] for name in catalogue.names()}
         await asyncio.sleep(SETTLE_SECONDS)
         fresh = {name: rss(process) for name, process in running.items()}
-        before = await arena.ends(OBJECTS_HASHED)
-        await obstore.put_async(arena.bucket(), "resident/large.bin", bodies.large("resident", options.large))
-        await arena.put_all(medium, limit)
-        await arena.put_all(small)
-        await arena.grown(before, len(small) + len(medium) + 1)
+        before = await bench.ends(OBJECTS_HASHED)
+        await obstore.put_async(bench.bucket(), "resident/large.bin", bodies.large("resident", options.large))
+        await bench.put_all(medium, limit)
+        await bench.put_all(small)
+        await bench.wait_for_records(before, len(small) + len(medium) + 1)
         peaks = {name: peak(process) for name, process in running.items()}
         await asyncio.sleep(SETTLE_SECONDS)
         rested = {name: rss(process) for name, process in running.items()}

@@ -1,6 +1,6 @@
 """Measure Penstock beside its peers, on real servers: `python tests/bench/run.py`.
 
---only backlog,latency   some scenarios alone; the others keep their place in the results
+--only backlog,latency   only these scenarios; the others keep their place in the results
 --pairs 2                fewer runs
 --out /tmp/trial         benchmarks.json and benchmarks.md elsewhere than docs
 """
@@ -17,21 +17,21 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import alone
 import backlog
 import downloads
 import etl_million
 import etl_pairs
 import etl_read
+import ingest_only
 import large
 import latency
-import limits
 import live
 import machine
 import resident
+import resource_limits
 import table
 import uploads
-from arena import Arena, open_arena
+from benchmark import Benchmark, open_benchmark
 from scenario import CORES, Options
 
 from deploy.native.install import CHECKOUT
@@ -41,20 +41,23 @@ SCENARIOS = {
     "live": live,
     "latency": latency,
     "large": large,
-    "alone": alone,
+    "ingest-only": ingest_only,
     "resident": resident,
     "uploads": uploads,
     "downloads": downloads,
     "etl-million": etl_million,
     "etl-pairs": etl_pairs,
     "etl-read": etl_read,
-    "limits": limits,
+    "limits": resource_limits,
 }
+FORMER_NAMES = {"alone": "ingest-only"}
+"""Accepted by `--only`, and renamed in results that an older run wrote, for one version."""
+
 USUAL = Options()
 
 
 def main() -> int:
-    """Run the scenarios; a figure that misses its goal is told, and is no failure of the run."""
+    """Run the scenarios; a figure that misses its goal is printed; the exit code stays 0."""
     given = _arguments()
     machine.require_programs()
     if machine.load() > CORES / 4:
@@ -81,10 +84,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _names(text: str) -> list[str]:
-    wanted = text.split(",")
-    if strange := set(wanted) - set(SCENARIOS):
+    requested = [FORMER_NAMES.get(name, name) for name in text.split(",")]
+    if strange := set(requested) - set(SCENARIOS):
         raise argparse.ArgumentTypeError(f"no scenario is called {', '.join(sorted(strange))}")
-    return [name for name in SCENARIOS if name in wanted]
+    return [name for name in SCENARIOS if name in requested]
 
 
 async def _measure(names: Sequence[str], options: Options, out: Path) -> None:
@@ -95,29 +98,30 @@ async def _measure(names: Sequence[str], options: Options, out: Path) -> None:
             "pairs": options.pairs,
             "load": machine.load(),
         }
-        async with open_arena() as arena:  # fresh servers: no scenario pays for another's objects
-            result = (await SCENARIOS[name].measure(arena, options)).as_json()
-            _tell(result)
-            _keep(out, arena, name, before | result)
+        async with open_benchmark() as bench:  # fresh servers: no scenario pays for another's objects
+            result = (await SCENARIOS[name].measure(bench, options)).as_json()
+            _print(result)
+            _save(out, bench, name, before | result)
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any]) -> None:
     for one in result["figures"]:
-        verdict = "met" if one["met"] else "MISSED"
+        status = "met" if one["met"] else "MISSED"
         spread = f"{one['low']} to {one['high']}"
-        print(f"{verdict:<7}{one['name']}: {one['value']} {one['unit']} ({spread}) {one['beside'] or ''}")
+        print(f"{status:<7}{one['name']}: {one['value']} {one['unit']} ({spread}) {one['beside'] or ''}")
     for one in result["limits"].values():
         print(f"{'':<7}{one['what']}: {one['rate']} {one['unit']}")
 
 
-def _keep(out: Path, arena: Arena, name: str, result: dict[str, Any]) -> None:
+def _save(out: Path, bench: Benchmark, name: str, result: dict[str, Any]) -> None:
     """Put one scenario's result among the others."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "benchmarks.json"
     found = json.loads(file.read_text()) if file.exists() else {"scenarios": {}}
-    merged = {**found["scenarios"], name: result}
+    earlier = {FORMER_NAMES.get(one, one): measured for one, measured in found["scenarios"].items()}
+    merged = {**earlier, name: result}
     found = {
-        "machine": machine.describe(arena.tools),
+        "machine": machine.describe(bench.tools),
         "scenarios": {one: merged[one] for one in SCENARIOS if one in merged},
     }
     file.write_text(json.dumps(found, indent=1) + "\n")

@@ -17,7 +17,7 @@ HEADS = {
     "backlog": """\
 Peer: Celery over Redis, prefork, `acks_late`, results kept (tests/bench/peer_celery.py). Workers of both sides are
 started, ready and frozen while the backlog is laid out; the clock runs from their release to the last result. Both
-sides survive a kill of any process; ours alone writes each result to PostgreSQL and tells it on a topic.""",
+sides survive a kill of any process; ours alone writes each result to PostgreSQL and publishes it on a topic.""",
     "live": """\
 Both sides store through the same client and the same two notification lanes; the denominator has nobody behind them,
 and all of the machine for itself.""",
@@ -26,9 +26,9 @@ From the start of a PUT to its fact in a consumer's hands, less the median PUT o
 listens.""",
     "large": """\
 From a fact on `objects.changed.v1` to `objects.hashed.v1`, leased work included, against rclone from start to end.""",
-    "alone": """\
+    "ingest-only": """\
 Copies of real notifications, both lanes, judged against an empty memory: each object is news once, a duplicate once.
-The clock runs until all of them are read, judged, told and committed.""",
+The clock runs until all of them are read, merged, published and committed.""",
     "resident": """\
 Resident memory as Linux counts it (VmRSS; VmHWM for the peak). The load: small objects, the largest that are read
 whole, and one large object, at once.""",
@@ -76,9 +76,9 @@ def _summary(scenarios: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterato
         for one in scenario["figures"]:
             low, high = _number(one["low"]), _number(one["high"])
             spread = f"{low} to {high}" if low != high else ""
-            verdict = "met" if one["met"] else "**MISSED**"
+            status = "met" if one["met"] else "**MISSED**"
             measured = f"{_number(one['value'])} {one['unit']}"
-            yield f"| {one['name']} | {_goal(one)} | {measured} | {spread} | {_fraction(one, limits)} | {verdict} |"
+            yield f"| {one['name']} | {_goal(one)} | {measured} | {spread} | {_fraction(one, limits)} | {status} |"
     yield ""
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import bodies
 import obstore
-from arena import Arena, free_ports, in_flight
-from figures import Figure, middle, ratios, turns
+from benchmark import Benchmark, free_ports, in_flight
+from figures import Figure, alternating_runs, median, ratios
 from scenario import Options, Result
 
 from deploy.native import ready
@@ -27,20 +27,20 @@ WIDTH = 16
 PEERS_FORMS = "python-multipart==0.0.20"
 
 
-async def measure(arena: Arena, options: Options) -> Result:
+async def measure(bench: Benchmark, options: Options) -> Result:
     """A large form and many small ones, both sides into the same bucket under the same notification rules."""
-    file = arena.stack.state_dir / "large.bin"
+    file = bench.stack.state_dir / "large.bin"
     await asyncio.to_thread(_write, file, options.large)
     expected = bodies.digests_of(bodies.large(file.name, options.large))["md5"]
-    with arena.running("ingress"), arena.program(_peer(arena, port := free_ports(1)[0])):
-        doors = {
-            "ours": (arena.env["PENSTOCK_HTTP_URL"], arena.env["PENSTOCK_TOKEN"]),
+    with bench.running("ingress"), bench.program(_peer(bench, port := free_ports(1)[0])):
+        endpoints = {
+            "ours": (bench.env["PENSTOCK_HTTP_URL"], bench.env["PENSTOCK_TOKEN"]),
             "peer": (f"http://127.0.0.1:{port}", ""),
         }
-        by_form = {side: partial(_large, arena, file, expected, *door) for side, door in doors.items()}
+        by_form = {side: partial(_large, bench, file, expected, *endpoint) for side, endpoint in endpoints.items()}
         large = await _pairs(options, by_form)
-        small = await _pairs(options, {side: partial(_small, arena, *door) for side, door in doors.items()})
-        direct = {side: partial(_direct, arena, file, expected, side) for side in ("obstore", "rclone")}
+        small = await _pairs(options, {side: partial(_small, bench, *endpoint) for side, endpoint in endpoints.items()})
+        direct = {side: partial(_direct, bench, file, expected, side) for side in ("obstore", "rclone")}
         best = min([(await direct[side](), side) for side in direct])[1]
         beside = await _pairs(options, {"ours": by_form["ours"], best: direct[best]})
     size = options.large / 1e6
@@ -51,7 +51,7 @@ async def measure(arena: Arena, options: Options) -> Result:
             ratios(large["peer"], large["ours"]),
             at_least=2.0,
             beside={
-                "MB/s, large": {side: middle([size / one for one in runs]) for side, runs in large.items()},
+                "MB/s, large": {side: median([size / one for one in runs]) for side, runs in large.items()},
             },
         ),
         Figure.median(
@@ -60,7 +60,7 @@ async def measure(arena: Arena, options: Options) -> Result:
             ratios(beside[best], beside["ours"]),
             at_least=0.8,
             beside={
-                "MB/s, beside it": {side: middle([size / one for one in runs]) for side, runs in beside.items()},
+                "MB/s, beside it": {side: median([size / one for one in runs]) for side, runs in beside.items()},
             },
         ),
         Figure.median(
@@ -68,7 +68,7 @@ async def measure(arena: Arena, options: Options) -> Result:
             "x the rate",
             ratios(small["peer"], small["ours"]),
             at_least=2.0,
-            beside={"uploads/s, small": {side: middle([500 / one for one in runs]) for side, runs in small.items()}},
+            beside={"uploads/s, small": {side: median([500 / one for one in runs]) for side, runs in small.items()}},
         ),
     ]
     return Result(figures, runs={"large": large, "small": small, "direct": beside})
@@ -79,8 +79,8 @@ def _write(file: Path, size: int) -> None:
         out.writelines(bodies.large(file.name, size))
 
 
-def _peer(arena: Arena, port: int) -> Program:
-    forms = Installer(arena.stack.state_dir, print).wheel(PEERS_FORMS)
+def _peer(bench: Benchmark, port: int) -> Program:
+    forms = Installer(bench.stack.state_dir, print).wheel(PEERS_FORMS)
     return Program(
         name="peer-upload",
         command=(sys.executable, "-m", "uvicorn", "peer_upload:app", "--port", str(port), "--log-level", "warning"),
@@ -88,7 +88,7 @@ def _peer(arena: Arena, port: int) -> Program:
             **base_env(),
             "PYTHONPATH": f"{Path(__file__).parent}:{forms}",
             "PEER_BUCKET": bodies.BUCKET,
-            **{name: value for name, value in arena.env.items() if name.startswith("PENSTOCK_S3_")},
+            **{name: value for name, value in bench.env.items() if name.startswith("PENSTOCK_S3_")},
         },
         check=partial(ready.web, port, "/docs"),
     )
@@ -98,24 +98,24 @@ async def _pairs(options: Options, sides: dict[str, Any]) -> dict[str, list[floa
     """Upload by one side and by the other, in turns."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     first, second = sides
-    for side, counts in turns(options.pairs, (first, second)):
+    for side, counts in alternating_runs(options.pairs, (first, second)):
         taken = await sides[side]()
         if counts:
             seconds[side].append(taken)
     return seconds
 
 
-async def _large(arena: Arena, file: Path, md5: str, address: str, token: str) -> float:
+async def _large(bench: Benchmark, file: Path, md5: str, address: str, token: str) -> float:
     """Send a file by curl; the object must be the file."""
     command = ("curl", "-sS", "-H", f"Authorization: Bearer {token}", "-F", f"file=@{file}", f"{address}/uploadfile/")
     started = time.perf_counter()
     answer = await _output(command)
     seconds = time.perf_counter() - started
-    await _check(arena, json.loads(answer)["key"], md5)
+    await _check(bench, json.loads(answer)["key"], md5)
     return seconds
 
 
-async def _small(arena: Arena, address: str, token: str) -> float:
+async def _small(bench: Benchmark, address: str, token: str) -> float:
     """Send many files, a few at a time; every object must be its file."""
     names = bodies.names("small", 500)
     keys: dict[str, str] = {}
@@ -130,7 +130,7 @@ async def _small(arena: Arena, address: str, token: str) -> float:
         started = time.perf_counter()
         await in_flight(names, send, WIDTH)
         seconds = time.perf_counter() - started
-    store = arena.bucket()
+    store = bench.bucket()
 
     async def same(name: str) -> None:
         got = bytes(await (await obstore.get_async(store, keys[name])).bytes_async())
@@ -146,32 +146,32 @@ async def _session(token: str) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def _direct(arena: Arena, file: Path, md5: str, side: str) -> float:
+async def _direct(bench: Benchmark, file: Path, md5: str, side: str) -> float:
     """Send the same file by a client of the store itself."""
     started, key = time.perf_counter(), f"direct/{side}.bin"
     if side == "obstore":
-        await obstore.put_async(arena.bucket(), key, file)
+        await obstore.put_async(bench.bucket(), key, file)
     else:
-        await _output(("rclone", "copyto", str(file), f"bench:{bodies.BUCKET}/{key}"), **_remote(arena))
+        await _output(("rclone", "copyto", str(file), f"bench:{bodies.BUCKET}/{key}"), **_remote(bench))
     seconds = time.perf_counter() - started
-    await _check(arena, key, md5)
+    await _check(bench, key, md5)
     return seconds
 
 
-def _remote(arena: Arena) -> dict[str, str]:
+def _remote(bench: Benchmark) -> dict[str, str]:
     remote = {
         "TYPE": "s3",
         "PROVIDER": "Minio",
-        "ENDPOINT": arena.env["PENSTOCK_S3_ENDPOINT"],
-        "ACCESS_KEY_ID": arena.env["PENSTOCK_S3_ACCESS_KEY"],
-        "SECRET_ACCESS_KEY": arena.env["PENSTOCK_S3_SECRET_KEY"],
+        "ENDPOINT": bench.env["PENSTOCK_S3_ENDPOINT"],
+        "ACCESS_KEY_ID": bench.env["PENSTOCK_S3_ACCESS_KEY"],
+        "SECRET_ACCESS_KEY": bench.env["PENSTOCK_S3_SECRET_KEY"],
     }
     return {f"RCLONE_CONFIG_BENCH_{name}": value for name, value in remote.items()}
 
 
-async def _check(arena: Arena, key: str, md5: str) -> None:
+async def _check(bench: Benchmark, key: str, md5: str) -> None:
     """Read an object back, compare it, and remove it: the disk is not what is measured."""
-    store = arena.bucket()
+    store = bench.bucket()
     stream = (await obstore.get_async(store, key)).stream(min_chunk_size=bodies.CHUNK)
     chunks = [bytes(chunk) async for chunk in stream]
     assert await asyncio.to_thread(lambda: bodies.digests_of(chunks)["md5"]) == md5, key
@@ -180,6 +180,6 @@ async def _check(arena: Arena, key: str, md5: str) -> None:
 
 async def _output(command: Sequence[str], **env: str) -> bytes:
     process = await asyncio.create_subprocess_exec(*command, env={**base_env(), **env}, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0, command
-    return told
+    return output

@@ -9,7 +9,7 @@ from services.hasher.settings import HasherSettings
 from shared.testing.bus import connected
 from tests.fakes.hasher import Hasher
 from tests.fakes.ingest import Ingest
-from tests.fakes.ingress import Front
+from tests.fakes.ingress import Ingress
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +63,11 @@ async def deleting_hasher():
 
 
 @pytest.fixture
-def front():
-    return Front()
+def ingress():
+    return Ingress()
 
 
 @pytest.fixture
-async def client(front):
-    async with front.client() as client:
+async def client(ingress):
+    async with ingress.client() as client:
         yield client

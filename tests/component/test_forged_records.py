@@ -15,7 +15,7 @@ from shared.topics import MINIO_LIVE, OBJECTS_CHANGED
 from shared.work import Lease
 from tests.component.conftest import hashing
 from tests.fakes.ingest import Ingest, lane
-from tests.support.world import digests_of
+from tests.support.system import digests_of
 
 KEYS = ("a", "b", "dir/c")
 BODIES = (b"", b"one", b"other", b"x" * 40)
@@ -40,8 +40,8 @@ REAL = st.tuples(
 
 def fields(**values):
     """Forge a body of which any field may be missing."""
-    drawn = st.fixed_dictionaries({name: st.one_of(value, NOTHING) for name, value in values.items()})
-    return drawn.map(lambda body: {name: value for name, value in body.items() if value is not ...})
+    present = st.fixed_dictionaries({name: st.one_of(value, NOTHING) for name, value in values.items()})
+    return present.map(lambda body: {name: value for name, value in body.items() if value is not ...})
 
 
 FORGED_CHANGE = fields(
@@ -67,7 +67,7 @@ FORGED_OBJECT = fields(
     sequencer=WORDS,
     userMetadata=METADATA.map(lambda said: {f"X-Amz-Meta-{name}": text for name, text in said.items()}),
 )
-FORGED_NOTICE = st.fixed_dictionaries(
+FORGED_NOTIFICATION = st.fixed_dictionaries(
     {
         "eventName": st.sampled_from(
             ["s3:ObjectCreated:Put", "s3:ObjectRemoved:Delete", "s3:ObjectRemoved:DeleteMarkerCreated"]
@@ -97,7 +97,7 @@ async def stored_in(store):
 
 
 @often
-@given(steps(FORGED_NOTICE), st.booleans())
+@given(steps(FORGED_NOTIFICATION), st.booleans())
 def test_ingest_knows_the_bucket_whatever_notifications_are_forged(acts, versioned):
     asyncio.run(_ingest(acts, versioned=versioned))
 
@@ -140,7 +140,7 @@ async def _hash(acts, *, versioned):
             await work(hasher)
         there = await stored_in(hasher.store)
         bodies = {key: (await hasher.store.read(ObjectRef("inbox", key)))[1] for key in there}
-    current = [kept.row for kept in hasher.ledger.rows.values() if kept.current and kept.row.status == "succeeded"]
+    current = [one.row for one in hasher.ledger.rows.values() if one.current and one.row.status == "succeeded"]
     found = {row.change.key: (row.change.etag, row.change.size, row.digests, row.verification) for row in current}
     right = {key: (one.etag, one.size, digests_of(bodies[key]), None) for key, one in there.items()}
     assert len(current) == len(found)

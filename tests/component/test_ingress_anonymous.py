@@ -5,22 +5,22 @@ from pydantic import ValidationError
 
 from services.ingress.settings import IngressSettings
 from shared.storage import ObjectRef
-from tests.fakes.ingress import Front, settings
+from tests.fakes.ingress import Ingress, settings
 
 OPEN, CLOSED = "src-data", "inbox"
 
 
 @pytest.fixture
-async def front():
-    front = Front(settings=settings(anonymous_read_buckets=(OPEN,)))
+async def ingress():
+    ingress = Ingress(settings=settings(anonymous_read_buckets=(OPEN,)))
     for bucket in (OPEN, CLOSED):
-        await front.store.put(ObjectRef(bucket, "a/b.txt"), b"content")
-    return front
+        await ingress.store.put(ObjectRef(bucket, "a/b.txt"), b"content")
+    return ingress
 
 
 @pytest.fixture
-async def stranger(front):
-    async with front.client(None) as client:
+async def stranger(ingress):
+    async with ingress.client(None) as client:
         yield client
 
 
@@ -59,10 +59,10 @@ async def test_object_of_an_open_bucket_is_read_without_a_token(stranger):
         ("POST", "/data"),
     ],
 )
-async def test_anonymous_read_opens_nothing_else(front, stranger, method, path):
+async def test_anonymous_read_opens_nothing_else(ingress, stranger, method, path):
     answer = await stranger.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == (401, "NO_TOKEN")
-    assert [info.ref.key async for page in front.store.list(OPEN) for info in page] == ["a/b.txt"]
+    assert [info.ref.key async for page in ingress.store.list(OPEN) for info in page] == ["a/b.txt"]
 
 
 @pytest.mark.parametrize("key", ["../inbox/a/b.txt", "..%2Finbox/a/b.txt", "%2e%2e/inbox/a/b.txt"])
@@ -70,21 +70,21 @@ async def test_no_key_leads_out_of_the_bucket(stranger, key):
     assert (await stranger.get(f"/objects/{OPEN}/{key}")).status_code in {401, 404, 422}
 
 
-async def test_token_that_does_not_hold_opens_nothing(front):
-    async with front.client("wrong") as client:
+async def test_token_that_does_not_hold_opens_nothing(ingress):
+    async with ingress.client("wrong") as client:
         assert (await client.get(f"/objects/{OPEN}/a/b.txt")).status_code == 401
 
 
 async def test_no_bucket_is_open_unless_it_is_named():
-    front = Front()
-    await front.store.put(ObjectRef(OPEN, "a"), b"x")
-    async with front.client(None) as client:
+    ingress = Ingress()
+    await ingress.store.put(ObjectRef(OPEN, "a"), b"x")
+    async with ingress.client(None) as client:
         assert (await client.get(f"/objects/{OPEN}/a")).status_code == 401
 
 
 async def test_strangers_are_counted_by_their_address():
-    front = Front(settings=settings(anonymous_read_buckets=(OPEN,), rate_limit=2))
-    async with front.client(None) as stranger, front.client() as root:
+    ingress = Ingress(settings=settings(anonymous_read_buckets=(OPEN,), rate_limit=2))
+    async with ingress.client(None) as stranger, ingress.client() as root:
         answers = [(await stranger.get(f"/objects/{OPEN}/a")).status_code for _ in range(3)]
         assert answers == [404, 404, 429]
         assert (await root.get("/whoami")).status_code == 200

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from services.ingress.core.access import Principal
-from tests.fakes.ingress import TOKEN, Front
+from tests.fakes.ingress import TOKEN, Ingress
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 BROWSERS = [
@@ -25,7 +25,7 @@ def basic(password, user="anybody"):
 
 @pytest.fixture
 async def client():
-    async with Front().client(None) as client:
+    async with Ingress().client(None) as client:
         yield client
 
 
@@ -38,7 +38,7 @@ async def test_basic_password_is_the_token_for_any_user(client, user):
 
 
 async def test_address_with_a_token_is_enough_for_old_clients():
-    transport = httpx.ASGITransport(Front().app)
+    transport = httpx.ASGITransport(Ingress().app)
     async with httpx.AsyncClient(transport=transport, base_url=f"http://user:{TOKEN}@127.0.0.1:8080") as client:
         answer = await client.post("/uploadfile/", files={"file": ("a.txt", b"x")})
     assert (answer.status_code, answer.json()["success"]) == (200, True)
@@ -73,22 +73,22 @@ async def test_browser_changes_nothing_by_basic_credentials(client, method, path
 
 
 async def test_form_of_another_site_stores_nothing():
-    front = Front()
-    async with front.client(None) as client:
+    ingress = Ingress()
+    async with ingress.client(None) as client:
         answer = await client.post(
             "/files/", files={"file": ("a", b"x")}, headers={**basic(TOKEN), "origin": "http://evil.example"}
         )
     assert answer.status_code == 403
-    assert [info async for page in front.store.list("inbox") for info in page] == []
+    assert [info async for page in ingress.store.list("inbox") for info in page] == []
 
 
 async def test_basic_has_the_rights_of_its_token_only():
-    front = Front()
+    ingress = Ingress()
 
     async def restricted(_secret):
         return Principal("1", "me", frozenset({"read"}), ("inbox/mine/",))
 
-    front.dependencies.tokens.authenticate = restricted
-    async with front.client(None) as client:
+    ingress.dependencies.tokens.authenticate = restricted
+    async with ingress.client(None) as client:
         answer = await client.put("/objects/inbox/a", content=b"x", headers=basic("mine"))
     assert (answer.status_code, answer.json()["code"]) == (403, "WRONG_SCOPE")

@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import Outage
 from shared.events import EtlRequested
-from tests.fakes.ingress import TOKEN, Front, settings
+from tests.fakes.ingress import TOKEN, Ingress, settings
 
 HTML = {"accept": "text/html"}
 ROW = {
@@ -46,23 +46,23 @@ LOAD = {
 
 
 @pytest.fixture
-async def browser(front):
-    async with front.client(None) as client:
+async def browser(ingress):
+    async with ingress.client(None) as client:
         client.headers.update(HTML)
         await client.post("/login", data={"token": TOKEN})
         yield client
 
 
-async def token(client, **wanted):
-    told = await client.post("/tokens", json={"name": secrets.token_hex(4), **wanted})
-    return {"authorization": f"Bearer {told.json()['token']}"}
+async def token(client, **fields):
+    response = await client.post("/tokens", json={"name": secrets.token_hex(4), **fields})
+    return {"authorization": f"Bearer {response.json()['token']}"}
 
 
-async def test_filters_combine(client, front):
+async def test_filters_combine(client, ingress):
     assert (await client.get("/data?is_image_exists=True&min_age=30&max_age=40")).status_code == 200
-    ((name, wanted, told),) = front.dependencies.tables.asked
-    assert (name, told) == ("users", "json")
-    assert (wanted.is_image_exists, wanted.min_age, wanted.max_age) == (True, 30, 40)
+    ((name, fields, response),) = ingress.dependencies.tables.queries
+    assert (name, response) == ("users", "json")
+    assert (fields.is_image_exists, fields.min_age, fields.max_age) == (True, 30, 40)
 
 
 @pytest.mark.parametrize("path", ["/data", "/stats"])
@@ -101,45 +101,45 @@ async def test_age_filter_without_birth_column_is_refused(client, path):
     assert (answer.status_code, answer.json()["code"]) == (422, "NO_AGES")
 
 
-async def test_datasets_before_etl_ran_are_explained(client, front):
-    front.dependencies.tables.datasets = []
+async def test_datasets_before_etl_ran_are_explained(client, ingress):
+    ingress.dependencies.tables.datasets = []
     for answer in (await client.get("/data"), await client.post("/data")):
         assert answer.status_code == 404
         assert "start etl" in answer.json()["detail"]
 
 
-async def test_token_with_part_of_the_bucket_sees_no_dataset(client, front):
+async def test_token_with_part_of_the_bucket_sees_no_dataset(client, ingress):
     part = await token(client, scopes=["read", "run"], places=["src-data/a/"])
     whole = await token(client, scopes=["read", "run"], places=["src-data/"])
     for method, path in (("GET", "/data"), ("POST", "/data"), ("GET", "/stats"), ("GET", "/data/rejects")):
         assert (await client.request(method, path, headers=part)).status_code == 404
         assert (await client.request(method, path, headers=whole)).is_success
-    front.dependencies.loads.table = [LOAD]
+    ingress.dependencies.loads.table = [LOAD]
     assert (await client.get("/data/loads", headers=part)).json() == []
     assert (await client.get("/data/loads/l", headers=part)).status_code == 404
     assert (await client.get("/data/loads/l", headers=whole)).json()["state"] == "succeeded"
 
 
-async def test_reader_cannot_request_a_load_and_anonymous_cannot_read(client, front):
+async def test_reader_cannot_request_a_load_and_anonymous_cannot_read(client, ingress):
     reader = await token(client, scopes=["read"])
     assert (await client.get("/data", headers=reader)).status_code == 200
     assert (await client.post("/data", headers=reader)).status_code == 403
-    assert front.dependencies.loads.bus.published == []
-    async with front.client(None) as stranger:
+    assert ingress.dependencies.loads.bus.published == []
+    async with ingress.client(None) as stranger:
         for path in ("/data", "/stats", "/data/loads", "/data/rejects", "/users"):
             assert (await stranger.get(path)).status_code == 401
 
 
-async def test_load_is_asked_for_and_followed(client, front):
+async def test_load_is_asked_for_and_followed(client, ingress):
     answer = await client.post("/data")
-    told = answer.json()
+    response = answer.json()
     assert answer.status_code == 202
-    assert answer.headers["location"] == told["status_url"] == f"/data/loads/{told['load_id']}"
-    (event,) = front.dependencies.loads.bus.published
-    assert event == EtlRequested(load_id=told["load_id"], dataset="users", correlation_id=told["load_id"])
-    assert (await client.get(told["status_url"])).json()["state"] == "requested"
-    front.dependencies.loads.table = [{**LOAD, "load_id": told["load_id"], "state": "running"}]
-    assert (await client.get(told["status_url"])).json()["state"] == "running"
+    assert answer.headers["location"] == response["status_url"] == f"/data/loads/{response['load_id']}"
+    (event,) = ingress.dependencies.loads.bus.published
+    assert event == EtlRequested(load_id=response["load_id"], dataset="users", correlation_id=response["load_id"])
+    assert (await client.get(response["status_url"])).json()["state"] == "requested"
+    ingress.dependencies.loads.table = [{**LOAD, "load_id": response["load_id"], "state": "running"}]
+    assert (await client.get(response["status_url"])).json()["state"] == "running"
 
 
 async def test_unknown_load_is_404(client):
@@ -148,15 +148,15 @@ async def test_unknown_load_is_404(client):
         assert (answer.status_code, answer.json()["code"]) == (404, "NO_SUCH_LOAD")
 
 
-async def test_without_kafka_a_load_is_put_off(client, front):
-    front.dependencies.loads.bus.error = Outage("Kafka does not answer")
+async def test_without_kafka_a_load_is_put_off(client, ingress):
+    ingress.dependencies.loads.bus.error = Outage("Kafka does not answer")
     answer = await client.post("/data")
     assert answer.status_code == 503
     assert "retry-after" in answer.headers
 
 
-async def test_rejects_are_paged(client, front):
-    front.dependencies.tables.rejects_found = [REJECT, REJECT, REJECT]
+async def test_rejects_are_paged(client, ingress):
+    ingress.dependencies.tables.rejects_found = [REJECT, REJECT, REJECT]
     answer = await client.get("/data/rejects?limit=2&token=secret")
     assert answer.json()["next"] == "more"
     assert len(answer.json()["rejects"]) == 2
@@ -164,8 +164,8 @@ async def test_rejects_are_paged(client, front):
     assert parse_qs(urlsplit(link).query) == {"limit": ["2"], "after": ["more"]}
 
 
-async def test_counts_have_the_words_of_the_contract(client, front):
-    front.dependencies.tables.found = [ROW, {**ROW, "img_path": ""}]
+async def test_counts_have_the_words_of_the_contract(client, ingress):
+    ingress.dependencies.tables.found = [ROW, {**ROW, "img_path": ""}]
     assert (await client.get("/stats?min_age=3")).json() == {
         "dataset": "users",
         "count": 2,
@@ -178,10 +178,10 @@ async def test_counts_have_the_words_of_the_contract(client, front):
     }
 
 
-async def test_users_page_escapes_rows_rejects_ages_and_loads(browser, front):
-    front.dependencies.tables.found = [{**ROW, "user_id": f"{number}"} for number in range(60)]
-    front.dependencies.tables.rejects_found = [REJECT]
-    front.dependencies.loads.table = [LOAD]
+async def test_users_page_escapes_rows_rejects_ages_and_loads(browser, ingress):
+    ingress.dependencies.tables.found = [{**ROW, "user_id": f"{number}"} for number in range(60)]
+    ingress.dependencies.tables.rejects_found = [REJECT]
+    ingress.dependencies.loads.table = [LOAD]
     page = await browser.get("/users?is_image_exists=true&min_age=20&contains=%22x")
     assert page.status_code == 200
     assert page.text.count("<img") == 50
@@ -192,35 +192,35 @@ async def test_users_page_escapes_rows_rejects_ages_and_loads(browser, front):
     assert "30\N{EN DASH}39" in page.text
     assert "2,000" in page.text
     (more,) = re.findall(r'rel="next" href="([^"]*)"', page.text)
-    wanted = {"is_image_exists": ["True"], "min_age": ["20"], "contains": ['"x'], "dataset": ["users"], "after": ["49"]}
-    assert parse_qs(urlsplit(more.replace("&amp;", "&")).query) == wanted
+    fields = {"is_image_exists": ["True"], "min_age": ["20"], "contains": ['"x'], "dataset": ["users"], "after": ["49"]}
+    assert parse_qs(urlsplit(more.replace("&amp;", "&")).query) == fields
 
 
-async def test_run_now_needs_the_forms_own_proof_and_leads_back_to_the_load(browser, front):
+async def test_run_now_needs_the_forms_own_proof_and_leads_back_to_the_load(browser, ingress):
     page = await browser.get("/users")
     csrf = re.search('name="csrf" value="([^"]+)"', page.text)[1]
     assert (await browser.post("/users/run?dataset=users", data={})).status_code == 403
     answer = await browser.post("/users/run?dataset=users", data={"csrf": csrf})
     assert answer.status_code == 303
-    (event,) = front.dependencies.loads.bus.published
+    (event,) = ingress.dependencies.loads.bus.published
     assert event.dataset == "users"
     page = await browser.get(answer.headers["location"])
     assert "asked for" in page.text
     assert "A load is under way" in page.text
     assert 'http-equiv="refresh"' in page.text
-    front.dependencies.loads.table = [{**LOAD, "load_id": event.load_id}]
+    ingress.dependencies.loads.table = [{**LOAD, "load_id": event.load_id}]
     fragment = await browser.get(f"/users/loads?load_id={event.load_id}")
     assert fragment.text.count("<tr data-load") == 1
     assert "A load is under way" not in fragment.text
 
 
-async def test_load_that_runs_is_shown_with_how_far_it_is(browser, front):
+async def test_load_that_runs_is_shown_with_how_far_it_is(browser, ingress):
     progress = {"listed": 9, "differing": 8, "done": 0.25, "message": "25% of 8 <objects> read"}
-    front.dependencies.loads.table = [{**LOAD, "state": "running", "progress": progress}]
+    ingress.dependencies.loads.table = [{**LOAD, "state": "running", "progress": progress}]
     fragment = await browser.get("/users/loads")
     assert 'value="25.0"' in fragment.text
     assert "25% of 8 &lt;objects&gt; read" in fragment.text
-    front.dependencies.loads.table = [{**LOAD, "state": "running", "progress": {"message": "9 objects listed"}}]
+    ingress.dependencies.loads.table = [{**LOAD, "state": "running", "progress": {"message": "9 objects listed"}}]
     fragment = await browser.get("/users/loads")
     assert "<progress aria-label=" in fragment.text
     assert "value=" not in fragment.text
@@ -232,21 +232,21 @@ async def test_page_without_run_scope_has_no_run_button(client):
     assert "Run now" not in (await client.get("/users", headers=HTML | reader)).text
 
 
-async def test_page_without_dataset_explains_how_to_get_one(browser, front):
-    front.dependencies.tables.datasets = []
+async def test_page_without_dataset_explains_how_to_get_one(browser, ingress):
+    ingress.dependencies.tables.datasets = []
     assert "No table yet" in (await browser.get("/users")).text
 
 
-async def test_page_without_postgres_is_a_problem_page(browser, front):
-    front.dependencies.tables.is_away = True
+async def test_page_without_postgres_is_a_problem_page(browser, ingress):
+    ingress.dependencies.tables.is_away = True
     page = await browser.get("/users")
     assert page.status_code == 503
     assert "<h1>Service Unavailable</h1>" in page.text
 
 
-async def ended_later(front, state, *, after=2):
+async def ended_later(ingress, state, *, after=2):
     """Let etl write of the load that is asked for, once it was looked at a few times."""
-    known, looks = front.dependencies.loads.find, 0
+    known, looks = ingress.dependencies.loads.find, 0
 
     async def knows(load_id, datasets):
         nonlocal looks
@@ -255,14 +255,14 @@ async def ended_later(front, state, *, after=2):
             return {"load_id": load_id, "state": state}
         return await known(load_id, datasets)
 
-    front.dependencies.loads.find = knows
+    ingress.dependencies.loads.find = knows
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])
 async def test_load_is_waited_for_so_that_the_next_question_sees_it(state):
-    front = Front(settings=settings(load_wait_seconds=30))
-    await ended_later(front, state)
-    async with front.client() as client:
+    ingress = Ingress(settings=settings(load_wait_seconds=30))
+    await ended_later(ingress, state)
+    async with ingress.client() as client:
         answer = await client.post("/data")
     assert (answer.status_code, answer.json()["state"]) == (202, state)
     assert f"has {state}" in answer.json()["message"]
@@ -271,17 +271,17 @@ async def test_load_is_waited_for_so_that_the_next_question_sees_it(state):
 
 @pytest.mark.parametrize("prefer", ["respond-async", "Respond-Async, wait=10", "wait=10,respond-async"])
 async def test_prefer_respond_async_is_answered_at_once(prefer):
-    front = Front(settings=settings(load_wait_seconds=30))
-    await ended_later(front, "succeeded", after=0)
-    async with front.client() as client:
+    ingress = Ingress(settings=settings(load_wait_seconds=30))
+    await ended_later(ingress, "succeeded", after=0)
+    async with ingress.client() as client:
         answer = await client.post("/data", headers={"prefer": prefer})
     assert (answer.status_code, answer.json()["state"]) == (202, "requested")
     assert answer.headers["preference-applied"] == "respond-async"
 
 
 async def test_load_that_takes_longer_is_followed_by_its_address():
-    front = Front(settings=settings(load_wait_seconds=0.2))
-    async with front.client() as client:
+    ingress = Ingress(settings=settings(load_wait_seconds=0.2))
+    async with ingress.client() as client:
         answer = await client.post("/data", headers={"prefer": "handling=lenient"})
         assert (answer.status_code, answer.json()["state"]) == (202, "requested")
         assert (await client.get(answer.headers["location"])).json()["state"] == "requested"

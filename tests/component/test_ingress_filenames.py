@@ -3,7 +3,7 @@
 import pytest
 
 from shared.storage import ObjectRef
-from tests.fakes.ingress import Front
+from tests.fakes.ingress import Ingress
 
 ROW = b"first_name,last_name,birthts\r\nAda,Byron,473385600000\r\n"
 FORMS = {
@@ -24,34 +24,34 @@ def form(disposition, field):
     return prefix + head.encode() + ROW + b"\r\n--XbX--\r\n"
 
 
-async def sent(front, route, content):
+async def sent(ingress, route, content):
     headers = {"content-type": "multipart/form-data; boundary=XbX", "bucket": "inbox"}
-    async with front.client() as client:
+    async with ingress.client() as client:
         return await client.post(route, content=content, headers=headers)
 
 
-async def keys(front):
-    return [info.ref.key async for page in front.store.list("inbox") for info in page]
+async def keys(ingress):
+    return [info.ref.key async for page in ingress.store.list("inbox") for info in page]
 
 
 @pytest.mark.parametrize("client", FORMS)
 @pytest.mark.parametrize(("route", "field"), ROUTES)
 async def test_file_is_stored_under_the_name_that_its_client_meant(client, route, field):
-    front, (disposition, name) = Front(), FORMS[client]
-    answer = await sent(front, route, form(disposition, field))
+    ingress, (disposition, name) = Ingress(), FORMS[client]
+    answer = await sent(ingress, route, form(disposition, field))
     assert answer.is_success
-    (key,) = await keys(front)
+    (key,) = await keys(ingress)
     assert key.rpartition("/")[2] == name
-    assert (await front.store.read(ObjectRef("inbox", key)))[1] == ROW
+    assert (await ingress.store.read(ObjectRef("inbox", key)))[1] == ROW
 
 
 @pytest.mark.parametrize(("route", "field"), ROUTES)
 async def test_name_that_cannot_be_read_is_refused_and_nothing_is_stored(route, field):
-    front = Front()
-    answer = await sent(front, route, form("form-data; name={}; filename*=x-odd''%FF.csv", field))
+    ingress = Ingress()
+    answer = await sent(ingress, route, form("form-data; name={}; filename*=x-odd''%FF.csv", field))
     assert (answer.status_code, answer.json()["code"]) == (422, "BAD_FILENAME")
     assert "x-odd''%FF.csv" in answer.json()["detail"]
-    assert await keys(front) == []
+    assert await keys(ingress) == []
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ async def test_name_that_cannot_be_read_is_refused_and_nothing_is_stored(route, 
     [("C:\\Users\\me\\a.csv", "files/a.csv"), ("sub\\a.csv", "files/a.csv"), ("sub/a.csv", "files/a.csv")],
 )
 async def test_path_of_the_clients_machine_gives_its_last_step(filename, key):
-    front = Front()
-    answer = await sent(front, "/files/", form(f'form-data; name="{{}}"; filename="{filename}"', "file"))
+    ingress = Ingress()
+    answer = await sent(ingress, "/files/", form(f'form-data; name="{{}}"; filename="{filename}"', "file"))
     assert answer.status_code == 202
-    assert await keys(front) == [key]
+    assert await keys(ingress) == [key]
 
 
 async def test_set_keeps_folders_with_either_slash():
-    front = Front()
+    ingress = Ingress()
     form_ = form('form-data; name="{}"; filename="sub\\x.py"', "files")
-    assert (await sent(front, "/files/upload_minio", form_)).status_code == 204
-    assert await keys(front) == ["set/sub/x.py"]
+    assert (await sent(ingress, "/files/upload_minio", form_)).status_code == 204
+    assert await keys(ingress) == ["set/sub/x.py"]

@@ -18,24 +18,25 @@ NOT_UTF8 = ["%FF", "a%C3", "%ED%A0%80", "%C0%AF", "%F4%90%80%80", "%C3%28"]
 
 
 @pytest.fixture
-async def root(front):
-    await front.dependencies.tokens.refresh()
-    async with front.client() as client:
+async def root(ingress):
+    await ingress.dependencies.tokens.refresh()
+    async with ingress.client() as client:
         yield client
 
 
-async def stored(front):
+async def stored(ingress):
     buckets = ("inbox", "uploads")
-    return [info.ref.key for bucket in buckets async for page in front.store.list(bucket) for info in page]
+    return [info.ref.key for bucket in buckets async for page in ingress.store.list(bucket) for info in page]
 
 
 def form(*parts):
     """Write a form of (name, filename or None, body), each as bytes."""
     written = []
     for name, filename, body in parts:
-        told = b"" if filename is None else b'; filename="%b"' % filename
+        extra = b"" if filename is None else b'; filename="%b"' % filename
         written.append(
-            b'--%b\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n' % (BOUNDARY.encode(), name, told, body)
+            b'--%b\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n'
+            % (BOUNDARY.encode(), name, extra, body)
         )
     return b"".join(written) + b"--%b--\r\n" % BOUNDARY.encode()
 
@@ -63,11 +64,11 @@ def refusal(answer):
         ("GET", "/login?next={}"),
     ],
 )
-async def test_address_that_is_not_utf8_is_refused_and_named(front, root, method, path, text):
+async def test_address_that_is_not_utf8_is_refused_and_named(ingress, root, method, path, text):
     answer = await root.request(method, path.format(text), content=b"x" if method == "PUT" else None)
     assert refusal(answer) == (422, "NO_UTF8")
     assert "0x" in answer.json()["detail"]
-    assert await stored(front) == []
+    assert await stored(ingress) == []
 
 
 @given(st.binary(max_size=40))
@@ -84,28 +85,28 @@ def test_non_utf8_url_is_refused(raw):
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"\xc3", b"caf\xe9"])
-async def test_metadata_that_is_not_utf8_is_refused(front, root, value):
+async def test_metadata_that_is_not_utf8_is_refused(ingress, root, value):
     answer = await root.put("/objects/inbox/a", content=b"x", headers=[(b"x-amz-meta-note", value)])
     assert refusal(answer) == (422, "NO_UTF8")
     assert "x-amz-meta-note" in answer.json()["detail"]
-    assert await stored(front) == []
+    assert await stored(ingress) == []
 
 
-async def test_utf8_metadata_is_stored_unchanged(front, root):
+async def test_utf8_metadata_is_stored_unchanged(ingress, root):
     answer = await root.put("/objects/inbox/a", content=b"x", headers=[(b"x-amz-meta-note", "café".encode())])
     assert answer.status_code == 201
-    assert (await front.store.head(ObjectRef("inbox", "a"))).metadata == {"note": "café"}
+    assert (await ingress.store.head(ObjectRef("inbox", "a"))).metadata == {"note": "café"}
 
 
 @pytest.mark.parametrize("name", ["penstock-owner", "Penstock-Upload", "tus-upload"])
-async def test_metadata_of_the_ingress_is_not_for_clients(front, root, name):
+async def test_metadata_of_the_ingress_is_not_for_clients(ingress, root, name):
     answer = await root.put("/objects/inbox/a", content=b"x", headers={f"x-amz-meta-{name}": "root"})
     assert refusal(answer) == (422, "METADATA_RESERVED")
     sent = f"key {base64.b64encode(b'b').decode()},{name} {base64.b64encode(b'mine').decode()}"
     headers = {"tus-resumable": "1.0.0", "upload-length": "0", "upload-metadata": sent}
     assert (await root.post("/tus/", headers=headers)).status_code == 201
-    kept = (await front.store.head(ObjectRef("inbox", "b"))).metadata
-    assert "mine" not in kept.values()
+    stored = (await ingress.store.head(ObjectRef("inbox", "b"))).metadata
+    assert "mine" not in stored.values()
 
 
 @pytest.mark.parametrize(
@@ -118,16 +119,16 @@ async def test_metadata_of_the_ingress_is_not_for_clients(front, root, name):
         ("PUT", "/files/upload_minio", [(b"keys_prefix", None, b"s"), (b"f\xff", b"a", b"x")]),
     ],
 )
-async def test_names_and_fields_of_a_form_are_text_or_refused(front, root, method, path, parts):
+async def test_names_and_fields_of_a_form_are_text_or_refused(ingress, root, method, path, parts):
     answer = await root.request(method, path, content=form(*parts), headers={**FORM, "bucket": "inbox"})
     assert answer.status_code in {400, 422}
     assert answer.json()["code"] in {"NO_UTF8", "BAD_FILENAME"}
-    assert await stored(front) == []
+    assert await stored(ingress) == []
 
 
 @pytest.mark.parametrize("body", [b"token=%FF", b"token=\xff", b"next=%ED%A0%80"])
-async def test_form_of_a_page_is_utf8_or_refused(front, body):
-    async with front.client(None) as client:
+async def test_form_of_a_page_is_utf8_or_refused(ingress, body):
+    async with ingress.client(None) as client:
         answer = await client.post(
             "/login", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
         )
@@ -135,9 +136,9 @@ async def test_form_of_a_page_is_utf8_or_refused(front, body):
 
 
 @pytest.mark.parametrize("key", ALTERED)
-async def test_key_that_minio_would_alter_is_refused(front, root, key):
-    told = f"key {base64.b64encode(key.encode()).decode()}"
-    headers = {"tus-resumable": "1.0.0", "upload-length": "1", "upload-metadata": told}
+async def test_key_that_minio_would_alter_is_refused(ingress, root, key):
+    extra = f"key {base64.b64encode(key.encode()).decode()}"
+    headers = {"tus-resumable": "1.0.0", "upload-length": "1", "upload-metadata": extra}
     raw = key.encode()
     files = form((b"keys_prefix", None, b"set"), (b"files", raw, b"x"))
     prefixed = form((b"keys_prefix", None, raw), (b"files", b"a", b"x"))
@@ -153,7 +154,7 @@ async def test_key_that_minio_would_alter_is_refused(front, root, key):
         await root.post("/files/", content=form((b"file", raw, b"x")), headers=FORM),
     ]
     assert {refusal(one) for one in answers} == {(422, "KEY_UNSAFE")}
-    assert await stored(front) == []
+    assert await stored(ingress) == []
 
 
 @pytest.mark.parametrize("path", ["/whoami/", "/uploadform", "/docs/", "/webhooks/", "/tokens/", "/health/"])
@@ -171,11 +172,11 @@ async def test_no_answer_leads_to_the_host_that_a_client_named(root, path):
     assert "//evil.example" not in answer.text
 
 
-async def test_unexpected_error_is_answered_with_500(front, root, monkeypatch):
+async def test_unexpected_error_is_answered_with_500(ingress, root, monkeypatch):
     async def fail(*_args):
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(front.dependencies.webhooks, "all", fail)
+    monkeypatch.setattr(ingress.dependencies.webhooks, "all", fail)
     # this transport raises whatever would have reached the server
     front_of = root._transport
     front_of.raise_app_exceptions = True

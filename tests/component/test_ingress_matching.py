@@ -5,14 +5,14 @@ import asyncio
 import pytest
 
 from shared.storage import ObjectRef
-from tests.fakes.ingress import Front
+from tests.fakes.ingress import Ingress
 
 
 @pytest.fixture
 async def client():
-    front = Front()
-    await front.store.put(ObjectRef("inbox", "files/a"), b"abc")
-    async with front.client() as client:
+    ingress = Ingress()
+    await ingress.store.put(ObjectRef("inbox", "files/a"), b"abc")
+    async with ingress.client() as client:
         yield client
 
 
@@ -39,7 +39,7 @@ async def test_head_of_a_stream_ends(client):
 
 
 async def test_stranger_is_led_to_the_login_page_by_head_too():
-    async with Front().client(None) as client:
+    async with Ingress().client(None) as client:
         head = await client.head("/files/", headers={"accept": "text/html"})
     assert (head.status_code, head.headers["location"]) == (303, "/login?next=%2Ffiles%2F")
 

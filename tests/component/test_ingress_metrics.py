@@ -5,7 +5,7 @@ from prometheus_client import REGISTRY
 
 from services.ingress.routes.metrics import METHODS
 from shared.storage import ObjectRef
-from tests.fakes.ingress import Front, settings
+from tests.fakes.ingress import Ingress, settings
 
 ROUTES = ["/files/", "/objects/inbox/a", "/files/upload_minio"]
 
@@ -15,12 +15,12 @@ def counted(name, **labels):
 
 
 async def test_requests_are_counted_by_route_not_by_path():
-    front, route = Front(), "/files/{name:path}"
-    await front.store.put(ObjectRef("inbox", "files/a"), b"12345")
+    ingress, route = Ingress(), "/files/{name:path}"
+    await ingress.store.put(ObjectRef("inbox", "files/a"), b"12345")
     labels = {"method": "GET", "route": route}
     before = {status: counted("penstock_http_requests_total", **labels, status=status) for status in ("200", "404")}
     sent = counted("penstock_http_response_bytes_total", route=route)
-    async with front.client() as client:
+    async with ingress.client() as client:
         await client.get("/files/a")
         assert counted("penstock_http_response_bytes_total", route=route) == sent + 5
         for number in range(3):
@@ -34,16 +34,16 @@ async def test_requests_are_counted_by_route_not_by_path():
 
 
 async def test_received_bytes_are_counted():
-    front, route = Front(), "/objects/{bucket}/{key:path}"
+    ingress, route = Ingress(), "/objects/{bucket}/{key:path}"
     before = counted("penstock_http_request_bytes_total", route=route)
-    async with front.client() as client:
+    async with ingress.client() as client:
         await client.put("/objects/inbox/a", content=bytes(1000))
     assert counted("penstock_http_request_bytes_total", route=route) == before + 1000
 
 
 async def test_unknown_methods_and_paths_create_no_series():
-    front = Front()
-    async with front.client() as client:
+    ingress = Ingress()
+    async with ingress.client() as client:
         for number in range(3):
             await client.request(f"ODD{number}", f"/no-such-{number}")
     methods = {sample.labels.get("method") for metric in REGISTRY.collect() for sample in metric.samples}
@@ -55,8 +55,8 @@ async def test_unknown_methods_and_paths_create_no_series():
 
 @pytest.mark.parametrize("path", ROUTES)
 async def test_upload_past_the_disk_threshold_is_refused(path):
-    front = Front(settings=settings(disk_usage_threshold=0.0001))
-    async with front.client() as client:
+    ingress = Ingress(settings=settings(disk_usage_threshold=0.0001))
+    async with ingress.client() as client:
         if path.startswith("/objects"):
             answer = await client.put(path, content=b"x")
         else:
@@ -66,4 +66,4 @@ async def test_upload_past_the_disk_threshold_is_refused(path):
             )
     assert (answer.status_code, answer.json()["code"]) == (507, "DISK_FULL")
     for bucket in ("inbox", "uploads"):
-        assert [page async for page in front.store.list(bucket)] == []
+        assert [page async for page in ingress.store.list(bucket)] == []

@@ -5,8 +5,8 @@ import pytest
 from shared.storage import ObjectRef
 
 
-async def test_put_stores_body_and_metadata(front):
-    async with front.client() as client:
+async def test_put_stores_body_and_metadata(ingress):
+    async with ingress.client() as client:
         headers = {"content-type": "text/plain", "x-amz-meta-Origin": "here"}
         answer = await client.put("/objects/inbox/a%20b/c.txt", content=b"hello", headers=headers)
     assert answer.status_code == 201
@@ -16,7 +16,7 @@ async def test_put_stores_body_and_metadata(front):
         "etag": "5d41402abc4b2a76b9719d911017c592",
         "size": 5,
     }
-    info, body = await front.store.read(ObjectRef("inbox", "a b/c.txt"))
+    info, body = await ingress.store.read(ObjectRef("inbox", "a b/c.txt"))
     assert (body, info.content_type, info.metadata) == (b"hello", "text/plain", {"origin": "here"})
 
 
@@ -34,24 +34,24 @@ async def test_put_stores_body_and_metadata(front):
         ("/objects/results/a", 404, "NO_SUCH_BUCKET"),
     ],
 )
-async def test_place_that_is_none_is_refused_and_nothing_stored(front, path, status, code):
-    async with front.client() as client:
+async def test_place_that_is_none_is_refused_and_nothing_stored(ingress, path, status, code):
+    async with ingress.client() as client:
         answer = await client.put(path, content=b"hello")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert [page async for page in front.store.list("inbox")] == []
+    assert [page async for page in ingress.store.list("inbox")] == []
 
 
 @pytest.mark.parametrize(("token", "code"), [(None, "NO_TOKEN"), ("wrong", "BAD_TOKEN")])
-async def test_request_without_token_is_401(front, token, code):
-    async with front.client(token) as client:
+async def test_request_without_token_is_401(ingress, token, code):
+    async with ingress.client(token) as client:
         answer = await client.put("/objects/inbox/a", content=b"hello")
     assert (answer.status_code, answer.json()["code"]) == (401, code)
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_store_outage_is_503_with_retry_after(front):
-    front.store.is_away = True
-    async with front.client() as client:
+async def test_store_outage_is_503_with_retry_after(ingress):
+    ingress.store.is_away = True
+    async with ingress.client() as client:
         answer = await client.put("/objects/inbox/a", content=b"hello")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

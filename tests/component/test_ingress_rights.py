@@ -23,7 +23,7 @@ from services.ingress.core.upload_ids import OWNER_KEY
 from services.ingress.core.upload_status import Upload
 from services.ingress.core.webhooks import Webhook
 from shared.storage import ObjectRef
-from tests.fakes.ingress import Front
+from tests.fakes.ingress import Ingress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SPOKEN = {"tus-resumable": "1.0.0"}
@@ -40,7 +40,7 @@ def leaves(found):
 
 ROUTES = sorted(
     (method, route.path)
-    for route in leaves(Front().app.routes)
+    for route in leaves(Ingress().app.routes)
     if not isinstance(route, Mount)
     for method in (getattr(route, "methods", None) or {"GET"})
 )
@@ -144,59 +144,59 @@ def test_every_route_has_a_declared_right():
 
 
 @pytest.fixture
-def front():
-    front = Front()
-    front.calls = []
+def ingress():
+    ingress = Ingress()
+    ingress.calls = []
     for name in ("head", "read", "list", "stream", "put", "delete"):
-        _counted(front, front.store, name)
-    _counted(front, front.dependencies.views, "upload")
-    return front
+        _counted(ingress, ingress.store, name)
+    _counted(ingress, ingress.dependencies.views, "upload")
+    return ingress
 
 
-def _counted(front, what, name):
+def _counted(ingress, what, name):
     inner = getattr(what, name)
 
     def counting(*args, **options):
-        front.calls.append(name)
+        ingress.calls.append(name)
         return inner(*args, **options)
 
     setattr(what, name, counting)
 
 
 @pytest.fixture
-async def root(front):
-    await front.dependencies.tokens.refresh()
-    async with front.client() as client:
+async def root(ingress):
+    await ingress.dependencies.tokens.refresh()
+    async with ingress.client() as client:
         yield client
 
 
-async def made(by, scopes=ALL, **wanted):
-    answer = await by.post("/tokens", json={"name": secrets.token_hex(4), "scopes": scopes, **wanted})
+async def made(by, scopes=ALL, **fields):
+    answer = await by.post("/tokens", json={"name": secrets.token_hex(4), "scopes": scopes, **fields})
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
 @pytest.fixture
-async def confined(front, root):
-    async with front.client((await made(root, places=[MINE]))["token"]) as client:
+async def confined(ingress, root):
+    async with ingress.client((await made(root, places=[MINE]))["token"]) as client:
         yield client
 
 
 @pytest.fixture
-async def foreign(front, root):
+async def foreign(ingress, root):
     """What is elsewhere: by the name of what a route asks for, the one that is there and one that is nowhere."""
     key = "ten-b/secret.bin"
     upload = secrets.token_hex(16)
     for one in (key, "files/secret.bin", f"uploads/{upload}/secret.bin"):
-        await front.store.put(ObjectRef("inbox", one), b"secret", metadata={OWNER_KEY: "root"})
-    front.dependencies.views.uploads["inbox", upload] = Upload(
+        await ingress.store.put(ObjectRef("inbox", one), b"secret", metadata={OWNER_KEY: "root"})
+    ingress.dependencies.views.uploads["inbox", upload] = Upload(
         upload, "inbox", f"uploads/{upload}/secret.bin", owner="root", state="stored", etag="e"
     )
-    await front.facts.add([Fact("t", 0, 1, "e", "objects.changed.v1", NOW, bucket="inbox", key=key)])
+    await ingress.facts.add([Fact("t", 0, 1, "e", "objects.changed.v1", NOW, bucket="inbox", key=key)])
     begun = await root.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
     ticket = (await root.post("/multipart", json={"key": key, "size": 9})).json()["id"]
     hook = Webhook("a" * 16, "http://x/", FactFilter(), (), 0, "root", "root", NOW)
-    await front.dependencies.webhooks.add(hook)
+    await ingress.dependencies.webhooks.add(hook)
     return {
         "object": (f"inbox/{key}", "inbox/ten-b/nowhere"),
         "file": ("secret.bin", "nowhere"),
@@ -207,7 +207,7 @@ async def foreign(front, root):
         "ticket": (ticket, ticket[:-8] + "AAAAAAAA"),
         "token": ((await made(root))["id"], secrets.token_hex(8)),
         "hook": (hook.id, "b" * 16),
-        "load": (new_load_id(front.settings.key_bytes, datetime.now(UTC), "users"), secrets.token_hex(16)),
+        "load": (new_load_id(ingress.settings.key_bytes, datetime.now(UTC), "users"), secrets.token_hex(16)),
         "dataset": ("users", "nowhere"),
     }
 
@@ -230,39 +230,39 @@ THINGS = [(way, how) for way, how in WALK.items() if isinstance(how, Foreign)]
 
 
 @pytest.mark.parametrize(("way", "how"), THINGS, ids=[" ".join(way) for way, _ in THINGS])
-async def test_foreign_objects_do_not_exist(front, confined, foreign, way, how):
+async def test_foreign_objects_do_not_exist(ingress, confined, foreign, way, how):
     answers = []
     for thing in foreign[how.at] if how.at else ("", ""):
         method, path, more = asked(*way, how, thing)
-        front.calls.clear()
+        ingress.calls.clear()
         answer = await confined.request(method, path, **more)
         text = answer.text.replace(thing, "THING") if thing else answer.text
-        answers.append((answer.status_code, text, dict(answer.headers) | {"content-length": ""}, list(front.calls)))
+        answers.append((answer.status_code, text, dict(answer.headers) | {"content-length": ""}, list(ingress.calls)))
     assert answers[0] == answers[1]
     assert answers[0][0] == (200 if how.is_silent else 404)
     assert how.is_silent or way[0] == "HEAD" or "secret" not in answers[0][1]
 
 
 @pytest.mark.parametrize("path", ["/gethash/{}", "/links/{}"])
-async def test_upload_of_another_owner_costs_as_many_questions_as_an_unknown_one(front, root, foreign, path):
+async def test_upload_of_another_owner_costs_as_many_questions_as_an_unknown_one(ingress, root, foreign, path):
     """A token that sees the place, and is not the owner: the recorded owner is not told by the time it takes."""
-    async with front.client((await made(root, ["read"]))["token"]) as reader:
+    async with ingress.client((await made(root, ["read"]))["token"]) as reader:
         asked_of = []
         for thing in foreign["id"]:
-            front.calls.clear()
+            ingress.calls.clear()
             answer = await reader.get(path.format(thing))
-            asked_of.append((answer.status_code, answer.text, len(front.calls)))
+            asked_of.append((answer.status_code, answer.text, len(ingress.calls)))
     assert asked_of[0] == asked_of[1]
 
 
-async def test_foreign_upload_that_is_busy_does_not_exist_either(front, confined, root, foreign, monkeypatch):
+async def test_foreign_upload_that_is_busy_does_not_exist_either(ingress, confined, root, foreign, monkeypatch):
     monkeypatch.setattr(tus, "TAKE_OVER_SECONDS", 0.01)
     number = foreign["tus"][0]
-    async with front.dependencies.tus._exclusive(number, "root"):
+    async with ingress.dependencies.tus._exclusive(number, "root"):
         assert (await confined.head(f"/tus/{number}", headers=SPOKEN)).status_code == 404
         assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 423
     token_id = (await confined.get("/whoami")).json()["id"]
-    async with front.dependencies.tus._exclusive(number, token_id):
+    async with ingress.dependencies.tus._exclusive(number, token_id):
         assert (await root.head(f"/tus/{number}", headers=SPOKEN)).status_code == 200
 
 
@@ -281,17 +281,17 @@ async def test_foreign_and_unknown_take_the_same_time(confined, foreign):
 # lists, and what is of the whole system
 
 
-async def test_confined_admin_sees_itself_and_its_descendants_only(front, root, confined, foreign):  # noqa: ARG001
+async def test_confined_admin_sees_itself_and_its_descendants_only(ingress, root, confined, foreign):  # noqa: ARG001
     me = (await confined.get("/whoami")).json()["id"]
     child = await made(confined, places=[MINE])
-    async with front.client(child["token"]) as client:
+    async with ingress.client(child["token"]) as client:
         grandchild = await made(client, ["read"], places=[MINE])
     assert {one["id"] for one in (await confined.get("/tokens")).json()} == {me, child["id"], grandchild["id"]}
     assert (await confined.get("/webhooks")).json() == []
     hook = Webhook("c" * 16, "http://x/", FactFilter(), (MINE,), 0, "child", grandchild["id"], NOW)
-    await front.dependencies.webhooks.add(hook)
+    await ingress.dependencies.webhooks.add(hook)
     assert [one["id"] for one in (await confined.get("/webhooks")).json()] == [hook.id]
-    async with front.client(child["token"]) as client:
+    async with ingress.client(child["token"]) as client:
         assert (await client.delete(f"/tokens/{me}")).status_code == 404
     assert (await confined.delete(f"/tokens/{grandchild['id']}")).status_code == 204
     assert len((await root.get("/tokens")).json()) == 3
@@ -299,16 +299,16 @@ async def test_confined_admin_sees_itself_and_its_descendants_only(front, root, 
 
 async def test_name_of_a_foreign_token_is_free(confined, root):
     taken = await made(root)
-    wanted = {"name": taken["name"], "scopes": ["read"], "places": [MINE]}
-    assert (await confined.post("/tokens", json=wanted)).status_code == 201
-    assert (await confined.post("/tokens", json=wanted)).json()["code"] == "NAME_TAKEN"
+    fields = {"name": taken["name"], "scopes": ["read"], "places": [MINE]}
+    assert (await confined.post("/tokens", json=fields)).status_code == 201
+    assert (await confined.post("/tokens", json=fields)).json()["code"] == "NAME_TAKEN"
 
 
-async def test_system_statistics_need_access_to_everything(front, confined, root):
+async def test_system_statistics_need_access_to_everything(ingress, confined, root):
     async def counts(places):
         return {"digests": [], "objects": [], "work": [], "tables": [1], "last_sweep": list(places)}
 
-    front.dependencies.views.counts = counts
+    ingress.dependencies.views.counts = counts
     assert (await root.get("/stats/workers")).status_code == 200
     refused = await confined.get("/stats/workers")
     assert (refused.status_code, refused.json()["code"]) == (403, "WRONG_PLACE")
@@ -316,14 +316,14 @@ async def test_system_statistics_need_access_to_everything(front, confined, root
 
 
 @pytest.mark.parametrize("path", ["/data/loads", "/users", "/files/", "/recent"])
-async def test_lists_of_a_confined_token_hold_nothing_foreign(front, confined, foreign, path):  # noqa: ARG001
-    front.dependencies.loads.table = [{"load_id": "l" * 32, "dataset": "users", "state": "running"}]
+async def test_lists_of_a_confined_token_hold_nothing_foreign(ingress, confined, foreign, path):  # noqa: ARG001
+    ingress.dependencies.loads.table = [{"load_id": "l" * 32, "dataset": "users", "state": "running"}]
 
     async def recent(places, _limit):
         assert list(places) == [MINE]
         return []
 
-    front.dependencies.views.recent = recent
+    ingress.dependencies.views.recent = recent
     answer = await confined.get(path)
     assert answer.status_code == 200
     assert not {"secret", "l" * 32} & set(re.findall(r"\w+", answer.text))
@@ -333,7 +333,7 @@ async def test_lists_of_a_confined_token_hold_nothing_foreign(front, confined, f
 
 
 @pytest.mark.parametrize(
-    ("maker", "wanted", "code"),
+    ("maker", "fields", "code"),
     [
         ({"places": [MINE]}, {}, "WRONG_PLACE"),
         ({"places": [MINE]}, {"places": ["inbox/"]}, "WRONG_PLACE"),
@@ -345,38 +345,38 @@ async def test_lists_of_a_confined_token_hold_nothing_foreign(front, confined, f
         ({"expires_in": 60}, {"expires_in": 10 * 365 * 86_400}, "EXCEEDS_OWN_RIGHTS"),
     ],
 )
-async def test_token_wider_than_its_maker_is_refused(front, root, maker, wanted, code):
-    async with front.client((await made(root, ["admin"], **maker))["token"]) as client:
-        refused = await client.post("/tokens", json={"name": "wide", "scopes": ["read"], **wanted})
+async def test_token_wider_than_its_maker_is_refused(ingress, root, maker, fields, code):
+    async with ingress.client((await made(root, ["admin"], **maker))["token"]) as client:
+        refused = await client.post("/tokens", json={"name": "wide", "scopes": ["read"], **fields})
     assert (refused.status_code, refused.json()["code"]) == (403, code)
     assert len((await root.get("/tokens")).json()) == 1
 
 
-async def test_token_inherits_the_rate_and_the_end_of_its_maker(front, root):
+async def test_token_inherits_the_rate_and_the_end_of_its_maker(ingress, root):
     maker = await made(root, ["admin"], rate=5, expires_in=60)
-    async with front.client(maker["token"]) as client:
+    async with ingress.client(maker["token"]) as client:
         child = await made(client, ["read"])
     assert (child["rate"], child["expires_at"]) == (5, maker["expires_at"])
 
 
-async def test_descendants_share_the_rate_of_their_ancestor(front, root):
+async def test_descendants_share_the_rate_of_their_ancestor(ingress, root):
     maker = await made(root, ["admin"], rate=10)
-    async with front.client(maker["token"]) as client:
+    async with ingress.client(maker["token"]) as client:
         children = [await made(client, ["read"]) for _ in range(4)]
     statuses = []
     for child in children * 5:
-        async with front.client(child["token"]) as client:
+        async with ingress.client(child["token"]) as client:
             statuses.append((await client.get("/whoami")).status_code)
     assert statuses.count(200) == 6  # what the maker had left of its ten: the clock stands still
     assert statuses.count(429) == 14
 
 
-async def test_descent_has_an_end(front, root):
+async def test_descent_has_an_end(ingress, root):
     token = await made(root, ["admin"])
     for _ in range(7):
-        async with front.client(token["token"]) as client:
+        async with ingress.client(token["token"]) as client:
             token = await made(client, ["admin"])
-    async with front.client(token["token"]) as client:
+    async with ingress.client(token["token"]) as client:
         refused = await client.post("/tokens", json={"name": "deep", "scopes": ["read"]})
     assert (refused.status_code, refused.json()["code"]) == (403, "EXCEEDS_OWN_RIGHTS")
 
@@ -385,15 +385,15 @@ async def test_descent_has_an_end(front, root):
 
 NOTHING = "nothing that outlives the answer"
 ENDS = {
-    ("POST", "/tokens"): "tokens that it made",
+    ("POST", "/tokens"): "tokens",
     ("POST", "/login/links"): "login links",
     ("POST", "/login"): "sessions",
     ("GET", "/login"): "sessions",
     ("POST", "/webhooks"): "webhooks",
     ("POST", "/webhooks/{webhook_id}/retry"): "webhooks",
     ("GET", "/events"): "streams of `/events`",
-    ("POST", "/multipart"): "uploads in parts",
-    ("POST", "/multipart/{id}/sign"): "uploads in parts",
+    ("POST", "/multipart"): "multipart uploads",
+    ("POST", "/multipart/{id}/sign"): "multipart uploads",
     ("POST", "/tus"): "resumable uploads",
     ("POST", "/tus/"): "resumable uploads",
     ("PATCH", "/tus/{upload_id}"): "resumable uploads",
@@ -404,7 +404,7 @@ ENDS = {
             ("POST", "/uploadfile"), ("POST", "/uploadfile-html/"), ("POST", "/uploadfile-html"),
             ("POST", "/files/upload_minio"), ("PUT", "/files/upload_minio"),
         ],
-        "uploads whose body is on its way",
+        "uploads in progress",
     ),
     ("POST", "/multipart/{id}/complete"): "objects",
     ("POST", "/data"): "loads",
@@ -428,47 +428,47 @@ def test_every_creating_route_declares_what_ends_with_its_token():
     assert not ENDS.keys() - set(ROUTES)
     guide = Path("docs/access.md").read_text()
     table = guide.partition("### What ends with a token")[2].partition("\n## ")[0]
-    told = re.findall(r"^\| ([^|]+?) +\|", table, re.MULTILINE)
-    assert {what for what in ENDS.values() if what != NOTHING} <= set(told)
+    named = re.findall(r"^\| ([^|]+?) +\|", table, re.MULTILINE)
+    assert {what for what in ENDS.values() if what != NOTHING} <= set(named)
 
 
-async def test_open_uploads_of_a_token_end_with_it_and_others_stay(front, root):
+async def test_open_uploads_of_a_token_end_with_it_and_others_stay(ingress, root):
     token = await made(root, ["write"])
     child_of_root = await made(root, ["write"])
     for one in (token, child_of_root):
-        async with front.client(one["token"]) as client:
+        async with ingress.client(one["token"]) as client:
             await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
             await client.post("/multipart", json={"key": "lab/a", "size": 9})
-    await front.ended.remove()
-    kinds = (front.dependencies.tus, front.dependencies.multipart)
+    await ingress.ended.remove()
+    kinds = (ingress.dependencies.tus, ingress.dependencies.multipart)
     assert [len([one async for one in kind.open()]) for kind in kinds] == [2, 2]
     await root.delete(f"/tokens/{token['id']}")
-    assert front.ended._token_ended.is_set()
-    await front.ended.remove()
+    assert ingress.ended._token_ended.is_set()
+    await ingress.ended.remove()
     owners = [await kind.owner_of(one) for kind in kinds async for one in kind.open()]
     assert owners == [child_of_root["id"]] * 2
 
 
-async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(front, root, monkeypatch):
+async def test_upload_that_a_request_works_on_is_removed_once_that_has_ended(ingress, root, monkeypatch):
     monkeypatch.setattr(tus, "TAKE_OVER_SECONDS", 0.01)
     token = await made(root, ["write"])
-    async with front.client(token["token"]) as client:
+    async with ingress.client(token["token"]) as client:
         location = (await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})).headers["location"]
     number = location.rpartition("/")[2]
     await root.delete(f"/tokens/{token['id']}")
-    async with front.dependencies.tus._exclusive(number, token["id"]):
+    async with ingress.dependencies.tus._exclusive(number, token["id"]):
         with pytest.raises(Exception, match="another request works"):
-            await front.ended.remove()
-    await front.ended.remove()
-    assert [one async for one in front.dependencies.tus.open()] == []
+            await ingress.ended.remove()
+    await ingress.ended.remove()
+    assert [one async for one in ingress.dependencies.tus.open()] == []
 
 
-async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(front, root, monkeypatch):
+async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(ingress, root, monkeypatch):
     token = await made(root, ["write"])
-    async with front.client(token["token"]) as client:
+    async with ingress.client(token["token"]) as client:
         await client.post("/tus/", headers={**SPOKEN, "upload-length": "9"})
         await client.post("/multipart", json={"key": "lab/a", "size": 9})
-    never, is_removed, remove = asyncio.Event(), asyncio.Event(), front.dependencies.multipart.remove_ended
+    never, is_removed, remove = asyncio.Event(), asyncio.Event(), ingress.dependencies.multipart.remove_ended
 
     async def owner_of(_upload_id):
         await never.wait()
@@ -477,24 +477,24 @@ async def test_uploads_of_one_kind_are_removed_while_another_kind_takes_long(fro
         await remove(mark)
         is_removed.set()
 
-    monkeypatch.setattr(front.dependencies.tus, "owner_of", owner_of)
-    monkeypatch.setattr(front.dependencies.multipart, "remove_ended", remove_ended)
+    monkeypatch.setattr(ingress.dependencies.tus, "owner_of", owner_of)
+    monkeypatch.setattr(ingress.dependencies.multipart, "remove_ended", remove_ended)
     await root.delete(f"/tokens/{token['id']}")
-    removing = asyncio.create_task(front.ended.remove())
+    removing = asyncio.create_task(ingress.ended.remove())
     async with asyncio.timeout(10):
         await is_removed.wait()
     assert not removing.done()
     removing.cancel()
 
 
-async def test_resources_made_without_auth_end_when_auth_is_enabled(front, root):
-    async with (anew := Front(settings=front.settings.model_copy(update={"auth": "none"}), table=front.table)).client(
-        None
-    ) as everybody:
+async def test_resources_made_without_auth_end_when_auth_is_enabled(ingress, root):
+    async with (
+        anew := Ingress(settings=ingress.settings.model_copy(update={"auth": "none"}), table=ingress.table)
+    ).client(None) as everybody:
         token = await made(everybody)
     await anew.dependencies.tokens.refresh()
     assert not anew.dependencies.tokens.has_ended("everybody")
-    after = Front(table=front.table, store=front.store)
+    after = Ingress(table=ingress.table, store=ingress.store)
     await after.dependencies.tokens.refresh()
     assert after.dependencies.tokens.has_ended("everybody")
     async with after.client(token["token"]) as client:

@@ -7,6 +7,7 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
+from services.catalogue import manifests
 from services.cli.adapters import s3
 from services.cli.settings import CliSettings
 from shared.errors import Outage
@@ -22,7 +23,9 @@ async def head(settings):
 CLIENTS = {
     "store": head,
     "admin client": lambda settings: ensure_buckets(settings, ["inbox"]),
-    "MinIO's administration": lambda settings: ensure_users(settings, {"hasher": SecretStr("some-secret")}),
+    "MinIO's administration": lambda settings: ensure_users(
+        settings, manifests().s3_users, {"hasher": SecretStr("some-secret")}
+    ),
     "console": s3.ping,
 }
 NOT_TRUSTED = r"certificate is not trusted \(unable to get local issuer certificate\): set PENSTOCK_TLS_CA"
@@ -60,7 +63,7 @@ async def server(tmp_path):
     ids=["another authority", "another host", "TLS to plain text"],
 )
 async def test_a_client_says_what_is_wrong_with_its_tls(server, tmp_path, client, case):
-    host, port, authority, told = case
+    host, port, authority, message = case
     settings = CliSettings.of(
         {},
         s3_endpoint=f"https://{host}:{server[port]}",
@@ -69,6 +72,6 @@ async def test_a_client_says_what_is_wrong_with_its_tls(server, tmp_path, client
         tls_ca=tmp_path / f"{authority}.pem",
         state_dir=tmp_path,
     )
-    with pytest.raises(Outage, match=told) as caught:
+    with pytest.raises(Outage, match=message) as caught:
         await CLIENTS[client](settings)
     assert "\n" not in str(caught.value)

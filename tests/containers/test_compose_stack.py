@@ -17,11 +17,10 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from deploy import compose
 from deploy.native import container
 from deploy.native.install import CHECKOUT
-from deploy.native.services import found
+from services.catalogue import manifests, names
 from shared.kafka import KafkaRefused, check_access, client_options
-from shared.provision.kafka_rights import USERS
 from shared.settings import Settings
-from shared.topics import CONSUMERS, MINIO_LIVE, PRODUCERS, all_topics
+from shared.topics import MINIO_LIVE
 from tests.support import own_stack
 from tests.support.console import Console
 from tests.support.database import Database
@@ -32,7 +31,8 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.timeout(2400)
 EITHER = pytest.mark.parametrize("stack", ["none", "scram"], indirect=True, ids=["open Kafka", "Kafka users"])
 USERS_ONLY = pytest.mark.parametrize("stack", ["scram"], indirect=True, ids=["Kafka users"])
-EVERY_TOPIC = sorted(topic.name for topic in all_topics())
+MANIFESTS = manifests()
+EVERY_TOPIC = sorted(topic.name for topic in MANIFESTS.all_topics)
 
 
 @dataclass
@@ -96,7 +96,7 @@ def store(stack: Compose, *words: str) -> None:
 @EITHER
 def test_every_container_is_well_and_so_says_the_doctor(stack: Compose) -> None:
     states = {one["name"]: one["state"] for one in stack.console.json("status")["processes"]}
-    assert states == {**dict.fromkeys([*found(), "kafka", "minio", "postgres"], "healthy"), "setup": "done"}
+    assert states == {**dict.fromkeys([*names(), "kafka", "minio", "postgres"], "healthy"), "setup": "done"}
     until(lambda: not (wrong := faults(stack)) or print(wrong), 240, stack.logs)
 
 
@@ -118,7 +118,7 @@ def test_a_file_becomes_rows(stack: Compose) -> None:
 
 @EITHER
 def test_no_service_runs_as_root_or_writes_to_its_image(stack: Compose) -> None:
-    for name in [*found(), "minio"]:
+    for name in [*names(), "minio"]:
         assert stack.run("exec", "--no-TTY", name, "id", "-u").strip() == "10001", name
         touched = "touch /app/x /usr/x 2>/dev/null && echo written || echo refused"
         assert stack.run("exec", "--no-TTY", name, "sh", "-c", touched).strip() == "refused", name
@@ -138,11 +138,11 @@ async def test_a_client_without_a_user_is_refused(stack: Compose) -> None:
 
 
 @USERS_ONLY
-@pytest.mark.parametrize("name", USERS)
+@pytest.mark.parametrize("name", MANIFESTS.kafka_users)
 async def test_a_user_may_do_no_more_than_its_own(stack: Compose, name: str) -> None:
-    reads = {topic.name for topic in CONSUMERS.get(name, ())}
+    reads = {topic.name for topic in MANIFESTS.consumers.get(name, ())}
     dead = {f"{topic}.{name}.dlq" for topic in reads if not topic.endswith(".dlq")}
-    writes = {topic.name for topic in PRODUCERS[name]} | dead
+    writes = {topic.name for topic in MANIFESTS.producers[name]} | dead
     async with logged_in(user(stack, name)) as one:
         assert await one.reads([*EVERY_TOPIC, "__consumer_offsets"]) == reads
         assert await one.writes([*EVERY_TOPIC, "__consumer_offsets"]) == writes
@@ -158,6 +158,6 @@ async def test_a_service_cannot_forge_a_notification(stack: Compose) -> None:
 
 @USERS_ONLY
 def test_no_service_is_refused_or_denied(stack: Compose) -> None:
-    said = [line for line in stack.run("logs", "--no-log-prefix", *found()).splitlines() if line.startswith("{")]
+    said = [line for line in stack.run("logs", "--no-log-prefix", *names()).splitlines() if line.startswith("{")]
     events = {json.loads(line).get("event") for line in said}
     assert events & {"kafka.refused", "kafka.denied"} == set()

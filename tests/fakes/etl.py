@@ -62,13 +62,13 @@ class Etl:
         self.wired: Wired = wire(self.settings, handlers.router)
         self.datasets = Datasets.parse(USERS.format(name=self.name, prefix=f"{self.name}/") + self.columns)
         # queues of their own: tests share a database
-        self.pieces, self.asked = (WorkQueue(self.pool, f"{self.name}.{one}") for one in ("files", "loads"))
+        self.file_queue, self.load_queue = (WorkQueue(self.pool, f"{self.name}.{one}") for one in ("files", "loads"))
         tables = Tables(self.pool, max_stored_rejects=self.settings.etl_rejects_kept)
-        loads = Loads(self.pool, self.asked)
+        loads = Loads(self.pool, self.load_queue)
         bucket = Bucket(self.store, self.settings)
-        self.loader = handlers.Loader(self.datasets, bucket, tables, loads, self.pieces, self.settings)
+        self.loader = handlers.Loader(self.datasets, bucket, tables, loads, self.file_queue, self.settings)
         self.large = FileLoads(self.loader, LargeFiles(self.store, self.settings), self.wired.bus)
-        self.full = FullLoads(self.loader, self.pieces, self.wired.bus)
+        self.full = FullLoads(self.loader, self.file_queue, self.wired.bus)
         handlers.router.provided.update(loader=self.loader)
 
     @property
@@ -100,24 +100,24 @@ class Etl:
 
     async def hashed(self, change: ObjectChanged, **digests: str) -> None:
         """Store digests of a version as the hasher does, then deliver its fact."""
-        place = (change.bucket, change.key)
-        await self.pool.execute(HASHED, *place, change.etag, digests, change.revision, change.correlation_id)
+        object_key = (change.bucket, change.key)
+        await self.pool.execute(HASHED, *object_key, change.etag, digests, change.revision, change.correlation_id)
         said = change.model_dump(include={"bucket", "key", "etag", "size", "revision", "correlation_id"})
         await self.deliver(ObjectHashed(**said, digests=digests))
 
     async def work(self) -> list[Lease]:
         """Do the slices and large files that wait; return their leases."""
         done = []
-        while items := await self.pieces.claim("test", 10):
+        while items := await self.file_queue.claim("test", 10):
             for item in items:
                 lease = Lease(item)
                 done.append(lease)
                 try:
                     await self.large.load(lease)
                 except PenstockError as error:
-                    await self.pieces.fail(item, str(error), retry_in=None)
+                    await self.file_queue.fail(item, str(error), retry_in=None)
                 else:
-                    await self.pieces.complete(item)
+                    await self.file_queue.complete(item)
         return done
 
     async def load(self) -> EtlCompleted:
@@ -127,13 +127,13 @@ class Etl:
 
     async def work_on_load(self) -> EtlCompleted:
         """Do the load that was asked for."""
-        (item,) = await self.asked.claim("test")
+        (item,) = await self.load_queue.claim("test")
         loading = asyncio.ensure_future(self.full.load(Lease(item)))
         while not loading.done():
             await self.work()
             await asyncio.wait((loading,), timeout=0.01)
         await loading
-        await self.asked.complete(item)
+        await self.load_queue.complete(item)
         return self.wired.recorder.events(EtlCompleted)[-1]
 
     def facts(self) -> list[EtlLoaded]:
@@ -158,11 +158,11 @@ class Etl:
 @asynccontextmanager
 async def etl_on(env, store=None, name="", columns="", **settings):
     """Run etl on the database of `env`, over a bucket in memory."""
-    told = EtlSettings(postgres_dsn=env["PENSTOCK_POSTGRES_DSN"], **settings)
-    await migrate(told.postgres_dsn, "hasher", "services.hasher.migrations")  # its view has the digests
-    await ensure_schema(told.postgres_dsn)
-    async with open_pool(told.postgres_dsn, service="test") as pool:
-        made = Etl(pool, told, store or MemoryStore(BUCKET), name or f"u{uuid.uuid4().hex[:10]}", columns)
+    configured = EtlSettings(postgres_dsn=env["PENSTOCK_POSTGRES_DSN"], **settings)
+    await migrate(configured.postgres_dsn, "hasher", "services.hasher.migrations")  # its view has the digests
+    await ensure_schema(configured.postgres_dsn)
+    async with open_pool(configured.postgres_dsn, service="test") as pool:
+        made = Etl(pool, configured, store or MemoryStore(BUCKET), name or f"u{uuid.uuid4().hex[:10]}", columns)
         await ensure_tables(pool, made.datasets)
         async with connected(made.wired):
             yield made

@@ -38,7 +38,7 @@ def settings(**changes):
 
 
 @dataclass
-class Front:
+class Ingress:
     """An application with what its routes reach; `doors` takes whatever a test wants to be there."""
 
     settings: IngressSettings = field(default_factory=settings)

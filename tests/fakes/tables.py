@@ -33,7 +33,7 @@ class MemoryTables(Tables):
         self.datasets = [parse_dataset(STONES, ("id", "weight")), parse_dataset(USERS, ORDER)]
         self.found = []
         self.rejects_found = []
-        self.asked = []
+        self.queries = []
         self.is_away = False
 
     async def visible_datasets(self, who):
@@ -42,7 +42,7 @@ class MemoryTables(Tables):
         return [one for one in self.datasets if one.is_visible_to(who)]
 
     def rows(self, dataset, query, file_format, url):  # noqa: ARG002
-        self.asked.append((dataset.name, query, file_format))
+        self.queries.append((dataset.name, query, file_format))
         return JSONResponse({})
 
     async def rows_page(self, _dataset, query):
@@ -50,7 +50,7 @@ class MemoryTables(Tables):
         return self.found[: query.limit], following
 
     async def spans(self, _dataset, query):
-        self.asked.append(query)
+        self.queries.append(query)
         images = sum(bool(row["img_path"]) for row in self.found)
         return [AgeSpan(30, len(self.found), images, 35 * len(self.found), 35, 35)] if self.found else []
 

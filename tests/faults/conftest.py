@@ -7,7 +7,7 @@ import pytest
 from tests.support.etl_oracle import TableOracle
 from tests.support.oracle import Oracle
 from tests.support.serving import users
-from tests.support.world import World, opened
+from tests.support.system import SystemUnderTest, running_system
 
 __all__ = ["users"]
 
@@ -16,14 +16,14 @@ SETTINGS = {"ingest": {"doubt_seconds": 3, "sweep_interval": 0, "sweep_at_start"
 
 
 @pytest.fixture
-def world(stack) -> Iterator[World]:
-    with opened(stack, SETTINGS) as world:
-        yield world
+def system(stack) -> Iterator[SystemUnderTest]:
+    with running_system(stack, SETTINGS) as system:
+        yield system
 
 
 @pytest.fixture
-def oracle(world, request) -> Oracle:
-    return Oracle(world, request.node.name.removeprefix("test_").replace("_", " "))
+def oracle(system, request) -> Oracle:
+    return Oracle(system, request.node.name.removeprefix("test_").replace("_", " "))
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 
 from shared.topics import ETL_REQUESTED, OBJECTS_HASHED
-from tests.support.drops import (
+from tests.support.memory import peak, reset_peak
+from tests.support.uploads import (
     HEAD,
-    Drop,
+    Upload,
     bad_row,
     guarded,
     image,
@@ -22,7 +23,6 @@ from tests.support.drops import (
     pair,
     person,
 )
-from tests.support.memory import peak, reset_peak
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -34,7 +34,7 @@ ROW = ("Ada", "Lovelace", 0)
 
 
 def lines(name, body, *rejected, **rows):
-    return Drop(name, body, dict.fromkeys(rows, ROW), frozenset(rejected))
+    return Upload(name, body, dict.fromkeys(rows, ROW), frozenset(rejected))
 
 
 BAD = [
@@ -57,8 +57,8 @@ BAD = [
     (bad_row("absurd", "Ada, Lovelace, 99999999999999999999999999"), ""),
     (bad_row("nul", "A\0da, Lovelace, 0"), "NUL"),
     (bad_row("quote", 'Ada, "Lovelace, 0'), ""),
-    (Drop("latin1.csv", HEAD.encode() + b"J\xfcrgen, Lovelace, 0\n", rejected=frozenset({2})), "NOT_UTF8"),
-    (Drop("long.csv", HEAD.encode() + b"x" * (3 * MIB) + b"\n", rejected=frozenset({2})), "LINE_TOO_LONG"),
+    (Upload("latin1.csv", HEAD.encode() + b"J\xfcrgen, Lovelace, 0\n", rejected=frozenset({2})), "NOT_UTF8"),
+    (Upload("long.csv", HEAD.encode() + b"x" * (3 * MIB) + b"\n", rejected=frozenset({2})), "LINE_TOO_LONG"),
     (lines("words.jsonl", b"no json\n", 1), "NOT_JSON"),
     (lines("same.csv", HEADER + b"same,Ada,Lovelace,0\nsame,Eve,Lovelace,0\n", 3, same=1), "DUPLICATE_KEY"),
     (lines("some.csv", HEADER + b"s1,Ada,Lovelace,0\ns2,Ada\n,Ada,Lovelace,0\n", 3, 4, s1=1), "RAGGED"),
@@ -81,16 +81,16 @@ def odd_but_good():
     tabs = "first_name\tlast_name\tbirthts\n" + "\t".join(map(str, rows["tabs"])) + "\n"
     formulas = ("=cmd|' /C calc'!A0", "@SUM(A1)", 0)
     return [
-        Drop("bom.csv", b"\xef\xbb\xbf" + plain["bom"], of["bom"]),
-        Drop("utf16.csv", plain["utf16"].decode().encode("utf-16"), of["utf16"]),
-        Drop("windows.csv", plain["windows"].replace(b"\n", b"\r\n"), of["windows"]),
-        Drop("zipped.CSV.gz", gzip.compress(plain["zipped"]), of["zipped"]),
-        Drop("tabs.tsv", tabs.encode(), of["tabs"]),
-        Drop("objects.jsonl", frame_of(of["objects"]).write_ndjson().encode(), of["objects"]),
-        Drop("columns.parquet", parquet.getvalue(), of["columns"]),
-        Drop("header.csv", HEADER),
-        Drop("a.b.c.csv", f"{HEAD}Ada, Lovelace, 0\n".encode(), {"a.b.c": ROW}),
-        Drop("=1+1.csv", f"{HEAD}{', '.join(map(str, formulas))}\n".encode(), {"=1+1": formulas}),
+        Upload("bom.csv", b"\xef\xbb\xbf" + plain["bom"], of["bom"]),
+        Upload("utf16.csv", plain["utf16"].decode().encode("utf-16"), of["utf16"]),
+        Upload("windows.csv", plain["windows"].replace(b"\n", b"\r\n"), of["windows"]),
+        Upload("zipped.CSV.gz", gzip.compress(plain["zipped"]), of["zipped"]),
+        Upload("tabs.tsv", tabs.encode(), of["tabs"]),
+        Upload("objects.jsonl", frame_of(of["objects"]).write_ndjson().encode(), of["objects"]),
+        Upload("columns.parquet", parquet.getvalue(), of["columns"]),
+        Upload("header.csv", HEADER),
+        Upload("a.b.c.csv", f"{HEAD}Ada, Lovelace, 0\n".encode(), {"a.b.c": ROW}),
+        Upload("=1+1.csv", f"{HEAD}{', '.join(map(str, formulas))}\n".encode(), {"=1+1": formulas}),
         image("a.b.c", ending="PNG", kind="jpeg"),
         image("bom", ending="webp", kind="webp"),
         image("utf16", ending="Gif", kind="gif"),
@@ -100,53 +100,53 @@ def odd_but_good():
 
 def test_mixed_invalid_files_are_rejected_then_load_after_correction(users, tables):
     users.serve(2)
-    zoo = [*(drop for drop, _ in BAD), *odd_but_good(), *(drop for user in GOOD for drop in pair(user))]
+    zoo = [*(upload for upload, _ in BAD), *odd_but_good(), *(upload for user in GOOD for upload in pair(user))]
     assert len(users.put_all(zoo)) == len(zoo)
     tables.over()
-    wanted = tables.judge()
-    assert set(GOOD) < set(wanted)
-    sure = {drop.name: code for drop, code in BAD if code}
+    expected = tables.judge()
+    assert set(GOOD) < set(expected)
+    sure = {upload.name: code for upload, code in BAD if code}
     assert {name: code for name, code in first_codes(users).items() if name in sure} == sure
     for row in users.rejects():
         assert len(row["reason"].splitlines()) == 1, dict(row)
         assert row["value"].isprintable(), dict(row)
         assert len(row["value"]) <= 200, dict(row)
 
-    mended = [mend(drop) for drop, _ in BAD]
-    assert len(users.put_all(mended)) == len(mended)
+    fixed = [fix(upload) for upload, _ in BAD]
+    assert len(users.put_all(fixed)) == len(fixed)
     tables.over()
-    assert set(tables.judge()) >= set(wanted) - {"same", "s1"}
+    assert set(tables.judge()) >= set(expected) - {"same", "s1"}
     assert not users.rejects()
 
 
 def first_codes(users):
     codes = {}
     for row in users.rejects():
-        codes.setdefault(row["key"].removeprefix(users.world.prefix), row["code"])
+        codes.setdefault(row["key"].removeprefix(users.system.prefix), row["code"])
     return codes
 
 
-def mend(drop):
+def fix(upload):
     """Return a valid file under the name of an invalid one."""
-    stem, _, ending = drop.name.partition(".")
+    stem, _, ending = upload.name.partition(".")
     body = one_row(stem).body
     rows = {stem: person(stem)}
     if ending == "png":
         return image(stem)
     if ending == "jsonl":
-        return Drop(drop.name, frame_of(rows).write_ndjson().encode(), rows)
+        return Upload(upload.name, frame_of(rows).write_ndjson().encode(), rows)
     if ending == "parquet":
         whole = io.BytesIO()
         frame_of(rows).write_parquet(whole)
-        return Drop(drop.name, whole.getvalue(), rows)
-    return Drop(drop.name, gzip.compress(body) if ending.endswith("gz") else body, rows)
+        return Upload(upload.name, whole.getvalue(), rows)
+    return Upload(upload.name, gzip.compress(body) if ending.endswith("gz") else body, rows)
 
 
 def test_formula_cells_are_escaped_in_csv_output(users, tables):
     users.serve()
     cells = ["=1+1", "+1", "-1", "@A1", "'", '=HYPERLINK("x")']
     rows = {f"u{number}": (cell, "x", 0) for number, cell in enumerate(cells)}
-    users.put(Drop("cells.jsonl", frame_of(rows).write_ndjson().encode(), rows))
+    users.put(Upload("cells.jsonl", frame_of(rows).write_ndjson().encode(), rows))
     tables.over()
     tables.judge()
     shown = list(csv.DictReader(io.StringIO(users.output("csv").decode(), newline="")))
@@ -157,22 +157,22 @@ def test_gigabyte_line_is_rejected_in_bounded_memory(users, tables):
     (name,) = users.serve()
     users.put(*pair("1000"))
     until(lambda: not tables.unsettled(), 30, tables.unsettled)
-    pid = users.world.stack.pid(name)
+    pid = users.system.stack.pid(name)
     reset_peak(pid)
-    users.put(Drop("huge.csv", HEAD.encode() + b"x" * (1 << 30), rejected=frozenset({2})), one_row("1001"))
+    users.put(Upload("huge.csv", HEAD.encode() + b"x" * (1 << 30), rejected=frozenset({2})), one_row("1001"))
     until(lambda: "1001" in {row["user_id"] for row in users.table("user_id")}, 60, "the neighbour waits")
     until(lambda: not tables.unsettled(), 120, tables.unsettled)
     print(f"\npeak {peak(pid) / MIB:.0f} MiB")
     assert peak(pid) < 400 * MIB
-    assert users.world.stack.pid(name) == pid
+    assert users.system.stack.pid(name) == pid
     tables.judge_facts()
 
 
 def test_gzip_bomb_is_rejected(users, tables):
     (name,) = users.serve()
-    pid = users.world.stack.pid(name)
+    pid = users.system.stack.pid(name)
     zeros = gzip.compress(b"\0" * (1 << 30), 1)
-    users.put(Drop("bomb.csv.gz", zeros, rejected=frozenset({0})), *pair("1000"))
+    users.put(Upload("bomb.csv.gz", zeros, rejected=frozenset({0})), *pair("1000"))
     until(lambda: not tables.differing() or users.rejects(), 120, tables.differing)
     until(lambda: len(users.table("1")) == 1, 30, "the neighbour waits")
     print(f"\npeak {peak(pid) / MIB:.0f} MiB, {[dict(row) for row in users.rejects()]}")
@@ -183,14 +183,14 @@ def test_many_bad_rows_are_all_counted_and_partly_stored(users):
     users.serve(etl_rejects_kept=50)
     users.put(many_rows("many", {"good": ROW}, bad=[f"b{number},Ada,Lovelace,never" for number in range(5000)]))
     question = "SELECT rows, rejected FROM api.sources WHERE dataset = $1"
-    found = until(lambda: users.world.database.rows(question, users.dataset), 60, "no source")[0]
+    found = until(lambda: users.system.database.rows(question, users.dataset), 60, "no source")[0]
     assert (found["rows"], found["rejected"]) == (1, 5000)
     assert len(users.rejects()) == 50
 
 
 def test_undecodable_records_do_not_block_others(users, tables):
     users.serve()
-    kafka, mine = users.world.kafka, users.world.prefix.encode()
+    kafka, mine = users.system.kafka, users.system.prefix.encode()
     topics = (ETL_REQUESTED.name, OBJECTS_HASHED.name)
     bodies = (b"no json", b'{"a": 1}', b"", None, b"[" * 100_000)
     kafka.send_all((topic, mine, body, ()) for topic in topics for body in bodies)
@@ -198,21 +198,21 @@ def test_undecodable_records_do_not_block_others(users, tables):
     until(lambda: not tables.differing(), 60, tables.differing)
     for topic in topics:
         until(
-            lambda topic=topic: len(letters(users, topic, mine)) == len(bodies),
+            lambda topic=topic: len(dead_letters(users, topic, mine)) == len(bodies),
             30,
             lambda topic=topic: [
-                (one.header("dlq_code"), (one.value or b"")[:9]) for one in letters(users, topic, mine)
+                (one.header("dlq_code"), (one.value or b"")[:9]) for one in dead_letters(users, topic, mine)
             ],
         )
 
 
 def test_load_request_for_unknown_dataset_is_dead_lettered(users):
     users.serve()
-    wanted = json.dumps({"load_id": users.world.prefix, "dataset": "nobodys"}).encode()
-    users.world.kafka.send(ETL_REQUESTED.name, wanted, mine := users.world.prefix.encode())
-    (letter,) = until(lambda: letters(users, ETL_REQUESTED.name, mine), 30, "no letter")
-    assert users.dataset in letter.header("dlq_reason")
+    expected = json.dumps({"load_id": users.system.prefix, "dataset": "nobodys"}).encode()
+    users.system.kafka.send(ETL_REQUESTED.name, expected, mine := users.system.prefix.encode())
+    (dead_letter,) = until(lambda: dead_letters(users, ETL_REQUESTED.name, mine), 30, "no letter")
+    assert users.dataset in dead_letter.header("dlq_reason")
 
 
-def letters(users, topic, key):
-    return [one for one in users.world.kafka.read(f"{topic}.etl.dlq") if one.key == key]
+def dead_letters(users, topic, key):
+    return [one for one in users.system.kafka.read(f"{topic}.etl.dlq") if one.key == key]

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from tests.support import drops
-from tests.support.drops import image, one_row, pair
+from tests.support import uploads
 from tests.support.etl import BUCKET
+from tests.support.uploads import image, one_row, pair
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -41,6 +41,6 @@ def test_change_reaches_table_and_files_within_limits(users, tables):
 
 
 def seconds_until(users, begun, found):
-    wanted = drops.expected(BUCKET, users.stored())
-    until(lambda: found() == wanted, 30, lambda: f"{found()}, not {wanted}", every=0.02)
+    expected = uploads.expected(BUCKET, users.stored())
+    until(lambda: found() == expected, 30, lambda: f"{found()}, not {expected}", every=0.02)
     return time.monotonic() - begun

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.support.drops import pair
 from tests.support.etl import BUCKET
+from tests.support.uploads import pair
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -17,14 +17,14 @@ PEOPLE = [str(number) for number in range(1000, 1100)]
 
 @pytest.fixture
 def dropped():
-    return [drop for user in PEOPLE for drop in pair(user)]
+    return [upload for user in PEOPLE for upload in pair(user)]
 
 
 def test_postgres_outage_loses_nothing(users, tables, dropped):
     users.serve(2)
-    with users.dropping(dropped, threads=2) as acknowledged:
+    with users.uploading(dropped, threads=2) as acknowledged:
         for end in ("stop", "kill", "kill"):
-            with users.world.without("postgres", end=end):
+            with users.system.without("postgres", end=end):
                 time.sleep(1)  # the length of the fault, not a wait
     tables.over()
     assert len(acknowledged) == len(dropped)
@@ -33,12 +33,12 @@ def test_postgres_outage_loses_nothing(users, tables, dropped):
 
 def test_postgres_kills_during_loads_lose_nothing(users, tables, dropped):
     users.serve(2, etl_slice=20)
-    with users.world.without("ingest"):
+    with users.system.without("ingest"):
         assert len(users.put_all(dropped)) == len(dropped)
         load = users.ask_for_load()
         for _ in range(3):
-            users.world.stack.kill("postgres")
-            users.world.stack.start("postgres")
+            users.system.stack.kill("postgres")
+            users.system.stack.start("postgres")
         assert users.loaded(load)["state"] == "succeeded"
         until(lambda: len(users.table("1")) == len(PEOPLE), 30, lambda: len(users.table("1")))
     tables.over()
@@ -52,16 +52,16 @@ def test_minio_kill_loses_nothing(users, tables, dropped):
     users.serve(2)
     acknowledged = set()
     for each in range(4):
-        with users.dropping(dropped[each::4], threads=8) as some:
+        with users.uploading(dropped[each::4], threads=8) as some:
             time.sleep(chance.uniform(0.1, 0.6))  # a random moment, not a wait
-            users.world.stack.kill("minio")
-        users.world.stack.start("minio")
+            users.system.stack.kill("minio")
+        users.system.stack.start("minio")
         acknowledged |= some
     tables.over()
     tables.oracle.sweep()
     tables.judge()
     print(f"{len(acknowledged)} of {len(dropped)} acknowledged")
-    held = {key.removeprefix(users.world.prefix) for key, _, _ in users.stored()}
+    held = {key.removeprefix(users.system.prefix) for key, _, _ in users.stored()}
     assert acknowledged <= held, acknowledged - held
 
 
@@ -71,11 +71,11 @@ def test_minio_outage_during_events_rejects_nothing(users, tables, dropped):
     users.put(*dropped[:2])
     until(lambda: not tables.unsettled(), 30, tables.unsettled)
     for name in names:
-        users.world.stack.pause(name)
+        users.system.stack.pause(name)
     users.put_all(dropped)
-    with users.world.without("minio"):
+    with users.system.without("minio"):
         for name in names:
-            users.world.stack.resume(name)
+            users.system.stack.resume(name)
         time.sleep(3)  # the length of the fault, not a wait
         assert not users.rejects()
         assert len(users.table("1")) == 1
@@ -85,9 +85,9 @@ def test_minio_outage_during_events_rejects_nothing(users, tables, dropped):
 
 def test_kafka_outage_loses_nothing(users, tables, dropped):
     users.serve(2)
-    with users.world.without("kafka"), users.dropping(dropped, threads=200) as acknowledged:
+    with users.system.without("kafka"), users.uploading(dropped, threads=200) as acknowledged:
         until(lambda: len(users.stored()) == len(dropped), 60, lambda: f"{len(users.stored())} stored")
-        users.world.stack.start("kafka")
+        users.system.stack.start("kafka")
     tables.over()
     assert len(acknowledged) == len(dropped)
     assert sorted(tables.judge()) == PEOPLE
@@ -95,7 +95,7 @@ def test_kafka_outage_loses_nothing(users, tables, dropped):
 
 def test_full_load_finds_changes_without_events(users, tables, dropped):
     users.serve(2)
-    with users.world.without("ingest"):
+    with users.system.without("ingest"):
         users.put_all(dropped)
         assert users.loaded(users.ask_for_load())["changed"] == len(dropped)
         users.remove(*(f"{user}.csv" for user in PEOPLE[::2]))
@@ -110,7 +110,7 @@ def test_emptied_bucket_empties_table(users, tables, dropped, again):
     users.serve(2)
     users.put_all(dropped)
     until(lambda: not tables.unsettled(), 60, tables.unsettled)
-    users.world.s3.delete_objects(
+    users.system.s3.delete_objects(
         Bucket=BUCKET, Delete={"Objects": [{"Key": key} for key, _, _ in users.stored()], "Quiet": True}
     )
     if again:

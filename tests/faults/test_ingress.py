@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.support import ingress
+from tests.support.system import body_of
 from tests.support.waiting import until
-from tests.support.world import body_of
 
 pytestmark = pytest.mark.faults
 
@@ -22,87 +22,87 @@ PARTS = 5 << 20
 
 
 @pytest.fixture
-def door(world):
-    ingress.serve(world)
-    with ingress.client(world, limits=httpx.Limits(max_connections=UPLOADS)) as client:
+def client(system):
+    ingress.serve(system)
+    with ingress.client(system, limits=httpx.Limits(max_connections=UPLOADS)) as client:
         yield client
-    world.stack.stop("ingress")
+    system.stack.stop("ingress")
 
 
-def upload(world, door, name):
+def upload(system, client, name):
     """Return the name when the upload was acknowledged."""
     with contextlib.suppress(httpx.HTTPError):
-        if ingress.put(world, door, name, body_of(name, SIZE)).status_code == 201:
+        if ingress.put(system, client, name, body_of(name, SIZE)).status_code == 201:
             return name
     return None
 
 
-def uploading(pool, world, door, names):
-    return [pool.submit(upload, world, door, name) for name in names]
+def uploading(pool, system, client, names):
+    return [pool.submit(upload, system, client, name) for name in names]
 
 
-def held(oracle, world):
-    return {key.removeprefix(world.prefix) for _, key in oracle.listed()}
+def held(oracle, system):
+    return {key.removeprefix(system.prefix) for _, key in oracle.listed()}
 
 
-def judge_uploads(world, oracle, acknowledged):
+def judge_uploads(system, oracle, acknowledged):
     oracle.over()
     until(lambda: not list(oracle._open_uploads()), 60, "open multipart uploads are aborted")
     oracle.judge()
-    assert acknowledged <= held(oracle, world)
+    assert acknowledged <= held(oracle, system)
 
 
 @pytest.mark.parametrize("victim", ["ingress", "minio"])
-def test_acknowledged_uploads_survive_a_killed_server(world, oracle, door, victim):
+def test_acknowledged_uploads_survive_a_killed_server(system, oracle, client, victim):
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)
     with ThreadPoolExecutor(UPLOADS) as pool:
-        under_way = uploading(pool, world, door, [f"{number:02}" for number in range(UPLOADS)])
+        under_way = uploading(pool, system, client, [f"{number:02}" for number in range(UPLOADS)])
         time.sleep(chance.uniform(0.5, 2.0))  # a random moment, not a wait
-        world.stack.kill(victim)
-        world.stack.start(victim)
+        system.stack.kill(victim)
+        system.stack.start(victim)
         acknowledged = {one.result() for one in under_way} - {None}
     print(f"{len(acknowledged)} of {UPLOADS} acknowledged")
     if victim == "minio":
         oracle.sweep()
-    judge_uploads(world, oracle, acknowledged)
+    judge_uploads(system, oracle, acknowledged)
 
 
-def test_disconnected_clients_leave_no_object_and_no_open_upload(world, oracle, door):
-    address = httpx.URL(world.stack.env["PENSTOCK_HTTP_URL"])
+def test_disconnected_clients_leave_no_object_and_no_open_upload(system, oracle, client):
+    address = httpx.URL(system.stack.env["PENSTOCK_HTTP_URL"])
     head = (
         "PUT /objects/inbox/{} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
-        f"Authorization: Bearer {world.stack.env['PENSTOCK_TOKEN']}\r\n\r\n"
+        f"Authorization: Bearer {system.stack.env['PENSTOCK_TOKEN']}\r\n\r\n"
     )
     for number in range(UPLOADS):
         with socket.create_connection((address.host, address.port)) as line:
-            line.sendall(head.format(f"{world.prefix}{number:02}").encode() + bytes(number * PARTS // 10))
-    whole = {upload(world, door, "whole")}
-    judge_uploads(world, oracle, whole)
-    assert held(oracle, world) == {"whole"}
+            line.sendall(head.format(f"{system.prefix}{number:02}").encode() + bytes(number * PARTS // 10))
+    whole = {upload(system, client, "whole")}
+    judge_uploads(system, oracle, whole)
+    assert held(oracle, system) == {"whole"}
 
 
-def test_with_kafka_stopped_uploads_work_and_are_hashed_later(world, oracle, door):
+def test_with_kafka_stopped_uploads_work_and_are_hashed_later(system, oracle, client):
     names = {f"{number:02}" for number in range(10)}
-    with world.without("kafka"):
-        acknowledged = {upload(world, door, name) for name in names}
+    with system.without("kafka"):
+        acknowledged = {upload(system, client, name) for name in names}
     assert acknowledged == names
-    judge_uploads(world, oracle, acknowledged)
+    judge_uploads(system, oracle, acknowledged)
 
 
-def test_with_postgres_stopped_uploads_work_and_are_hashed_later(world, oracle, door):
+def test_with_postgres_stopped_uploads_work_and_are_hashed_later(system, oracle, client):
     names = {f"{number:02}" for number in range(10)}
-    with world.without("postgres"):
-        acknowledged = {upload(world, door, name) for name in names}
+    with system.without("postgres"):
+        acknowledged = {upload(system, client, name) for name in names}
     assert acknowledged == names
-    judge_uploads(world, oracle, acknowledged)
+    judge_uploads(system, oracle, acknowledged)
 
 
-@pytest.mark.usefixtures("door")
-def test_pipeline_works_with_the_ingress_stopped(world, oracle):
-    world.stack.stop("ingress")
+@pytest.mark.usefixtures("client")
+def test_pipeline_works_with_the_ingress_stopped(system, oracle):
+    system.stack.stop("ingress")
     names = {f"{number:02}" for number in range(20)}
-    assert world.put_all(names) == names
+    assert system.put_all(names) == names
     oracle.over()
     oracle.judge()

@@ -12,21 +12,21 @@ ROUNDS = 5
 OBJECTS = 200
 
 
-def test_acknowledged_uploads_survive_a_killed_minio(world, oracle):
+def test_acknowledged_uploads_survive_a_killed_minio(system, oracle):
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     chance = random.Random(seed)
     acknowledged = set()
     for each in range(ROUNDS):
         names = [f"{each}/{number:03}" for number in range(OBJECTS)]
-        with world.dropping(names, threads=8) as dropped:
+        with system.uploading(names, threads=8) as dropped:
             time.sleep(chance.uniform(0.2, 0.8))  # a random moment, not a wait
-            world.stack.kill("minio")
-        world.stack.start("minio")
+            system.stack.kill("minio")
+        system.stack.start("minio")
         acknowledged |= dropped
     oracle.over()
     oracle.sweep()
     oracle.judge()
     print(f"{len(acknowledged)} of {ROUNDS * OBJECTS} acknowledged")
-    held = {key.removeprefix(world.prefix) for _, key in oracle.listed()}
+    held = {key.removeprefix(system.prefix) for _, key in oracle.listed()}
     assert acknowledged <= held, acknowledged - held

@@ -44,18 +44,18 @@ DEAD_LETTERS = {
 
 
 @pytest.mark.parametrize("topic", [MINIO_LIVE.name, OBJECTS_CHANGED.name])
-def test_malformed_records_become_one_dead_letter_each(world, oracle, topic):
+def test_malformed_records_become_one_dead_letter_each(system, oracle, topic):
     records = GARBAGE | {kind: (json.dumps(body).encode(), ()) for kind, body in SPECIAL[topic].items()}
     names = [f"{number:02}" for number in range(50)]
-    world.put_all(names[:25])
-    world.kafka.send_all((topic, kind.encode(), *record) for kind, record in records.items())
-    world.put_all(names[25:])
+    system.put_all(names[:25])
+    system.kafka.send_all((topic, kind.encode(), *record) for kind, record in records.items())
+    system.put_all(names[25:])
     oracle.over()
-    oracle.judge(letters=DEAD_LETTERS[topic])
+    oracle.judge(dead_letters=DEAD_LETTERS[topic])
     service = {MINIO_LIVE.name: "ingest", OBJECTS_CHANGED.name: "hasher"}[topic]
     by_key = (
         (str(dead_letter.key, errors="replace"), dead_letter)
-        for dead_letter in world.kafka.read(f"{topic}.{service}.dlq")
+        for dead_letter in system.kafka.read(f"{topic}.{service}.dlq")
         if dead_letter.key
     )
     dead_letters = {

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
-LETTERS = "objects.changed.v1.hasher.dlq"
+DLQ_TOPIC = "objects.changed.v1.hasher.dlq"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def start_ticks(pid):
 
 @pytest.fixture
 def console(spine, tmp_path):
-    """The console, with a record of what runs as a supervisor writes it."""
+    """The console, with a state file as the supervisor writes it."""
     running = [
         {
             "name": name,
@@ -66,7 +66,7 @@ def s3(stack):
 def wait_for(condition, seconds=30):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"timed out after {seconds} s"
         time.sleep(0.05)
     return found
 
@@ -75,7 +75,7 @@ def prefix():
     return f"cli-{uuid.uuid4().hex[:8]}"
 
 
-def test_a_folder_is_stored_and_its_digests_are_shown(console):
+def test_put_stores_a_folder_and_shows_its_digests(console):
     names = ["a b+c%2B.txt", "deep/ü.bin", "empty"]
     for name in names:
         path = console.folder / "box" / name
@@ -98,7 +98,7 @@ def test_a_folder_is_stored_and_its_digests_are_shown(console):
     )
 
 
-def test_a_file_that_cannot_be_stored_is_named_and_the_others_go_on(console, s3):
+def test_put_names_a_rejected_file_and_stores_the_others(console, s3):
     box = console.folder / "box"
     box.mkdir()
     (box / "good").write_text("1")
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_stored_is_named_and_the_others_go_on(console, s3)
 
 
 def open_parts(s3, key):
-    """Return the numbers of the parts that an open upload of `key` has; None when there is none."""
+    """Return the part numbers of the open upload of `key`; None without one."""
     uploads = s3.list_multipart_uploads(Bucket="inbox", Prefix=key).get("Uploads")
     if not uploads:
         return None
@@ -120,7 +120,7 @@ def open_parts(s3, key):
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_a_killed_upload_goes_on_where_it_stopped_and_leaves_no_garbage(console, s3, changed):
+def test_killed_upload_resumes_and_leaves_no_open_upload(console, s3, changed):
     big = console.folder / "big.bin"
     big.write_bytes(os.urandom(1 << 20) * 300)
     key = f"{prefix()}/big.bin"
@@ -133,7 +133,7 @@ def test_a_killed_upload_goes_on_where_it_stopped_and_leaves_no_garbage(console,
     if changed:
         big.write_bytes(os.urandom(1 << 20) * 40)
     _, err = console.run(*words)
-    assert "going on where an earlier run stopped" in err
+    assert "resuming an earlier run" in err
     assert open_parts(s3, key) is None
     assert had
     body = s3.get_object(Bucket="inbox", Key=key)["Body"]
@@ -141,16 +141,16 @@ def test_a_killed_upload_goes_on_where_it_stopped_and_leaves_no_garbage(console,
     assert list((console.folder / "journal").iterdir()) == []
 
 
-def test_an_interrupted_command_says_what_goes_on(console):
+def test_interrupted_command_prints_what_continues(console):
     process = console.start("watch")
     wait_for(lambda: "watching" in process.stderr.readline())
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the services work on" in err
+    assert "the services continue" in err
 
 
-async def _note_failure(stack, key, etag):
+async def _insert_failure(stack, key, etag):
     connection = await asyncpg.connect(stack.env["PENSTOCK_POSTGRES_DSN"])
     await connection.execute(
         "INSERT INTO hasher.digests (bucket, key, etag, size, status, error, revision, correlation_id)"
@@ -168,7 +168,7 @@ async def _is_hidden(stack, key):
     return count == 0
 
 
-def test_the_exit_code_of_digest_is_the_objects_state(console, spine, s3):
+def test_exit_code_of_digest_is_the_state_of_the_object(console, spine, s3):
     key = prefix()
     assert console.json("digest", f"s3://inbox/{key}", code=4)["status"] == "unknown"
     spine.stop("hasher")
@@ -177,7 +177,7 @@ def test_the_exit_code_of_digest_is_the_objects_state(console, spine, s3):
         assert console.json("digest", f"s3://inbox/{key}", code=3)["status"] == "pending"
         failing = f"{key}-failing"
         s3.put_object(Bucket="inbox", Key=failing, Body=b"1")
-        asyncio.run(_note_failure(spine, failing, etag))
+        asyncio.run(_insert_failure(spine, failing, etag))
         out, _ = console.run("digest", f"s3://inbox/{failing}", code=1)
         assert "failed: the disk of x is on fire" in out
     finally:
@@ -185,15 +185,15 @@ def test_the_exit_code_of_digest_is_the_objects_state(console, spine, s3):
     assert console.json("digest", f"s3://inbox/{key}", "--wait", "60")["status"] == "succeeded"
     found = console.json("digest", f"s3://inbox/{key}")
     s3.delete_object(Bucket="inbox", Key=key)
-    until(lambda: asyncio.run(_is_hidden(spine, key)), 60, "the hasher knows that it was removed")
+    until(lambda: asyncio.run(_is_hidden(spine, key)), 60, "the hasher hides the removed object")
     removed = console.json("digest", f"s3://inbox/{key}")
     assert (removed["status"], removed["digests"]) == ("succeeded", found["digests"])
     assert "removed since" in removed["remark"]
     s3.put_object(Bucket="results", Key=key, Body=b"1")
-    assert "no input" in console.json("digest", f"s3://results/{key}", code=4)["remark"]
+    assert "not an input bucket" in console.json("digest", f"s3://results/{key}", code=4)["remark"]
 
 
-def test_watch_shows_facts_as_they_happen(console, s3):
+def test_watch_shows_facts_as_they_are_published(console, s3):
     key = f"{prefix()}/a b.txt"
     watching = console.start("watch", "--json", "--bucket", "inbox", "--key", key, "--count", "2", "--duration", "60s")
     assert "watching" in watching.stderr.readline()
@@ -208,7 +208,7 @@ def test_watch_shows_facts_as_they_happen(console, s3):
     assert f"inbox/{key}" in again
 
 
-def test_status_tells_what_runs_and_what_waits(console):
+def test_status_shows_processes_lag_and_dead_letters(console):
     found = console.json("status")
     assert {one["name"]: one["state"] for one in found["processes"]} == dict.fromkeys(
         ("kafka", "minio", "postgres", "ingest", "hasher"), "running"
@@ -216,11 +216,11 @@ def test_status_tells_what_runs_and_what_waits(console):
     assert all({"name", "pid", "state", "restarts"} <= set(one) for one in found["processes"])
     assert set(found["lag"]) == {"ingest", "hasher", "etl", "ingress"}
     assert found["lag"]["hasher"].keys() == {"objects.changed.v1"}
-    assert found["dead_letters"].keys() >= {LETTERS}
+    assert found["dead_letters"].keys() >= {DLQ_TOPIC}
     assert found["errors"] == {}
 
 
-def test_a_server_that_is_down_costs_its_own_part_only(console):
+def test_status_without_kafka_shows_the_other_parts(console):
     found = console.json("status", code=1, PENSTOCK_KAFKA_PORT="1")
     assert found["lag"] is None
     assert found["dead_letters"] is None
@@ -230,7 +230,7 @@ def test_a_server_that_is_down_costs_its_own_part_only(console):
     assert err.count("\n") == 1
 
 
-def test_a_sweep_answers_with_its_counts(console):
+def test_sweep_prints_its_counts(console):
     found = console.json("sweep", "inbox", "--timeout", "60")
     assert found["buckets"] == ["inbox"]
     assert found["listed"] >= 0
@@ -244,61 +244,62 @@ async def _poison(stack, body):
     await producer.stop()
 
 
-def test_a_dead_letter_is_found_replayed_until_it_is_enough_and_discarded(console, spine):
-    def letters():
-        found = console.json("dlq", "list", "--each", "--code", "BAD_EVENT")["letters"]
+def test_dead_letter_is_listed_replayed_up_to_max_attempts_and_discarded(console, spine):
+    def dead_letters():
+        found = console.json("dlq", "list", "--each", "--code", "BAD_EVENT")["dead_letters"]
         return [one for one in found if one["key"] == "inbox/\x1b[2J"]
 
     console.run("dlq", "discard", "--all")
     asyncio.run(_poison(spine, b"\x1b[31m no json"))
-    (letter,) = wait_for(letters)
-    assert (letter["attempts"], letter["service"]) == (1, "hasher")
+    (dead_letter,) = wait_for(dead_letters)
+    assert (dead_letter["attempts"], dead_letter["service"]) == (1, "hasher")
 
-    out, _ = console.run("dlq", "show", letter["letter"])
+    out, _ = console.run("dlq", "show", dead_letter["id"])
     assert "\x1b" not in out
     assert r"\x1b[31m no json" in out
-    assert console.json("dlq", "replay", letter["letter"], "--dry-run")["replayed"] == [letter["letter"]]
-    assert letters() == [letter]
+    assert console.json("dlq", "replay", dead_letter["id"], "--dry-run")["replayed"] == [dead_letter["id"]]
+    assert dead_letters() == [dead_letter]
 
     for attempts in (2, 3):
         console.run("dlq", "replay", "--code", "BAD_EVENT")
-        wait_for(lambda: [one["attempts"] for one in letters()] == [attempts])  # noqa: B023 - called at once
+        wait_for(lambda: [one["attempts"] for one in dead_letters()] == [attempts])  # noqa: B023 - called at once
     held = console.json("dlq", "replay", "--all", code=1)
     assert (held["replayed"], len(held["held"])) == ([], 1)
     shown = console.json("dlq", "show", held["held"][0])
     assert shown["headers"]["mine"] == "1"
     assert shown["origin_topic"] == "objects.changed.v1"
+    assert shown["resolved"] is False
 
     assert console.json("dlq", "discard", "--all")["discarded"] == held["held"]
-    assert letters() == []
-    assert console.json("status")["dead_letters"][LETTERS] == 0
+    assert dead_letters() == []
+    assert console.json("status")["dead_letters"][DLQ_TOPIC] == 0
     console.run("dlq", "discard", held["held"][0], code=1)
 
 
-def test_the_doctor_finds_what_is_missing_and_mends_it(console, s3):
-    well = console.json("doctor")
-    assert well["ok"], [one for one in well["findings"] if not one["ok"]]
+def test_doctor_finds_and_fixes_a_missing_notification_rule(console, s3):
+    healthy = console.json("doctor")
+    assert healthy["ok"], [one for one in healthy["findings"] if not one["ok"]]
     s3.put_bucket_notification_configuration(Bucket="jobs", NotificationConfiguration={})
-    ill = console.json("doctor", "--no-probe", code=1)
-    (fault,) = [one for one in ill["findings"] if not one["ok"]]
+    broken = console.json("doctor", "--no-probe", code=1)
+    (fault,) = [one for one in broken["findings"] if not one["ok"]]
     assert fault["name"] == "notification rules"
     assert "jobs" in fault["detail"]
     assert fault["fix"] == "penstock doctor --fix"
-    mended = console.json("doctor", "--fix")
-    assert mended["ok"]
-    assert any("jobs" in line for line in mended["changed"])
+    fixed = console.json("doctor", "--fix")
+    assert fixed["ok"]
+    assert any("jobs" in line for line in fixed["changed"])
     assert "Contents" not in s3.list_objects_v2(Bucket="inbox", Prefix=".penstock/")
 
 
-def test_the_doctor_mends_the_role_that_reads(console):
+def test_doctor_fixes_the_password_of_the_reader_role(console):
     other = {"PENSTOCK_READER_PASSWORD": "another-secret"}
-    ill = console.json("doctor", "--no-probe", code=1, **other)
-    (fault,) = [one for one in ill["findings"] if not one["ok"]]
+    broken = console.json("doctor", "--no-probe", code=1, **other)
+    (fault,) = [one for one in broken["findings"] if not one["ok"]]
     assert fault["name"] == "database role penstock_reader"
-    assert "another-secret" not in json.dumps(ill)
+    assert "another-secret" not in json.dumps(broken)
     assert console.json("doctor", "--no-probe", "--fix", **other)["changed"] == ["role penstock_reader: password set"]
     assert console.json("setup") == {"changed": ["role penstock_reader: password set"]}
 
 
-def test_set_up_twice_changes_nothing(console):
+def test_setup_again_changes_nothing(console):
     assert console.json("setup") == {"changed": []}

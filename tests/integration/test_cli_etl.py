@@ -1,10 +1,10 @@
-"""`penstock etl`: what an operator asks of tables made of files, and what he is told."""
+"""`penstock etl` against real servers and services."""
 
 import uuid
 
 import pytest
 
-from services.cli.commands.etl_run import succeeded
+from services.cli.commands.etl_run import require_success
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from shared.errors import Rejected
@@ -28,7 +28,7 @@ def console(stack, tmp_path):
 
 @pytest.fixture
 def declared(users, stack):
-    """A dataset that is known while no etl runs."""
+    """A dataset in the views while no etl runs."""
 
     async def declare():
         dsn = Settings(postgres_dsn=stack.env["PENSTOCK_POSTGRES_DSN"]).postgres_dsn
@@ -41,9 +41,9 @@ def declared(users, stack):
     return users
 
 
-def test_a_load_tells_what_it_found_and_where_the_table_is(console, users):
+def test_run_prints_counts_and_outputs(console, users):
     users.serve()
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     until(users.table, 30, "the row")
     found = console.json("run", users.dataset, "--timeout", "60")
     assert (found["dataset"], found["listed"], found["changed"], found["removed"]) == (users.dataset, 1, 0, 0)
@@ -53,27 +53,27 @@ def test_a_load_tells_what_it_found_and_where_the_table_is(console, users):
     assert "changed 0   removed 0" in out
 
 
-def test_what_is_rejected_is_shown_with_its_reason_until_it_is_mended(console, users):
+def test_rejects_shows_reasons_until_the_file_is_corrected(console, users):
     users.serve()
-    users.world.put("1.csv", BAD, bucket="src-data")
+    users.system.put("1.csv", BAD, bucket="src-data")
     until(users.rejects, 30, "the reject")
     found = console.json("rejects", users.dataset)
     (reject,) = found["rejects"]
     assert (found["rows"], found["files"]) == (1, 1)
-    assert (reject["key"], reject["row"], reject["column"]) == (f"{users.world.prefix}1.csv", 2, "last_name")
+    assert (reject["key"], reject["row"], reject["column"]) == (f"{users.system.prefix}1.csv", 2, "last_name")
     for name in (reject["key"], f"src-data/{reject['key']}", f"s3://src-data/{reject['key']}"):
         assert console.json("rejects", "--file", name)["rejects"] == [reject]
     out, _ = console.run("rejects", users.dataset)
     assert reject["reason"] in " ".join(out.split())
-    users.world.put("1.csv", GOOD, bucket="src-data")
-    until(lambda: not users.rejects(), 30, "the mend")
+    users.system.put("1.csv", GOOD, bucket="src-data")
+    until(lambda: not users.rejects(), 30, "the rejects are cleared")
     assert console.json("rejects", users.dataset) == {"rows": 0, "files": 0, "rejects": []}
-    assert console.run("rejects", users.dataset)[0] == "nothing is rejected\n"
+    assert console.run("rejects", users.dataset)[0] == "no rejected rows\n"
 
 
-def test_the_state_of_a_dataset_is_shown_and_its_last_loads(console, users):
+def test_status_shows_datasets_and_last_loads(console, users):
     users.serve()
-    users.world.put("1.csv", GOOD, bucket="src-data")
+    users.system.put("1.csv", GOOD, bucket="src-data")
     load_id = console.json("run", users.dataset, "--no-wait")["load_id"]
     assert users.loaded(load_id)["state"] == "succeeded"
 
@@ -90,27 +90,27 @@ def test_the_state_of_a_dataset_is_shown_and_its_last_loads(console, users):
     assert "succeeded" in out
 
 
-def test_a_dataset_that_there_is_not_is_wrong_usage_and_names_those_there_are(console, declared):
+def test_run_of_unknown_dataset_is_a_usage_error_that_names_the_known_ones(console, declared):
     _, err = console.run("run", "usrs", code=2)
     assert "there is no dataset usrs" in err
     assert declared.dataset in err
 
 
-def test_a_load_that_nobody_takes_is_told_in_one_line(console, declared):
+def test_run_without_etl_times_out_in_one_line(console, declared):
     _, err = console.run("run", declared.dataset, "--timeout", "1", code=1)
-    assert "does etl run" in err
+    assert "is etl running" in err
     assert err.count("\n") == 1
 
 
-def test_a_load_that_runs_is_shown_with_how_far_it_is(console, declared):
+def test_status_shows_the_progress_of_a_running_load(console, declared):
     load_id = uuid.uuid4().hex
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO etl.loads (load_id, dataset, why, state, started_at, correlation_id)"
         " VALUES ($1, $2, 'test', 'running', now(), '')",
         load_id,
         declared.dataset,
     )
-    declared.world.database.rows(
+    declared.system.database.rows(
         "INSERT INTO work.items (queue, key, payload, state, lease_until, progress)"
         " VALUES ('etl.loads', $1, '{}', 'running', now() + interval '1 hour', $2)",
         f"{load_id}/{declared.dataset}",
@@ -119,16 +119,16 @@ def test_a_load_that_runs_is_shown_with_how_far_it_is(console, declared):
     (mine,) = (one for one in console.json("status", "--limit", "50")["loads"] if one["load_id"] == load_id)
     assert mine["progress"]["done"] == 0.25
     assert "25% of 8 objects read" in console.run("status", "--limit", "50")[0]
-    declared.world.database.rows("DELETE FROM work.items WHERE queue = 'etl.loads' AND starts_with(key, $1)", load_id)
+    declared.system.database.rows("DELETE FROM work.items WHERE queue = 'etl.loads' AND starts_with(key, $1)", load_id)
 
 
-def test_a_load_that_fails_is_told_with_its_reason(console, declared):
+def test_run_of_failing_load_prints_its_error(console, declared):
     running = console.start("run", declared.dataset)
-    (asked,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")
-    declared.world.database.rows(
+    (request_fact,) = until(lambda: declared.facts("etl.requested.v1"), 30, "the request")
+    declared.system.database.rows(
         "INSERT INTO etl.loads (load_id, dataset, why, state, error, correlation_id)"
         " VALUES ($1, $2, 'test', 'failed', 'the disk of x is on fire', '')",
-        asked.body["load_id"],
+        request_fact.body["load_id"],
         declared.dataset,
     )
     _, err = running.communicate(timeout=30)
@@ -138,31 +138,31 @@ def test_a_load_that_fails_is_told_with_its_reason(console, declared):
 
 
 @pytest.mark.parametrize("words", [["status"], ["rejects"], ["run"]])
-def test_where_etl_has_never_run_that_is_what_is_said(console, world, words):
+def test_commands_without_views_say_that_etl_has_never_run(console, system, words):
     name = f"empty_{uuid.uuid4().hex[:8]}"
-    world.database.rows(f'CREATE DATABASE "{name}"')
-    dsn = world.stack.env["PENSTOCK_POSTGRES_DSN"].rpartition("/")[0] + f"/{name}"
+    system.database.rows(f'CREATE DATABASE "{name}"')
+    dsn = system.stack.env["PENSTOCK_POSTGRES_DSN"].rpartition("/")[0] + f"/{name}"
     try:
         _, err = console.run(*words, code=1, PENSTOCK_POSTGRES_DSN=dsn)
     finally:
-        world.database.rows(f'DROP DATABASE "{name}"')
+        system.database.rows(f'DROP DATABASE "{name}"')
     assert "etl has never run" in err
     assert "make up" in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [["status"], ["rejects"], ["run"]])
-def test_a_database_that_does_not_answer_is_told_in_one_line(console, words, unused_tcp_port):
+def test_commands_without_database_print_one_line(console, words, unused_tcp_port):
     _, err = console.run(*words, code=1, PENSTOCK_POSTGRES_PORT=str(unused_tcp_port))
     assert f"Postgres at 127.0.0.1:{unused_tcp_port}" in err
     assert err.count("\n") == 1
 
 
-def test_a_dataset_of_which_something_failed_is_never_said_to_be_up_to_date(console, declared):
-    declared.world.database.rows(
+def test_dataset_with_a_failed_object_has_the_state_failed(console, declared):
+    declared.system.database.rows(
         "INSERT INTO etl.sources (bucket, key, dataset, kind, failure, failed_at)"
         " VALUES ('src-data', $1, $2, 'rows', 'the object could not be loaded: nobody foresaw it', now())",
-        f"{declared.world.prefix}1.csv",
+        f"{declared.system.prefix}1.csv",
         declared.dataset,
     )
     (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
@@ -173,9 +173,9 @@ def test_a_dataset_of_which_something_failed_is_never_said_to_be_up_to_date(cons
     assert "nobody foresaw it" in found["rejects"][0]["reason"]
 
 
-def test_a_dataset_that_is_refused_is_shown_with_its_reason_and_cannot_be_run(console, declared):
+def test_refused_dataset_is_shown_with_its_reason_and_cannot_be_run(console, declared):
     reason = f"datasets: [{declared.dataset}] columns.ctid: call it something else"
-    declared.world.database.rows("INSERT INTO etl.refused VALUES ($1, $2)", declared.dataset, reason)
+    declared.system.database.rows("INSERT INTO etl.refused VALUES ($1, $2)", declared.dataset, reason)
     try:
         (one,) = (one for one in console.json("status")["datasets"] if one["name"] == declared.dataset)
         assert (one["state"], one["error"]) == ("refused", reason)
@@ -183,10 +183,10 @@ def test_a_dataset_that_is_refused_is_shown_with_its_reason_and_cannot_be_run(co
         _, err = console.run("run", declared.dataset, code=1)
         assert reason in " ".join(err.split())
     finally:
-        declared.world.database.rows("DELETE FROM etl.refused WHERE name = $1", declared.dataset)
+        declared.system.database.rows("DELETE FROM etl.refused WHERE name = $1", declared.dataset)
 
 
-def test_a_load_whose_answer_says_that_it_failed_ends_with_its_reason():
+def test_require_success_raises_the_error_of_a_failed_load():
     fact = EtlCompleted(
         load_id="x",
         dataset="users",
@@ -201,4 +201,4 @@ def test_a_load_whose_answer_says_that_it_failed_ends_with_its_reason():
         error="the disk is on fire",
     )
     with pytest.raises(Rejected, match="load x of users failed: the disk is on fire"):
-        succeeded(fact)
+        require_success(fact)

@@ -1,4 +1,4 @@
-"""The console through the ingress: a person who reaches nothing but HTTP, and has a token of his own."""
+"""The console through the ingress, on a host that reaches only HTTP."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support import ingress
-from tests.support.world import digests_of
+from tests.support.system import digests_of
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +19,7 @@ LARGE = 20 << 20
 
 
 class Console:
-    """A console that knows no keys: servers that are not there, an address and a token."""
+    """A console with a URL and a token, and without the other servers and their keys."""
 
     def __init__(self, folder, url, token):
         self.url = url
@@ -55,17 +55,17 @@ class Console:
 
 
 @pytest.fixture
-def console(world, tmp_path):
+def console(system, tmp_path):
     (tmp_path / ".env").write_text("")
-    return Console(tmp_path, ingress.serve(world), world.stack.env["PENSTOCK_TOKEN"])
+    return Console(tmp_path, ingress.serve(system), system.stack.env["PENSTOCK_TOKEN"])
 
 
-def test_a_token_is_made_listed_and_revoked(world, console):
-    words = ("--scope", "read", "--scope", "write", "--place", "inbox/lab/", "--expires", "30d", "--rate", "50")
+def test_token_is_created_listed_and_revoked(system, console):
+    words = ("--scope", "read", "--scope", "write", "--prefix", "inbox/lab/", "--expires", "30d", "--rate", "50")
     text, note = console.run("token", "create", "lab", *words)
     token = text.strip()
     assert token not in note
-    with ingress.client(world, token) as client:
+    with ingress.client(system, token) as client:
         me = client.get("/whoami").json()
     assert (me["name"], me["scopes"], me["places"], me["rate"]) == ("lab", ["read", "write"], ["inbox/lab/"], 50)
     shown = console.run("token", "list")[0]
@@ -74,8 +74,8 @@ def test_a_token_is_made_listed_and_revoked(world, console):
     (listed,) = console.json("token", "list")["tokens"]
     assert listed["expires_at"] is not None
     assert console.json("token", "revoke", "lab")["revoked"]["id"] == listed["id"]
-    assert "no live one is called lab" in console.run("token", "revoke", "lab", code=1)[1]
-    assert "no tokens but the first one" in console.run("token", "list")[0]
+    assert "no valid token has the name or id lab" in console.run("token", "revoke", "lab", code=1)[1]
+    assert "no tokens except PENSTOCK_TOKEN" in console.run("token", "list")[0]
 
 
 def test_login_prints_a_link_that_works_once(console):
@@ -85,50 +85,52 @@ def test_login_prints_a_link_that_works_once(console):
     assert console.json("login")["url"].startswith(f"{console.url}/login?code=")
 
 
-def test_files_go_in_and_their_digests_come_out(world, console):
+def test_put_through_ingress_shows_digests(system, console):
     small, large = console.folder / "ü #1.txt", console.folder / "large.bin"
     small.write_bytes(b"small")
     large.write_bytes(os.urandom(LARGE))
-    made = console.json("put", str(small), str(large), f"s3://inbox/{world.prefix}", "--wait", "--checksum", "sha256")
-    told = {one["key"].removeprefix(world.prefix): one["digest"] for one in made["objects"]}
-    assert {name: one["digests"] for name, one in told.items()} == {
+    stored = console.json(
+        "put", str(small), str(large), f"s3://inbox/{system.prefix}", "--wait", "--checksum", "sha256"
+    )
+    digests = {one["key"].removeprefix(system.prefix): one["digest"] for one in stored["objects"]}
+    assert {name: one["digests"] for name, one in digests.items()} == {
         path.name: digests_of(path.read_bytes()) for path in (small, large)
     }
-    assert {one["verification"] for one in told.values()} == {"verified"}
-    address = f"s3://inbox/{world.prefix}{small.name}"
+    assert {one["verification"] for one in digests.values()} == {"verified"}
+    address = f"s3://inbox/{system.prefix}{small.name}"
     assert console.json("digest", address)["digests"] == digests_of(b"small")
     assert console.run("digest", f"{address}.not", code=4)[0]
 
 
-def test_facts_are_followed_over_a_restart(world, console):
-    world.put("before")
-    world.hashed("before")
-    words = ("watch", "--prefix", world.prefix, "--type", "objects.hashed", "--from-start", "--count", "2", "--json")
+def test_watch_continues_over_a_restart_of_the_ingress(system, console):
+    system.put("before")
+    system.hashed("before")
+    words = ("watch", "--prefix", system.prefix, "--type", "objects.hashed", "--from-start", "--count", "2", "--json")
     process = console.start(*words)
     first = json.loads(process.stdout.readline())
-    world.stack.restart("ingress")
-    world.put("after")
+    system.stack.restart("ingress")
+    system.put("after")
     second = json.loads(process.stdout.readline())
-    assert [one["key"].removeprefix(world.prefix) for one in (first, second)] == ["before", "after"]
+    assert [one["key"].removeprefix(system.prefix) for one in (first, second)] == ["before", "after"]
     assert process.wait(30) == 0
     process.communicate()
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "text"),
     [
         (("put", ".env", "s3://results/x"), "results"),
         (("put", ".env", "s3://inbox/../x"), "escapes its folder"),
         (("token", "create", "root", "--scope", "read"), "root is taken"),
-        (("token", "create", "a", "--scope", "read", "--place", "inbox"), "places"),
+        (("token", "create", "a", "--scope", "read", "--prefix", "inbox"), "places"),
     ],
 )
-def test_a_refusal_is_one_line(console, words, says):
+def test_rejected_request_prints_its_reason(console, words, text):
     error = console.run(*words, code=1)[1]
-    assert says in error.replace("\n", " ")
+    assert text in error.replace("\n", " ")
 
 
-def test_who_may_not_is_told_why_and_what_to_do(console):
+def test_unknown_token_is_rejected_with_the_fix(console):
     console.env["PENSTOCK_TOKEN"] = "wrong"
     error = console.run("token", "list", code=1)[1]
     assert "not known" in error
@@ -136,8 +138,8 @@ def test_who_may_not_is_told_why_and_what_to_do(console):
     assert "wrong" not in error
 
 
-def test_an_ingress_that_is_not_there_is_named(console):
+def test_unreachable_ingress_is_named(console):
     console.url = "http://127.0.0.1:1"
     assert "the ingress at http://127.0.0.1:1 does not answer" in console.run("login", code=1)[1]
     console.url = "no address"
-    assert "no address" in console.run("login", code=1)[1]
+    assert "is not a URL" in console.run("login", code=1)[1]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from shared.topics import ETL_COMPLETED, ETL_LOADED
-from tests.support import drops
+from tests.support import uploads
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -32,23 +32,23 @@ def shows(users, want, within=30):
     until(
         lambda: rows(users) == want,
         within,
-        lambda: (rows(users), users.rejects(), users.world.stack.logs("etl")[-4000:]),
+        lambda: (rows(users), users.rejects(), users.system.stack.logs("etl")[-4000:]),
     )
 
 
 def path(users, name):
-    return f"src-data/{users.world.prefix}{name}"
+    return f"src-data/{users.system.prefix}{name}"
 
 
 def fact(users, name):
-    return next((one for one in users.world.facts(ETL_LOADED.name, name, bucket="src-data")), None)
+    return next((one for one in users.system.facts(ETL_LOADED.name, name, bucket="src-data")), None)
 
 
 def test_row_follows_its_file_and_image(users):
     users.serve()
-    users.put(drops.one_row("1000", ADA), drops.image("1000"))
+    users.put(uploads.one_row("1000", ADA), uploads.image("1000"))
     shows(users, {"1000": (*ADA, path(users, "1000.png"))})
-    users.put(drops.one_row("1000", BOB), drops.one_row("1001", ADA))
+    users.put(uploads.one_row("1000", BOB), uploads.one_row("1001", ADA))
     users.remove("1000.png")
     shows(users, {"1000": (*BOB, ""), "1001": (*ADA, "")})
     users.remove("1000.csv")
@@ -57,12 +57,12 @@ def test_row_follows_its_file_and_image(users):
 
 def test_change_reaches_table_within_two_seconds(users):
     users.serve()
-    users.put(drops.one_row("1000", ADA))
+    users.put(uploads.one_row("1000", ADA))
     shows(users, {"1000": (*ADA, "")})
     took = []
     for user in range(5):
         started = time.monotonic()
-        users.put(drops.one_row("1000", person(user)))
+        users.put(uploads.one_row("1000", person(user)))
         until(lambda user=user: rows(users).get("1000", ())[:3] == person(user), 10, lambda: rows(users), every=0.02)
         took.append(time.monotonic() - started)
     print(f"{max(took):.2f} s at most")
@@ -77,35 +77,35 @@ def test_every_format_loads_its_rows(users):
     bodies = {
         "a.tsv": b"first_name\tlast_name\tbirthts\nAda\tLovelace\t946684800000\n",
         "b.jsonl": b'{"user_id": "b", "first_name": "Ada", "last_name": "Lovelace", "birthts": 946684800000}\n',
-        "c.csv.gz": gzip.compress(drops.one_row("c", ADA).body),
-        "d.CSV": drops.one_row("d", ADA).body.decode().encode("utf-16"),
+        "c.csv.gz": gzip.compress(uploads.one_row("c", ADA).body),
+        "d.CSV": uploads.one_row("d", ADA).body.decode().encode("utf-16"),
         "p.parquet": parquet.getvalue(),
     }
-    users.put(*(drops.Drop(name, body) for name, body in bodies.items()))
+    users.put(*(uploads.Upload(name, body) for name, body in bodies.items()))
     shows(users, dict.fromkeys("abcdp", (*ADA, "")))
 
 
 def test_errors_are_reported_and_do_not_block_others(users):
     users.serve()
-    users.put(drops.no_rows("1.csv", b""), drops.no_image("2"), drops.no_rows("3.png", b""), drops.bad_row("4"))
-    users.put(drops.one_row("2", ADA), drops.one_row("5", BOB))
+    users.put(uploads.no_rows("1.csv", b""), uploads.no_image("2"), uploads.no_rows("3.png", b""), uploads.bad_row("4"))
+    users.put(uploads.one_row("2", ADA), uploads.one_row("5", BOB))
     shows(users, {"2": (*ADA, ""), "5": (*BOB, "")})
     until(lambda: len(users.rejects()) == 4, 20, users.rejects)
-    told = until(lambda: fact(users, "4.csv"), 20, "the fact")
-    assert (told.body["rows"], told.body["rejected"], "birthts" in told.body["reason"]) == (0, 1, True)
+    loaded = until(lambda: fact(users, "4.csv"), 20, "the fact")
+    assert (loaded.body["rows"], loaded.body["rejected"], "birthts" in loaded.body["reason"]) == (0, 1, True)
 
 
 def test_large_file_is_streamed_with_progress(users):
     users.serve(etl_large_bytes=10_000)
     everybody = {f"{user:05}": person(user % 9000) for user in range(200_000)}
-    users.put(drops.many_rows("all", everybody, ["bad,Bob,Bobson,never"]))
-    until(lambda: len(users.table("user_id")) == 200_000, 60, lambda: users.world.stack.logs("etl")[-4000:])
-    told = until(lambda: fact(users, "all.csv"), 20, "the fact").body
-    assert (told["rows"], told["rejected"]) == (200_000, 1)
+    users.put(uploads.many_rows("all", everybody, ["bad,Bob,Bobson,never"]))
+    until(lambda: len(users.table("user_id")) == 200_000, 60, lambda: users.system.stack.logs("etl")[-4000:])
+    loaded = until(lambda: fact(users, "all.csv"), 20, "the fact").body
+    assert (loaded["rows"], loaded["rejected"]) == (200_000, 1)
     question = (
         "SELECT progress FROM api.work WHERE queue = 'etl.files' AND starts_with(key, $1) AND state = 'succeeded'"
     )
-    (work,) = until(lambda: users.world.database.rows(question, path(users, "all.csv")), 20, "the work")
+    (work,) = until(lambda: users.system.database.rows(question, path(users, "all.csv")), 20, "the work")
     if work["progress"] is not None:  # it may have been too quick for a heartbeat
         assert {"bytes", "size", "rows", "rejected", "rows_per_second", "eta_seconds"} <= set(
             json.loads(work["progress"])
@@ -113,9 +113,13 @@ def test_large_file_is_streamed_with_progress(users):
 
 
 def test_processes_share_load_of_existing_objects(users):
-    with users.world.without("ingest"):
+    with users.system.without("ingest"):
         users.put_all(
-            [drop for user in range(60) for drop in (drops.one_row(f"{user}", person(user)), drops.image(f"{user}"))]
+            [
+                upload
+                for user in range(60)
+                for upload in (uploads.one_row(f"{user}", person(user)), uploads.image(f"{user}"))
+            ]
         )
         names = users.serve(3, etl_slice=10)
         want = {f"{user}": (*person(user), path(users, f"{user}.png")) for user in range(60)}
@@ -123,7 +127,7 @@ def test_processes_share_load_of_existing_objects(users):
         load = users.loaded(users.ask_for_load())
         assert (load["state"], load["listed"], load["changed"], load["removed"]) == ("succeeded", 120, 0, 0)
         users.remove("0.csv")
-        users.put(drops.one_row("1", BOB))
+        users.put(uploads.one_row("1", BOB))
         load = users.loaded(users.ask_for_load())
         assert (load["changed"], load["removed"], load["rows"]) == (1, 1, 1)
     del want["0"]
@@ -137,11 +141,11 @@ def test_processes_share_load_of_existing_objects(users):
 
 
 def test_scheduled_load_finds_objects_without_events(users):
-    with users.world.without("ingest"):
+    with users.system.without("ingest"):
         users.serve(2, etl_interval="2s")
-        users.put(drops.one_row("1", ADA))
+        users.put(uploads.one_row("1", ADA))
         shows(users, {"1": (*ADA, "")})
         users.remove("1.csv")
         shows(users, {})
     question = "SELECT load_id FROM etl.loads WHERE dataset = $1 AND why = 'scheduled' GROUP BY 1 HAVING count(*) > 1"
-    assert not users.world.database.rows(question, users.dataset)
+    assert not users.system.database.rows(question, users.dataset)

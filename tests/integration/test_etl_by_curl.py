@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, time
 import pytest
 
 from tests.support import ingress
-from tests.support.drops import COLUMNS, HEAD, Drop, image
 from tests.support.etl import Users
+from tests.support.system import running_system
+from tests.support.uploads import COLUMNS, HEAD, Upload, image
 from tests.support.waiting import until
-from tests.support.world import opened
 
 pytestmark = pytest.mark.integration
 
@@ -30,9 +30,9 @@ WITH_IMAGE = ("1000", "1002")
 
 @pytest.fixture(scope="module")
 def users(stack, stopped_at_the_end, tmp_path_factory):  # noqa: ARG001 - they end after this
-    with opened(stack, {}) as world:
-        users = Users(world, tmp_path_factory.mktemp("datasets"), "users", "output")
-        ingress.serve(world)
+    with running_system(stack, {}) as system:
+        users = Users(system, tmp_path_factory.mktemp("datasets"), "users", "output")
+        ingress.serve(system)
         users.serve()
         yield users
         users.stop()
@@ -41,8 +41,8 @@ def users(stack, stopped_at_the_end, tmp_path_factory):  # noqa: ARG001 - they e
 @pytest.fixture(scope="module")
 def curl(users):
     def call(path, *words):
-        address = f"{users.world.stack.env['PENSTOCK_HTTP_URL']}{path}"
-        token = users.world.stack.env["PENSTOCK_TOKEN"]
+        address = f"{users.system.stack.env['PENSTOCK_HTTP_URL']}{path}"
+        token = users.system.stack.env["PENSTOCK_TOKEN"]
         command = ("curl", "-sS", "-w", "\n%{http_code}", "-H", f"Authorization: Bearer {token}", *words, address)
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
         body, _, status = said.rpartition("\n")
@@ -56,7 +56,7 @@ def loaded(users):
     """Wait for three users, two of them with an image."""
     rows = {user: (first, last, born(age)) for user, (first, last, age) in PEOPLE.items()}
     for user, row in rows.items():
-        users.put(Drop(f"{user}.csv", f"{HEAD}{', '.join(map(str, row))}\n".encode(), {user: row}))
+        users.put(Upload(f"{user}.csv", f"{HEAD}{', '.join(map(str, row))}\n".encode(), {user: row}))
     users.put(*(image(user) for user in WITH_IMAGE))
     until(lambda: sum(bool(row["img_path"]) for row in users.table("img_path")) == 2, 30, users.table)
     until(lambda: len(users.table()) == 3, 30, users.table)
@@ -71,7 +71,7 @@ def test_data_returns_object_keyed_by_user(users, curl, loaded):
             "first_name": first,
             "last_name": last,
             "birthts": str(birthts),
-            "img_path": f"src-data/{users.world.prefix}{user}.png" if user in WITH_IMAGE else "",
+            "img_path": f"src-data/{users.system.prefix}{user}.png" if user in WITH_IMAGE else "",
         }
         for user, (first, last, birthts) in loaded.items()
     }
@@ -136,11 +136,11 @@ def test_output_csv_matches_contract(users, loaded):
         body = users.output("csv")
         return body and list(csv.reader(io.StringIO(body.decode(), newline="")))
 
-    wanted = [
+    expected = [
         list(COLUMNS),
         *(
-            [user, first, last, str(birthts), f"src-data/{users.world.prefix}{user}.png" if user in WITH_IMAGE else ""]
+            [user, first, last, str(birthts), f"src-data/{users.system.prefix}{user}.png" if user in WITH_IMAGE else ""]
             for user, (first, last, birthts) in loaded.items()
         ),
     ]
-    until(lambda: written() == wanted, 30, written)
+    until(lambda: written() == expected, 30, written)

@@ -50,7 +50,7 @@ STORED = datetime(2024, 2, 29, tzinfo=UTC)
 
 
 @dataclass
-class Place:
+class ExportCase:
     """One dataset with its own versioned output bucket, so that writes can be counted."""
 
     pool: Any
@@ -139,7 +139,7 @@ class Place:
 
 
 @pytest.fixture
-async def place(stack, tmp_path):
+async def export(stack, tmp_path):
     name = f"x{uuid.uuid4().hex[:10]}"
     settings = EtlSettings(
         s3_endpoint=stack.env["PENSTOCK_S3_ENDPOINT"],
@@ -160,7 +160,7 @@ async def place(stack, tmp_path):
         pool = await opened.enter_async_context(open_pool(settings.postgres_dsn, service="test"))
         store = await opened.enter_async_context(open_store(settings))
         await ensure_tables(pool, datasets)
-        yield Place(pool, store, boto, datasets.by_name[name], settings)
+        yield ExportCase(pool, store, boto, datasets.by_name[name], settings)
     boto.close()
 
 
@@ -170,7 +170,7 @@ async def eventually(condition, seconds=10.0):
             await asyncio.sleep(0.05)
 
 
-async def test_csv_and_parquet_equal_table(place):
+async def test_csv_and_parquet_equal_table(export):
     rows = [
         ("1", 'Zoë "Zed" O\'Brien', date(2000, 2, 29), STORED, 1.5, True, 951_782_400_000),
         ("2", "two\r\nlines, and a comma", date(1900, 1, 1), None, float("inf"), False, -1),
@@ -178,14 +178,14 @@ async def test_csv_and_parquet_equal_table(place):
         ("4", None),
         ("é\N{GRINNING FACE}", " blanks "),
     ]
-    await place.insert(await place.source("many.csv"), *rows)
-    image = await place.source("2.png", "image")
-    await place.pool.execute(
-        "INSERT INTO etl.images VALUES ($1, $2, '2', 'image/png', 64, 48)", image, place.dataset.name
+    await export.insert(await export.source("many.csv"), *rows)
+    image = await export.source("2.png", "image")
+    await export.pool.execute(
+        "INSERT INTO etl.images VALUES ($1, $2, '2', 'image/png', 64, 48)", image, export.dataset.name
     )
-    assert await place.write() == 1
-    path = f"src-data/{place.dataset.name}/2.png"
-    frame = await place.frame()
+    assert await export.write() == 1
+    path = f"src-data/{export.dataset.name}/2.png"
+    frame = await export.frame()
     assert frame.schema == pl.Schema(
         {
             "user_id": pl.String,
@@ -206,27 +206,27 @@ async def test_csv_and_parquet_equal_table(place):
     assert frame.rows() == [
         (*row, *[None] * (7 - len(row)), *known.get(row[0], ("", None, None, None, None))) for row in rows
     ]
-    head, *cells = await place.cells()
+    head, *cells = await export.cells()
     assert ",".join(head) == COLUMNS
     assert [row[:2] for row in cells] == [[row[0], row[1] or ""] for row in rows]
     assert cells[0][2:] == ["2000-02-29", "2024-02-29 00:00:00+00", "1.5", "t", "951782400000", ""]
     assert cells[1][-1] == path
-    state = await place.state()
+    state = await export.state()
     assert (state["rows"], state["written"], state["dirty_since"]) == (5, state["changed"], None)
-    assert list((place.settings.state_dir / "exports").iterdir()) == []
+    assert list((export.settings.state_dir / "exports").iterdir()) == []
 
 
-async def test_formulas_are_escaped_in_csv_but_not_in_parquet(place):
+async def test_formulas_are_escaped_in_csv_but_not_in_parquet(export):
     names = ["=1+1", "+1", "-1", "@x", "\tx", "a=1", "'=1", "''a"]
-    await place.insert(await place.source("many.csv"), *((f"={n}", name) for n, name in enumerate(names)))
-    await place.write()
-    cells = await place.cells()
+    await export.insert(await export.source("many.csv"), *((f"={n}", name) for n, name in enumerate(names)))
+    await export.write()
+    cells = await export.cells()
     assert [row[1] for row in cells[1:]] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", "a=1", "''=1", "''a"]
     assert [row[0] for row in cells[1:]] == [f"'={n}" for n in range(len(names))]
-    assert (await place.frame())["name"].to_list() == names
+    assert (await export.frame())["name"].to_list() == names
 
 
-async def test_output_files_load_back_unchanged(place):
+async def test_output_files_load_back_unchanged(export):
     first, last = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     rows = [  # the first and the last day of Python's calendar are infinite to asyncpg
         ("'=1", "'=1", date(9999, 12, 30), last, sys.float_info.max, True, 253_402_214_400_000),
@@ -236,69 +236,69 @@ async def test_output_files_load_back_unchanged(place):
         ("\\N", "\\N", None, None, None, None, None),
         ("z", "x" * 100_000 + "\n'@", None, None, 0.1, None, None),
     ]
-    await place.insert(await place.source("many.csv"), *rows)
-    await place.write()
+    await export.insert(await export.source("many.csv"), *rows)
+    await export.write()
     for ending in ("csv", "parquet"):
-        _, body = await place.store.read(ObjectRef(place.bucket, f"{place.dataset.name}.{ending}"))
-        found, rejects = understood(body, f"x.{ending}", place.dataset, block_bytes=1 << 20)
+        _, body = await export.store.read(ObjectRef(export.bucket, f"{export.dataset.name}.{ending}"))
+        found, rejects = understood(body, f"x.{ending}", export.dataset, block_bytes=1 << 20)
         assert (sorted(found), rejects) == (sorted(rows), []), ending
 
 
-async def test_empty_table_is_written_only_after_a_load(place):
-    assert await place.write() == 0
-    assert place.writes("csv") == 0
-    await place.pool.execute(
+async def test_empty_table_is_written_only_after_a_load(export):
+    assert await export.write() == 0
+    assert export.writes("csv") == 0
+    await export.pool.execute(
         "INSERT INTO etl.loads (load_id, dataset, why, state, correlation_id)"
         " VALUES ('l', $1, 'test', 'succeeded', '')",
-        place.dataset.name,
+        export.dataset.name,
     )
-    assert await place.write() == 1
-    assert await place.cells() == [COLUMNS.split(",")]
-    assert (await place.frame()).shape == (0, 12)
+    assert await export.write() == 1
+    assert await export.cells() == [COLUMNS.split(",")]
+    assert (await export.frame()).shape == (0, 12)
 
 
-async def test_burst_is_written_once_per_maximum_wait_including_last_change(place):
+async def test_burst_is_written_once_per_maximum_wait_including_last_change(export):
     wait = 0.4
-    exporters = [place.another(etl_debounce_seconds=wait, etl_debounce_most_seconds=1.0) for _ in range(2)]
-    crew = [Worker(place.queue, one.write, concurrency=2, retries=RetryPolicy()).run for one in exporters]
-    loops = [asyncio.create_task(loop()) for loop in (*crew, *(one.watch for one in exporters))]
-    source, clock = await place.source("many.csv"), asyncio.get_running_loop().time
+    exporters = [export.another(etl_debounce_seconds=wait, etl_debounce_most_seconds=1.0) for _ in range(2)]
+    writers = [Worker(export.queue, one.write, concurrency=2, retries=RetryPolicy()).run for one in exporters]
+    loops = [asyncio.create_task(loop()) for loop in (*writers, *(one.watch for one in exporters))]
+    source, clock = await export.source("many.csv"), asyncio.get_running_loop().time
     try:
         started, number = clock(), 0
         while clock() < started + 3 or number < 30:
-            await place.insert(source, (f"{number:05}", "x"))
+            await export.insert(source, (f"{number:05}", "x"))
             await asyncio.sleep(0.01)  # the pace of the burst
             number += 1
-        await eventually(lambda: is_shown(place, number), 60)
+        await eventually(lambda: is_shown(export, number), 60)
         most = (clock() - started) / wait + 1
     finally:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-    assert 2 <= place.writes("csv") <= most
-    assert place.writes("parquet") <= most
-    assert len(await place.users()) == number
+    assert 2 <= export.writes("csv") <= most
+    assert export.writes("parquet") <= most
+    assert len(await export.users()) == number
 
 
-async def is_shown(place, rows):
+async def is_shown(export, rows):
     with suppress(ObjectGone):
-        return len(await place.cells()) == rows + 1 == (await place.frame()).height + 1
+        return len(await export.cells()) == rows + 1 == (await export.frame()).height + 1
     return False
 
 
-async def test_unchanged_content_is_not_rewritten(place):
-    await place.insert(await place.source("a.csv"), ("1", "x"))
-    await place.write()
-    await place.exporter.exports.request_rewrite(place.dataset.name)
-    assert await place.write() == 1
-    assert (place.writes("csv"), place.writes("parquet")) == (1, 1)
-    image = await place.source("1.png", "image")
-    await place.pool.execute(
-        "INSERT INTO etl.images VALUES ($1, $2, '1', 'image/png', 6, 4)", image, place.dataset.name
+async def test_unchanged_content_is_not_rewritten(export):
+    await export.insert(await export.source("a.csv"), ("1", "x"))
+    await export.write()
+    await export.exporter.exports.request_rewrite(export.dataset.name)
+    assert await export.write() == 1
+    assert (export.writes("csv"), export.writes("parquet")) == (1, 1)
+    image = await export.source("1.png", "image")
+    await export.pool.execute(
+        "INSERT INTO etl.images VALUES ($1, $2, '1', 'image/png', 6, 4)", image, export.dataset.name
     )
-    await place.exporter.exports.request_rewrite(place.dataset.name)
-    await place.write()
-    assert (place.writes("csv"), place.writes("parquet")) == (2, 2)
+    await export.exporter.exports.request_rewrite(export.dataset.name)
+    await export.write()
+    assert (export.writes("csv"), export.writes("parquet")) == (2, 2)
 
 
 class Sleeper:
@@ -318,198 +318,199 @@ class Sleeper:
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["file is there", "file is not there"])
-async def test_delayed_writer_does_not_overwrite_newer_file(place, is_there):
-    place.queue.lease_seconds = 0.1
-    source = await place.source("a.csv")
+async def test_delayed_writer_does_not_overwrite_newer_file(export, is_there):
+    export.queue.lease_seconds = 0.1
+    source = await export.source("a.csv")
     if is_there:
-        await place.insert(source, ("0", "x"))
-        await place.write()
-    await place.insert(source, ("1", "x"))
-    sleeper = place.another()
+        await export.insert(source, ("0", "x"))
+        await export.write()
+    await export.insert(source, ("1", "x"))
+    sleeper = export.another()
     slow = Exporter(sleeper.exports, Sleeper(sleeper.outputs), sleeper.datasets)
-    (lease,) = await place.claimed()
+    (lease,) = await export.claimed()
     zombie = asyncio.create_task(slow.write(lease))
     await slow.outputs.asleep.wait()
-    await place.insert(source, ("2", "x"))
-    await eventually(place.write)
-    newest, writes = await place.users(), place.writes("csv")
+    await export.insert(source, ("2", "x"))
+    await eventually(export.write)
+    newest, writes = await export.users(), export.writes("csv")
     assert {"1", "2"} <= newest
     slow.outputs.awake.set()
     with pytest.raises(LeaseLost):
         await zombie
-    assert await place.users() == newest
-    assert place.writes("csv") == writes
-    assert (await place.state())["written"] == (await place.state())["changed"]
+    assert await export.users() == newest
+    assert export.writes("csv") == writes
+    assert (await export.state())["written"] == (await export.state())["changed"]
 
 
-async def test_repeat_after_crash_before_mark_writes_no_second_version(place, monkeypatch):
-    await place.insert(await place.source("a.csv"), ("1", "x"))
+async def test_repeat_after_crash_before_mark_writes_no_second_version(export, monkeypatch):
+    await export.insert(await export.source("a.csv"), ("1", "x"))
     with monkeypatch.context() as patched:
 
         async def die(*_):
             raise RuntimeError("killed")
 
         patched.setattr(Exports, "mark_written", die)
-        (lease,) = await place.claimed()
+        (lease,) = await export.claimed()
         with pytest.raises(RuntimeError, match="killed"):
-            await place.exporter.write(lease)
-    assert (await place.state())["written"] == 0
-    await place.exporter.write(lease)
-    assert (await place.state())["written"] > 0
-    assert (place.writes("csv"), place.writes("parquet")) == (1, 1)
+            await export.exporter.write(lease)
+    assert (await export.state())["written"] == 0
+    await export.exporter.write(lease)
+    assert (await export.state())["written"] > 0
+    assert (export.writes("csv"), export.writes("parquet")) == (1, 1)
 
 
-async def test_change_during_write_keeps_files_behind(place, monkeypatch):
-    source = await place.source("a.csv")
-    await place.insert(source, ("1", "x"))
+async def test_change_during_write_keeps_files_behind(export, monkeypatch):
+    source = await export.source("a.csv")
+    await export.insert(source, ("1", "x"))
     mark = Exports.mark_written
 
-    async def change_first(self, *told):
+    async def change_first(self, *args):
         monkeypatch.setattr(Exports, "mark_written", mark)
-        await place.insert(source, ("2", "x"))
-        await mark(self, *told)
+        await export.insert(source, ("2", "x"))
+        await mark(self, *args)
 
     monkeypatch.setattr(Exports, "mark_written", change_first)
-    await place.write()
-    state = await place.state()
+    await export.write()
+    state = await export.state()
     assert state["written"] == state["changed"] - 1
     assert state["dirty_since"] < state["changed_at"]
-    assert await place.write() == 1
-    assert await place.users() == {"1", "2"}
-    assert (await place.state())["dirty_since"] is None
+    assert await export.write() == 1
+    assert await export.users() == {"1", "2"}
+    assert (await export.state())["dirty_since"] is None
 
 
-async def test_change_during_write_is_enqueued_afterwards(place, monkeypatch):
-    source = await place.source("a.csv")
-    await place.insert(source, ("1", "x"))
-    await place.exporter._enqueue_due()
-    (item,) = await place.queue.claim("test", 2)
+async def test_change_during_write_is_enqueued_afterwards(export, monkeypatch):
+    source = await export.source("a.csv")
+    await export.insert(source, ("1", "x"))
+    await export.exporter._enqueue_due()
+    (item,) = await export.queue.claim("test", 2)
     mark = Exports.mark_written
 
-    async def change_first(self, *told):
-        await place.insert(source, ("2", "x"))
-        await place.exporter._enqueue_due()
-        await mark(self, *told)
+    async def change_first(self, *args):
+        await export.insert(source, ("2", "x"))
+        await export.exporter._enqueue_due()
+        await mark(self, *args)
 
     with monkeypatch.context() as patched:
         patched.setattr(Exports, "mark_written", change_first)
-        await place.exporter.write(Lease(item))
-    assert await place.queue.claim("test", 2) == []
-    await place.exporter._enqueue_due()
-    assert len(await place.queue.claim("test", 2)) == 1
+        await export.exporter.write(Lease(item))
+    assert await export.queue.claim("test", 2) == []
+    await export.exporter._enqueue_due()
+    assert len(await export.queue.claim("test", 2)) == 1
 
 
-async def test_failed_export_is_enqueued_again_only_after_delay(place, monkeypatch):
-    await place.insert(await place.source("a.csv"), ("1", "x"))
-    await place.exporter._enqueue_due()
-    (item,) = await place.queue.claim("test", 2)
-    await place.queue.fail(item, "no bucket", retry_in=None)
-    await place.exporter._enqueue_due()
-    assert await place.queue.claim("test", 2) == []
+async def test_failed_export_is_enqueued_again_only_after_delay(export, monkeypatch):
+    await export.insert(await export.source("a.csv"), ("1", "x"))
+    await export.exporter._enqueue_due()
+    (item,) = await export.queue.claim("test", 2)
+    await export.queue.fail(item, "no bucket", retry_in=None)
+    await export.exporter._enqueue_due()
+    assert await export.queue.claim("test", 2) == []
     monkeypatch.setattr("services.etl.workers.exporter.REQUEST_AGAIN_SECONDS", -1.0)
-    await place.exporter._enqueue_due()
-    assert len(await place.queue.claim("test", 2)) == 1
+    await export.exporter._enqueue_due()
+    assert len(await export.queue.claim("test", 2)) == 1
 
 
-async def test_abandoned_multipart_uploads_are_aborted(place):
-    ref = ObjectRef(place.bucket, f"{place.dataset.name}.csv")
-    async with open_store(place.settings) as other:
+async def test_abandoned_multipart_uploads_are_aborted(export):
+    ref = ObjectRef(export.bucket, f"{export.dataset.name}.csv")
+    async with open_store(export.settings) as other:
         writing = other.write(ref)
         writer = await writing.__aenter__()
         await writer.write(bytes(6 << 20))
         await writer._wait_for_parts(at_most=0)
     # its journal is closed as when its process had died; nobody removed its parts
-    assert place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
-    await place.exporter.outputs.abort_abandoned()
-    assert not place.boto.list_multipart_uploads(Bucket=place.bucket, Prefix=ref.key).get("Uploads")
+    assert export.boto.list_multipart_uploads(Bucket=export.bucket, Prefix=ref.key).get("Uploads")
+    await export.exporter.outputs.abort_abandoned()
+    assert not export.boto.list_multipart_uploads(Bucket=export.bucket, Prefix=ref.key).get("Uploads")
 
 
-async def test_removed_or_changed_output_files_are_restored(place):
-    await place.insert(await place.source("a.csv"), ("1", "x"))
-    await place.write()
-    await place.exporter._repair()
-    assert await place.write() == 0
-    await place.store.delete(ObjectRef(place.bucket, f"{place.dataset.name}.csv"))
-    await place.exporter._repair()
-    assert await place.write() == 1
-    assert await place.users() == {"1"}
-    await place.store.put(ObjectRef(place.bucket, f"{place.dataset.name}.parquet"), b"nonsense")
-    await place.exporter._repair()
-    assert await place.write() == 1
-    assert await place.users() == {"1"}
+async def test_removed_or_changed_output_files_are_restored(export):
+    await export.insert(await export.source("a.csv"), ("1", "x"))
+    await export.write()
+    await export.exporter._repair()
+    assert await export.write() == 0
+    await export.store.delete(ObjectRef(export.bucket, f"{export.dataset.name}.csv"))
+    await export.exporter._repair()
+    assert await export.write() == 1
+    assert await export.users() == {"1"}
+    await export.store.put(ObjectRef(export.bucket, f"{export.dataset.name}.parquet"), b"nonsense")
+    await export.exporter._repair()
+    assert await export.write() == 1
+    assert await export.users() == {"1"}
 
 
-async def test_rejects_file_exists_only_while_there_are_rejects(place):
-    source = await place.source("bad.csv")
-    await place.reject(source, (7, "name", "=1+1", "BLANK", 'two\nlines, "quoted"'), (2, "", "", "RAGGED", "3 cells"))
-    await place.write()
-    assert await place.rejects("bad.csv") == [
+async def test_rejects_file_exists_only_while_there_are_rejects(export):
+    source = await export.source("bad.csv")
+    await export.reject(source, (7, "name", "=1+1", "BLANK", 'two\nlines, "quoted"'), (2, "", "", "RAGGED", "3 cells"))
+    await export.write()
+    assert await export.rejects("bad.csv") == [
         ["row", "column", "value", "code", "reason"],
         ["2", "", "", "RAGGED", "3 cells"],
         ["7", "name", "'=1+1", "BLANK", 'two\nlines, "quoted"'],
     ]
-    assert await place.pool.fetchval("SELECT has_rejects_file AND NOT is_stale FROM etl.sources WHERE id = $1", source)
-    await place.reject(source)
-    await place.write()
-    assert await place.rejects("bad.csv") is None
+    assert await export.pool.fetchval("SELECT has_rejects_file AND NOT is_stale FROM etl.sources WHERE id = $1", source)
+    await export.reject(source)
+    await export.write()
+    assert await export.rejects("bad.csv") is None
     assert (
-        await place.pool.fetchval("SELECT has_rejects_file OR is_stale FROM etl.sources WHERE id = $1", source) is False
+        await export.pool.fetchval("SELECT has_rejects_file OR is_stale FROM etl.sources WHERE id = $1", source)
+        is False
     )
 
 
-async def test_rejects_of_long_or_clashing_key_are_written(place):
+async def test_rejects_of_long_or_clashing_key_are_written(export):
     keys = [
         "a",
         "a.csv/b",
         f"{'ü' * 125}.csv",
-        "/".join(["x" * 200] * 5)[: 1015 - len(place.dataset.name)],
+        "/".join(["x" * 200] * 5)[: 1015 - len(export.dataset.name)],
         "ä ö+%25?#&",
     ]
     for number, key in enumerate(keys):
-        await place.reject(await place.source(key), (number, "", "", "BAD", key))
-    await place.write()
-    pages = [page async for page in place.store.list(place.bucket, prefix="rejects/")]
-    bodies = [(await place.store.read(info.ref))[1].decode() for page in pages for info in page]
+        await export.reject(await export.source(key), (number, "", "", "BAD", key))
+    await export.write()
+    pages = [page async for page in export.store.list(export.bucket, prefix="rejects/")]
+    bodies = [(await export.store.read(info.ref))[1].decode() for page in pages for info in page]
     assert sorted(next(csv.DictReader(io.StringIO(body)))["reason"] for body in bodies) == sorted(keys)
 
 
-async def test_rejects_changed_during_write_are_rewritten(place, monkeypatch):
-    source = await place.source("bad.csv")
-    await place.reject(source, (1, "", "", "OLD", "old"))
+async def test_rejects_changed_during_write_are_rewritten(export, monkeypatch):
+    source = await export.source("bad.csv")
+    await export.reject(source, (1, "", "", "OLD", "old"))
     settle = Exports.mark_rejects_written
 
-    async def change_first(self, *told):
+    async def change_first(self, *args):
         monkeypatch.setattr(Exports, "mark_rejects_written", settle)
-        await place.reject(source, (1, "", "", "NEW", "new"))
-        await settle(self, *told)
+        await export.reject(source, (1, "", "", "NEW", "new"))
+        await settle(self, *args)
 
     monkeypatch.setattr(Exports, "mark_rejects_written", change_first)
-    await place.write()
-    await place.write()
-    assert (await place.rejects("bad.csv"))[1][-1] == "new"
-    assert await place.write() == 0
+    await export.write()
+    await export.write()
+    assert (await export.rejects("bad.csv"))[1][-1] == "new"
+    assert await export.write() == 0
 
 
-async def test_all_of_many_rejects_files_are_written(place):
+async def test_all_of_many_rejects_files_are_written(export):
     for number in range(120):
-        await place.reject(await place.source(f"{number}.csv"), (1, "", "", "BAD", str(number)))
-    await place.write()
-    assert [(await place.rejects(f"{number}.csv"))[1][-1] for number in (0, 49, 50, 119)] == ["0", "49", "50", "119"]
+        await export.reject(await export.source(f"{number}.csv"), (1, "", "", "BAD", str(number)))
+    await export.write()
+    assert [(await export.rejects(f"{number}.csv"))[1][-1] for number in (0, 49, 50, 119)] == ["0", "49", "50", "119"]
 
 
-async def test_export_of_unknown_dataset_is_left_to_another_process(place):
-    await place.insert(await place.source("a.csv"), ("1", "x"))
-    (lease,) = await place.claimed()
-    stranger = Exporter(place.exporter.exports, place.exporter.outputs, Datasets({}))
+async def test_export_of_unknown_dataset_is_left_to_another_process(export):
+    await export.insert(await export.source("a.csv"), ("1", "x"))
+    (lease,) = await export.claimed()
+    stranger = Exporter(export.exporter.exports, export.exporter.outputs, Datasets({}))
     with pytest.raises(PenstockError, match="file of datasets"):
         await stranger.write(lease)
 
 
-async def test_folders_of_killed_processes_are_deleted(place, monkeypatch):
-    left = Path(place.settings.state_dir) / "exports" / "left"
+async def test_folders_of_killed_processes_are_deleted(export, monkeypatch):
+    left = Path(export.settings.state_dir) / "exports" / "left"
     left.mkdir(parents=True)
     (left / "cells.csv").write_text("x")
     monkeypatch.setattr("services.etl.adapters.exports.ABANDONED_SECONDS", -60.0)
-    await place.insert(await place.source("a.csv"), ("1", "x"))
-    await place.write()
+    await export.insert(await export.source("a.csv"), ("1", "x"))
+    await export.write()
     assert not left.exists()

@@ -174,14 +174,14 @@ async def ask(etl, table, names):
     """Run all queries of the ingress on a table."""
     row = await etl.pool.fetchrow("select definition from api.datasets where name = $1", table)
     seen = parse_dataset(row["definition"], names)
-    wanted = RowQuery(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
+    query = RowQuery(dataset=table, contains="e", min_age=0, max_age=200, is_image_exists=False, limit=1, after="")
     for statement in (
-        selects.rows_as_json(seen, wanted, "b"),
-        selects.rows_as_cells(seen, wanted, "b", is_escaped=True),
-        selects.rows_as_cells(seen, wanted, "b", is_escaped=False),
-        selects.rows_for_page(seen, wanted),
-        selects.last_key_of(seen, wanted),
-        selects.age_spans(seen, wanted),
+        selects.rows_as_json(seen, query, "b"),
+        selects.rows_as_cells(seen, query, "b", is_escaped=True),
+        selects.rows_as_cells(seen, query, "b", is_escaped=False),
+        selects.rows_for_page(seen, query),
+        selects.last_key_of(seen, query),
+        selects.age_spans(seen, query),
     ):
         assert await etl.pool.fetch(statement.text, *statement.arguments), statement.text
 

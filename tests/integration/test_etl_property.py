@@ -15,10 +15,10 @@ from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from services.etl.workers import full_loads
 from shared.postgres import open_pool
-from tests.support import drops
-from tests.support.drops import bad_row, image, many_rows, no_image, no_rows, one_row
+from tests.support import uploads
 from tests.support.etl import SECTION
 from tests.support.etl_in_memory import BUCKET, Crash, Etl
+from tests.support.uploads import bad_row, image, many_rows, no_image, no_rows, one_row
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +29,7 @@ ROWS = [("Ada", "Lovelace", 0), ("Zoë", "O'Brien", -86_400_000), ("=1+1", "Ng",
 
 @dataclass(frozen=True)
 class Put:
-    drop: drops.Drop
+    upload: uploads.Upload
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ async def live(database, steps, *, ends_with_load, order):
     else:
         await deliver_the_rest(etl, order)
     await etl.work_on()
-    await judge(etl, told=not ends_with_load)
+    await judge(etl, published=not ends_with_load)
 
 
 async def witnessed(etl, step, number):
@@ -174,8 +174,8 @@ async def witnessed(etl, step, number):
 
 async def take(etl, step, number):
     match step:
-        case Put(drop):
-            await etl.put(drop)
+        case Put(upload):
+            await etl.put(upload)
         case Remove(name):
             await etl.remove(name)
         case Deliver(shares, crash) if etl.history:
@@ -192,7 +192,7 @@ async def take(etl, step, number):
 
 
 async def overtake(etl, change):
-    event = await (etl.put(change.drop) if isinstance(change, Put) else etl.remove(change.name))
+    event = await (etl.put(change.upload) if isinstance(change, Put) else etl.remove(change.name))
     await etl.deliver([event])
     await etl.work_on()
 
@@ -206,7 +206,7 @@ async def deliver_the_rest(etl, order):
 
 
 async def table(etl):
-    found = await etl.pool.fetch(f'SELECT {", ".join(drops.COLUMNS)} FROM api."{etl.dataset.name}"')  # noqa: S608
+    found = await etl.pool.fetch(f'SELECT {", ".join(uploads.COLUMNS)} FROM api."{etl.dataset.name}"')  # noqa: S608
     assert len({row["user_id"] for row in found}) == len(found)
     return {row["user_id"]: tuple(row)[1:] for row in found}
 
@@ -215,16 +215,16 @@ async def changed(etl):
     return await etl.pool.fetchval("SELECT changed FROM etl.exports WHERE dataset = $1", etl.dataset.name)
 
 
-async def judge(etl, *, told):
+async def judge(etl, *, published):
     stored = etl.stored()
-    assert await table(etl) == drops.expected(BUCKET, stored)
-    assert await pictures(etl) == drops.pictures(stored)
-    assert await rejected(etl) == drops.rejected(stored)
-    if told:
+    assert await table(etl) == uploads.expected(BUCKET, stored)
+    assert await stored_images(etl) == uploads.images(stored)
+    assert await rejected(etl) == uploads.rejected(stored)
+    if published:
         judge_facts(etl, stored)
 
 
-async def pictures(etl):
+async def stored_images(etl):
     question = """
         SELECT key, content_type, width, height FROM etl.images JOIN etl.sources ON id = source_id
         WHERE images.dataset = $1
@@ -245,7 +245,7 @@ def judge_facts(etl, stored):
     etags, said = etl.etags(), defaultdict(set)
     for fact in etl.loaded():
         said[fact.key, fact.etag].add((fact.rows, fact.rejected))
-    for key, _, drop in stored:
-        assert (len(drop.rows), len(drop.rejected)) in said[key, etags[key]], key
+    for key, _, upload in stored:
+        assert (len(upload.rows), len(upload.rejected)) in said[key, etags[key]], key
     for key in {key for key, etag in said if etag} - set(etags):
         assert (key, None) in said, f"{key} is gone, and nobody said so"

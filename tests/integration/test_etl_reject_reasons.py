@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from tests.fakes.etl import etl_on
-from tests.support import drops
+from tests.support import uploads
 from tests.unit.test_etl_images import APP, jpeg, segment
 
 compressed = partial(gzip.compress, mtime=0)
@@ -107,7 +107,7 @@ async def test_non_image_is_rejected_with_its_actual_type(etl, body, said):
 async def test_image_size_after_megabytes_is_found_by_range_reads(etl):
     extended_xmp = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000))
     body = jpeg(640, 480, APP, *[extended_xmp] * 20)
-    await etl.deliver(await etl.put("1.csv", drops.one_row("1", ("Ada", "Byron", 473_385_600_000)).body))
+    await etl.deliver(await etl.put("1.csv", uploads.one_row("1", ("Ada", "Byron", 473_385_600_000)).body))
     await etl.deliver(await etl.put("1.jpg", body), await etl.put("2.jpg", b"\xff\xd8\xff\xe0"))
     assert await etl.rejects() == []
     row = await etl.pool.fetchrow(f'select img_type, img_width, img_height from api."{etl.name}"')  # noqa: S608

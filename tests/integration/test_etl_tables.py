@@ -17,7 +17,7 @@ from shared.events import EtlLoaded, EtlRequested, ObjectChanged
 from shared.storage import ObjectRef
 from shared.work import Lease
 from tests.fakes.etl import BUCKET, etl_on
-from tests.support import drops
+from tests.support import uploads
 
 pytestmark = pytest.mark.integration
 
@@ -30,14 +30,14 @@ def person(number):
 
 
 def csv(row):
-    return drops.one_row("x", row).body
+    return uploads.one_row("x", row).body
 
 
 def many(rows, *bad):
-    return drops.many_rows("x", rows, bad).body
+    return uploads.many_rows("x", rows, bad).body
 
 
-PNG = drops.image("1000").body
+PNG = uploads.image("1000").body
 
 
 @pytest.fixture
@@ -79,7 +79,9 @@ async def test_image_without_file_has_no_row_and_file_without_image_has_none(etl
 
 async def test_replaced_objects_update_row(etl):
     await etl.deliver(await etl.put("1000.csv", csv(ADA)), await etl.put("1000.png", PNG))
-    await etl.deliver(await etl.put("1000.csv", csv(BOB)), await etl.put("1000.png", drops.image("x", kind="gif").body))
+    await etl.deliver(
+        await etl.put("1000.csv", csv(BOB)), await etl.put("1000.png", uploads.image("x", kind="gif").body)
+    )
     assert (await etl.rows())["1000"][:3] == BOB
     assert await etl.pool.fetchval(f"select img_type from api.{etl.name}") == "image/gif"  # noqa: S608
 
@@ -101,9 +103,9 @@ async def test_duplicate_event_republishes_fact_without_reading_or_writing(etl):
     reads, changed = etl.store.reads, await etl.changed()
     await etl.deliver(change)
     assert (etl.store.reads, await etl.changed()) == (reads, changed)
-    told = [one.headers["ce_id"] for one in etl.wired.recorder.published if one.topic == EtlLoaded.topic.name]
-    assert len(told) == 2
-    assert len(set(told)) == 1
+    published = [one.headers["ce_id"] for one in etl.wired.recorder.published if one.topic == EtlLoaded.topic.name]
+    assert len(published) == 2
+    assert len(set(published)) == 1
 
 
 async def test_late_and_unordered_events_end_with_table_equal_to_bucket(etl):
@@ -208,7 +210,7 @@ async def test_digests_are_saved_before_or_after_change(etl):
     await etl.hashed(after, sha256="bb")
     view = f"select user_id, img_sha256 from api.{etl.name} order by 1"  # noqa: S608
     assert [tuple(row) for row in await etl.pool.fetch(view)] == [("1", "aa"), ("2", "bb")]
-    newer = await etl.put("2.png", drops.image("other").body)
+    newer = await etl.put("2.png", uploads.image("other").body)
     await etl.deliver(newer)
     assert [tuple(row) for row in await etl.pool.fetch(view)] == [("1", "aa"), ("2", None)]
     await etl.hashed(newer, sha256="cc")
@@ -255,7 +257,7 @@ async def test_second_load_reads_and_writes_nothing(servers):
         second = await etl.load()
         assert (first.changed, second.changed, second.listed) == (20, 0, 20)
         assert (etl.store.reads, await etl.changed()) == (reads, changed)
-        assert await etl.pieces.counts() == {}
+        assert await etl.file_queue.counts() == {}
 
 
 async def test_load_reports_progress_including_fraction_of_large_file(servers):
@@ -264,26 +266,26 @@ async def test_load_reports_progress_including_fraction_of_large_file(servers):
             await etl.put(f"{number}.csv", csv(person(number)))
         await etl.put("many.csv", many({str(number): person(number) for number in range(10, 40)}))
         await etl.deliver(EtlRequested(load_id=uuid.uuid4().hex, dataset=etl.name))
-        (item,) = await etl.asked.claim("test")
+        (item,) = await etl.load_queue.claim("test")
         lease = Lease(item)
         loading = asyncio.create_task(etl.full.load(lease))
         await until(lambda: (lease.progress or {}).get("done") == 0)
         (listed, differing) = lease.progress["listed"], lease.progress["differing"]
         assert (listed, differing) == (7, 7)
-        pieces = await etl.pieces.claim("test", 10)
+        pieces = await etl.file_queue.claim("test", 10)
         assert len(pieces) == 4
         for piece in pieces:
             if len(piece.payload["objects"]) == 2:
                 await etl.large.load(Lease(piece))
-                await etl.pieces.complete(piece)
+                await etl.file_queue.complete(piece)
             else:
-                await etl.pieces.heartbeat(piece, {"bytes": 50, "size": 100})
+                await etl.file_queue.heartbeat(piece, {"bytes": 50, "size": 100})
         await until(lambda: lease.progress["done"] == 0.875)
         assert lease.progress["message"].startswith("88% of 7 objects read")
         for piece in pieces:
             if len(piece.payload["objects"]) == 1:
                 await etl.large.load(Lease(piece))
-                await etl.pieces.complete(piece)
+                await etl.file_queue.complete(piece)
         await loading
         assert len(await etl.rows()) == 36
 
@@ -299,21 +301,21 @@ async def test_interrupted_load_completes_the_rest(servers):
         for user in range(10):
             await etl.put(f"{user}.csv", csv(person(user)))
         await etl.deliver(EtlRequested(load_id=etl.name, dataset=etl.name))
-        (item,) = await etl.asked.claim("test")
+        (item,) = await etl.load_queue.claim("test")
         loading = asyncio.ensure_future(etl.full.load(Lease(item)))
         cut = asyncio.Event()
-        listening = asyncio.ensure_future(etl.pieces.listen(cut.set))
-        while not (slices := await etl.pieces.claim("test", 2)):
+        listening = asyncio.ensure_future(etl.file_queue.listen(cut.set))
+        while not (slices := await etl.file_queue.claim("test", 2)):
             await cut.wait()
             cut.clear()
         for one in slices:
             await etl.large.load(Lease(one))
-        await etl.pieces.complete(slices[0])
+        await etl.file_queue.complete(slices[0])
         for task in (loading, listening):
             task.cancel()
         await asyncio.wait((loading, listening))
-        await etl.asked.release(item)
-        await etl.pieces.release_all("test")
+        await etl.load_queue.release(item)
+        await etl.file_queue.release_all("test")
         done = await etl.work_on_load()
         assert (len(await etl.rows()), done.changed, etl.store.reads) == (10, 10, 10)
         assert len({fact.key for fact in etl.facts()}) == 10
@@ -342,8 +344,8 @@ async def test_write_between_fetch_and_write_is_not_overwritten(servers, etl):
         looked, go_on = asyncio.Event(), asyncio.Event()
         fetch_all = etl.loader.bucket.fetch_all
 
-        async def slowly(wanted):
-            found = await fetch_all(wanted)
+        async def slowly(files):
+            found = await fetch_all(files)
             looked.set()
             await go_on.wait()
             return found
@@ -361,9 +363,9 @@ async def test_write_between_fetch_and_write_is_not_overwritten(servers, etl):
 async def test_racing_processes_end_with_table_equal_to_bucket(servers, etl):
     async with etl_on(servers.env, etl.store, etl.name) as other:
         changes = [await etl.put(f"{user}.csv", csv(person(user + turn))) for turn in range(3) for user in range(30)]
-        wanted = [etl.loader.file_to_load(change) for change in changes]
+        files = [etl.loader.file_to_load(change) for change in changes]
         await asyncio.gather(
-            *(one.loader.load(part) for one in (etl, other) for part in (wanted[:30], wanted[30:60], wanted[60:]))
+            *(one.loader.load(part) for one in (etl, other) for part in (files[:30], files[30:60], files[60:]))
         )
         assert {user: row[:3] for user, row in (await etl.rows()).items()} == {
             f"{user}": person(user + 2) for user in range(30)

@@ -34,10 +34,13 @@ async def test_every_record_around_a_hostile_header_is_read(stack):
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", PRODUCE, kafka], env=env, check=True)
     await asyncio.to_thread(stack.start_service, "hasher")
     names = []
-    async with AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest") as letters, asyncio.timeout(60):
-        letters.assign([TopicPartition("objects.changed.v1.hasher.dlq", 0)])
+    async with (
+        AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest") as dead_letters,
+        asyncio.timeout(60),
+    ):
+        dead_letters.assign([TopicPartition("objects.changed.v1.hasher.dlq", 0)])
         while len(names) < 3:
-            letter = await letters.getone()
-            if letter.value == b"hostile":
-                names.append([name for name, _ in letter.headers if not name.startswith("dlq_")])
+            dead_letter = await dead_letters.getone()
+            if dead_letter.value == b"hostile":
+                names.append([name for name, _ in dead_letter.headers if not name.startswith("dlq_")])
     assert sum("\\xff\\xfe" in one for one in names) == 1

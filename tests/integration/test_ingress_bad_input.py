@@ -15,37 +15,37 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 LIMIT = 128 << 20
 STALL = 2.0
 SETTINGS = {"stall_seconds": STALL, "header_seconds": STALL, "max_upload_bytes": LIMIT}
-DOORS = {"files": ("POST", "/files/", "file"), "set": ("PUT", "/files/upload_minio", "files")}
+ROUTES = {"files": ("POST", "/files/", "file"), "set": ("PUT", "/files/upload_minio", "files")}
 QUICK_SECONDS = 10
 
 
 @pytest.fixture
-def served(world):
-    ingress.serve(world, **SETTINGS)
-    before = left(world)
-    yield world
-    until(lambda: left(world) == before, 20, lambda: f"left behind: {left(world) ^ before}")
+def served(system):
+    ingress.serve(system, **SETTINGS)
+    before = left(system)
+    yield system
+    until(lambda: left(system) == before, 20, lambda: f"left behind: {left(system) ^ before}")
 
 
-def left(world):
+def left(system):
     """Return everything that an upload could leave: objects, staged files, open multipart uploads."""
-    pages = world.s3.get_paginator("list_objects_v2")
+    pages = system.s3.get_paginator("list_objects_v2")
     objects = {
         f"{bucket}/{one['Key']}"
         for bucket in ("inbox", "uploads")
         for page in pages.paginate(Bucket=bucket)
         for one in page.get("Contents", ())
     }
-    return objects | set(open_uploads(world))
+    return objects | set(open_uploads(system))
 
 
-def open_uploads(world):
-    return [path.name for path in (world.stack.state_dir / "minio/data/.minio.sys/multipart").glob("*/*")]
+def open_uploads(system):
+    return [path.name for path in (system.stack.state_dir / "minio/data/.minio.sys/multipart").glob("*/*")]
 
 
-def sent(world, method, path, body, *, length=None, **headers):
-    with connect(world) as line:
-        line.sendall(head(world, method, path, len(body) if length is None else length, Bucket="inbox", **headers))
+def sent(system, method, path, body, *, length=None, **headers):
+    with connect(system) as line:
+        line.sendall(head(system, method, path, len(body) if length is None else length, Bucket="inbox", **headers))
         line.sendall(body)
         return read(line)
 
@@ -56,11 +56,11 @@ def assert_refused(answer, status, code):
     assert ":" in answer.json["detail"] or status in {408, 411}
 
 
-def prefix_part(world):
-    return part("keys_prefix", None, f"{world.prefix}set".encode())
+def prefix_part(system):
+    return part("keys_prefix", None, f"{system.prefix}set".encode())
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(
     ("filename", "code"),
     [
@@ -78,13 +78,13 @@ def prefix_part(world):
         ("\u00e9" * 550, "KEY_TOO_LONG"),
     ],
 )
-def test_bad_names(served, door, filename, code):
-    method, path, field = DOORS[door]
+def test_bad_names(served, route, filename, code):
+    method, path, field = ROUTES[route]
     body = form(prefix_part(served), part(field, filename, b"x" * 100))
     assert_refused(sent(served, method, path, body, Content_Type=FORM), 422, code)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(
     ("parts", "status", "code"),
     [
@@ -110,15 +110,15 @@ def test_bad_names(served, door, filename, code):
         "10,000 parts",
     ],
 )
-def test_bad_forms(served, door, parts, status, code):
-    method, path, field = DOORS[door]
+def test_bad_forms(served, route, parts, status, code):
+    method, path, field = ROUTES[route]
     made = (part(field if name == "FIELD" else name, filename, body) for name, filename, body in parts)
     body = form(prefix_part(served), *made)
-    code = code if isinstance(code, str) else code[door]
+    code = code if isinstance(code, str) else code[route]
     assert_refused(sent(served, method, path, body, Content_Type=FORM), status, code)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(
     ("kind", "cut", "status", "code"),
     [
@@ -131,33 +131,33 @@ def test_bad_forms(served, door, parts, status, code):
     ],
 )
 def test_bodies_that_are_no_form(  # noqa: PLR0913, PLR0917 - a row
-    served, door, kind, cut, status, code
+    served, route, kind, cut, status, code
 ):
-    method, path, field = DOORS[door]
+    method, path, field = ROUTES[route]
     body = form(prefix_part(served), part(field, "a", b"x" * 100))[:cut]
     assert_refused(sent(served, method, path, body, Content_Type=kind), status, code)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_hundred_megabytes_of_line_ends_are_refused_at_once(served, door):
-    method, path, _ = DOORS[door]
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_hundred_megabytes_of_line_ends_are_refused_at_once(served, route):
+    method, path, _ = ROUTES[route]
     started = time.monotonic()
     assert_refused(sent(served, method, path, b"\r\n" * (50 << 20), Content_Type=FORM), 400, "BROKEN_BODY")
     assert time.monotonic() - started < QUICK_SECONDS
 
 
-def all_doors(world, body=b"x" * 100):
-    yield "PUT", f"/objects/inbox/{world.prefix}a", body, "text/plain"
-    for method, path, field in DOORS.values():
-        yield method, path, form(prefix_part(world), part(field, "a", body)), FORM
+def upload_requests(system, body=b"x" * 100):
+    yield "PUT", f"/objects/inbox/{system.prefix}a", body, "text/plain"
+    for method, path, field in ROUTES.values():
+        yield method, path, form(prefix_part(system), part(field, "a", body)), FORM
 
 
-@pytest.mark.parametrize("door", range(3))
+@pytest.mark.parametrize("route", range(3))
 class TestEveryDoor:
     """Raw objects, files, sets."""
 
-    def test_a_body_that_nobody_announces_is_refused(self, served, door):
-        method, path, _, kind = list(all_doors(served))[door]
+    def test_a_body_that_nobody_announces_is_refused(self, served, route):
+        method, path, _, kind = list(upload_requests(served))[route]
         with connect(served) as line:
             line.sendall(head(served, method, path, None, Bucket="inbox", Content_Type=kind))
             assert_refused(read(line), 411, "LENGTH_REQUIRED")
@@ -169,8 +169,8 @@ class TestEveryDoor:
             (b"zz\r\n", 400, "BROKEN_BODY"),
         ],
     )
-    def test_chunks_that_end_otherwise_than_they_should_leave_nothing(self, served, door, end, status, code):
-        method, path, body, kind = list(all_doors(served))[door]
+    def test_chunks_that_end_otherwise_than_they_should_leave_nothing(self, served, route, end, status, code):
+        method, path, body, kind = list(upload_requests(served))[route]
         with connect(served) as line:
             headers = {"Bucket": "inbox", "Content_Type": kind, "Transfer_Encoding": "chunked"}
             line.sendall(head(served, method, path, None, **headers) + b"%x\r\n%b\r\n" % (len(body), body) + end)
@@ -180,14 +180,14 @@ class TestEveryDoor:
                 until(lambda: is_closed(line), 10, "the end of the line")
 
     @pytest.mark.parametrize("size", [100, 12 << 20])
-    def test_chunks_that_break_off_leave_nothing(self, served, door, size):
-        method, path, body, kind = list(all_doors(served, b"x" * size))[door]
+    def test_chunks_that_break_off_leave_nothing(self, served, route, size):
+        method, path, body, kind = list(upload_requests(served, b"x" * size))[route]
         with connect(served) as line:
             headers = {"Bucket": "inbox", "Content_Type": kind, "Transfer_Encoding": "chunked"}
             line.sendall(head(served, method, path, None, **headers) + b"%x\r\n%b\r\n" % (len(body), body))
 
-    def test_chunks_past_the_limit_are_refused_while_they_come(self, served, door):
-        method, path, body, kind = list(all_doors(served, b"x" * (1 << 20)))[door]
+    def test_chunks_past_the_limit_are_refused_while_they_come(self, served, route):
+        method, path, body, kind = list(upload_requests(served, b"x" * (1 << 20)))[route]
         with connect(served) as line, suppress(ConnectionError):
             headers = {"Bucket": "inbox", "Content_Type": kind, "Transfer_Encoding": "chunked"}
             line.sendall(head(served, method, path, None, **headers) + b"%x\r\n%b\r\n" % (len(body), body))
@@ -195,18 +195,18 @@ class TestEveryDoor:
                 line.sendall(b"%x\r\n%b\r\n" % (1 << 20, bytes(1 << 20)))
             assert read(line).status in {400, 413}
 
-    def test_a_body_that_declares_too_much_is_refused_before_it_comes(self, served, door):
-        method, path, _, kind = list(all_doors(served))[door]
+    def test_a_body_that_declares_too_much_is_refused_before_it_comes(self, served, route):
+        method, path, _, kind = list(upload_requests(served))[route]
         assert_refused(sent(served, method, path, b"", length=LIMIT + 1, Content_Type=kind), 413, "TOO_LARGE")
 
     @pytest.mark.parametrize("size", [100, 12 << 20])
-    def test_a_client_that_goes_away_leaves_nothing(self, served, door, size):
-        method, path, body, kind = list(all_doors(served, b"x" * size))[door]
+    def test_a_client_that_goes_away_leaves_nothing(self, served, route, size):
+        method, path, body, kind = list(upload_requests(served, b"x" * size))[route]
         with connect(served) as line:
             line.sendall(head(served, method, path, len(body) + 1000, Bucket="inbox", Content_Type=kind) + body)
 
-    def test_a_body_that_stalls_is_given_up_and_its_line_closed(self, served, door):
-        method, path, body, kind = list(all_doors(served, b"x" * (6 << 20)))[door]
+    def test_a_body_that_stalls_is_given_up_and_its_line_closed(self, served, route):
+        method, path, body, kind = list(upload_requests(served, b"x" * (6 << 20)))[route]
         with connect(served) as line:
             line.sendall(head(served, method, path, len(body) + 1000, Bucket="inbox", Content_Type=kind) + body)
             assert_refused(read(line), 408, "STALLED")
@@ -296,12 +296,12 @@ def test_a_body_that_is_answered_early_and_then_ends_leaves_its_line_of_use(serv
         assert read(line).status == 200
 
 
-def test_with_the_store_stopped_uploads_are_told_to_come_again(world):
-    ingress.serve(world, **SETTINGS)
-    before = left(world)
-    with world.without("minio"):
-        for method, path, body, kind in all_doors(world):
-            answer = sent(world, method, path, body, Content_Type=kind)
+def test_with_the_store_stopped_uploads_are_told_to_come_again(system):
+    ingress.serve(system, **SETTINGS)
+    before = left(system)
+    with system.without("minio"):
+        for method, path, body, kind in upload_requests(system):
+            answer = sent(system, method, path, body, Content_Type=kind)
             assert_refused(answer, 503, "SERVICE_UNAVAILABLE")
             assert answer.headers["retry-after"] == "5"
-    until(lambda: left(world) == before, 20, lambda: f"left behind: {left(world) ^ before}")
+    until(lambda: left(system) == before, 20, lambda: f"left behind: {left(system) ^ before}")

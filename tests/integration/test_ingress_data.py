@@ -44,9 +44,9 @@ AWKWARD = ('"', "\\", "\\.", "\\n", "a\nb", "a\rb", "\t", "\x01\x02\x1f", "\u202
 
 
 @pytest.fixture
-def root(world):
-    ingress.serve(world, data_streams=STREAMS)
-    with ingress.client(world) as client:
+def root(system):
+    ingress.serve(system, data_streams=STREAMS)
+    with ingress.client(system) as client:
         yield client
 
 
@@ -58,12 +58,12 @@ def nothing_left_to_do(stack):
 
 
 @pytest.fixture
-def made(world):
+def made(system):
     """Make tables that are gone after the test."""
     with ExitStack() as ended:
 
         def making(**text):
-            table = Table(world, **text)
+            table = Table(system, **text)
             ended.callback(table.drop)
             return table
 
@@ -82,12 +82,12 @@ def browser(stack):
 
 
 @pytest.fixture
-def visit(browser, world, root):
+def visit(browser, system, root):
     with ExitStack() as opened:
 
         def opening(**options):
             link = root.post("/login/links").json()["url"]
-            return opened.enter_context(visiting(browser, world, logged_in=link, **options))
+            return opened.enter_context(visiting(browser, system, logged_in=link, **options))
 
         yield opening
 
@@ -111,7 +111,7 @@ def ages(table, people):
 
 def test_rows_are_one_object_by_user_id(root, table):
     table.add(("1001", "Ada", "Lovelace", -4_874_688_000_000), ("1000", "Zoë", None, 0))
-    path = table.picture("1001")
+    path = table.image("1001")
     answer = ask(root, table)
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {
@@ -149,16 +149,16 @@ def test_ages_are_whole_calendar_years_and_bounds_are_included(root, table):
     leap = [date(year, 2, 29) for year in (1904, 1996, 2000, 2004)]
     model = ages(table, [*near, *years, *leap])
     for least, most in ((0, 0), (1, 1), (20, 20), (19, 21), (22, 30), (20, None), (None, 4), (None, 0), (121, 122)):
-        asked = {name: age for name, age in (("min_age", least), ("max_age", most)) if age is not None}
-        wanted = {key for key, age in model.items() if (least or 0) <= age <= (200 if most is None else most)}
-        assert set(get(root, table, **asked)) == wanted, (least, most)
+        params = {name: age for name, age in (("min_age", least), ("max_age", most)) if age is not None}
+        expected = {key for key, age in model.items() if (least or 0) <= age <= (200 if most is None else most)}
+        assert set(get(root, table, **params)) == expected, (least, most)
 
 
 def test_filters_combine(root, table):
     model = ages(table, [date(1950 + n, 5, 5) for n in range(40)])
     with_image = {key for key in model if int(key) % 3 == 0}
     for key in with_image:
-        table.picture(key)
+        table.image(key)
     aged = {key for key, age in model.items() if 40 <= age <= 60}
     assert set(get(root, table, is_image_exists="True", min_age=40, max_age=60)) == with_image & aged
     assert set(get(root, table, is_image_exists="0", min_age=40, max_age=60)) == aged - with_image
@@ -192,7 +192,7 @@ def test_values_cannot_leave_their_place(root, table):
 
 def test_csv_has_the_contracts_columns_and_no_formula(root, table):
     table.add(("1000", "=1+1", 'say "hi", and', 5), ("1001", "@x", None, -5))
-    path = table.picture("1000")
+    path = table.image("1000")
     answer = root.get("/data", params={"dataset": table.name}, headers={"accept": "text/csv"})
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert f'filename="{table.name}.csv"' in answer.headers["content-disposition"]
@@ -242,8 +242,8 @@ def test_another_dataset_has_columns_of_its_own(root, made):
     assert ask(root, stones, min_age=1).json()["code"] == "NO_AGES"
 
 
-@pytest.mark.parametrize("told", ["csv", "parquet"])
-def test_what_is_asked_for_as_a_file_is_read_again_as_it_was(root, made, told):
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_what_is_asked_for_as_a_file_is_read_again_as_it_was(root, made, form):
     stones = made(text=STONES)
     first, last = datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     rows = [  # the first and the last day of Python's calendar are infinite to asyncpg
@@ -256,8 +256,8 @@ def test_what_is_asked_for_as_a_file_is_read_again_as_it_was(root, made, told):
     for row in rows:
         stones.sql("insert into {} values ($1, $2, $3, $4, $5, $6, $7, 1)", *row, stones.file)
     dataset = Datasets.parse(STONES.format(name="stones", prefix="")).by_name["stones"]
-    body = ask(root, stones, format=told).content
-    found, rejects = understood(body, f"x.{told}", dataset, block_bytes=1 << 20)
+    body = ask(root, stones, format=form).content
+    found, rejects = understood(body, f"x.{form}", dataset, block_bytes=1 << 20)
     assert (sorted(found), rejects) == (sorted(rows), [])
 
 
@@ -267,14 +267,14 @@ def follow(root, answer):
     return root.get(link[1]) if link else None
 
 
-@pytest.mark.parametrize("told", ["json", "csv"])
-def test_pages_are_complete_and_tell_nothing_twice_while_rows_change(root, table, told):
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_pages_are_complete_and_tell_nothing_twice_while_rows_change(root, table, form):
     table.add_many(1000)
     stays = {f"{n:08}" for n in range(1, 1001) if n % 10}
-    seen, chance, page = [], random.Random(3), ask(root, table, limit=37, format=told)
+    seen, chance, page = [], random.Random(3), ask(root, table, limit=37, format=form)
     while page is not None:
         assert page.status_code == 200
-        keys = list(page.json()) if told == "json" else [one.split(",")[0] for one in page.text.splitlines()[1:]]
+        keys = list(page.json()) if form == "json" else [one.split(",")[0] for one in page.text.splitlines()[1:]]
         assert 1 <= len(keys) <= 37
         seen += keys
         table.remove([f"{10 * chance.randint(1, 100):08}"])
@@ -292,10 +292,10 @@ def test_the_last_page_has_no_next(root, table):
     assert follow(root, second) is None
 
 
-def test_two_hundred_thousand_rows_stream_in_flat_memory(root, world, table):
+def test_two_hundred_thousand_rows_stream_in_flat_memory(root, system, table):
     table.add_many(MANY)
     get(root, table, limit=1)
-    pid = world.stack.pid("ingress")
+    pid = system.stack.pid("ingress")
     before = resident(pid)
     reset_peak(pid)
     got = 0
@@ -319,19 +319,19 @@ def test_two_hundred_thousand_rows_stream_in_flat_memory(root, world, table):
     assert (stored.height, stored["birthts"].sum()) == (MANY, 1000 * MANY * (MANY + 1) // 2)
 
 
-def busy(world):
+def busy(system):
     """Count the connections on which a stream is read."""
     question = (
         "select count(*) from pg_stat_activity where application_name = 'penstock-ingress-data' and state <> 'idle'"
     )
-    return world.database.rows(question)[0]["count"]
+    return system.database.rows(question)[0]["count"]
 
 
-def test_who_takes_his_time_keeps_nobody_waiting_but_those_who_stream_too(root, world, table):
+def test_who_takes_his_time_keeps_nobody_waiting_but_those_who_stream_too(root, system, table):
     table.add_many(MANY)
     other = root.post("/tokens", json={"name": f"slow-{table.name}", "scopes": ["read"]}).json()["token"]
     with ExitStack() as slow:
-        for reader in (root, root, slow.enter_context(ingress.client(world, other))):
+        for reader in (root, root, slow.enter_context(ingress.client(system, other))):
             answer = slow.enter_context(reader.stream("GET", "/data", params={"dataset": table.name}))
             assert answer.status_code == 200
         refused = ask(root, table)
@@ -340,17 +340,17 @@ def test_who_takes_his_time_keeps_nobody_waiting_but_those_who_stream_too(root, 
         assert int(refused.headers["retry-after"]) > 0
         assert root.get("/stats/database").status_code == 200
         assert get(root, table, "/data/rejects") == {"rejects": [], "next": None}
-        assert busy(world) == STREAMS
-    until(lambda: busy(world) == 0, 10, "a client that is gone leaves no statement behind")
+        assert busy(system) == STREAMS
+    until(lambda: busy(system) == 0, 10, "a client that is gone leaves no statement behind")
     assert len(get(root, table, limit=3)) == 3
 
 
-def test_a_stream_that_postgres_breaks_off_is_seen_to_be_no_whole_one(root, world, table):
+def test_a_stream_that_postgres_breaks_off_is_seen_to_be_no_whole_one(root, system, table):
     table.add_many(MANY)
     with root.stream("GET", "/data", params={"dataset": table.name}) as answer:
         pieces = answer.iter_raw()
         next(pieces)
-        world.database.rows(
+        system.database.rows(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'penstock-ingress-data'"
         )
         with pytest.raises(httpx.RemoteProtocolError):
@@ -361,43 +361,43 @@ def test_a_stream_that_postgres_breaks_off_is_seen_to_be_no_whole_one(root, worl
 def test_counts_and_ages_are_of_what_the_filters_leave(root, table):
     model = ages(table, [date(1940 + n, 3, 3) for n in range(70)])
     table.add(("ageless", "A", "B", None))
-    table.picture("00003")
-    table.picture("00050")
-    told = get(root, table, "/stats")
-    assert (told["count"], told["with_image"], told["without_image"]) == (71, 2, 69)
-    assert told["average_age"] == round(sum(model.values()) / 70, 1)
-    assert (told["min_age"], told["max_age"]) == (min(model.values()), max(model.values()))
-    assert sum(bar["count"] for bar in told["ages"]) == 70
+    table.image("00003")
+    table.image("00050")
+    reply = get(root, table, "/stats")
+    assert (reply["count"], reply["with_image"], reply["without_image"]) == (71, 2, 69)
+    assert reply["average_age"] == round(sum(model.values()) / 70, 1)
+    assert (reply["min_age"], reply["max_age"]) == (min(model.values()), max(model.values()))
+    assert sum(bar["count"] for bar in reply["ages"]) == 70
     chosen = [age for age in model.values() if 30 <= age <= 50]
-    told = get(root, table, "/stats", min_age=30, max_age=50)
-    assert (told["count"], told["average_age"]) == (len(chosen), round(sum(chosen) / len(chosen), 1))
-    for bar in told["ages"]:
+    reply = get(root, table, "/stats", min_age=30, max_age=50)
+    assert (reply["count"], reply["average_age"]) == (len(chosen), round(sum(chosen) / len(chosen), 1))
+    for bar in reply["ages"]:
         assert bar["count"] == sum(bar["from"] <= age <= bar["to"] for age in chosen)
-    nobody = get(root, table, "/stats", min_age=190)
-    assert (nobody["count"], nobody["average_age"], nobody["ages"]) == (0, None, [])
+    empty = get(root, table, "/stats", min_age=190)
+    assert (empty["count"], empty["average_age"], empty["ages"]) == (0, None, [])
 
 
-def test_a_load_is_asked_for_on_the_bus_and_followed(root, world, table):
+def test_a_load_is_asked_for_on_the_bus_and_followed(root, system, table):
     answer = root.post("/data", params={"dataset": table.name})
-    told = answer.json()
+    reply = answer.json()
     assert answer.status_code == 202
-    sent = [json.loads(fact.value) for fact in world.kafka.read("etl.requested.v1")]
-    assert [one["dataset"] for one in sent if one["load_id"] == told["load_id"]] == [table.name]
+    sent = [json.loads(fact.value) for fact in system.kafka.read("etl.requested.v1")]
+    assert [one["dataset"] for one in sent if one["load_id"] == reply["load_id"]] == [table.name]
     assert root.get(answer.headers["location"]).json()["state"] == "requested"
     table.sql(
         "insert into etl.loads (load_id, dataset, why, state, listed, correlation_id, started_at)"
         " values ($1, $2, 'request', 'running', 5, 'c', now())",
-        told["load_id"],
+        reply["load_id"],
         table.name,
     )
     load = root.get(answer.headers["location"]).json()
     assert (load["state"], load["listed"], load["dataset"]) == ("running", 5, table.name)
-    assert root.get("/data/loads", params={"limit": 1}).json()[0]["load_id"] == told["load_id"]
+    assert root.get("/data/loads", params={"limit": 1}).json()[0]["load_id"] == reply["load_id"]
     assert root.get("/data/loads/" + "0" * 32).status_code == 404
 
 
-def test_without_kafka_a_load_is_put_off_within_five_seconds(root, world, table):
-    with world.without("kafka"):
+def test_without_kafka_a_load_is_put_off_within_five_seconds(root, system, table):
+    with system.without("kafka"):
         began = time.monotonic()
         answer = root.post("/data", params={"dataset": table.name})
         assert answer.status_code == 503
@@ -414,8 +414,8 @@ def test_rejects_are_told_by_file_and_row_in_pages_and_as_csv(root, table):
     while following is not None:
         page = get(root, table, "/data/rejects", limit=7, after=following)
         found, following = found + page["rejects"], page["next"]
-    places = [(one["key"].rpartition("/")[2], one["row"]) for one in found]
-    assert places == [(name, row) for name in ("a.csv", "b.csv") for row in range(15)]
+    rows = [(one["key"].rpartition("/")[2], one["row"]) for one in found]
+    assert rows == [(name, row) for name in ("a.csv", "b.csv") for row in range(15)]
     assert found[0]["reason"] == "no number: write one"
     one_file = get(root, table, "/data/rejects", file=found[0]["key"])
     assert len(one_file["rejects"]) == 15
@@ -437,7 +437,7 @@ def test_a_definition_of_another_version_hides_no_other_dataset(root, table):
         table.sql(f"drop view api.{name}")
 
 
-def picture():
+def image():
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -450,7 +450,7 @@ def filled(table):
     """A table with a picture, hostile names, and something that was rejected."""
     long = "a-name-that-goes-on-and-on-" * 4
     table.add(*((f"{n}", "Zoë", "<img src=x onerror=alert(1)>", n * 10**10) for n in range(1000, 1100)))
-    table.picture("1000", picture())
+    table.image("1000", image())
     table.source(f"{long}.csv", "rows")
     table.reject(f"{long}.csv", 3, column="birthts", value="x" * 200, reason="birthts is no number: write milliseconds")
     return table
@@ -506,8 +506,10 @@ def test_the_page_works_without_scripts(visit, filled):
     expect(page.locator("#loads .badge")).to_have_text("asked for")
 
 
-def test_who_sees_another_part_of_the_bucket_sees_no_table(root, world, table):
-    told = root.post("/tokens", json={"name": table.name, "scopes": ["read"], "places": ["src-data/elsewhere/"]}).json()
-    with ingress.client(world, told["token"]) as other:
+def test_who_sees_another_part_of_the_bucket_sees_no_table(root, system, table):
+    reply = root.post(
+        "/tokens", json={"name": table.name, "scopes": ["read"], "places": ["src-data/elsewhere/"]}
+    ).json()
+    with ingress.client(system, reply["token"]) as other:
         assert ask(other, table).status_code == 404
         assert httpx.codes.is_success(ask(root, table).status_code)

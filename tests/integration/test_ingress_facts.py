@@ -27,18 +27,18 @@ STORED, HASHED, DEAD_LETTERED = "objects.changed.v1", "objects.hashed.v1", "dead
 
 
 @pytest.fixture
-def api(world):
-    serve(world)
-    with client(world) as api:
+def api(system):
+    serve(system)
+    with client(system) as api:
         yield api
 
 
-def timeline(world, api, name, **query):
-    return api.get(f"/timeline/inbox/{world.prefix}{name}", params=query)
+def timeline(system, api, name, **query):
+    return api.get(f"/timeline/inbox/{system.prefix}{name}", params=query)
 
 
-def facts(world, api, name):
-    answer = timeline(world, api, name)
+def facts(system, api, name):
+    answer = timeline(system, api, name)
     return answer.json()["facts"] if answer.status_code == 200 else []
 
 
@@ -46,78 +46,78 @@ def types(found):
     return [fact["type"] for fact in found]
 
 
-def test_the_timeline_tells_what_became_of_an_object_in_order(world, api):
+def test_the_timeline_tells_what_became_of_an_object_in_order(system, api):
     began = datetime.now(UTC)
-    assert put(world, api, "a b+ü.txt", b"hello").status_code == 201
-    found = until(lambda: (f := facts(world, api, "a b+ü.txt")) and len(f) == 2 and f, 60, "two facts")
+    assert put(system, api, "a b+ü.txt", b"hello").status_code == 201
+    found = until(lambda: (f := facts(system, api, "a b+ü.txt")) and len(f) == 2 and f, 60, "two facts")
     assert types(found) == [STORED, HASHED]
     assert [fact["service"] for fact in found] == ["ingest", "hasher"]
     assert [fact["summary"] for fact in found] == ["stored, 5 bytes", "hashed: blake3, md5, sha256"]
     times = [datetime.fromisoformat(fact["at"]) for fact in found]
     assert began - timedelta(seconds=5) < times[0] <= times[1] <= datetime.now(UTC) + timedelta(seconds=5)
     assert len({fact["correlation_id"] for fact in found} - {""}) == 1
-    rendered = timeline(world, api, "a b+ü.txt").json()
+    rendered = timeline(system, api, "a b+ü.txt").json()
     assert (rendered["object"]["state"], rendered["object"]["size"]) == ("stored", 5)
     assert rendered["digests"][0]["digests"]["md5"] == "5d41402abc4b2a76b9719d911017c592"
     assert (rendered["work"], rendered["next"]) == ([], None)
 
 
-def test_a_timeline_comes_page_by_page_and_one_of_nothing_is_not_found(world, api):
-    world.put("p", b"1")
-    until(lambda: len(facts(world, api, "p")) == 2, 60, "two facts")
-    first = timeline(world, api, "p", limit=1).json()
-    second = timeline(world, api, "p", limit=1, after=first["next"]).json()
+def test_a_timeline_comes_page_by_page_and_one_of_nothing_is_not_found(system, api):
+    system.put("p", b"1")
+    until(lambda: len(facts(system, api, "p")) == 2, 60, "two facts")
+    first = timeline(system, api, "p", limit=1).json()
+    second = timeline(system, api, "p", limit=1, after=first["next"]).json()
     assert types(first["facts"] + second["facts"]) == [STORED, HASHED]
-    assert timeline(world, api, "p", limit=1, after=second["next"]).json()["facts"] == []
-    assert timeline(world, api, "nobody").status_code == 404
+    assert timeline(system, api, "p", limit=1, after=second["next"]).json()["facts"] == []
+    assert timeline(system, api, "nobody").status_code == 404
     assert api.get("/timeline/inbox/a%00b").status_code == 404
 
 
-def test_work_under_way_is_seen_with_the_object(world, api):
-    world.serve("hasher", hasher_delay=20)
-    world.put("slow", b"slow")
-    work = until(lambda: (a := timeline(world, api, "slow")).status_code == 200 and a.json()["work"], 60, "work")
+def test_work_under_way_is_seen_with_the_object(system, api):
+    system.serve("hasher", hasher_delay=20)
+    system.put("slow", b"slow")
+    work = until(lambda: (a := timeline(system, api, "slow")).status_code == 200 and a.json()["work"], 60, "work")
     assert (work[0]["queue"], work[0]["state"] in {"pending", "running"}) == ("digest", True)
-    world.serve("hasher")
+    system.serve("hasher")
 
 
-def test_a_stream_tells_what_happens_and_resumes_over_a_restart_without_loss_or_repetition(world, api):  # noqa: ARG001
-    with following(client(world), prefix=world.prefix, type="objects.changed.*") as stream:
+def test_a_stream_tells_what_happens_and_resumes_over_a_restart_without_loss_or_repetition(system, api):  # noqa: ARG001
+    with following(client(system), prefix=system.prefix, type="objects.changed.*") as stream:
         until(lambda: stream.last_id, 30, "the stream is open")
-        world.put_all(f"{number:03}" for number in range(50))
-        until(lambda: len(stream.keys(world.prefix)) >= 20, 60, lambda: stream.keys(world.prefix))
-        with world.without("ingress"):
+        system.put_all(f"{number:03}" for number in range(50))
+        until(lambda: len(stream.keys(system.prefix)) >= 20, 60, lambda: stream.keys(system.prefix))
+        with system.without("ingress"):
             until(lambda: stream.is_over, 30, "the stream ends with its server")
-            world.put_all(f"{number:03}" for number in range(50, 100))
-    with following(client(world), after=stream.last_id, prefix=world.prefix, type="objects.changed.*") as more:
-        world.put_all(f"{number:03}" for number in range(100, 120))
-        both = lambda: stream.keys(world.prefix) + more.keys(world.prefix)  # noqa: E731
+            system.put_all(f"{number:03}" for number in range(50, 100))
+    with following(client(system), after=stream.last_id, prefix=system.prefix, type="objects.changed.*") as more:
+        system.put_all(f"{number:03}" for number in range(100, 120))
+        both = lambda: stream.keys(system.prefix) + more.keys(system.prefix)  # noqa: E731
         until(lambda: len(both()) >= 120, 60, lambda: len(both()))
     assert sorted(both()) == [(STORED, f"{number:03}") for number in range(120)]
     seqs = [one["seq"] for one in stream.events + more.events]
     assert seqs == sorted(set(seqs))
 
 
-def test_the_ingress_stops_at_once_while_streams_are_open(world, api):  # noqa: ARG001
-    with following(client(world)) as stream:
+def test_the_ingress_stops_at_once_while_streams_are_open(system, api):  # noqa: ARG001
+    with following(client(system)) as stream:
         until(lambda: stream.last_id, 30, "the stream is open")
         began = time.monotonic()
-        world.stack.stop("ingress")
+        system.stack.stop("ingress")
         assert time.monotonic() - began < 5
         until(lambda: stream.is_over, 10, "the stream is over")
 
 
-def test_a_stream_outlives_the_database(world, api):  # noqa: ARG001
-    with following(client(world), prefix=world.prefix) as stream:
+def test_a_stream_outlives_the_database(system, api):  # noqa: ARG001
+    with following(client(system), prefix=system.prefix) as stream:
         until(lambda: stream.last_id, 30, "the stream is open")
-        world.stack.restart("postgres")
-        world.put("after", b"1")
-        until(lambda: (STORED, "after") in stream.keys(world.prefix), 60, lambda: stream.events)
+        system.stack.restart("postgres")
+        system.put("after", b"1")
+        until(lambda: (STORED, "after") in stream.keys(system.prefix), 60, lambda: stream.events)
         assert not stream.is_over
 
 
-def test_without_the_database_facts_are_refused_quickly(world, api):
-    with world.without("postgres"):
+def test_without_the_database_facts_are_refused_quickly(system, api):
+    with system.without("postgres"):
         for path in ("/timeline/inbox/a", "/events", "/webhooks"):
             began = time.monotonic()
             assert api.get(path).status_code == 503, path
@@ -125,8 +125,8 @@ def test_without_the_database_facts_are_refused_quickly(world, api):
     until(lambda: api.get("/webhooks").status_code == 200, 30, "the database is back")
 
 
-def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(world, api):
-    key = f"inbox/{world.prefix}poison".encode()
+def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(system, api):
+    key = f"inbox/{system.prefix}poison".encode()
     poison = [
         b"",
         None,
@@ -138,43 +138,43 @@ def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(world
     ]
     topics = ["objects.changed.v1", "objects.hashed.v1", "sweeps.completed.v1", "dead-letters.settled.v1"]
     headers = [("ce_id", b"\xff\x00"), ("ce_time", b"9999-99"), ("ce_type", b"a\nb")]
-    world.kafka.send_all([(topic, key, value, headers) for topic in topics for value in poison])
-    world.kafka.send("objects.changed.v1.hasher.dlq", b"\x00" * 2_000_000, key, [("dlq_reason", b"\xff\x00")])
-    world.put("poison", b"1")
-    found = until(lambda: (f := facts(world, api, "poison")) and HASHED in types(f) and f, 90, "it is hashed")
+    system.kafka.send_all([(topic, key, value, headers) for topic in topics for value in poison])
+    system.kafka.send("objects.changed.v1.hasher.dlq", b"\x00" * 2_000_000, key, [("dlq_reason", b"\xff\x00")])
+    system.put("poison", b"1")
+    found = until(lambda: (f := facts(system, api, "poison")) and HASHED in types(f) and f, 90, "it is hashed")
     assert {STORED, HASHED, DEAD_LETTERED} == set(types(found))
     assert types(found).count(DEAD_LETTERED) >= 5
-    letter = next(fact for fact in found if fact["type"] == DEAD_LETTERED)
-    partition, _, offset = letter["event_id"].partition("/")
+    dead_letter = next(fact for fact in found if fact["type"] == DEAD_LETTERED)
+    partition, _, offset = dead_letter["event_id"].partition("/")
     settled = DeadLetterSettled(
-        dlq_topic=letter["topic"], partition=partition, offset=offset, action="discarded", at=datetime.now(UTC)
+        dlq_topic=dead_letter["topic"], partition=partition, offset=offset, action="discarded", at=datetime.now(UTC)
     )
-    world.kafka.send(settled.topic.name, settled.model_dump_json().encode(), settled.record_key.encode())
-    summaries = lambda: [fact["summary"] for fact in facts(world, api, "poison")]  # noqa: E731
+    system.kafka.send(settled.topic.name, settled.model_dump_json().encode(), settled.record_key.encode())
+    summaries = lambda: [fact["summary"] for fact in facts(system, api, "poison")]  # noqa: E731
     until(lambda: "dead letter discarded" in summaries(), 30, summaries)
     groups = {"ingress": [*topics, "objects.changed.v1.hasher.dlq"]}
-    until(lambda: world.kafka.lag(groups) == {"ingress": 0}, 60, lambda: world.kafka.lag(groups))
-    assert [topic for topic in world.kafka.names() if topic.endswith(".dlq.ingress.dlq")] == []
-    assert world.kafka.read(*(f"{topic}.ingress.dlq" for topic in topics)) == []
+    until(lambda: system.kafka.lag(groups) == {"ingress": 0}, 60, lambda: system.kafka.lag(groups))
+    assert [topic for topic in system.kafka.names() if topic.endswith(".dlq.ingress.dlq")] == []
+    assert system.kafka.read(*(f"{topic}.ingress.dlq" for topic in topics)) == []
 
 
-def test_a_timeline_that_was_lost_is_read_again_from_the_topics(world, api):
-    world.put("kept", b"1")
-    before = until(lambda: (f := facts(world, api, "kept")) and len(f) == 2 and f, 60, "two facts")
-    world.stack.stop("ingress")
-    world.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
-    serve(world)
-    after = until(lambda: (f := facts(world, api, "kept")) and len(f) == 2 and f, 60, "two facts again")
+def test_a_timeline_that_was_lost_is_read_again_from_the_topics(system, api):
+    system.put("kept", b"1")
+    before = until(lambda: (f := facts(system, api, "kept")) and len(f) == 2 and f, 60, "two facts")
+    system.stack.stop("ingress")
+    system.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
+    serve(system)
+    after = until(lambda: (f := facts(system, api, "kept")) and len(f) == 2 and f, 60, "two facts again")
     assert [(one["event_id"], one["at"]) for one in after] == [(one["event_id"], one["at"]) for one in before]
 
 
-def test_a_timeline_is_rebuilt_once_the_member_that_was_killed_has_left(world, api):
-    world.put("kept", b"1")
-    until(lambda: len(facts(world, api, "kept")) == 2, 60, "two facts")
-    world.stack.kill("ingress")
-    world.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
-    world.stack.start("ingress")
-    until(lambda: len(facts(world, api, "kept")) == 2, 90, "two facts again")
+def test_a_timeline_is_rebuilt_once_the_member_that_was_killed_has_left(system, api):
+    system.put("kept", b"1")
+    until(lambda: len(facts(system, api, "kept")) == 2, 60, "two facts")
+    system.stack.kill("ingress")
+    system.database.rows("TRUNCATE ingress.facts, ingress.rebuilt")
+    system.stack.start("ingress")
+    until(lambda: len(facts(system, api, "kept")) == 2, 90, "two facts again")
 
 
 def fact(number, at=None):
@@ -192,57 +192,57 @@ def fact(number, at=None):
     )
 
 
-async def in_database(world, job):
-    async with open_pool(SecretStr(world.stack.env["PENSTOCK_POSTGRES_DSN"]), service="test") as pool:
+async def in_database(system, job):
+    async with open_pool(SecretStr(system.stack.env["PENSTOCK_POSTGRES_DSN"]), service="test") as pool:
         try:
             return await job(FactTable(pool), pool)
         finally:
             await pool.execute("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
 
-def test_facts_are_read_from_the_topics_fast(world, api):
-    world.stack.stop("ingress")
+def test_facts_are_read_from_the_topics_fast(system, api):
+    system.stack.stop("ingress")
     body = (
         b'{"bucket": "inbox", "key": "rate/%d", "size": 4096, "change": "stored", "etag": "0123456789abcdef0123456789"}'
     )
     headers = [("ce_type", b"penstock.objects.changed.v1"), ("ce_time", datetime.now(UTC).isoformat().encode())]
-    world.kafka.send_all(
+    system.kafka.send_all(
         (OBJECTS_HASHED.name, b"rate/%d" % number, body % number, [*headers, ("ce_id", b"rate-%d" % number)])
         for number in range(10_000)
     )
-    serve(world)
+    serve(system)
     statement = "SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'"
-    kept = lambda: world.database.rows(statement)[0][0]  # noqa: E731
-    before, began = until(kept, 60, "the first facts"), time.monotonic()
-    until(lambda: kept() == 10_000, 120, kept)
+    count = lambda: system.database.rows(statement)[0][0]  # noqa: E731
+    before, began = until(count, 60, "the first facts"), time.monotonic()
+    until(lambda: count() == 10_000, 120, count)
     print(f"{(10_000 - before) / (time.monotonic() - began):.0f} facts/s from topics to the timeline, after {before}")
     assert api.get("/timeline/inbox/rate/7").json()["facts"][0]["event_id"] == "rate-7"
-    world.database.rows("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
+    system.database.rows("DELETE FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
 
-def test_facts_are_kept_fast(world, api):  # noqa: ARG001
+def test_facts_are_kept_fast(system, api):  # noqa: ARG001
     async def job(table, _pool):
         began = time.monotonic()
         for start in range(0, 20_000, 1000):
             assert await table.add([fact(number) for number in range(start, start + 1000)]) == 1000
         return 20_000 / (time.monotonic() - began)
 
-    rate = asyncio.run(in_database(world, job))
+    rate = asyncio.run(in_database(system, job))
     print(f"{rate:.0f} facts/s kept")
     assert rate > 1000
 
 
-def test_a_fact_is_kept_once_however_often_it_comes(world, api):  # noqa: ARG001
+def test_a_fact_is_kept_once_however_often_it_comes(system, api):  # noqa: ARG001
     async def job(table, pool):
         rendered = [fact(1), fact(2), fact(1)]
         added = [await table.add(rendered) for _ in range(100)]
         return added, await pool.fetchval("SELECT count(*) FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
-    added, rows = asyncio.run(in_database(world, job))
+    added, rows = asyncio.run(in_database(system, job))
     assert (sum(added), rows) == (2, 2)
 
 
-def test_who_has_seen_a_place_has_seen_all_before_it(world, api):  # noqa: ARG001
+def test_who_has_seen_a_place_has_seen_all_before_it(system, api):  # noqa: ARG001
     async def job(table, pool):
         seen, done = [], asyncio.Event()
 
@@ -268,11 +268,11 @@ def test_who_has_seen_a_place_has_seen_all_before_it(world, api):  # noqa: ARG00
         assert isinstance(pool, asyncpg.Pool)
         return [one for one in seen if one.startswith("rate-")]
 
-    seen = asyncio.run(in_database(world, job))
+    seen = asyncio.run(in_database(system, job))
     assert len(seen) == len(set(seen)) == 2000
 
 
-def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(world, api):  # noqa: ARG001
+def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(system, api):  # noqa: ARG001
     async def job(table, pool):
         await table.add([fact(1, datetime.now(UTC) - timedelta(days=31)), fact(2)])
         newest = await table.add([fact(3, datetime.now(UTC) - timedelta(days=31))]) and await table.last()
@@ -282,4 +282,4 @@ def test_old_facts_are_forgotten_and_who_has_seen_them_is_told_nothing_twice(wor
         )
         return await pool.fetch("SELECT event_id FROM ingress.facts WHERE event_id LIKE 'rate-%'")
 
-    assert [row["event_id"] for row in asyncio.run(in_database(world, job))] == ["rate-2"]
+    assert [row["event_id"] for row in asyncio.run(in_database(system, job))] == ["rate-2"]

@@ -22,10 +22,10 @@ CHUNK = os.urandom(MIB)
 
 
 @pytest.fixture
-def served(world):
-    world.stop("ingress")  # what an earlier test made it hold would hide what this one does
-    ingress.serve(world)
-    return world
+def served(system):
+    system.stop("ingress")  # what an earlier test made it hold would hide what this one does
+    ingress.serve(system)
+    return system
 
 
 def generated() -> Iterator[bytes]:
@@ -33,26 +33,26 @@ def generated() -> Iterator[bytes]:
         yield CHUNK
 
 
-def send(world, method, path, length, pieces, **headers):
+def send(system, method, path, length, pieces, **headers):
     """Send a body that nowhere is in memory as a whole; return the status."""
-    address = httpx.URL(world.stack.env["PENSTOCK_HTTP_URL"])
+    address = httpx.URL(system.stack.env["PENSTOCK_HTTP_URL"])
     line = http.client.HTTPConnection(address.host, address.port, timeout=300)
-    token = {"Authorization": f"Bearer {world.stack.env['PENSTOCK_TOKEN']}"}
+    token = {"Authorization": f"Bearer {system.stack.env['PENSTOCK_TOKEN']}"}
     line.request(method, path, pieces, {**token, **headers, "Content-Length": str(length)})
     answer = line.getresponse()
-    told = answer.read()
+    body = answer.read()
     line.close()
-    assert answer.status in {201, 202, 204}, told
+    assert answer.status in {201, 202, 204}, body
     return answer.status
 
 
-def raw(world, number):
-    return send(world, "PUT", f"/objects/inbox/{world.prefix}{number}", SIZE, generated())
+def raw(system, number):
+    return send(system, "PUT", f"/objects/inbox/{system.prefix}{number}", SIZE, generated())
 
 
-def by_form(world, number, path="/files/", field="file"):
-    name = f"{world.prefix.rstrip('/')}-{number}"
-    frame = form(part("keys_prefix", None, f"{world.prefix}{number}".encode()), part(field, name, b""))
+def by_form(system, number, path="/files/", field="file"):
+    name = f"{system.prefix.rstrip('/')}-{number}"
+    frame = form(part("keys_prefix", None, f"{system.prefix}{number}".encode()), part(field, name, b""))
     cut = frame.rindex(b"\r\n--")
 
     def pieces():
@@ -61,11 +61,11 @@ def by_form(world, number, path="/files/", field="file"):
         yield frame[cut:]
 
     kind = f"multipart/form-data; boundary={BOUNDARY}"
-    return send(world, "POST", path, SIZE + len(frame), pieces(), **{"Content-Type": kind, "Bucket": "inbox"})
+    return send(system, "POST", path, SIZE + len(frame), pieces(), **{"Content-Type": kind, "Bucket": "inbox"})
 
 
-def in_a_set(world, number):
-    return by_form(world, number, "/files/upload_minio", "files")
+def in_a_set(system, number):
+    return by_form(system, number, "/files/upload_minio", "files")
 
 
 @pytest.mark.parametrize("upload", [raw, by_form, in_a_set])

@@ -26,7 +26,7 @@ DROP = """([form, name, text]) => {
   }
 }"""
 
-KEPT = """() => Object.entries(localStorage)
+STORED_TICKETS = """() => Object.entries(localStorage)
   .filter(([name]) => name.startsWith("penstock.upload:"))
   .map(([, ticket]) => ticket)"""
 SUBMIT = """() => {
@@ -44,20 +44,20 @@ def browser(stack):
 
 
 @pytest.fixture
-def root(world):
-    ingress.serve(world)
-    with ingress.client(world) as client:
+def root(system):
+    ingress.serve(system)
+    with ingress.client(system) as client:
         yield client
 
 
 @pytest.fixture
-def visit(browser, world, root):
+def visit(browser, system, root):
     """Open browsers that are logged in by a link, and let none of them do what no page may."""
     open_ones = []
 
     def opening(*, logged_in=True, **options):
         link = root.post("/login/links").json()["url"] if logged_in else ""
-        manager = visiting(browser, world, logged_in=link, **options)
+        manager = visiting(browser, system, logged_in=link, **options)
         visitor = manager.__enter__()
         open_ones.append((manager, visitor))
         return visitor
@@ -79,9 +79,9 @@ def sha256(body):
     return hashlib.sha256(body).hexdigest()
 
 
-def open_uploads(world):
+def open_uploads(system):
     """How many multipart uploads stand in the staging bucket's notes."""
-    listed = world.s3.list_objects_v2(Bucket="uploads", Prefix="parts/")
+    listed = system.s3.list_objects_v2(Bucket="uploads", Prefix="parts/")
     return listed["KeyCount"]
 
 
@@ -109,9 +109,9 @@ def test_several_files_are_chosen_at_once_and_a_digest_is_copied(visit):
 
 
 def test_a_result_is_found_by_its_id(visit, root):
-    told = root.post("/uploadfile/", files={"file": ("by-id.txt", b"by id")}).json()
+    upload = root.post("/uploadfile/", files={"file": ("by-id.txt", b"by id")}).json()
     page = visit().go("/")
-    page.get_by_label("Result by id").fill(told["id"])
+    page.get_by_label("Result by id").fill(upload["id"])
     page.get_by_role("button", name="Show").click()
     expect(page.locator("code", has_text=sha256(b"by id"))).to_be_visible()
     page.get_by_label("Result by id").fill("nothing")
@@ -119,13 +119,13 @@ def test_a_result_is_found_by_its_id(visit, root):
     expect(page.get_by_role("alert")).to_contain_text("no upload with this id")
 
 
-def test_who_is_not_logged_in_is_asked_to_and_a_pasted_token_opens_the_page(visit, world):
+def test_who_is_not_logged_in_is_asked_to_and_a_pasted_token_opens_the_page(visit, system):
     page = visit(logged_in=False).go("/files/")
     expect(page).to_have_url(re.compile(r"/login\?next=%2Ffiles%2F$"))
     page.get_by_label("Token").fill("pst_wrong_token")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_contain_text("not known")
-    page.get_by_label("Token").fill(world.stack.env["PENSTOCK_TOKEN"])
+    page.get_by_label("Token").fill(system.stack.env["PENSTOCK_TOKEN"])
     page.get_by_role("button", name="Log in").click()
     expect(page).to_have_url(re.compile(r"/files/$"))
     page.get_by_role("button", name="Log out").click()
@@ -144,7 +144,7 @@ def test_a_link_logs_in_once(visit, root):
     expect(other.get_by_role("alert")).to_contain_text("was used before")
 
 
-def test_a_large_file_goes_to_the_store_in_parts(visit, world, large):
+def test_a_large_file_goes_to_the_store_in_parts(visit, system, large):
     visitor = visit()
     puts = []
     visitor.context.on("request", lambda request: puts.append(request.url) if request.method == "PUT" else None)
@@ -154,12 +154,12 @@ def test_a_large_file_goes_to_the_store_in_parts(visit, world, large):
     expect(row.locator(".upload-state")).to_contain_text("Stored", timeout=60_000)
     expect(row.locator("code", has_text=sha256(large.read_bytes()))).to_be_visible(timeout=60_000)
     assert len(puts) == 5
-    assert all(url.startswith(world.stack.env["PENSTOCK_S3_ENDPOINT"]) for url in puts)
-    assert open_uploads(world) == 0
-    assert page.evaluate(KEPT) == []
+    assert all(url.startswith(system.stack.env["PENSTOCK_S3_ENDPOINT"]) for url in puts)
+    assert open_uploads(system) == 0
+    assert page.evaluate(STORED_TICKETS) == []
 
 
-def test_a_large_file_goes_on_when_its_addresses_have_expired(visit, world, large):
+def test_a_large_file_goes_on_when_its_addresses_have_expired(visit, system, large):
     visitor = visit()
     page = visitor.go("/files/")
     refused = []
@@ -171,16 +171,16 @@ def test_a_large_file_goes_on_when_its_addresses_have_expired(visit, world, larg
         refused.append(route.request.url)
         route.fulfill(status=403, headers={"access-control-allow-origin": "*"}, body="<Code>AccessDenied</Code>")
 
-    visitor.context.route(f"{world.stack.env['PENSTOCK_S3_ENDPOINT']}/**", refuse_the_first_four)
+    visitor.context.route(f"{system.stack.env['PENSTOCK_S3_ENDPOINT']}/**", refuse_the_first_four)
     page.locator("#keep-file").set_input_files(large)
     expect(page.locator(".upload-state").first).to_contain_text("Stored", timeout=60_000)
-    stored = world.s3.get_object(Bucket="inbox", Key="files/large.bin")["Body"].read()
+    stored = system.s3.get_object(Bucket="inbox", Key="files/large.bin")["Body"].read()
     assert sha256(stored) == sha256(large.read_bytes())
     assert len(refused) == 4
-    assert open_uploads(world) == 0
+    assert open_uploads(system) == 0
 
 
-def test_a_large_file_goes_on_after_a_reload(visit, world, large):
+def test_a_large_file_goes_on_after_a_reload(visit, system, large):
     visitor = visit()
     page = visitor.go("/files/")
     let_through = []
@@ -192,11 +192,11 @@ def test_a_large_file_goes_on_after_a_reload(visit, world, large):
             let_through.append(route.request.url)
         route.continue_()
 
-    visitor.context.route(f"{world.stack.env['PENSTOCK_S3_ENDPOINT']}/**", at_first_two_alone)
+    visitor.context.route(f"{system.stack.env['PENSTOCK_S3_ENDPOINT']}/**", at_first_two_alone)
     page.locator("#keep-file").set_input_files(large)
     expect(page.locator(".upload-figures")).to_contain_text("left", timeout=60_000)
-    (ticket,) = page.evaluate(KEPT)
-    with ingress.client(world) as root:
+    (ticket,) = page.evaluate(STORED_TICKETS)
+    with ingress.client(system) as root:
         until(lambda: len(root.get(f"/multipart/{ticket}").json()["sent"]) == 2, 60, "two parts are there")
     page.reload()  # ends what hangs; without its route it would go on
     visitor.context.unroute_all(behavior="ignoreErrors")
@@ -206,30 +206,30 @@ def test_a_large_file_goes_on_after_a_reload(visit, world, large):
     page.locator("#keep-file").set_input_files(large)
     expect(page.locator(".upload-state").first).to_contain_text("Stored", timeout=60_000)
     assert len(puts) == 3
-    stored = world.s3.get_object(Bucket="inbox", Key="files/large.bin")["Body"].read()
+    stored = system.s3.get_object(Bucket="inbox", Key="files/large.bin")["Body"].read()
     assert sha256(stored) == sha256(large.read_bytes())
-    assert open_uploads(world) == 0
+    assert open_uploads(system) == 0
 
 
-def test_a_cancelled_upload_leaves_nothing(visit, world, large):
+def test_a_cancelled_upload_leaves_nothing(visit, system, large):
     visitor = visit()
     page = visitor.go("/")
-    visitor.context.route(f"{world.stack.env['PENSTOCK_S3_ENDPOINT']}/**", lambda _route: None)
+    visitor.context.route(f"{system.stack.env['PENSTOCK_S3_ENDPOINT']}/**", lambda _route: None)
     page.locator("#digest-file").set_input_files(large)
-    until(lambda: open_uploads(world) == 1, 10, "it has begun")
+    until(lambda: open_uploads(system) == 1, 10, "it has begun")
     page.get_by_role("button", name="Cancel the upload of large.bin").click()
     expect(page.locator(".upload-state").first).to_have_text("Cancelled")
-    until(lambda: open_uploads(world) == 0, 10, "it is gone")
+    until(lambda: open_uploads(system) == 0, 10, "it is gone")
     visitor.context.unroute_all(behavior="ignoreErrors")
 
 
-def test_where_browsers_cannot_reach_the_store_a_large_file_goes_by_way_of_the_ingress(visit, world, large):
+def test_where_browsers_cannot_reach_the_store_a_large_file_goes_by_way_of_the_ingress(visit, system, large):
     visitor = visit()
     page = visitor.go("/files/")
-    visitor.context.route(f"{world.stack.env['PENSTOCK_S3_ENDPOINT']}/**", lambda route: route.abort())
+    visitor.context.route(f"{system.stack.env['PENSTOCK_S3_ENDPOINT']}/**", lambda route: route.abort())
     page.locator("#keep-file").set_input_files(large)
     expect(page.locator(".upload-state").first).to_contain_text("Stored", timeout=90_000)
-    assert open_uploads(world) == 0
+    assert open_uploads(system) == 0
     visitor.context.unroute_all(behavior="ignoreErrors")
 
 
@@ -273,11 +273,11 @@ def test_hostile_names_are_shown_and_not_obeyed(visit, root):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_keeps_people_from_using_a_page(visit, root, scheme):
-    told = root.post("/uploadfile/", files={"file": ("seen.txt", b"seen")}).json()
-    until(lambda: root.get(f"/gethash/{told['id']}").json()["status"] == "SUCCESS", 30, "the digests")
+    upload = root.post("/uploadfile/", files={"file": ("seen.txt", b"seen")}).json()
+    until(lambda: root.get(f"/gethash/{upload['id']}").json()["status"] == "SUCCESS", 30, "the digests")
     visitor = visit(color_scheme=scheme)
     found = {}
-    for path in (*PAGES, f"/gethash-form/?file_id={told['id']}", "/gethash-form/?file_id=unknown"):
+    for path in (*PAGES, f"/gethash-form/?file_id={upload['id']}", "/gethash-form/?file_id=unknown"):
         visitor.go(path)
         if path == "/docs":
             expect(visitor.page.locator(".swagger-ui .opblock").first).to_be_visible()
@@ -290,11 +290,11 @@ def test_nothing_keeps_people_from_using_a_page(visit, root, scheme):
 
 def test_no_page_is_wider_than_a_phone(visit, root):
     name = "a name without any blank in it that goes on and on ".replace(" ", "_") * 3
-    told = root.post("/uploadfile/", files={"file": (name, b"long")}).json()
+    upload = root.post("/uploadfile/", files={"file": (name, b"long")}).json()
     assert root.post("/files/", files={"file": (name, b"long")}).status_code == 202
-    until(lambda: root.get(f"/gethash/{told['id']}").json()["status"] == "SUCCESS", 30, "the digests")
+    until(lambda: root.get(f"/gethash/{upload['id']}").json()["status"] == "SUCCESS", 30, "the digests")
     visitor = visit(viewport={"width": 360, "height": 740})
-    for path in ("/", "/uploadform/", "/files/", f"/gethash-form/?file_id={told['id']}", "/no/such/page"):
+    for path in ("/", "/uploadform/", "/files/", f"/gethash-form/?file_id={upload['id']}", "/no/such/page"):
         page = visitor.go(path)
         assert page.evaluate("document.documentElement.scrollWidth") == 360, path
 

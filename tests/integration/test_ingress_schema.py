@@ -26,7 +26,7 @@ SERVICES = ("ingest", "hasher", "ingress")
 
 
 @pytest.fixture(scope="module")
-def door(stack):
+def server(stack):
     for name in SERVICES:
         stack.start_service(name, env={"PENSTOCK_RATE_LIMIT": "100000"})
     yield stack
@@ -35,7 +35,7 @@ def door(stack):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_every_route_keeps_its_word(operation, door):
+def test_every_route_keeps_its_word(operation, server):
     """The examples are the same at every run."""
 
     @settings(
@@ -47,10 +47,10 @@ def test_every_route_keeps_its_word(operation, door):
     )
     @given(case=operation.as_strategy())
     def ask(case):
-        asked = {"headers": {"authorization": f"Bearer {door.env['PENSTOCK_TOKEN']}"}, "timeout": 30}
-        answer = case.call_and_validate(base_url=door.env["PENSTOCK_HTTP_URL"], checks=CHECKS, **asked)
+        options = {"headers": {"authorization": f"Bearer {server.env['PENSTOCK_TOKEN']}"}, "timeout": 30}
+        answer = case.call_and_validate(base_url=server.env["PENSTOCK_HTTP_URL"], checks=CHECKS, **options)
         if operation.label in BEGINS and answer.status_code == HTTPStatus.CREATED:  # or it stays open for a week
             begun = answer.headers.get("location") or f"/multipart/{answer.json()['id']}"
-            httpx.delete(urljoin(door.env["PENSTOCK_HTTP_URL"], begun), **asked).raise_for_status()
+            httpx.delete(urljoin(server.env["PENSTOCK_HTTP_URL"], begun), **options).raise_for_status()
 
     ask()

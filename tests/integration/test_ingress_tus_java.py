@@ -28,8 +28,8 @@ METADATA = {"filename": "Größe 日本.bin", "title": "Größe 日本"}
 
 
 @pytest.fixture
-def upload(world, tmp_path):
-    serve(world)
+def upload(system, tmp_path):
+    serve(system)
     file = tmp_path / "body.bin"
     jars = Installer(Path(tempfile.gettempdir()), print).jar(ARTIFACT)
     program = Path(shutil.which("javac")).resolve().with_name("java")  # the path's own may have no compiler
@@ -38,8 +38,8 @@ def upload(world, tmp_path):
     def run(body, *, payload, broken_off=False):
         """Upload `body` in requests of `payload` bytes; return where the last client began, and the upload's URL."""
         file.write_bytes(body)
-        env = world.stack.env
-        target = [env["PENSTOCK_HTTP_URL"] + "/tus/", env["PENSTOCK_TOKEN"], world.prefix + "one", str(file)]
+        env = system.stack.env
+        target = [env["PENSTOCK_HTTP_URL"] + "/tus/", env["PENSTOCK_TOKEN"], system.prefix + "one", str(file)]
         done = subprocess.run(
             [*java, PROGRAM, *target, str(payload), str(broken_off)],
             capture_output=True,
@@ -54,29 +54,29 @@ def upload(world, tmp_path):
     return run
 
 
-def assert_stored(world, url, body):
-    key = world.prefix + "one"
-    assert world.s3.get_object(Bucket="inbox", Key=key)["Body"].read() == body
-    with client(world) as http:
+def assert_stored(system, url, body):
+    key = system.prefix + "one"
+    assert system.s3.get_object(Bucket="inbox", Key=key)["Body"].read() == body
+    with client(system) as http:
         assert http.head(f"/objects/inbox/{key}").headers["x-amz-meta-title"] == METADATA["title"]
-        told = http.head(url, headers={"tus-resumable": "1.0.0"}).headers
-    assert int(told["upload-offset"]) == len(body)
-    assert parse_metadata(told["upload-metadata"]) == {**METADATA, "key": key}
+        headers_read = http.head(url, headers={"tus-resumable": "1.0.0"}).headers
+    assert int(headers_read["upload-offset"]) == len(body)
+    assert parse_metadata(headers_read["upload-metadata"]) == {**METADATA, "key": key}
 
 
 @pytest.mark.parametrize("size", [0, CHUNK, len(BODY)], ids=["empty", "one chunk", "several chunks"])
-def test_java_upload_becomes_an_object(world, upload, size):
+def test_java_upload_becomes_an_object(system, upload, size):
     _, url = upload(BODY[:size], payload=2 * CHUNK)
-    assert_stored(world, url, BODY[:size])
+    assert_stored(system, url, BODY[:size])
 
 
-def test_java_upload_broken_off_between_requests_resumes_at_its_offset(world, upload):
+def test_java_upload_broken_off_between_requests_resumes_at_its_offset(system, upload):
     offset, url = upload(BODY, payload=CHUNK, broken_off=True)
     assert offset == CHUNK
-    assert_stored(world, url, BODY)
+    assert_stored(system, url, BODY)
 
 
-def test_java_upload_broken_off_within_a_request_resumes_after_the_stored_bytes(world, upload):
+def test_java_upload_broken_off_within_a_request_resumes_after_the_stored_bytes(system, upload):
     offset, url = upload(BODY, payload=2 * CHUNK, broken_off=True)
     assert 0 <= offset <= CHUNK
-    assert_stored(world, url, BODY)
+    assert_stored(system, url, BODY)

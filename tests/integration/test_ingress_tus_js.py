@@ -46,13 +46,13 @@ def package():
 
 
 @pytest.fixture
-def upload(world, tmp_path):
-    serve(world)
+def upload(system, tmp_path):
+    serve(system)
     file = tmp_path / "body.bin"
     file.write_bytes(BODY)
 
     def run(name, **options):
-        env, key = world.stack.env, world.prefix + name
+        env, key = system.stack.env, system.prefix + name
         arguments = [env["PENSTOCK_HTTP_URL"] + "/tus/", env["PENSTOCK_TOKEN"], key, str(file), json.dumps(options)]
         done = subprocess.run(
             ["node", "-", *arguments],
@@ -67,8 +67,8 @@ def upload(world, tmp_path):
     return run
 
 
-def keys(world, bucket, prefix):
-    return [one["Key"] for one in world.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
+def keys(system, bucket, prefix):
+    return [one["Key"] for one in system.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def keys(world, bucket, prefix):
     [{}, {"chunkSize": 1 << 20}, {"stream": True, "chunkSize": 1 << 20, "uploadSize": len(BODY)}],
     ids=["whole", "pieces", "stream"],
 )
-def test_an_upload_becomes_an_object(world, upload, options):
-    assert "url" in (told := upload("one", **options)), told
-    found = world.s3.get_object(Bucket="inbox", Key=world.prefix + "one")
+def test_an_upload_becomes_an_object(system, upload, options):
+    assert "url" in (outcome := upload("one", **options)), outcome
+    found = system.s3.get_object(Bucket="inbox", Key=system.prefix + "one")
     assert found["Body"].read() == BODY
 
 
@@ -89,8 +89,8 @@ def test_an_upload_becomes_an_object(world, upload, options):
         ({"stream": True, "chunkSize": 1 << 20, "uploadLengthDeferred": True}, "length must be known"),
     ],
 )
-def test_what_is_not_spoken_is_refused_when_it_begins_and_no_piece_is_an_object(world, upload, options, reason):
-    told = upload("pieces", **options)
-    assert reason in told.get("error", told)
-    assert "400" in told["error"]
-    assert keys(world, "inbox", world.prefix) == keys(world, "uploads", "tus/") == []
+def test_what_is_not_spoken_is_refused_when_it_begins_and_no_piece_is_an_object(system, upload, options, reason):
+    outcome = upload("pieces", **options)
+    assert reason in outcome.get("error", outcome)
+    assert "400" in outcome["error"]
+    assert keys(system, "inbox", system.prefix) == keys(system, "uploads", "tus/") == []

@@ -14,9 +14,9 @@ SETTINGS = {"ingress": FAST}
 
 
 @pytest.fixture
-def through(world):
-    serve(world)
-    with client(world) as through:
+def through(system):
+    serve(system)
+    with client(system) as through:
         yield through
 
 
@@ -27,34 +27,34 @@ def receiver():
 
 
 @pytest.fixture
-def hook(world, through, receiver):
-    wanted = {"url": receiver.url, "types": ["objects.changed.*"], "bucket": "inbox", "prefix": world.prefix}
-    answer = through.post("/webhooks", json=wanted)
+def hook(system, through, receiver):
+    request = {"url": receiver.url, "types": ["objects.changed.*"], "bucket": "inbox", "prefix": system.prefix}
+    answer = through.post("/webhooks", json=request)
     assert answer.status_code == 201, answer.text
     yield answer.json()
     until(lambda: through.delete(f"/webhooks/{answer.json()['id']}").status_code in {204, 404}, 30, "it is removed")
 
 
-def keys(world, receiver):
-    return [fact["key"].removeprefix(world.prefix) for fact in receiver.taken(world.prefix)]
+def keys(system, receiver):
+    return [fact["key"].removeprefix(system.prefix) for fact in receiver.taken(system.prefix)]
 
 
 def state(through, hook):
     return through.get(f"/webhooks/{hook['id']}").json()
 
 
-def drop(world, *names):
+def drop(system, *names):
     for name in names:
-        world.put(name, name.encode())
-        until(lambda name=name: world.told(name), 30, name)
+        system.put(name, name.encode())
+        until(lambda name=name: system.object_row(name), 30, name)
 
 
-def test_facts_are_delivered_in_order_signed_and_once(world, hook, receiver):
+def test_facts_are_delivered_in_order_signed_and_once(system, hook, receiver):
     names = [f"{number:02}" for number in range(20)]
-    drop(world, *names)
-    world.put("elsewhere", b"1", bucket="src-data")
-    until(lambda: len(keys(world, receiver)) >= 20, 30, lambda: keys(world, receiver))
-    assert sorted(keys(world, receiver)) == names
+    drop(system, *names)
+    system.put("elsewhere", b"1", bucket="src-data")
+    until(lambda: len(keys(system, receiver)) >= 20, 30, lambda: keys(system, receiver))
+    assert sorted(keys(system, receiver)) == names
     seqs = [one.fact["seq"] for one in receiver.deliveries]
     assert seqs == sorted(set(seqs))
     assert all(one.is_signed_with(hook["secret"]) for one in receiver.deliveries)
@@ -64,31 +64,31 @@ def test_facts_are_delivered_in_order_signed_and_once(world, hook, receiver):
     assert first.headers["penstock-event-type"] == first.fact["type"] == "objects.changed.v1"
 
 
-def test_the_secret_is_told_once_and_stands_nowhere(world, through, hook, receiver):
-    drop(world, "a")
-    until(lambda: keys(world, receiver), 30, "a delivery")
+def test_the_secret_is_told_once_and_stands_nowhere(system, through, hook, receiver):
+    drop(system, "a")
+    until(lambda: keys(system, receiver), 30, "a delivery")
     assert "secret" not in state(through, hook)
-    assert world.database.holding([hook["secret"]]) == []
-    log = (world.stack.state_dir / "logs" / "ingress.log").read_text()
+    assert system.database.holding([hook["secret"]]) == []
+    log = (system.stack.state_dir / "logs" / "ingress.log").read_text()
     assert hook["secret"] not in log
     assert receiver.url not in log
 
 
 @pytest.mark.parametrize("answers", [[500, 503], [302, 404]])
-def test_a_failed_delivery_is_tried_again_before_the_next_one(world, hook, receiver, answers):  # noqa: ARG001
+def test_a_failed_delivery_is_tried_again_before_the_next_one(system, hook, receiver, answers):  # noqa: ARG001
     receiver.answers = list(answers)
-    drop(world, "a", "b")
-    until(lambda: len(keys(world, receiver)) >= 2, 30, lambda: keys(world, receiver))
-    tried = [one.fact["key"].removeprefix(world.prefix) for one in receiver.deliveries]
+    drop(system, "a", "b")
+    until(lambda: len(keys(system, receiver)) >= 2, 30, lambda: keys(system, receiver))
+    tried = [one.fact["key"].removeprefix(system.prefix) for one in receiver.deliveries]
     assert tried == ["a", "a", "a", "b"]
 
 
-def test_what_nobody_takes_is_put_aside_and_can_be_sent_once_more(world, through, hook, receiver):
+def test_what_nobody_takes_is_put_aside_and_can_be_sent_once_more(system, through, hook, receiver):
     receiver.answers = [500, 500, 500]
-    drop(world, "a", "b")
-    until(lambda: keys(world, receiver) == ["b"], 30, lambda: keys(world, receiver))
+    drop(system, "a", "b")
+    until(lambda: keys(system, receiver) == ["b"], 30, lambda: keys(system, receiver))
     (failure,) = through.get(f"/webhooks/{hook['id']}/failures").json()
-    assert (failure["fact"]["key"], failure["attempts"]) == (world.prefix + "a", 3)
+    assert (failure["fact"]["key"], failure["attempts"]) == (system.prefix + "a", 3)
     assert failure["error"] == "it answered 500"
     receiver.answers = [500]
     assert through.post(f"/webhooks/{hook['id']}/retry").json() == {"facts": 1}
@@ -96,56 +96,56 @@ def test_what_nobody_takes_is_put_aside_and_can_be_sent_once_more(world, through
     until(lambda: [one["attempts"] for one in waiting()] == [4], 30, waiting)
     assert through.post(f"/webhooks/{hook['id']}/retry").json() == {"facts": 1}
     until(lambda: waiting() == [], 30, waiting)
-    assert keys(world, receiver) == ["b", "a"]
+    assert keys(system, receiver) == ["b", "a"]
 
 
-def test_who_is_busy_is_asked_again_when_it_says_and_that_is_no_failure(world, through, hook, receiver):
+def test_who_is_busy_is_asked_again_when_it_says_and_that_is_no_failure(system, through, hook, receiver):
     receiver.answers, receiver.retry_after = [429, 503, 429, 503], "1"
-    drop(world, "a", "b")
-    until(lambda: keys(world, receiver) == ["a", "b"], 60, lambda: [one.status for one in receiver.deliveries])
+    drop(system, "a", "b")
+    until(lambda: keys(system, receiver) == ["a", "b"], 60, lambda: [one.status for one in receiver.deliveries])
     assert [one.status for one in receiver.deliveries] == [429, 503, 429, 503, 204, 204]
     assert through.get(f"/webhooks/{hook['id']}/failures").json() == []
     until(lambda: state(through, hook)["last_error"] is None, 30, lambda: state(through, hook))
     assert state(through, hook)["failures"] == 0
 
 
-def test_who_is_gone_is_told_nothing_more_until_asked_for(world, through, hook, receiver):
+def test_who_is_gone_is_told_nothing_more_until_asked_for(system, through, hook, receiver):
     receiver.answers = [410]
-    drop(world, "a")
+    drop(system, "a")
     until(lambda: not state(through, hook)["enabled"], 30, lambda: state(through, hook))
-    drop(world, "b")
+    drop(system, "b")
     through.post(f"/webhooks/{hook['id']}/retry")
-    until(lambda: keys(world, receiver) == ["a", "b"], 30, lambda: keys(world, receiver))
+    until(lambda: keys(system, receiver) == ["a", "b"], 30, lambda: keys(system, receiver))
     assert len(receiver.deliveries) == 3
 
 
-def test_a_killed_ingress_loses_no_delivery(world, through, hook, receiver):
+def test_a_killed_ingress_loses_no_delivery(system, through, hook, receiver):
     names = [f"{number:03}" for number in range(150)]
-    with world.dropping(names):
-        until(lambda: len(keys(world, receiver)) >= 10, 60, lambda: len(keys(world, receiver)))
-        world.stack.kill("ingress")
-        world.stack.start("ingress")
-    until(lambda: set(keys(world, receiver)) >= set(names), 90, lambda: len(set(keys(world, receiver))))
-    again = len(keys(world, receiver)) - len(names)
+    with system.uploading(names):
+        until(lambda: len(keys(system, receiver)) >= 10, 60, lambda: len(keys(system, receiver)))
+        system.stack.kill("ingress")
+        system.stack.start("ingress")
+    until(lambda: set(keys(system, receiver)) >= set(names), 90, lambda: len(set(keys(system, receiver))))
+    again = len(keys(system, receiver)) - len(names)
     print(f"{again} delivered twice")
     assert again <= 1
     assert state(through, hook)["failures"] == 0
 
 
-def test_of_two_processes_one_delivers(world, through, hook, receiver):  # noqa: ARG001
+def test_of_two_processes_one_delivers(system, through, hook, receiver):  # noqa: ARG001
     from deploy.native import ports  # noqa: PLC0415
 
     port = ports.pick(1)[0]
-    second = world.serve("ingress", 2, **FAST, http_port=port, http_url=f"http://127.0.0.1:{port}")
+    second = system.serve("ingress", 2, **FAST, http_port=port, http_url=f"http://127.0.0.1:{port}")
     try:
         names = [f"{number:03}" for number in range(60)]
-        world.put_all(names)
-        until(lambda: len(keys(world, receiver)) >= 60, 60, lambda: len(keys(world, receiver)))
-        assert sorted(keys(world, receiver)) == names
-        seqs = [fact["seq"] for fact in receiver.taken(world.prefix)]
+        system.put_all(names)
+        until(lambda: len(keys(system, receiver)) >= 60, 60, lambda: len(keys(system, receiver)))
+        assert sorted(keys(system, receiver)) == names
+        seqs = [fact["seq"] for fact in receiver.taken(system.prefix)]
         assert seqs == sorted(seqs)
     finally:
-        world.stack.stop(second)
+        system.stack.stop(second)
 
 
 def test_a_webhook_is_tried_under_the_name_it_was_given(through, hook, receiver):
@@ -160,9 +160,9 @@ def test_a_webhook_is_tried_under_the_name_it_was_given(through, hook, receiver)
     assert through.post(f"/webhooks/{other['id']}/test").status_code == 404
 
 
-def test_no_webhook_leads_into_this_machine(world, receiver):
-    serve(world, webhook_allow_private=False)
-    with client(world) as through:
+def test_no_webhook_leads_into_this_machine(system, receiver):
+    serve(system, webhook_allow_private=False)
+    with client(system) as through:
         port = httpx.URL(receiver.url).port
         for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "0177.0.0.1", "[::ffff:127.0.0.1]"):  # noqa: S104
             answer = through.post("/webhooks", json={"url": f"http://{host}:{port}/"})
@@ -171,9 +171,9 @@ def test_no_webhook_leads_into_this_machine(world, receiver):
         assert receiver.deliveries == []
 
 
-def test_an_address_that_became_private_is_not_delivered_to(world, through, hook, receiver):  # noqa: ARG001
-    serve(world, **{**FAST, "webhook_allow_private": False})
-    with client(world) as anew:
+def test_an_address_that_became_private_is_not_delivered_to(system, through, hook, receiver):  # noqa: ARG001
+    serve(system, **{**FAST, "webhook_allow_private": False})
+    with client(system) as anew:
         answer = anew.post(f"/webhooks/{hook['id']}/test").json()
         assert not answer["taken"]
         assert "public address" in answer["error"]

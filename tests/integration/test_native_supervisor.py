@@ -48,10 +48,10 @@ def test_a_fresh_stack_has_users_to_look_at_and_a_role_that_reads_them(console):
     assert console.run("up")[0] == 0
     reader = {"user": "penstock_reader", "password": console.variables["PENSTOCK_READER_PASSWORD"]}
 
-    def pictures():
+    def images():
         return asyncio.run(console.ask("SELECT count(nullif(img_path, '')) AS pictures FROM api.users", **reader))
 
-    wait_for(lambda: pictures()[0]["pictures"] == 100)
+    wait_for(lambda: images()[0]["pictures"] == 100)
 
 
 def test_up_prints_a_link_that_logs_one_browser_in(console):

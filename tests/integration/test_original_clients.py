@@ -14,23 +14,23 @@ from tests.support import ingress
 pytestmark = pytest.mark.integration
 
 DELAY_SECONDS = 4
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
-def address(world):
-    url = httpx.URL(world.stack.env["PENSTOCK_HTTP_URL"])
-    return str(url.copy_with(username="old", password=world.stack.env["PENSTOCK_TOKEN"])).rstrip("/")
+def address(system):
+    url = httpx.URL(system.stack.env["PENSTOCK_HTTP_URL"])
+    return str(url.copy_with(username="old", password=system.stack.env["PENSTOCK_TOKEN"])).rstrip("/")
 
 
 class TestDigestApi:
     """The tests of the digest API, with its delay on."""
 
     @pytest.fixture
-    def host(self, world):
-        ingress.serve(world)
-        world.serve("hasher", hasher_delay=DELAY_SECONDS)
-        yield address(world)
-        world.serve("hasher")
+    def host(self, system):
+        ingress.serve(system)
+        system.serve("hasher", hasher_delay=DELAY_SECONDS)
+        yield address(system)
+        system.serve("hasher")
 
     @pytest.mark.parametrize("body", [b"", b"a little", bytes(range(256)) * 40_000], ids=["empty", "small", "large"])
     def test_a_file_is_hashed_while_its_status_is_pending(self, host, body):
@@ -42,22 +42,22 @@ class TestDigestApi:
         assert made["celery_id"] is not None
         began, seen = time.monotonic(), []
         for spelling in ("/get_hash/gethash/", "/gethash/"):
-            while (told := httpx.get(f"{host}{spelling}", params={"file_id": made["id"]}).json())[
+            while (body := httpx.get(f"{host}{spelling}", params={"file_id": made["id"]}).json())[
                 "status"
             ] == "PENDING":
-                assert told["hash"] is None
-                seen.append(told["status"])
-                assert time.monotonic() - began < PATIENCE_SECONDS
+                assert body["hash"] is None
+                seen.append(body["status"])
+                assert time.monotonic() - began < TIMEOUT_SECONDS
                 time.sleep(0.1)  # as its test does
-            assert (told["status"], told["hash"]) == ("SUCCESS", hashlib.md5(body, usedforsecurity=False).hexdigest())
+            assert (body["status"], body["hash"]) == ("SUCCESS", hashlib.md5(body, usedforsecurity=False).hexdigest())
         assert seen
 
     def test_ids_that_are_none_are_invalid(self, host):
         for number in ("-1", "0", "100000000", "abc"):
             answer = httpx.get(f"{host}/get_hash/gethash/", params={"file_id": number})
             assert (answer.status_code, answer.json()) == (200, {"status": "INVALID_ID", "hash": None})
-            asked = httpx.request("GET", f"{host}/get_hash/gethash/", json={"file_id": number})
-            assert asked.json() == {"status": "INVALID_ID", "hash": None}
+            invalid = httpx.request("GET", f"{host}/get_hash/gethash/", json={"file_id": number})
+            assert invalid.json() == {"status": "INVALID_ID", "hash": None}
 
     def test_what_failed_has_nulls(self, host):
         answer = httpx.post(f"{host}/uploadfile/", files={"wrong": ("a", b"x")}).json()
@@ -79,13 +79,13 @@ class TestFileServer:
     """The test client of the chunked file server."""
 
     @pytest.fixture
-    def host(self, world):
-        ingress.serve(world)
-        return address(world)
+    def host(self, system):
+        ingress.serve(system)
+        return address(system)
 
     @pytest.mark.parametrize("body", [b"", b"line\n" * 1000, bytes(3 << 20)], ids=["empty", "lines", "no line"])
-    def test_a_file_is_submitted_and_read(self, world, host, body):
-        name = f"{world.prefix.rstrip('/')} file.txt"
+    def test_a_file_is_submitted_and_read(self, system, host, body):
+        name = f"{system.prefix.rstrip('/')} file.txt"
         answer = httpx.post(f"{host}/files/", files={"file": (name, body)}, timeout=30)
         assert (answer.status_code, answer.json()) == (202, {"message": f"{name} upload task submitted."})
         got = httpx.get(f"{host}/files/{name}")
@@ -104,14 +104,14 @@ class TestSetsOfFiles:
 
     @pytest.mark.parametrize("method", ["POST", "PUT"])
     @pytest.mark.parametrize("path", ["/files/upload_minio", "/files/upload_minio/"])
-    def test_files_replace_what_was_under_the_prefix(self, world, method, path):
-        ingress.serve(world)
-        prefix = f"/{world.prefix}main/"
+    def test_files_replace_what_was_under_the_prefix(self, system, method, path):
+        ingress.serve(system)
+        prefix = f"/{system.prefix}main/"
         for names in (("one.py", "two.py"), ("two.py",)):
             files = [("files", (name, name.encode())) for name in names]
             sent = httpx.request(
-                method, address(world) + path, headers={"bucket": "inbox"}, data={"keys_prefix": prefix}, files=files
+                method, address(system) + path, headers={"bucket": "inbox"}, data={"keys_prefix": prefix}, files=files
             )
             assert (sent.status_code, sent.content) == (204, b"")
-        found = world.s3.list_objects_v2(Bucket="inbox", Prefix=prefix.lstrip("/"))["Contents"]
+        found = system.s3.list_objects_v2(Bucket="inbox", Prefix=prefix.lstrip("/"))["Contents"]
         assert [one["Key"] for one in found] == [f"{prefix.lstrip('/')}two.py"]

@@ -6,9 +6,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
-from shared import topics
+from services.catalogue import manifests
+from services.cli.settings import CliSettings
 from shared.errors import Outage, Rejected
 from shared.provision import (
+    Secrets,
     ensure_buckets,
     ensure_rules,
     ensure_topics,
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 
 def settings(env: dict[str, str], **changes: object) -> Settings:
-    return Settings(
+    return CliSettings(
         **{
             "s3_endpoint": env["PENSTOCK_S3_ENDPOINT"],
             "s3_access_key": env["PENSTOCK_S3_ACCESS_KEY"],
@@ -70,9 +72,9 @@ async def own_config(settings: Settings, topic: Topic) -> dict[str, str]:
 
 
 async def test_all_is_made_once_and_then_nothing_changes(admin, secrets):
-    await provision(admin, secrets)
-    await settled(admin, list(topics.all_topics()))
-    assert await provision(admin, secrets) == []
+    await provision(admin, manifests(), Secrets(s3_users=secrets))
+    await settled(admin, list(manifests().all_topics))
+    assert await provision(admin, manifests(), Secrets(s3_users=secrets)) == []
     assert await missing_rules(admin, admin.input_buckets) == []
 
 
@@ -106,9 +108,9 @@ async def test_what_others_set_on_a_topic_stays(admin, name):
 
 async def test_five_at_once_make_one(admin, name):
     small, large = Topic(name, partitions=1), Topic(name, partitions=4)
-    for wanted in (small, large):
-        await asyncio.gather(*(ensure_topics(admin, [wanted]) for _ in range(5)))
-        await settled(admin, [wanted])
+    for topic in (small, large):
+        await asyncio.gather(*(ensure_topics(admin, [topic]) for _ in range(5)))
+        await settled(admin, [topic])
     await asyncio.gather(*(ensure_buckets(admin, [name]) for _ in range(5)))
     await asyncio.gather(*(ensure_rules(admin, [name]) for _ in range(5)))
     assert await missing_rules(admin, [name]) == []
@@ -134,13 +136,13 @@ async def test_rules_of_others_stay(admin, name):
         assert await missing_rules(admin, [name]) == [f"{name}: LIVE", f"{name}: SAFE"]
         assert await ensure_rules(admin, [name]) == [f"bucket {name}: notification rules set for LIVE and SAFE"]
         assert await ensure_rules(admin, [name]) == []
-        told = await client.get_bucket_notification_configuration(Bucket=name)
-    assert sorted(rule["Id"] for rule in told["QueueConfigurations"]) == [
+        configuration = await client.get_bucket_notification_configuration(Bucket=name)
+    assert sorted(rule["Id"] for rule in configuration["QueueConfigurations"]) == [
         "penstock-live",
         "penstock-safe",
         "theirs",
     ]
-    assert theirs in told["QueueConfigurations"]
+    assert theirs in configuration["QueueConfigurations"]
 
 
 async def test_rules_of_a_missing_bucket_are_rejected(admin, name):
@@ -150,7 +152,7 @@ async def test_rules_of_a_missing_bucket_are_rejected(admin, name):
 
 
 async def test_each_service_may_do_its_work_and_no_more(servers, admin, secrets):
-    await provision(admin, secrets)
+    await provision(admin, manifests(), Secrets(s3_users=secrets))
     users = {
         who: settings(servers.env, s3_access_key=f"penstock-{who}", s3_secret_key=secret)
         for who, secret in secrets.items()
@@ -196,25 +198,25 @@ async def test_each_service_may_do_its_work_and_no_more(servers, admin, secrets)
 
 
 async def test_a_changed_secret_is_set_anew(servers, admin, secrets):
-    await ensure_users(admin, secrets)
+    await ensure_users(admin, manifests().s3_users, secrets)
     new = SecretStr("another-secret")
-    assert await ensure_users(admin, {"hasher": new}) == ["user penstock-hasher: set"]
+    assert await ensure_users(admin, manifests().s3_users, {"hasher": new}) == ["user penstock-hasher: set"]
     async with open_store(settings(servers.env, s3_access_key="penstock-hasher", s3_secret_key=new)) as store:
         with pytest.raises(ObjectGone):
             await store.head(ObjectRef("inbox", "no such thing"))
-    assert await ensure_users(admin, secrets) == ["user penstock-hasher: set"]
+    assert await ensure_users(admin, manifests().s3_users, secrets) == ["user penstock-hasher: set"]
 
 
 async def test_users_need_the_administrator(servers, admin, secrets):
-    await ensure_users(admin, secrets)
+    await ensure_users(admin, manifests().s3_users, secrets)
     service = settings(servers.env, s3_access_key="penstock-ingest", s3_secret_key=secrets["ingest"])
     with pytest.raises(Rejected, match="not the administrator"):
-        await ensure_users(service, secrets)
+        await ensure_users(service, manifests().s3_users, secrets)
 
 
 async def test_a_short_secret_is_rejected(admin):
     with pytest.raises(Rejected, match="XMinioAdminInvalidSecretKey"):
-        await ensure_users(admin, {"hasher": SecretStr("x")})
+        await ensure_users(admin, manifests().s3_users, {"hasher": SecretStr("x")})
 
 
 async def test_another_s3_server_gets_a_line_and_no_failure(admin, secrets):
@@ -226,11 +228,11 @@ async def test_another_s3_server_gets_a_line_and_no_failure(admin, secrets):
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         other = admin.model_copy(update={"s3_endpoint": endpoint})
-        (line,) = await ensure_users(other, secrets)
+        (line,) = await ensure_users(other, manifests().s3_users, secrets)
     assert "is not MinIO" in line
 
 
 async def test_no_answer_for_users_is_an_outage(admin, secrets, unused_tcp_port):
     gone = admin.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{unused_tcp_port}"})
     with pytest.raises(Outage, match=str(unused_tcp_port)):
-        await ensure_users(gone, secrets)
+        await ensure_users(gone, manifests().s3_users, secrets)

@@ -264,10 +264,10 @@ async def cutting(endpoint: str, after: int) -> AsyncIterator[str]:
 
     async def serve(reader, writer) -> None:
         up_reader, up_writer = await asyncio.open_connection(there.hostname, there.port)
-        asking = asyncio.create_task(relay(reader, up_writer, float("inf")))
+        relaying = asyncio.create_task(relay(reader, up_writer, float("inf")))
         with contextlib.suppress(ConnectionError):
             await relay(up_reader, writer, after)
-        asking.cancel()
+        relaying.cancel()
         for end in (writer, up_writer):
             end.close()
 
@@ -295,7 +295,7 @@ async def test_a_listing_of_a_missing_bucket_is_rejected(store):
 @pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"])
 async def test_the_checksum_that_an_uploader_gave_is_told_in_hex(boto, bucket, store, algorithm):
     boto.put_object(Bucket=bucket, Key="k", Body=b"abc", ChecksumAlgorithm=algorithm)
-    told = (await store.head(ObjectRef(bucket, "k"))).checksums
+    found = (await store.head(ObjectRef(bucket, "k"))).checksums
     known = {
         "SHA256": hashlib.sha256(b"abc").hexdigest(),
         "SHA1": hashlib.sha1(b"abc").hexdigest(),  # noqa: S324
@@ -303,7 +303,7 @@ async def test_the_checksum_that_an_uploader_gave_is_told_in_hex(boto, bucket, s
         "CRC32C": "364b3fb7",
         "CRC64NVME": f"{checksums.crc64nvme(b'abc'):016x}",
     }
-    assert told == {algorithm.lower(): known[algorithm]}
+    assert found == {algorithm.lower(): known[algorithm]}
 
 
 async def test_a_checksum_of_parts_is_not_told(boto, bucket, store):

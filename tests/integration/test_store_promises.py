@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["memory", "memory with versions", "real", "real with versions"])
-async def place(request):
+async def promised(request):
     """Return a store, a bucket in it, and whether it keeps versions."""
     versioned = request.param.endswith("versions")
     bucket = f"promises-{uuid.uuid4().hex[:12]}"
@@ -53,8 +53,8 @@ async def keys(store, bucket, **options):
     return [info.ref.key async for page in store.list(bucket, **options) for info in page]
 
 
-async def test_what_was_put_is_described_and_read_as_it_was(place):
-    store, bucket, versioned = place
+async def test_what_was_put_is_described_and_read_as_it_was(promised):
+    store, bucket, versioned = promised
     ref = ObjectRef(bucket, "a b+é")
     put = await store.put(ref, b"hello", metadata={"colour": "red"}, content_type="text/plain")
     info, body = await store.read(ref, etag=put.etag)
@@ -64,8 +64,8 @@ async def test_what_was_put_is_described_and_read_as_it_was(place):
     assert (await store.head(ref)).etag == put.etag
 
 
-async def test_the_beginning_is_read_with_what_is_known_of_the_whole(place):
-    store, bucket, _ = place
+async def test_the_beginning_is_read_with_what_is_known_of_the_whole(promised):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     put = await store.put(ref, b"0123456789")
     for end, beginning in ((4, b"0123"), (10, b"0123456789"), (99, b"0123456789")):
@@ -79,16 +79,16 @@ async def test_the_beginning_is_read_with_what_is_known_of_the_whole(place):
     assert refused.value.code == "RANGE_PAST_END"
 
 
-async def test_a_stream_is_the_range_in_chunks(place):
-    store, bucket, _ = place
+async def test_a_stream_is_the_range_in_chunks(promised):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     await store.put(ref, b"0123456789")
     assert b"".join(await read_stream(store, ref)) == b"0123456789"
     assert b"".join(await read_stream(store, ref, start=3, end=7, chunk_size=2)) == b"3456"
 
 
-async def test_what_is_not_there_is_gone(place):
-    store, bucket, _ = place
+async def test_what_is_not_there_is_gone(promised):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "nothing")
     for attempt in (store.head(ref), store.read(ref), read_stream(store, ref)):
         with pytest.raises(ObjectGone):
@@ -96,8 +96,8 @@ async def test_what_is_not_there_is_gone(place):
     await store.delete(ref)
 
 
-async def test_what_was_overwritten_is_superseded(place):
-    store, bucket, _ = place
+async def test_what_was_overwritten_is_superseded(promised):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     before = await store.put(ref, b"one")
     await store.put(ref, b"other")
@@ -106,8 +106,8 @@ async def test_what_was_overwritten_is_superseded(place):
             await attempt
 
 
-async def test_listings_are_in_key_order_and_hold_current_objects_only(place):
-    store, bucket, _ = place
+async def test_listings_are_in_key_order_and_hold_current_objects_only(promised):
+    store, bucket, _ = promised
     for key in ("b", "a/2", "a/1", "😀", "\uffee", "gone"):
         await store.put(ObjectRef(bucket, key), b"x")
     await store.delete(ObjectRef(bucket, "gone"))
@@ -117,8 +117,8 @@ async def test_listings_are_in_key_order_and_hold_current_objects_only(place):
     assert [page async for page in store.list(bucket, prefix="none") if page] == []
 
 
-async def test_a_version_outlives_its_successor_and_its_removal(place):
-    store, bucket, versioned = place
+async def test_a_version_outlives_its_successor_and_its_removal(promised):
+    store, bucket, versioned = promised
     ref = ObjectRef(bucket, "a")
     first = await store.put(ref, b"one")
     await store.put(ref, b"other")
@@ -132,14 +132,14 @@ async def test_a_version_outlives_its_successor_and_its_removal(place):
         await store.head(first.ref)
 
 
-async def test_a_bucket_that_is_not_there_is_refused(place):
-    store, _, _ = place
+async def test_a_bucket_that_is_not_there_is_refused(promised):
+    store, _, _ = promised
     with pytest.raises(Rejected, match="no-such-bucket"):
         await store.read(ObjectRef("no-such-bucket", "a"))
 
 
-async def test_an_upload_in_parts_is_an_object_once_it_is_completed(place):
-    store, bucket, _ = place
+async def test_an_upload_in_parts_is_an_object_once_it_is_completed(promised):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "a b+é")
     headers = {"content-type": "text/plain", "x-amz-meta-colour": "red"}
     async with store.begin_upload(ref, headers) as upload_id:
@@ -161,8 +161,8 @@ async def test_an_upload_in_parts_is_an_object_once_it_is_completed(place):
         await store.uploads.parts(ref, upload_id)
 
 
-async def test_an_upload_that_is_aborted_leaves_nothing(place):
-    store, bucket, _ = place
+async def test_an_upload_that_is_aborted_leaves_nothing(promised):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     upload_id = await store.uploads.begin(ref, {})
     await store.uploads.send(ref, upload_id, 1, b"x", size=1)
@@ -185,8 +185,8 @@ async def write(store, ref, body, **options):
 
 
 @pytest.mark.parametrize("size", [3, MIN_PART_BYTES + 1], ids=["small", "in parts"])
-async def test_what_is_written_where_nothing_is_replaces_nothing(place, size):
-    store, bucket, _ = place
+async def test_what_is_written_where_nothing_is_replaces_nothing(promised, size):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     first = await write(store, ref, bytes(size), if_match=ABSENT)
     with pytest.raises(ObjectSuperseded):
@@ -206,8 +206,8 @@ async def test_what_is_written_where_nothing_is_replaces_nothing(place, size):
 
 @pytest.mark.parametrize("size", [3, MIN_PART_BYTES + 1], ids=["small", "in parts"])
 @pytest.mark.parametrize("keep_checksum", [True, False])
-async def test_what_is_said_of_an_object_is_kept_and_a_checksum_where_one_is_wanted(place, size, keep_checksum):
-    store, bucket, _ = place
+async def test_what_is_said_of_an_object_is_kept_and_a_checksum_where_one_is_wanted(promised, size, keep_checksum):
+    store, bucket, _ = promised
     ref = ObjectRef(bucket, "a")
     headers = {"content-encoding": "gzip", "cache-control": "no-cache", "content-disposition": "attachment"}
     said = {"headers": headers, "metadata": {"title": "Größe 日本"}, "content_type": "text/csv"}

@@ -103,9 +103,9 @@ async def until(condition, seconds=60.0):
         await asyncio.sleep(0.02)
 
 
-def counted(queue, **wanted):
+def counted(queue, **expected):
     async def condition():
-        return await queue.counts() == wanted
+        return await queue.counts() == expected
 
     return condition
 
@@ -140,26 +140,26 @@ class TestPostgresQueue(QueueConformance):
 
 
 async def test_outages_are_waited_out_in_place_and_data_faults_end_at_once(any_queue):
-    tries = {"away": 0, "wrong": 0, "odd": 0}
+    attempts = {"away": 0, "wrong": 0, "odd": 0}
     given_up = []
 
     async def on_failure(item, error):
         given_up.append((item.key, str(error)))
 
     async def handle(lease):
-        tries[lease.item.key] += 1
+        attempts[lease.item.key] += 1
         if lease.item.key == "wrong":
             raise Rejected("WRONG", "no such column")
-        if lease.item.key == "odd" or tries["away"] < 3:
+        if lease.item.key == "odd" or attempts["away"] < 3:
             raise Outage("the store is away") if lease.item.key == "away" else ValueError("odd")
 
-    for key in tries:
+    for key in attempts:
         await any_queue.add(key, {})
     policy = RetryPolicy(max_attempts=3, wait_initial=0.05, outage_wait_max=0.1)
     async with working(any_queue, handle, retries=policy, on_failure=on_failure):
         await until(counted(any_queue, succeeded=1, failed=2))
     assert sorted(given_up) == [("odd", "odd"), ("wrong", "no such column")]
-    assert tries == {"away": 3, "wrong": 1, "odd": 3}
+    assert attempts == {"away": 3, "wrong": 1, "odd": 3}
 
 
 async def test_an_item_that_kills_its_workers_is_given_up(any_queue):
@@ -362,8 +362,8 @@ async def _said(process, word):
     return word in await process.stdout.readline()
 
 
-async def _done_at_least(pool, name, wanted):
-    return len(await effects(pool, name)) >= wanted
+async def _done_at_least(pool, name, expected):
+    return len(await effects(pool, name)) >= expected
 
 
 async def test_postgres_restarted_under_work_loses_nothing_and_repeats_nothing(servers, pool, name):

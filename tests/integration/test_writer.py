@@ -182,27 +182,27 @@ async def killed(settings, bucket, when):
 
 
 async def test_the_parts_of_a_killed_process_are_removed(settings, store, bucket, boto):
-    doubts = AsyncMock()
+    on_uncertain = AsyncMock()
     await killed(settings, bucket, "in the middle")
     assert boto.list_multipart_uploads(Bucket=bucket, Prefix="killed")["Uploads"]
     async with store.write(ObjectRef(bucket, "mine")) as writer:  # an upload of the living is left alone
         for _ in range(12):
             await writer.write(bytes(1 << 20))
-        assert await store.abort_abandoned(doubts) == 1
+        assert await store.abort_abandoned(on_uncertain) == 1
     assert boto.list_multipart_uploads(Bucket=bucket, Prefix="killed").get("Uploads", []) == []
     assert (await store.head(ObjectRef(bucket, "mine"))).size == 12 << 20
-    assert await store.abort_abandoned(doubts) == 0
-    doubts.assert_not_awaited()
+    assert await store.abort_abandoned(on_uncertain) == 0
+    on_uncertain.assert_not_awaited()
 
 
 async def test_what_a_killed_process_may_have_completed_is_in_doubt_until_somebody_heard_of_it(settings, store, bucket):
     await killed(settings, bucket, "at the end")
     with pytest.raises(Outage):
         await store.abort_abandoned(AsyncMock(side_effect=Outage("Kafka is away")))
-    doubts = AsyncMock()
+    on_uncertain = AsyncMock()
     for _ in range(2):
-        await store.abort_abandoned(doubts)
-    doubts.assert_awaited_once_with(ObjectRef(bucket, "killed"))
+        await store.abort_abandoned(on_uncertain)
+    on_uncertain.assert_awaited_once_with(ObjectRef(bucket, "killed"))
 
 
 async def test_a_fast_source_is_held_to_about_one_part_in_memory(store, bucket):

@@ -10,8 +10,8 @@ import polars as pl
 import psutil
 import pytest
 
-from tests.support.drops import Drop, many_rows, no_rows
 from tests.support.etl import Users
+from tests.support.uploads import Upload, many_rows, no_rows
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -55,10 +55,10 @@ def largest_reader(pid: int) -> Iterator[list[int]]:
 
 def codes(users: Users) -> dict[str, str]:
     """Return the code of each refused file, by name."""
-    return {row["key"].removeprefix(users.world.prefix): row["code"] for row in users.rejects() if row["row"] == 0}
+    return {row["key"].removeprefix(users.system.prefix): row["code"] for row in users.rejects() if row["row"] == 0}
 
 
-def neighbor() -> Drop:
+def neighbor() -> Upload:
     """Return a file that is large, too, and good."""
     made = many_rows("neighbor", {f"{number}": ("Ada", "Lovelace", 0) for number in range(60_000)})
     assert len(made.body) > MIB
@@ -76,7 +76,7 @@ def test_bombs_are_refused_in_bounded_memory_and_their_neighbor_is_loaded(users)
     }
     assert len(bombs["memory.parquet"]) < 100_000
     good = neighbor()
-    with largest_reader(users.world.stack.pid(name)) as most:
+    with largest_reader(users.system.stack.pid(name)) as most:
         users.put(*(no_rows(key, body) for key, body in bombs.items()), good)
         until(
             lambda: users.table("count(*) AS rows")[0]["rows"] == len(good.rows), WITHIN_SECONDS, "the neighbor's rows"

@@ -19,50 +19,50 @@ FAST = {"webhook_allow_private": True, "webhook_wait_seconds": 0.1, "webhook_att
 SETTINGS = {"ingress": FAST}
 SPOKEN = {"tus-resumable": "1.0.0"}
 ALL = ("read", "write", "run", "admin")
-ENOUGH, TRIES = 10, 60
+ENOUGH, ATTEMPTS = 10, 60
 
 
 @pytest.fixture
-def root(world):
-    ingress.serve(world)
-    with ingress.client(world) as client:
+def root(system):
+    ingress.serve(system)
+    with ingress.client(system) as client:
         yield client
 
 
-def made(by, *scopes, **wanted):
-    answer = by.post("/tokens", json={"name": f"t-{secrets.token_hex(6)}", "scopes": scopes, **wanted})
+def made(by, *scopes, **fields):
+    answer = by.post("/tokens", json={"name": f"t-{secrets.token_hex(6)}", "scopes": scopes, **fields})
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
 @pytest.fixture
-def mine(world):
-    return f"{world.prefix}ten-a/"
+def mine(system):
+    return f"{system.prefix}ten-a/"
 
 
 @pytest.fixture
-def admin(world, root, mine):
+def admin(system, root, mine):
     """Give the client of an admin who sees a part of one bucket."""
     token = made(root, *ALL, places=[f"inbox/{mine}"])
-    with ingress.client(world, token["token"]) as client:
+    with ingress.client(system, token["token"]) as client:
         yield client
     root.delete(f"/tokens/{token['id']}")
 
 
 @pytest.fixture
-def foreign(world, root):
+def foreign(system, root):
     """Things of the first token, each with one of its kind that is nowhere."""
-    world.put("ten-b/secret.txt", b"secret")
+    system.put("ten-b/secret.txt", b"secret")
     token = made(root, "read")
     upload = root.post("/uploadfile/", files={"file": ("secret.txt", b"secret")}).json()["id"]
-    key = f"key {base64.b64encode(f'{world.prefix}ten-b/slow'.encode()).decode()}"
+    key = f"key {base64.b64encode(f'{system.prefix}ten-b/slow'.encode()).decode()}"
     begun = root.post("/tus/", headers={**SPOKEN, "upload-length": "9", "upload-metadata": key})
     tus = begun.headers["location"].rpartition("/")[2]
     with receiving() as receiver:
         receiver.otherwise = 500
-        asked = {"url": receiver.url, "types": ["objects.changed.*"], "bucket": "inbox", "prefix": world.prefix}
-        hook = root.post("/webhooks", json=asked).json()["id"]
-        world.put("ten-b/failed", b"secret")
+        request = {"url": receiver.url, "types": ["objects.changed.*"], "bucket": "inbox", "prefix": system.prefix}
+        hook = root.post("/webhooks", json=request).json()["id"]
+        system.put("ten-b/failed", b"secret")
         failures = f"/webhooks/{hook}/failures"
         until(lambda: root.get(failures).json(), 30, "a delivery fails")
         yield {
@@ -70,7 +70,7 @@ def foreign(world, root):
             "hook": (hook, secrets.token_hex(8)),
             "upload": (upload, secrets.token_hex(16)),
             "tus": (tus, secrets.token_hex(16)),
-            "key": (f"{world.prefix}ten-b/secret.txt", f"{world.prefix}ten-b/nowhere.tx"),
+            "key": (f"{system.prefix}ten-b/secret.txt", f"{system.prefix}ten-b/nowhere.tx"),
             "bucket": ("src-data", "no-such"),
         }
         until(lambda: root.delete(f"/webhooks/{hook}").status_code in {204, 404}, 30, "it is removed")
@@ -106,17 +106,17 @@ def test_what_is_elsewhere_does_not_exist_in_the_same_words_and_as_soon(root, ad
     for method, path, status in WALK:
         (name,) = (one for one in foreign if f"{{{one}}}" in path)
         times = ([], [])
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS):
             if min(map(len, times)) >= ENOUGH and _are_like(times):
                 break
-            told = []
+            answers = []
             for which, thing in enumerate(foreign[name]):
                 began = time.perf_counter()
                 answer = admin.request(method, path.format(**{name: thing}), headers=SPOKEN, content=_body(method))
                 times[which].append(time.perf_counter() - began)
-                told.append((answer.status_code, answer.text.replace(thing, "THING")))
-            assert told[0] == told[1], (method, path)
-            assert told[0][0] == status, (method, path, told)
+                answers.append((answer.status_code, answer.text.replace(thing, "THING")))
+            assert answers[0] == answers[1], (method, path)
+            assert answers[0][0] == status, (method, path, answers)
         took[f"{method} {path}"] = times
     print({way: [round(min(one) * 1e3, 2) for one in times] for way, times in took.items()})
     assert all(_are_like(times) for times in took.values()), took
@@ -134,14 +134,14 @@ def _body(method):
     return b"x" if method == "PUT" else None
 
 
-def test_confined_admin_lists_and_makes_its_own_alone(world, root, admin, foreign, mine):
+def test_confined_admin_lists_and_makes_its_own_alone(system, root, admin, foreign, mine):
     me = admin.get("/whoami").json()["id"]
     child = made(admin, "admin", places=[f"inbox/{mine}"])
     assert {one["id"] for one in admin.get("/tokens").json()} == {me, child["id"]}
     assert admin.get("/webhooks").json() == []
     own = admin.post("/webhooks", json={"url": "http://127.0.0.1:9099/"}).json()["id"]
     assert [one["id"] for one in admin.get("/webhooks").json()] == [own]
-    with ingress.client(world, child["token"]) as client:
+    with ingress.client(system, child["token"]) as client:
         assert client.get("/webhooks").json() == []
         assert client.delete(f"/webhooks/{own}").status_code == 404
         assert client.delete(f"/tokens/{me}").status_code == 404
@@ -152,15 +152,15 @@ def test_confined_admin_lists_and_makes_its_own_alone(world, root, admin, foreig
     assert admin.delete(f"/webhooks/{own}").status_code == 204
 
 
-def test_webhook_and_stream_of_a_confined_admin_tell_nothing_of_what_is_elsewhere(world, root, admin, mine):
+def test_webhook_and_stream_of_a_confined_admin_tell_nothing_of_what_is_elsewhere(system, root, admin, mine):
     token = admin.headers["authorization"].partition(" ")[2]
-    with receiving() as receiver, following(ingress.client(world, token), bucket="inbox") as stream:
+    with receiving() as receiver, following(ingress.client(system, token), bucket="inbox") as stream:
         number = admin.post("/webhooks", json={"url": receiver.url, "types": ["*"]}).json()["id"]
         until(lambda: stream.lines, 10, "it is open")
-        world.put("ten-b/secret")
-        world.put("ten-ab/secret")
-        world.put("src", bucket="src-data")
-        world.put("ten-a/own")
+        system.put("ten-b/secret")
+        system.put("ten-ab/secret")
+        system.put("src", bucket="src-data")
+        system.put("ten-a/own")
         until(lambda: receiver.taken(mine), 30, lambda: receiver.deliveries)
         until(lambda: stream.keys(mine), 30, lambda: stream.events)
         assert {fact["key"] for fact in receiver.taken()} == {f"{mine}own"}
@@ -170,14 +170,14 @@ def test_webhook_and_stream_of_a_confined_admin_tell_nothing_of_what_is_elsewher
         until(lambda: stream.is_over, 5, "it ends")
 
 
-def test_listing_of_a_confined_token_cannot_be_led_out_of_its_prefix(world, admin, mine):
+def test_listing_of_a_confined_token_cannot_be_led_out_of_its_prefix(system, admin, mine):
     for name in ("ten-a/own", "ten-b/secret", "ten-ab/secret"):
-        world.put(name)
+        system.put(name)
     ways = [
         "",
         mine,
-        world.prefix,
-        f"{world.prefix}ten-",
+        system.prefix,
+        f"{system.prefix}ten-",
         f"{mine}../",
         f"{mine}../ten-b/",
         f"{mine}./",

@@ -11,13 +11,14 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from deploy.native.install import CHECKOUT
+from services.catalogue import manifests
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from shared.postgres import OWNER, migrate, open_pool
 from shared.provision import grants
 from shared.provision.database import ensure_database
 from shared.provision.reader import ensure_reader
-from shared.provision.rights import READER, RIGHTS, role_name, schemas
+from shared.provision.rights import READER, role_name, schemas
 from shared.work import MIGRATIONS, WorkQueue
 from tests.support import ingress
 from tests.support.roles import dsn_as, logged_in
@@ -30,6 +31,7 @@ SELECT format('%I.%I', nspname, relname) AS name, nspname AS schema, relname AS 
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname = ANY ($1) AND relkind IN ('r', 'p', 'v', 'm')
 """
+RIGHTS = manifests().with_role
 SHARED_VIEWS = {"datasets", "digests", "loads", "objects", "rejects", "sources", "sweeps", "timeline", "work"}
 USERS = """
 [{name}]
@@ -56,7 +58,7 @@ async def database(stack):
 
 def set_up(stack, database):
     passwords = {name: SecretStr(stack.env[f"PENSTOCK_POSTGRES_PASSWORD_{name.upper()}"]) for name in RIGHTS}
-    return ensure_database(SecretStr(dsn_as(stack, "operator", database)), passwords)
+    return ensure_database(SecretStr(dsn_as(stack, "operator", database)), manifests(), passwords)
 
 
 async def refused(connection, statement: str, *values: object) -> None:
@@ -64,10 +66,10 @@ async def refused(connection, statement: str, *values: object) -> None:
         await connection.execute(statement, *values)
 
 
-def test_each_service_works_as_its_own_role_and_none_as_a_superuser(world):
-    ingress.serve(world)
-    world.serve("etl")
-    rows = world.database.rows(
+def test_each_service_works_as_its_own_role_and_none_as_a_superuser(system):
+    ingress.serve(system)
+    system.serve("etl")
+    rows = system.database.rows(
         "SELECT DISTINCT application_name AS service, usename, rolsuper FROM pg_stat_activity"
         " JOIN pg_roles ON pg_roles.oid = usesysid WHERE application_name = ANY ($1)",
         [f"penstock-{name}" for name in RIGHTS],
@@ -81,7 +83,7 @@ def test_each_service_works_as_its_own_role_and_none_as_a_superuser(world):
 async def test_a_service_reads_its_own_tables_and_the_views_it_needs_and_no_others(stack, service):
     rights = RIGHTS[service]
     async with logged_in(stack, service) as connection:
-        rows = await connection.fetch(RELATIONS, [*schemas()])
+        rows = await connection.fetch(RELATIONS, [*schemas(RIGHTS)])
         assert {"ingress.tokens", "ingress.logins", "ingress.webhooks", "work.items"} <= {row["name"] for row in rows}
         for row in rows:
             is_own = row["schema"] == service or (row["schema"] == "work" and rights.queues)
@@ -203,7 +205,7 @@ async def test_a_database_that_a_superuser_made_is_taken_over_in_place(stack, da
         owners = await operator.fetch(
             "SELECT relname, rolname FROM pg_class JOIN pg_roles ON pg_roles.oid = relowner"
             " WHERE relnamespace = ANY ($1::regnamespace[])",
-            list(schemas()),
+            list(schemas(RIGHTS)),
         )
         assert {row["rolname"] for row in owners} == {OWNER, "penstock_etl"}
         made = {row["relname"] for row in owners if row["rolname"] == "penstock_etl"}
@@ -273,7 +275,7 @@ async def test_rights_that_somebody_changed_are_set_again(stack, database):
             "GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC"
         )
         await operator.execute("ALTER TABLE hasher.digests OWNER TO penstock")
-        catalog = await grants.read(operator)
+        catalog = await grants.read(operator, RIGHTS)
     assert [right.name for right in grants.missing(catalog) if right.grantee == "penstock_ingest"] == ["ingest.objects"]
     assert sorted(await set_up(stack, database)) == [
         "PUBLIC: revoked 1 rights",
@@ -293,8 +295,8 @@ async def test_an_operator_who_is_no_superuser_but_makes_roles_gets_them_all(sta
         dsn = SecretStr(f"postgresql://landlord:l@{dsn_as(stack, 'operator', database).rpartition('@')[2]}")
         passwords = {name: SecretStr(stack.env[f"PENSTOCK_POSTGRES_PASSWORD_{name.upper()}"]) for name in RIGHTS}
         try:
-            assert "schema etl: migration 0001.etl.sql applied" in await ensure_database(dsn, passwords)
-            assert await ensure_database(dsn, passwords) == []
+            assert "schema etl: migration 0001.etl.sql applied" in await ensure_database(dsn, manifests(), passwords)
+            assert await ensure_database(dsn, manifests(), passwords) == []
             async with open_pool(SecretStr(dsn_as(stack, "etl", database)), service="test") as pool:
                 assert await ensure_tables(pool, datasets("mine", "first")) == ["mine"]
             async with logged_in(stack, "hasher", database) as hasher:
@@ -312,7 +314,7 @@ async def test_a_database_that_lets_nobody_make_roles_gets_a_line_and_works_with
         dsn = SecretStr(f"postgresql://tenant:t@{address}")
         passwords = {"hasher": SecretStr("another than that of the stack")}
         try:
-            (line,) = await ensure_database(dsn, passwords)
+            (line,) = await ensure_database(dsn, manifests(), passwords)
             assert "services use the user of PENSTOCK_POSTGRES_DSN" in line
             await ensure_schema(dsn)
             async with open_pool(dsn, service="test") as pool:

@@ -23,16 +23,16 @@ KIND = {"content_type": f"multipart/form-data; boundary={BOUNDARY}", "bucket": "
 
 
 @pytest.fixture
-def attacker(world):
-    ingress.serve(world)
-    with token(world, "heavy", "read", "write", "admin") as text:
+def attacker(system):
+    ingress.serve(system)
+    with token(system, "heavy", "read", "write", "admin") as text:
         yield text
 
 
 @pytest.fixture
-def fresh(world):
+def fresh(system):
     """Start the ingress again: memory that an earlier test made it take would hide what this one needs."""
-    world.stop("ingress")
+    system.stop("ingress")
 
 
 def pour(line, pieces):
@@ -51,9 +51,9 @@ def answered(line):
         return None
 
 
-def grown(world, attack):
+def grown(system, attack):
     """Return what an attack takes of memory at its most, and what each of its requests was answered."""
-    pid = world.stack.pid("ingress")
+    pid = system.stack.pid("ingress")
     idle = resident(pid)
     reset_peak(pid)
     with ThreadPoolExecutor(UPLOADS) as pool:
@@ -64,36 +64,36 @@ def grown(world, attack):
 
 
 @pytest.mark.usefixtures("fresh")
-def test_plain_fields_of_many_forms_need_little_memory(world, attacker):
+def test_plain_fields_of_many_forms_need_little_memory(system, attacker):
     field, paths = part("f", None, FIELD), ("/files/", "/uploadfile/", "/files/upload_minio")
 
     def attack(number):
-        with connect(world) as line:
+        with connect(system) as line:
             path = paths[number % len(paths)]
-            line.sendall(ask(world, attacker, "POST", path, FIELDS * len(field) + 1000, **KIND))
+            line.sendall(ask(system, attacker, "POST", path, FIELDS * len(field) + 1000, **KIND))
             pour(line, itertools.repeat(field, FIELDS))
             return answered(line)
 
-    used, answers = grown(world, attack)
+    used, answers = grown(system, attack)
     assert used <= ALLOWED
     assert answers
     assert {(one.status, one.json["code"]) for one in answers} == {(413, "TOO_LARGE")}
-    with ingress.client(world, attacker) as client:  # and a form as people send it is as welcome as ever
-        sent = client.post("/files/", files={"file": (world.prefix.rstrip("/"), b"x")}, data={"note": "y" * 60_000})
+    with ingress.client(system, attacker) as client:  # and a form as people send it is as welcome as ever
+        sent = client.post("/files/", files={"file": (system.prefix.rstrip("/"), b"x")}, data={"note": "y" * 60_000})
     assert sent.status_code == 202
 
 
-def test_names_of_files_count_too(world, attacker):
+def test_names_of_files_count_too(system, attacker):
     files = [part("files", f"{number}{'n' * 4000}", b"x") for number in range(900)]
-    body = form(part("keys_prefix", None, world.prefix.encode()), *files)
-    with connect(world) as line:
-        line.sendall(ask(world, attacker, "POST", "/files/upload_minio", len(body), **KIND))
+    body = form(part("keys_prefix", None, system.prefix.encode()), *files)
+    with connect(system) as line:
+        line.sendall(ask(system, attacker, "POST", "/files/upload_minio", len(body), **KIND))
         pour(line, [body])
         answer = answered(line)
     assert answer is None or (answer.status, answer.json["code"]) in {(413, "TOO_LARGE"), (422, "KEY_TOO_LONG")}
     names = [part("files", f"{number}/{'n' * 200}", b"x") for number in range(50)]
     body = form(part("keys_prefix", None, b"p"), *names)
-    with ingress.client(world, attacker) as client:
+    with ingress.client(system, attacker) as client:
         headers = {"content-type": KIND["content_type"], "bucket": "inbox"}
         sent = client.post("/files/upload_minio", content=body, headers=headers, timeout=120)
     assert sent.status_code == 204
@@ -101,61 +101,61 @@ def test_names_of_files_count_too(world, attacker):
 
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_json_bodies_need_little_memory(world, attacker, is_chunked):
+def test_json_bodies_need_little_memory(system, attacker, is_chunked):
     paths, size, piece = ("/tokens", "/webhooks", "/multipart"), 64 * MIB, b" " * MIB
     chunk = b"%x\r\n%s\r\n" % (len(piece), piece)
 
     def attack(number):
-        with connect(world) as line:
+        with connect(system) as line:
             path = paths[number % len(paths)]
             headers = {"content_type": "application/json"}
             if is_chunked:
-                line.sendall(ask(world, attacker, "POST", path, None, transfer_encoding="chunked", **headers))
+                line.sendall(ask(system, attacker, "POST", path, None, transfer_encoding="chunked", **headers))
             else:
-                line.sendall(ask(world, attacker, "POST", path, size, **headers))
+                line.sendall(ask(system, attacker, "POST", path, size, **headers))
             pour(line, itertools.repeat(chunk if is_chunked else piece, size // MIB))
             return answered(line)
 
-    used, answers = grown(world, attack)
+    used, answers = grown(system, attack)
     assert used <= ALLOWED
     assert answers
     assert {one.status for one in answers} == {413}
 
 
-def test_json_bodies_that_are_deep_or_long_lists_are_refused(world, attacker):
+def test_json_bodies_that_are_deep_or_long_lists_are_refused(system, attacker):
     headers = {"content-type": "application/json"}
     bodies = [
         b"[" * 200_000,
         b'{"a":' * 40_000,
         json.dumps({"name": "n", "scopes": ["read"], "places": ["inbox/x"] * 20_000}).encode(),
     ]
-    with ingress.client(world, attacker) as client:
+    with ingress.client(system, attacker) as client:
         for body in bodies:
             assert client.post("/tokens", content=body, headers=headers).status_code in {400, 422}
         numbers = {"numbers": list(range(1, 20_000))}
         assert client.post("/multipart/x/sign", json=numbers).status_code in {404, 422}
 
 
-def test_json_in_chunks_is_still_read(world, attacker):
+def test_json_in_chunks_is_still_read(system, attacker):
     def pieces():
         yield b'{"filename": "a", '
         yield b'"size": 5}'
 
-    with ingress.client(world, attacker) as client:
+    with ingress.client(system, attacker) as client:
         made = client.post("/multipart", content=pieces(), headers={"content-type": "application/json"})
         assert made.status_code == 201
         assert client.delete(f"/multipart/{made.json()['id']}").status_code == 204
 
 
-def test_bodies_that_come_slowly_are_bounded_together(world, attacker):
+def test_bodies_that_come_slowly_are_bounded_together(system, attacker):
     lines: list[socket.socket] = []
     for _ in range(100):
-        lines.append(line := connect(world))
-        line.sendall(ask(world, attacker, "POST", "/tokens", 200_000, content_type="application/json") + b"{")
+        lines.append(line := connect(system))
+        line.sendall(ask(system, attacker, "POST", "/tokens", 200_000, content_type="application/json") + b"{")
     try:
-        until(lambda: metric(world, "penstock_ingress_permits_held", pool="bodies") == 32, 20, "half of the pool")
+        until(lambda: metric(system, "penstock_ingress_permits_held", pool="bodies") == 32, 20, "half of the pool")
         began = time.monotonic()
-        with ingress.client(world) as root:
+        with ingress.client(system) as root:
             assert root.post("/tokens", json={"name": "x", "scopes": []}).status_code == 422
         assert time.monotonic() - began < 10
     finally:

@@ -48,9 +48,9 @@ BY_JSON = [
 
 
 @pytest.fixture
-def served(world):
-    ingress.serve(world)
-    return world
+def served(system):
+    ingress.serve(system)
+    return system
 
 
 @pytest.fixture
@@ -99,29 +99,29 @@ def test_no_id_is_an_error_of_the_server(root, route, odd):
     assert answer.status_code < 500, answer.text
 
 
-def test_a_client_names_no_other_address_for_itself(world):
-    ingress.serve(world)
-    with ingress.client(world, "wrong") as stranger:
+def test_a_client_names_no_other_address_for_itself(system):
+    ingress.serve(system)
+    with ingress.client(system, "wrong") as stranger:
         forged = [{"x-forwarded-for": f"198.51.100.{number}"} for number in range(int(FAILURES_AT_ONCE) + 20)]
         statuses = {stranger.get("/whoami", headers=one).status_code for one in forged}
     assert statuses == {401, 429}
-    log = world.stack.logs("ingress")
+    log = system.stack.logs("ingress")
     assert "198.51.100." not in log
     assert "audit.login_failed" in log
 
 
-def test_only_a_trusted_proxy_names_the_address_of_a_client(world):
-    ingress.serve(world, trusted_proxies="127.0.0.1")
-    with ingress.client(world, "wrong") as by_proxy:
+def test_only_a_trusted_proxy_names_the_address_of_a_client(system):
+    ingress.serve(system, trusted_proxies="127.0.0.1")
+    with ingress.client(system, "wrong") as by_proxy:
         for number in range(int(FAILURES_AT_ONCE) + 5):
             headers = {"x-forwarded-for": f"203.0.113.7, 198.51.100.{number}"}
             assert by_proxy.get("/whoami", headers=headers).status_code == 401
-        assert "198.51.100.3" in world.stack.logs("ingress")
-        assert "203.0.113.7" not in world.stack.logs("ingress")
+        assert "198.51.100.3" in system.stack.logs("ingress")
+        assert "203.0.113.7" not in system.stack.logs("ingress")
     transport = httpx.HTTPTransport(local_address="127.0.0.2")
-    with ingress.client(world, "wrong", transport=transport) as stranger:
+    with ingress.client(system, "wrong", transport=transport) as stranger:
         stranger.get("/whoami", headers={"x-forwarded-for": "192.0.2.99"})
-    log = world.stack.logs("ingress")
+    log = system.stack.logs("ingress")
     assert "127.0.0.2" in log
     assert "192.0.2.99" not in log
 
@@ -151,8 +151,8 @@ def test_no_redirect_leads_to_the_host_that_a_request_names(served, target):
         b"GET /whoami HTTP/1.1\r\nHost: x\r\nA: b\n c\r\n\r\n",
     ],
 )
-def test_a_request_that_two_servers_could_read_in_two_ways_is_refused(world, root, request_):
-    with connect(world) as line:
+def test_a_request_that_two_servers_could_read_in_two_ways_is_refused(system, root, request_):
+    with connect(system) as line:
         line.sendall(request_)
         assert read(line).status in {400, 401}
         assert root.get("/whoami").status_code == 200
@@ -162,8 +162,8 @@ def test_a_request_that_two_servers_could_read_in_two_ways_is_refused(world, roo
     ("variable", "value"),
     [("token", "x"), ("token", "changeme" * 5), ("secret_key", "eA=="), ("secret_key", "A" * 43 + "=")],
 )
-def test_a_secret_that_can_be_guessed_keeps_the_ingress_from_starting(world, variable, value):
+def test_a_secret_that_can_be_guessed_keeps_the_ingress_from_starting(system, variable, value):
     with pytest.raises(Exception, match="ingress"):
-        ingress.serve(world, **{variable: value})
-    lines = world.stack.logs("ingress").splitlines()
+        ingress.serve(system, **{variable: value})
+    lines = system.stack.logs("ingress").splitlines()
     assert [line for line in lines if f"PENSTOCK_{variable.upper()} can be guessed" in line]

@@ -18,21 +18,24 @@ from pydantic import SecretStr
 
 from deploy.native import services
 from deploy.native.stack import Stack
+from services.catalogue import manifests
 from shared.kafka import KafkaRefused, check_access, client_options
 from shared.provision.kafka_requests import Credential
-from shared.provision.kafka_rights import USERS, rights_of
+from shared.provision.kafka_rights import rights_of
 from shared.provision.kafka_users import _alter, ensure_kafka_users
 from shared.provision.topics import ensure_topics, open_admin
 from shared.settings import Settings
-from shared.topics import CONSUMERS, MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED, PRODUCERS, all_topics
+from shared.topics import MINIO_LIVE, OBJECTS_CHANGED, OBJECTS_HASHED
 from tests.support import ingress, own_stack
 from tests.support.console import Console, faults
 from tests.support.kafka_user import logged_in
+from tests.support.system import SystemUnderTest
 from tests.support.waiting import until
-from tests.support.world import World
 
 pytestmark = pytest.mark.timeout(400)
-EVERY_TOPIC = sorted(topic.name for topic in all_topics())
+MANIFESTS = manifests()
+CONSUMERS, PRODUCERS, USERS = MANIFESTS.consumers, MANIFESTS.producers, MANIFESTS.kafka_users
+EVERY_TOPIC = sorted(topic.name for topic in MANIFESTS.all_topics)
 GROUPS = [*CONSUMERS, "somebody-else"]
 SERVICES = sorted(CONSUMERS)
 
@@ -57,25 +60,25 @@ def stranger(stack: Stack, **changes: object) -> Settings:
     return Settings.of(stack.env, **{"kafka_user": "", "kafka_password": "", **changes})
 
 
-def test_every_service_does_its_work(world: World) -> None:
-    world.serve("etl")
-    ingress.serve(world)
-    world.put("a")
-    assert world.hashed("a")["digests"]
-    world.kafka.send(OBJECTS_CHANGED.name, b"no event", b"inbox/x")
-    world.kafka.send(MINIO_LIVE.name, b"no notification", b"inbox/x")
+def test_every_service_does_its_work(system: SystemUnderTest) -> None:
+    system.serve("etl")
+    ingress.serve(system)
+    system.put("a")
+    assert system.hashed("a")["digests"]
+    system.kafka.send(OBJECTS_CHANGED.name, b"no event", b"inbox/x")
+    system.kafka.send(MINIO_LIVE.name, b"no notification", b"inbox/x")
     dead = [f"objects.changed.v1.{name}.dlq" for name in ("hasher", "etl")] + ["minio.live.ingest.dlq"]
-    until(lambda: all(map(world.kafka.read, dead)), 60, f"dead letters on {dead}")
-    with ingress.client(world) as client:
-        path = f"/timeline/inbox/{world.prefix}a"
+    until(lambda: all(map(system.kafka.read, dead)), 60, f"dead letters on {dead}")
+    with ingress.client(system) as client:
+        path = f"/timeline/inbox/{system.prefix}a"
         until(lambda: "objects.hashed.v1" in client.get(path).text, 60, "the timeline shows the digests")
         workers = until(lambda: client.get("/stats/workers"), 30, "the lag of every group").json()
         assert {one["group"] for one in workers["groups"]} == set(CONSUMERS)
         assert client.post("/data", json={}).status_code == 202
-        until(lambda: world.kafka.read("etl.completed.v1"), 60, "a load that was asked for over HTTP")
+        until(lambda: system.kafka.read("etl.completed.v1"), 60, "a load that was asked for over HTTP")
     for name in SERVICES:
-        assert "kafka.denied" not in world.stack.logs(name)
-        assert "kafka.refused" not in world.stack.logs(name)
+        assert "kafka.denied" not in system.stack.logs(name)
+        assert "kafka.refused" not in system.stack.logs(name)
 
 
 @pytest.mark.parametrize("name", USERS)
@@ -140,11 +143,11 @@ async def test_a_wrong_password_is_refused_in_one_line_without_it(stack, name, p
     settings = stranger(stack, **login)
     with pytest.raises(KafkaRefused) as refused:
         await check_access(settings)
-    told = str(refused.value)
-    assert f"user {name}" in told
-    assert "wrong user name or password: check PENSTOCK_KAFKA_USER" in told
-    assert password not in told
-    assert "\n" not in told
+    message = str(refused.value)
+    assert f"user {name}" in message
+    assert "wrong user name or password: check PENSTOCK_KAFKA_USER" in message
+    assert password not in message
+    assert "\n" not in message
     for client in (AIOKafkaProducer(**client_options(settings)), AIOKafkaConsumer("x", **client_options(settings))):
         with pytest.raises(KafkaError):
             await client.start()
@@ -166,41 +169,41 @@ async def test_the_controller_answers_no_stranger(stack: Stack) -> None:
             await check_access(login.model_copy(update={"kafka_bootstrap": address}))
 
 
-def test_a_service_with_a_wrong_password_says_so_and_goes_on_when_it_is_right(world: World) -> None:
-    world.stop("hasher")
-    world.stack.start_service("hasher", env={"PENSTOCK_KAFKA_PASSWORD": "wrong-9e1f"}, wait=False)
-    log = until(lambda: _line(world.stack.logs("hasher"), "kafka.refused"), 60, lambda: world.stack.logs("hasher"))
+def test_a_service_with_a_wrong_password_says_so_and_goes_on_when_it_is_right(system: SystemUnderTest) -> None:
+    system.stop("hasher")
+    system.stack.start_service("hasher", env={"PENSTOCK_KAFKA_PASSWORD": "wrong-9e1f"}, wait=False)
+    log = until(lambda: _line(system.stack.logs("hasher"), "kafka.refused"), 60, lambda: system.stack.logs("hasher"))
     assert log["user"] == "penstock-hasher"
     assert "wrong user name or password" in log["reason"]
-    assert "wrong-9e1f" not in world.stack.logs("hasher")
-    asyncio.run(_set_password(world.stack, "hasher", "wrong-9e1f"))
+    assert "wrong-9e1f" not in system.stack.logs("hasher")
+    asyncio.run(_set_password(system.stack, "hasher", "wrong-9e1f"))
     try:
-        world.stack._process("hasher").wait_ready()
+        system.stack._process("hasher").wait_ready()
     finally:
-        world.stop("hasher")
-        passwords = {"hasher": SecretStr(world.stack.env["PENSTOCK_KAFKA_PASSWORD_HASHER"])}
-        changed = asyncio.run(ensure_kafka_users(user(world.stack, ""), passwords))
+        system.stop("hasher")
+        passwords = {"hasher": SecretStr(system.stack.env["PENSTOCK_KAFKA_PASSWORD_HASHER"])}
+        changed = asyncio.run(ensure_kafka_users(user(system.stack, ""), MANIFESTS, passwords))
     assert changed == ["Kafka user penstock-hasher: password set"]
 
 
-def test_a_service_without_rights_says_so_and_goes_on_when_they_are_granted(world: World) -> None:
-    world.stop("hasher")
-    asyncio.run(_revoke_all(world.stack, "penstock-hasher"))
-    world.stack.start_service("hasher", wait=False)
+def test_a_service_without_rights_says_so_and_goes_on_when_they_are_granted(system: SystemUnderTest) -> None:
+    system.stop("hasher")
+    asyncio.run(_revoke_all(system.stack, "penstock-hasher"))
+    system.stack.start_service("hasher", wait=False)
     try:
-        until(lambda: _line(world.stack.logs("hasher"), "kafka.denied"), 60, lambda: world.stack.logs("hasher"))
-        world.put("late")
+        until(lambda: _line(system.stack.logs("hasher"), "kafka.denied"), 60, lambda: system.stack.logs("hasher"))
+        system.put("late")
     finally:
-        changed = asyncio.run(ensure_kafka_users(user(world.stack, ""), {}))
+        changed = asyncio.run(ensure_kafka_users(user(system.stack, ""), MANIFESTS, {}))
     assert len(changed) == 1
     assert changed[0].startswith("Kafka user penstock-hasher: granted ")
-    world.hashed("late")
+    system.hashed("late")
 
 
 async def _revoke_all(stack: Stack, name: str) -> None:
     async with logged_in(user(stack, "")) as one:
         answer = await one.ask(DeleteAclsRequest(1, None, 1, f"User:{name}", None, 1, 1))
-    assert len(answer.filter_responses[0][2]) == len(rights_of(name.removeprefix("penstock-")))
+    assert len(answer.filter_responses[0][2]) == len(rights_of(MANIFESTS, name.removeprefix("penstock-")))
 
 
 async def _set_password(stack: Stack, name: str, password: str) -> None:
@@ -220,12 +223,12 @@ async def test_set_up_takes_back_what_is_not_in_the_list(stack: Stack) -> None:
     async with open_admin(operator) as admin:
         credential = Credential.of("penstock-old", "some-password", "SCRAM-SHA-512")
         await _alter(admin, [credential, Credential.of("grafana", "some-password", "SCRAM-SHA-512")], [])
-    assert sorted(await ensure_kafka_users(operator, {})) == [
+    assert sorted(await ensure_kafka_users(operator, MANIFESTS, {})) == [
         "Kafka user penstock-old: removed",
         "Kafka user penstock-x: removed",
         "Kafka user penstock-x: revoked operation 2 topic *",
     ]
-    assert await ensure_kafka_users(operator, {}) == []
+    assert await ensure_kafka_users(operator, MANIFESTS, {}) == []
     grafana = operator.model_copy(update={"kafka_user": "grafana", "kafka_password": SecretStr("some-password")})
     await check_access(grafana)
     async with logged_in(grafana) as one:
@@ -234,7 +237,7 @@ async def test_set_up_takes_back_what_is_not_in_the_list(stack: Stack) -> None:
 
 async def test_only_the_operator_sets_up(stack: Stack) -> None:
     with pytest.raises(Exception, match="penstock-hasher lacks an ACL"):
-        await ensure_kafka_users(user(stack, "hasher"), {})
+        await ensure_kafka_users(user(stack, "hasher"), MANIFESTS, {})
 
 
 def test_no_password_is_in_a_process_list_or_an_open_file(stack: Stack) -> None:
@@ -261,10 +264,10 @@ async def test_the_doctor_finds_all_well(stack: Stack) -> None:
     assert await faults(stack) == []
 
 
-def test_the_console_works_as_the_operator(world: World) -> None:
-    world.serve("etl")
-    ingress.serve(world)
-    console = Console(world.stack.env, world.stack.state_dir)
+def test_the_console_works_as_the_operator(system: SystemUnderTest) -> None:
+    system.serve("etl")
+    ingress.serve(system)
+    console = Console(system.stack.env, system.stack.state_dir)
     console.run("dlq", "list")
     console.run("sweep", "inbox")
 
@@ -290,4 +293,4 @@ def test_users_are_turned_on_changed_and_turned_off_on_an_existing_stack() -> No
 
 
 async def _make_topics(env: dict[str, str]) -> None:
-    await ensure_topics(Settings.of(env), all_topics())
+    await ensure_topics(Settings.of(env), MANIFESTS.all_topics)

@@ -51,7 +51,7 @@ POISON = {
     "time before all times": {"occurred_at": "0001-01-01T00:00:00+14:00"},
     "time after all times": {"occurred_at": "9999-12-31T23:59:59-14:00"},
 }
-NOTICES = {
+NOTIFICATIONS = {
     "bucket with a query": ("inbox?x", {"key": "a"}),
     "key that climbs": ("inbox", {"key": "../../staging/a"}),
     "long key": ("inbox", {"key": "k" * 1025}),
@@ -62,48 +62,48 @@ NOTICES = {
 }
 
 
-def test_each_poisoned_fact_is_one_dead_letter_and_holds_up_nothing(world):
-    world.serve("ingest")
-    world.serve("hasher")
-    world.put("before")
-    world.hashed("before")
+def test_each_poisoned_fact_is_one_dead_letter_and_holds_up_nothing(system):
+    system.serve("ingest")
+    system.serve("hasher")
+    system.put("before")
+    system.hashed("before")
     records = {name: f"poison-{uuid.uuid4().hex}" for name in POISON}
-    world.kafka.send_all(
+    system.kafka.send_all(
         (OBJECTS_CHANGED.name, records[name].encode(), json.dumps(FACT | odd).encode(), ())
         for name, odd in POISON.items()
     )
-    world.put("after")
-    world.put("large", b"x" * LARGE)
-    world.hashed("after")
-    world.hashed("large")
-    _await_letters(world, f"{OBJECTS_CHANGED.name}.hasher.dlq", records)
-    until(lambda: not any(world.kafka.lag({"hasher": [OBJECTS_CHANGED.name]}).values()), 30, "lag of the hasher")
+    system.put("after")
+    system.put("large", b"x" * LARGE)
+    system.hashed("after")
+    system.hashed("large")
+    _await_letters(system, f"{OBJECTS_CHANGED.name}.hasher.dlq", records)
+    until(lambda: not any(system.kafka.lag({"hasher": [OBJECTS_CHANGED.name]}).values()), 30, "lag of the hasher")
 
 
 @pytest.mark.parametrize("topic", [MINIO_LIVE.name, MINIO_SAFE.name])
-def test_each_poisoned_notification_is_one_dead_letter_and_holds_up_nothing(world, topic):
-    world.serve("ingest")
-    world.serve("hasher")
-    records = {name: f"poison-{uuid.uuid4().hex}" for name in NOTICES}
-    world.kafka.send_all(
+def test_each_poisoned_notification_is_one_dead_letter_and_holds_up_nothing(system, topic):
+    system.serve("ingest")
+    system.serve("hasher")
+    records = {name: f"poison-{uuid.uuid4().hex}" for name in NOTIFICATIONS}
+    system.kafka.send_all(
         (topic, records[name].encode(), json.dumps({"Records": [_notice(*odd)]}).encode(), ())
-        for name, odd in NOTICES.items()
+        for name, odd in NOTIFICATIONS.items()
     )
-    world.put("after")
-    world.hashed("after")
-    _await_letters(world, f"{topic}.ingest.dlq", records)
+    system.put("after")
+    system.hashed("after")
+    _await_letters(system, f"{topic}.ingest.dlq", records)
 
 
-def test_a_request_of_many_buckets_is_refused_and_a_repeated_bucket_is_swept_once(world):
-    world.serve("ingest")
-    huge = {"sweep_id": world.prefix, "buckets": ["inbox"] * 100_000}
-    world.kafka.send(SWEEPS_REQUESTED.name, json.dumps(huge).encode(), world.prefix.encode())
-    _await_letters(world, f"{SWEEPS_REQUESTED.name}.ingest.dlq", {"huge": world.prefix})
-    twice = {"sweep_id": f"{world.prefix}twice", "buckets": ["inbox", "inbox"], "prefix": world.prefix}
-    world.put("one")
-    world.kafka.send(SWEEPS_REQUESTED.name, json.dumps(twice).encode())
+def test_a_request_of_many_buckets_is_refused_and_a_repeated_bucket_is_swept_once(system):
+    system.serve("ingest")
+    huge = {"sweep_id": system.prefix, "buckets": ["inbox"] * 100_000}
+    system.kafka.send(SWEEPS_REQUESTED.name, json.dumps(huge).encode(), system.prefix.encode())
+    _await_letters(system, f"{SWEEPS_REQUESTED.name}.ingest.dlq", {"huge": system.prefix})
+    twice = {"sweep_id": f"{system.prefix}twice", "buckets": ["inbox", "inbox"], "prefix": system.prefix}
+    system.put("one")
+    system.kafka.send(SWEEPS_REQUESTED.name, json.dumps(twice).encode())
     rows = "SELECT listed, buckets FROM api.sweeps WHERE sweep_id = $1 AND finished_at IS NOT NULL"
-    (row,) = until(lambda: world.database.rows(rows, twice["sweep_id"]), 60, "sweep")
+    (row,) = until(lambda: system.database.rows(rows, twice["sweep_id"]), 60, "sweep")
     assert (row["listed"], row["buckets"]) == (1, ["inbox"])
 
 
@@ -115,11 +115,11 @@ def _notice(bucket, described):
     }
 
 
-def _await_letters(world, topic, records):
+def _await_letters(system, topic, records):
     """Wait until there is exactly one dead letter of each record, by its key."""
 
     def missing():
-        keys = [(letter.key or b"").decode() for letter in world.kafka.read(topic)]
+        keys = [(dead_letter.key or b"").decode() for dead_letter in system.kafka.read(topic)]
         return {name: keys.count(key) for name, key in records.items() if keys.count(key) != 1}
 
     until(lambda: not missing(), 60, missing, every=1.0)

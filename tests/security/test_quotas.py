@@ -13,9 +13,9 @@ TUS = {"tus-resumable": "1.0.0", "upload-length": "10"}
 
 
 @pytest.fixture
-def greedy(world):
-    ingress.serve(world, webhook_allow_private=True)
-    with token(world, "greedy", "admin") as text, ingress.client(world, text) as client:
+def greedy(system):
+    ingress.serve(system, webhook_allow_private=True)
+    with token(system, "greedy", "admin") as text, ingress.client(system, text) as client:
         yield client
 
 
@@ -28,7 +28,7 @@ def codes(answers):
     return {(one.status_code, one.json()["code"]) for one in answers if one.status_code >= 400}
 
 
-def test_webhooks_of_one_token_are_bounded_however_many_are_asked_for_at_once(greedy, world):
+def test_webhooks_of_one_token_are_bounded_however_many_are_asked_for_at_once(greedy, system):
     def make(number):
         return greedy.post("/webhooks", json={"url": f"http://127.0.0.1:9099/{number}", "types": ["never"]})
 
@@ -39,7 +39,7 @@ def test_webhooks_of_one_token_are_bounded_however_many_are_asked_for_at_once(gr
         greedy.delete(f"/webhooks/{made.pop()}")
         made.append((again := make(0)).json()["id"])
         assert again.status_code == 201
-        with ingress.client(world) as root:
+        with ingress.client(system) as root:
             other = root.post("/webhooks", json={"url": "http://127.0.0.1:9099/x", "types": ["never"]})
             assert other.status_code == 201
             root.delete(f"/webhooks/{other.json()['id']}")
@@ -54,19 +54,19 @@ def test_login_links_of_one_token_are_bounded(greedy):
     assert all(int(one.headers["retry-after"]) for one in answers if one.status_code == 429)
 
 
-def test_live_tokens_that_one_token_made_are_bounded(greedy, world):
+def test_live_tokens_that_one_token_made_are_bounded(greedy, system):
     me = greedy.get("/whoami").json()
     rows = (
         "SELECT 'x' || n, 'many-' || $1::text || n, $1::text::bytea, '{read}', '{}', $1, $3 "
         "FROM generate_series(1, $2) n"
     )
     columns = "id, name, hash, scopes, places, created_by, parent_id"
-    world.database.rows(f"INSERT INTO ingress.tokens ({columns}) {rows}", me["name"], quotas.MAX_TOKENS, me["id"])
+    system.database.rows(f"INSERT INTO ingress.tokens ({columns}) {rows}", me["name"], quotas.MAX_TOKENS, me["id"])
     try:
         refused = greedy.post("/tokens", json={"name": "one-more", "scopes": ["read"]})
         assert (refused.status_code, refused.json()["code"]) == (409, "QUOTA_USED_UP")
     finally:
-        world.database.rows("DELETE FROM ingress.tokens WHERE created_by = $1", me["name"])
+        system.database.rows("DELETE FROM ingress.tokens WHERE created_by = $1", me["name"])
 
 
 def test_open_uploads_of_one_token_are_bounded(greedy):

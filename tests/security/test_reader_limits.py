@@ -183,23 +183,23 @@ async def test_everybody_may_run_no_function_that_locks_stores_signals_or_reads_
     assert [row["name"] for row in found] == []
 
 
-async def test_no_view_shows_a_secret(world):
-    ingress.serve(world)
-    with ingress.client(world) as client:
+async def test_no_view_shows_a_secret(system):
+    ingress.serve(system)
+    with ingress.client(system) as client:
         made = client.post("/tokens", json={"name": f"t{uuid.uuid4().hex}", "scopes": ["read"]}).json()
         client.post("/login/links")
         client.get("/whoami", headers={"authorization": f"Bearer {made['token']}"})
-    asked = [f"SELECT hash FROM ingress.{table}" for table in ("tokens", "logins")]
-    hashes = [row["hash"] for statement in asked for row in world.database.rows(statement)]
+    statements = [f"SELECT hash FROM ingress.{table}" for table in ("tokens", "logins")]
+    hashes = [row["hash"] for statement in statements for row in system.database.rows(statement)]
     secrets = [made["token"].rpartition("_")[2], *(one.hex() for one in hashes)]
-    secrets += [value for name, value in world.stack.env.items() if "PASSWORD" in name or "SECRET" in name]
-    async with logged_in(world.stack, "reader") as reader:
+    secrets += [value for name, value in system.stack.env.items() if "PASSWORD" in name or "SECRET" in name]
+    async with logged_in(system.stack, "reader") as reader:
         views = await reader.fetch(
             "SELECT oid::regclass::text AS name FROM pg_class WHERE relnamespace = 'api'::regnamespace"
         )
         for view in views:
-            told = json.dumps([row["t"] for row in await reader.fetch(f"SELECT t::text FROM {view['name']} AS t")])
-            assert [secret for secret in secrets if secret in told] == [], view["name"]
+            text = json.dumps([row["t"] for row in await reader.fetch(f"SELECT t::text FROM {view['name']} AS t")])
+            assert [secret for secret in secrets if secret in text] == [], view["name"]
     client.close()
 
 
@@ -225,8 +225,8 @@ async def lives(stack, *statements: str, again: bool = False) -> float:
 
 
 @pytest.mark.usefixtures("short")
-async def test_a_session_that_lifts_its_own_limits_is_ended_all_the_same(stack, world):
-    world.serve("ingest")
+async def test_a_session_that_lifts_its_own_limits_is_ended_all_the_same(stack, system):
+    system.serve("ingest")
     async with logged_in(stack, "operator") as bystander:
         await bystander.execute("BEGIN; SELECT 1")
         lived = await asyncio.gather(

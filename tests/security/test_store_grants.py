@@ -16,9 +16,9 @@ from minio.error import MinioAdminException
 from pydantic import SecretStr
 from urllib3 import PoolManager
 
+from services.catalogue import manifests
 from services.cli.settings import CliSettings
 from shared.provision import ensure_users
-from shared.provision.policies import POLICIES
 from shared.provision.users import user_name
 from tests.support.stores import with_switches
 
@@ -185,7 +185,7 @@ def test_etl_writes_no_input_but_where_it_puts_its_seed_data(stack, bench):
     assert bench.allowed("etl") == ALLOWED["etl"]
 
 
-@pytest.mark.parametrize("service", POLICIES)
+@pytest.mark.parametrize("service", manifests().s3_users)
 def test_a_user_makes_no_access_keys_and_changes_no_user(stack, service):
     mine = admin(stack, service)
     with pytest.raises(MinioAdminException, match="AccessDenied"):
@@ -204,7 +204,7 @@ def test_a_user_makes_no_access_keys_and_changes_no_user(stack, service):
             command()
 
 
-@pytest.mark.parametrize("service", POLICIES)
+@pytest.mark.parametrize("service", manifests().s3_users)
 def test_temporary_credentials_of_a_user_are_worth_nothing(stack, bench, service):
     made = client(stack, user_name(service), secret_of(stack, service), "sts").assume_role(
         RoleArn="arn:aws:iam::0:role/none", RoleSessionName="mine", DurationSeconds=3600
@@ -221,5 +221,5 @@ def test_users_are_made_once_and_then_nothing_changes(stack):
         s3_secret_key=SecretStr(stack.env["PENSTOCK_S3_SECRET_KEY"]),
     )
     secrets = {service: SecretStr(secret_of(stack, service)) for service in ALLOWED}
-    assert asyncio.run(ensure_users(settings, secrets)) == []
+    assert asyncio.run(ensure_users(settings, manifests().s3_users, secrets)) == []
     assert Path(settings.etl_datasets).is_file()

@@ -21,6 +21,7 @@ from deploy.native import ready, servers
 from deploy.native.install import Installer
 from deploy.native.process import Process, Program
 from deploy.native.stack import Stack
+from services.catalogue import manifests
 from shared.errors import Outage, PenstockError
 from shared.kafka import KafkaRefused, check_access
 from shared.postgres import open_pool
@@ -29,7 +30,7 @@ from shared.settings import Settings
 from shared.storage import ObjectRef, open_store
 from tests.support import ingress, own_stack
 from tests.support.console import Console, faults
-from tests.support.world import World
+from tests.support.system import SystemUnderTest
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -122,17 +123,17 @@ def with_postgres_certificate(program: Program, certs: Path) -> Program:
     return replace(program, command=command, prepare=prepare)
 
 
-def test_an_object_becomes_digests_over_tls_alone(world: World) -> None:
-    ingress.serve(world)
-    world.put("a")
-    row = world.hashed("a")
+def test_an_object_becomes_digests_over_tls_alone(system: SystemUnderTest) -> None:
+    ingress.serve(system)
+    system.put("a")
+    row = system.hashed("a")
     assert row["digests"]
-    encrypted = world.database.rows(
+    encrypted = system.database.rows(
         "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'penstock%'"
     )
     assert [one["ssl"] for one in encrypted] == [True]
-    with ingress.client(world) as client:
-        assert client.get(f"/objects/inbox/{world.prefix}a").is_success
+    with ingress.client(system) as client:
+        assert client.get(f"/objects/inbox/{system.prefix}a").is_success
         assert client.get("/stats/workers").is_success
 
 
@@ -140,11 +141,11 @@ async def test_the_doctor_finds_all_well(stack: Stack) -> None:
     assert await faults(stack) == []
 
 
-def test_the_console_works_over_tls(world: World, tmp_path: Path) -> None:
+def test_the_console_works_over_tls(system: SystemUnderTest, tmp_path: Path) -> None:
     file = tmp_path / "x"
     file.write_bytes(os.urandom(1000))
-    console = Console(world.stack.env, world.stack.state_dir)
-    console.run("put", str(file), f"s3://inbox/{world.prefix}", "--wait")
+    console = Console(system.stack.env, system.stack.state_dir)
+    console.run("put", str(file), f"s3://inbox/{system.prefix}", "--wait")
 
 
 WRONG_AUTHORITY = r"its certificate is not trusted \(.*\): set PENSTOCK_TLS_CA to the PEM file of its authority"
@@ -169,7 +170,7 @@ Change = Callable[[Stack], Settings]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda stack: changed(stack, tls_ca=other(stack)), WRONG_AUTHORITY),
         (lambda stack: changed(stack, tls_ca=None), WRONG_AUTHORITY),
@@ -185,30 +186,30 @@ Change = Callable[[Stack], Settings]
     ],
     ids=["another authority", "the system's authorities", "another host", "plain text to TLS", "TLS to plain text"],
 )
-async def test_kafka_refuses_in_one_line(stack: Stack, change: Change, told: str) -> None:
-    with pytest.raises(KafkaRefused, match=told) as refused:
+async def test_kafka_refuses_in_one_line(stack: Stack, change: Change, message: str) -> None:
+    with pytest.raises(KafkaRefused, match=message) as refused:
         await check_access(change(stack))
     assert "\n" not in str(refused.value)
     assert stack.env["PENSTOCK_KAFKA_PASSWORD"] not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda stack: changed(stack, tls_ca=other(stack)), WRONG_AUTHORITY),
         (lambda stack: changed(stack, s3_endpoint=elsewhere(stack.env["PENSTOCK_S3_ENDPOINT"])), WRONG_HOST),
     ],
     ids=["another authority", "another host"],
 )
-async def test_each_client_of_the_object_store_refuses_in_one_line(stack: Stack, change: Change, told: str) -> None:
+async def test_each_client_of_the_object_store_refuses_in_one_line(stack: Stack, change: Change, message: str) -> None:
     settings = change(stack)
     async with open_store(settings.model_copy(update={"state_dir": stack.state_dir / "test"})) as store:
-        with pytest.raises(Outage, match=told):
+        with pytest.raises(Outage, match=message):
             await store.head(ObjectRef("inbox", "x"))
-    with pytest.raises(Outage, match=told):
+    with pytest.raises(Outage, match=message):
         await ensure_buckets(settings, ["inbox"])
-    with pytest.raises(Outage, match=told):
-        await ensure_users(settings, {"hasher": SecretStr("some-secret")})
+    with pytest.raises(Outage, match=message):
+        await ensure_users(settings, manifests().s3_users, {"hasher": SecretStr("some-secret")})
 
 
 async def test_tls_to_an_object_store_of_plain_text_says_so(stack: Stack) -> None:
@@ -231,23 +232,23 @@ async def test_plain_text_to_the_object_store_is_refused(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda stack, dsn: dsn.replace(authority_in(stack.state_dir), other(stack)), "not trusted"),
         (lambda _, dsn: elsewhere(dsn), WRONG_HOST),
     ],
     ids=["another authority", "another host"],
 )
-async def test_postgres_is_refused_in_one_line(stack: Stack, change: Callable[[Stack, str], str], told: str) -> None:
+async def test_postgres_is_refused_in_one_line(stack: Stack, change: Callable[[Stack, str], str], message: str) -> None:
     dsn = change(stack, stack.env["PENSTOCK_POSTGRES_DSN"])
     async with open_pool(SecretStr(dsn), service="test", wait=False) as pool:
-        with pytest.raises(Outage, match=told) as refused:
+        with pytest.raises(Outage, match=message) as refused:
             await pool.execute("SELECT 1")
     assert stack.env["PENSTOCK_POSTGRES_PASSWORD"] not in str(refused.value)
 
 
 def test_the_console_says_what_is_wrong_with_a_certificate(stack: Stack) -> None:
     console = Console({**stack.env, "PENSTOCK_TLS_CA": other(stack)}, stack.state_dir)
-    _, told = console.start("dlq", "list").communicate(timeout=60)
-    assert "its certificate is not trusted" in told
-    assert "Traceback" not in told
+    _, message = console.start("dlq", "list").communicate(timeout=60)
+    assert "its certificate is not trusted" in message
+    assert "Traceback" not in message

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 from deploy.native.install import Installer
-from tests.support.world import World
+from tests.support.system import SystemUnderTest
 
 SERIOUS = {"serious", "critical"}
 LOCAL = {"data", "blob", "about"}
@@ -33,22 +33,22 @@ def chromium(state_dir: Path) -> Iterator[Browser]:
 class Visitor:
     """One person with a browser; `complaints` are violations of the policy, errors of scripts, and foreign requests."""
 
-    world: World
+    system: SystemUnderTest
     context: BrowserContext
     page: Page = field(init=False)
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.url = self.world.stack.env["PENSTOCK_HTTP_URL"]
+        self.url = self.system.stack.env["PENSTOCK_HTTP_URL"]
         self.context.on("request", self._look_at)
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(f"error {error}"))
         self.page.on("console", lambda line: self.complaints.append(line.text) if _is_complaint(line) else None)
 
     def _look_at(self, request: Request) -> None:
-        own = {urlsplit(url).netloc for url in (self.url, self.world.stack.env["PENSTOCK_S3_ENDPOINT"])}
-        asked = urlsplit(request.url)
-        if asked.scheme not in LOCAL and asked.netloc not in own:
+        own = {urlsplit(url).netloc for url in (self.url, self.system.stack.env["PENSTOCK_S3_ENDPOINT"])}
+        target = urlsplit(request.url)
+        if target.scheme not in LOCAL and target.netloc not in own:
             self.complaints.append(f"foreign {request.url}")
 
     def go(self, path: str) -> Page:
@@ -72,12 +72,12 @@ def _is_complaint(line: Any) -> bool:
 
 
 @contextmanager
-def visiting(browser: Browser, world: World, *, logged_in: str = "", **options: Any) -> Iterator[Visitor]:
+def visiting(browser: Browser, system: SystemUnderTest, *, logged_in: str = "", **options: Any) -> Iterator[Visitor]:
     """Give a person a browser of its own; `logged_in` is a one-time link."""
-    context = browser.new_context(base_url=world.stack.env["PENSTOCK_HTTP_URL"], **options)
+    context = browser.new_context(base_url=system.stack.env["PENSTOCK_HTTP_URL"], **options)
     context.set_default_timeout(20_000)
     try:
-        visitor = Visitor(world, context)
+        visitor = Visitor(system, context)
         if logged_in:
             visitor.page.goto(logged_in)
         yield visitor

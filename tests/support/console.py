@@ -1,4 +1,4 @@
-"""The console as an operator starts it: a process, its output, its exit code."""
+"""The console as a subprocess: its output and its exit code."""
 
 import json
 import os
@@ -19,7 +19,7 @@ class Console:
     env: dict[str, str]
     folder: Path
     begin: tuple[str, ...] = ()
-    """What every command begins with."""
+    """The first words of every command."""
 
     def start(self, *words, **env):
         return subprocess.Popen(
@@ -43,17 +43,17 @@ class Console:
 
 
 async def faults(stack):
-    """Return what `penstock doctor` finds wrong with the servers of a stack that no supervisor watches.
+    """Return the failed checks of `penstock doctor` for the servers of a stack without a supervisor.
 
-    One check after the other, and again when it fails: a busy machine does not answer all at once in their time.
+    Checks run one after the other and are repeated after a failure, because a busy machine is slow.
     """
     settings = load(stack.env, stack.state_dir)
     named = [(name, check) for name, check in CHECKS.items() if name not in {"processes", "disk"}]
     return [one for name, check in named for one in await _faults_of(name, check, settings)]
 
 
-async def _faults_of(name, check, settings, tries=5):
-    for _ in range(tries):
-        if not (wrong := [one for one in await checks.run(name, check, settings) if not one.ok]):
+async def _faults_of(name, check, settings, attempts=5):
+    for _ in range(attempts):
+        if not (failed := [one for one in await checks.run(name, check, settings) if not one.ok]):
             break
-    return wrong
+    return failed

@@ -10,14 +10,14 @@ from threading import Event, Thread
 import httpx
 
 from tests.support import ingress
+from tests.support.system import SystemUnderTest
 from tests.support.wire import head
-from tests.support.world import World
 
 
 @contextmanager
-def token(world: World, name: str, *scopes: str) -> Iterator[str]:
+def token(system: SystemUnderTest, name: str, *scopes: str) -> Iterator[str]:
     """Give the text of a token of these scopes, revoked after the block."""
-    with ingress.client(world) as root:
+    with ingress.client(system) as root:
         made = root.post("/tokens", json={"name": f"{name}-{time.time_ns()}", "scopes": scopes}).json()
         try:
             yield made["token"]
@@ -25,19 +25,19 @@ def token(world: World, name: str, *scopes: str) -> Iterator[str]:
             root.delete(f"/tokens/{made['id']}")
 
 
-def metric(world: World, name: str, **labels: str) -> float:
+def metric(system: SystemUnderTest, name: str, **labels: str) -> float:
     """Return a metric of the ingress as it was within the last second; 0 while it has no value."""
-    with ingress.client(world, None) as stranger:
+    with ingress.client(system, None) as stranger:
         text = stranger.get("/metrics").text
-    wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    pattern = rf"^{re.escape(name)}{re.escape('{' + wanted + '}') if wanted else ''} (\S+)$"
+    selector = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
+    pattern = rf"^{re.escape(name + selector)} (\S+)$"
     found = re.search(pattern, text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
-def connect(world: World, *, source: str = "127.0.0.1", receive: int = 0) -> socket.socket:
+def connect(system: SystemUnderTest, *, source: str = "127.0.0.1", receive: int = 0) -> socket.socket:
     """Open a line from an address of this machine; with `receive`, so many bytes wait in it at most."""
-    address = httpx.URL(world.stack.env["PENSTOCK_HTTP_URL"])
+    address = httpx.URL(system.stack.env["PENSTOCK_HTTP_URL"])
     line = socket.socket()
     if receive:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
@@ -47,9 +47,9 @@ def connect(world: World, *, source: str = "127.0.0.1", receive: int = 0) -> soc
     return line
 
 
-def ask(world: World, text: str, method: str, path: str, length: int | None = None, **headers: str) -> bytes:
+def ask(system: SystemUnderTest, text: str, method: str, path: str, length: int | None = None, **headers: str) -> bytes:
     """Write the head of a request of a token."""
-    return head(world, method, path, length, Authorization=f"Bearer {text}", **headers)
+    return head(system, method, path, length, Authorization=f"Bearer {text}", **headers)
 
 
 @contextmanager

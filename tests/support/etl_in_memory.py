@@ -24,7 +24,7 @@ from shared.storage import ObjectRef
 from shared.testing.bus import record_of
 from shared.testing.objects import MemoryStore
 from shared.work import Lease, WorkQueue
-from tests.support.drops import Drop, Stored
+from tests.support.uploads import Stored, Upload
 
 BUCKET: Final = "src-data"
 LARGE_BYTES: Final = 180
@@ -76,7 +76,7 @@ class Crashing(Tables):
 
 
 @dataclass
-class Told:
+class RecordingBus:
     """A bus that keeps what is published."""
 
     facts: list[Event] = field(default_factory=list)
@@ -92,8 +92,8 @@ class Etl:
     pool: Pool
     dataset: Dataset
     store: Ticking = field(default_factory=Ticking)
-    told: Told = field(default_factory=Told)
-    drops: dict[tuple[str, str], Drop] = field(default_factory=dict)
+    bus: RecordingBus = field(default_factory=RecordingBus)
+    uploads: dict[tuple[str, str], Upload] = field(default_factory=dict)
     history: list[ObjectChanged] = field(default_factory=list)
     undelivered: list[int] = field(default_factory=list)
 
@@ -105,8 +105,8 @@ class Etl:
         self.tables = Crashing(self.pool, max_stored_rejects=settings.etl_rejects_kept)
         bucket, loads = Bucket(self.store, settings), Loads(self.pool, work)
         self.loader = handlers.Loader(datasets, bucket, self.tables, loads, queue, settings)
-        self.files = FileLoads(self.loader, LargeFiles(self.store, settings), self.told)  # type: ignore[arg-type]
-        self.loads = FullLoads(self.loader, queue, self.told)  # type: ignore[arg-type]
+        self.files = FileLoads(self.loader, LargeFiles(self.store, settings), self.bus)  # type: ignore[arg-type]
+        self.loads = FullLoads(self.loader, queue, self.bus)  # type: ignore[arg-type]
 
     async def clear(self) -> None:
         """Let nothing be known."""
@@ -114,11 +114,11 @@ class Etl:
         await self.pool.execute("DELETE FROM etl.sources WHERE dataset = $1", self.dataset.name)
         await self.pool.execute("DELETE FROM work.items WHERE queue = ANY($1)", [self.queue.name, self.work.name])
 
-    async def put(self, drop: Drop) -> int:
+    async def put(self, upload: Upload) -> int:
         """Store an object; return the number of its event, which nobody has been given yet."""
-        info = await self.store.put(ObjectRef(BUCKET, self._key(drop.name)), drop.body)
-        self.drops[self._key(drop.name), info.etag] = drop
-        return self._happened("stored", drop.name, etag=info.etag, size=info.size)
+        info = await self.store.put(ObjectRef(BUCKET, self._key(upload.name)), upload.body)
+        self.uploads[self._key(upload.name), info.etag] = upload
+        return self._happened("stored", upload.name, etag=info.etag, size=info.size)
 
     async def remove(self, name: str) -> int:
         """Remove an object, there or not."""
@@ -148,7 +148,7 @@ class Etl:
         """Hand events over as one batch; a crash leaves them to be given again."""
         batch = [Received(event, record_of(event)) for event in (self.history[number] for number in numbers)]
         facts = await handlers.load_objects(batch, self.loader)
-        await self.told.publish(facts)
+        await self.bus.publish(facts)
         self.undelivered = [one for one in self.undelivered if one not in numbers]
 
     async def work_on(self) -> None:
@@ -175,15 +175,17 @@ class Etl:
 
     def stored(self) -> list[Stored]:
         """Return what the bucket holds."""
-        versions = [kept[-1] for kept in self.store._buckets[BUCKET].values() if kept and kept[-1] is not None]
+        versions = [
+            versions[-1] for versions in self.store._buckets[BUCKET].values() if versions and versions[-1] is not None
+        ]
         infos = [one.info for one in versions]
-        return [(one.ref.key, one.last_modified.timestamp(), self.drops[one.ref.key, one.etag]) for one in infos]
+        return [(one.ref.key, one.last_modified.timestamp(), self.uploads[one.ref.key, one.etag]) for one in infos]
 
     def etags(self) -> dict[str, str]:
         """Return the etag of all that the bucket holds."""
-        kept = self.store._buckets[BUCKET].values()
-        return {one[-1].info.ref.key: one[-1].info.etag for one in kept if one and one[-1] is not None}
+        versions = self.store._buckets[BUCKET].values()
+        return {one[-1].info.ref.key: one[-1].info.etag for one in versions if one and one[-1] is not None}
 
     def loaded(self) -> list[EtlLoaded]:
         """Return what was told of objects."""
-        return [one for one in self.told.facts if isinstance(one, EtlLoaded)]
+        return [one for one in self.bus.facts if isinstance(one, EtlLoaded)]

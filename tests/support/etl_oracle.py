@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 
 from shared.topics import ETL_LOADED
-from tests.support import drops
-from tests.support.drops import COLUMNS, Expected, Stored
+from tests.support import uploads
 from tests.support.etl import BUCKET, OUTPUTS, Users
 from tests.support.oracle import Oracle, lags_of
+from tests.support.uploads import COLUMNS, Expected, Stored
 from tests.support.waiting import until
 
 SHOWN = 10
@@ -35,29 +35,29 @@ class TableOracle:
         until(lambda: not self.unsettled(), within, self.unsettled)
         self.oracle.judge(within=within)
         self.judge_facts()
-        return drops.expected(BUCKET, self.users.stored())
+        return uploads.expected(BUCKET, self.users.stored())
 
     def unsettled(self) -> list[str]:
         """Name some of what is not as the bucket implies, or what is still to be read or written."""
         found = [*self.differing(), *self._behind()]
-        return found or [f"lag {lags}" for lags in [lags_of(self.users.world)] if lags]
+        return found or [f"lag {lags}" for lags in [lags_of(self.users.system)] if lags]
 
     def differing(self) -> list[str]:
         """Name some of what is not as the bucket implies."""
         stored = self.users.stored()
-        wanted = drops.expected(BUCKET, stored)
+        expected = uploads.expected(BUCKET, stored)
         return [
-            *_differences("table", wanted, self.table()),
-            *_differences("csv", _guarded(wanted), self.csv()),
-            *_differences("parquet", wanted, self.parquet()),
-            *_differences("pictures", drops.pictures(stored), self._pictures()),
-            *_differences("rejects", drops.rejected(stored), self._rejects()),
-            *_differences("rejects files", drops.rejected(stored), self._rejects_files()),
+            *_differences("table", expected, self.table()),
+            *_differences("csv", _guarded(expected), self.csv()),
+            *_differences("parquet", expected, self.parquet()),
+            *_differences("pictures", uploads.images(stored), self._images()),
+            *_differences("rejects", uploads.rejected(stored), self._rejects()),
+            *_differences("rejects files", uploads.rejected(stored), self._rejects_files()),
         ]
 
     def judge_facts(self) -> None:
         """Every source was told as the bucket has it, and nothing is told as both right and wrong."""
-        wrong = list(self._untold(self.users.stored()))
+        wrong = list(self._wrong_facts(self.users.stored()))
         assert not wrong, wrong[:SHOWN]
 
     def table(self) -> dict[str, Any]:
@@ -65,12 +65,12 @@ class TableOracle:
         rows = self.users.table(", ".join(COLUMNS))
         return _by_user([tuple(row) for row in rows], "table")
 
-    def _pictures(self) -> dict[str, Any]:
+    def _images(self) -> dict[str, Any]:
         question = """
             SELECT key, content_type, width, height FROM etl.images JOIN etl.sources ON id = source_id
             WHERE images.dataset = $1
         """
-        rows = self.users.world.database.rows(question, self.users.dataset)
+        rows = self.users.system.database.rows(question, self.users.dataset)
         return {row["key"]: tuple(row)[1:] for row in rows}
 
     def csv(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class TableOracle:
 
     def _rejects_files(self) -> dict[str, Any]:
         folder = f"rejects/{self.users.dataset}/"
-        pages = self.users.world.s3.get_paginator("list_objects_v2").paginate(Bucket=OUTPUTS, Prefix=folder)
+        pages = self.users.system.s3.get_paginator("list_objects_v2").paginate(Bucket=OUTPUTS, Prefix=folder)
         keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
         return {key.removeprefix(folder).removesuffix(".csv"): self._rejected_lines(key) for key in keys}
 
@@ -116,28 +116,28 @@ class TableOracle:
         elif exports["rows"] != (held := len(self.users.table("1"))):
             yield f"files are said to have {exports['rows']} rows, the table has {held}"
 
-    def _untold(self, stored: list[Stored]) -> Iterator[str]:
-        told = defaultdict(set)
+    def _wrong_facts(self, stored: list[Stored]) -> Iterator[str]:
+        published = defaultdict(set)
         removed = set()
         for fact in self.users.facts(ETL_LOADED.name):
             body = fact.body
             if body["change"] == "stored":
-                told[body["key"], body["etag"]].add((body["rows"], body["rejected"], bool(body["reason"])))
+                published[body["key"], body["etag"]].add((body["rows"], body["rejected"], bool(body["reason"])))
             else:
                 removed.add(body["key"])
         etags = self.users.etags()
-        for key, _, drop in stored:
-            right = (len(drop.rows), len(drop.rejected), bool(drop.rejected))
-            if told[key, etags[key]] != {right}:
-                yield f"{key} was told as {told[key, etags[key]]}, not {right}"
-        for key in {key for key, _ in told} - set(etags) - removed:
+        for key, _, upload in stored:
+            right = (len(upload.rows), len(upload.rejected), bool(upload.rejected))
+            if published[key, etags[key]] != {right}:
+                yield f"{key} was told as {published[key, etags[key]]}, not {right}"
+        for key in {key for key, _ in published} - set(etags) - removed:
             yield f"{key} is gone and was never told so"
 
 
-def _guarded(wanted: Expected) -> dict[str, Any]:
+def _guarded(expected: Expected) -> dict[str, Any]:
     return {
-        drops.guarded(user): (drops.guarded(first), drops.guarded(last), birthts, drops.guarded(path))
-        for user, (first, last, birthts, path) in wanted.items()
+        uploads.guarded(user): (uploads.guarded(first), uploads.guarded(last), birthts, uploads.guarded(path))
+        for user, (first, last, birthts, path) in expected.items()
     }
 
 
@@ -147,7 +147,7 @@ def _by_user(rows: list[tuple[Any, ...]], where: str) -> dict[str, Any]:
     return {row[0]: row[1:] for row in rows}
 
 
-def _differences(where: str, wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    keys = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
-    shown = [f"{where}: {key} is {found.get(key)}, not {wanted.get(key)}" for key in keys[:SHOWN]]
+def _differences(where: str, expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    keys = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
+    shown = [f"{where}: {key} is {found.get(key)}, not {expected.get(key)}" for key in keys[:SHOWN]]
     return [*shown, f"{where}: {len(keys)} differ"] if len(keys) > SHOWN else shown

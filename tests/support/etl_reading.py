@@ -49,8 +49,8 @@ def values(name: str, body: bytes, key: str = "x.csv", dataset: Dataset = LAB) -
     """Return the values of one column of a file in which nothing is wrong."""
     rows, rejects = understood(body, key, dataset)
     assert not rejects
-    place = dataset.fields.index(name)
-    return [row[place] for row in rows]
+    index = dataset.fields.index(name)
+    return [row[index] for row in rows]
 
 
 def _batches_of(body: bytes, key: str, dataset: Dataset) -> list[Batch]:

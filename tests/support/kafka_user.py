@@ -61,7 +61,7 @@ class KafkaUser:
 
     async def administers(self, topic: str, group: str) -> set[str]:
         """Return the names of the administrator's requests that are not refused for want of a right."""
-        asked = {
+        requests = {
             "create topic": (
                 admin.CreateTopicsRequest([("x", 1, 1, [], [])], 5000, validate_only=True),
                 "topic_errors",
@@ -89,7 +89,7 @@ class KafkaUser:
             "list users": (DescribeCredentials(["penstock"]), "error_code"),
             "make a user": (AlterCredentials([Credential.of("penstock-x", "x", "SCRAM-SHA-512")]), "results"),
         }
-        codes = {name: _numbers(getattr(await self.ask(request), part)) for name, (request, part) in asked.items()}
+        codes = {name: _numbers(getattr(await self.ask(request), part)) for name, (request, part) in requests.items()}
         return {name for name, found in codes.items() if not found & CODES}
 
     async def coordinates(self, group: str) -> int:

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from shared.topics import CONSUMERS, OBJECTS_CHANGED, OBJECTS_HASHED, dead_letter_topics_of
+from services.catalogue import manifests
+from shared.topics import OBJECTS_CHANGED, OBJECTS_HASHED, dead_letter_topics_of
+from tests.support.system import ANY_ETAG, DEFAULT_DIGESTS, ObjectKey, SystemUnderTest, digests_of
 from tests.support.topics import Fact
 from tests.support.waiting import until
-from tests.support.world import ANY_ETAG, DEFAULT_DIGESTS, Place, World, digests_of
 
+CONSUMERS: Final = manifests().consumers
 GROUPS: Final = {service: [topic.name for topic in topics] for service, topics in CONSUMERS.items()}
-OF_EVERY_WORLD: Final = {"ingest", "hasher"}
+ALWAYS_RUNNING: Final = {"ingest", "hasher"}
 INPUTS: Final = ("inbox", "src-data")
 _SECRET_WORDS: Final = ("SECRET", "TOKEN", "PASSWORD")
 _FOUND: Final = ("missed", "vanished", "late")
@@ -26,17 +28,17 @@ _DIGESTS = (
 class Oracle:
     """Judges what became of one test's objects; made before the fault, so that it knows what is old."""
 
-    world: World
+    system: SystemUnderTest
     fault: str
-    letters_before: int = 0
+    dead_letters_before: int = 0
     ends_before: Mapping[tuple[str, int], int] = field(default_factory=dict)
     open_before: set[str] = field(default_factory=set)
     over_at: float = field(default_factory=time.monotonic)
     sweeps: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.letters_before = len(self._letters())
-        self.ends_before = self.world.kafka.ends(topic.name for topics in CONSUMERS.values() for topic in topics)
+        self.dead_letters_before = len(self._dead_letters())
+        self.ends_before = self.system.kafka.ends(topic.name for topics in CONSUMERS.values() for topic in topics)
         self.open_before = set(self._open_uploads())
 
     def over(self) -> None:
@@ -45,9 +47,9 @@ class Oracle:
 
     def sweep(self) -> None:
         """Let a sweep heal what was never notified; what it found is in the report."""
-        self.sweeps.append(self.world.sweep())
+        self.sweeps.append(self.system.sweep())
 
-    def judge(self, *, within: float = 90, letters: Mapping[str, int] | None = None) -> None:
+    def judge(self, *, within: float = 90, dead_letters: Mapping[str, int] | None = None) -> None:
         """Wait until everything has settled, then look for what must not be; print what it came to.
 
         `letters` are the dead letters that were to be expected, by code; `within` is in seconds.
@@ -59,7 +61,7 @@ class Oracle:
         wrong = [
             *self._twice(changed),
             *self._twice(hashed),
-            *self._wrong_letters(letters or {}),
+            *self._unexpected_dead_letters(dead_letters or {}),
             *self._open_uploads(),
             *self._leaks(),
         ]
@@ -74,115 +76,116 @@ class Oracle:
 
     def _sweep_row(self, row: Any) -> Any:
         """Return a sweep's row as it is now: what was only late is known later."""
-        return self.world.database.rows("SELECT * FROM api.sweeps WHERE sweep_id = $1", row["sweep_id"])[0]
+        return self.system.database.rows("SELECT * FROM api.sweeps WHERE sweep_id = $1", row["sweep_id"])[0]
 
     def unsettled(self) -> list[str]:
         """Name up to twenty things that are not as the bucket says, and what is still to be read."""
         stored = self.listed()
-        told = {(row["bucket"], row["key"]): row["etag"] for row in self._rows(_OBJECTS)}
+        published = {(row["bucket"], row["key"]): row["etag"] for row in self._rows(_OBJECTS)}
         rows = {(row["bucket"], row["key"]): row for row in self._rows(_DIGESTS)}
         found = [
             *(
-                f"{place} is stored, told as {told.get(place)}"
-                for place in stored
-                if told.get(place) != stored[place][0]
+                f"{key} is stored, told as {published.get(key)}"
+                for key in stored
+                if published.get(key) != stored[key][0]
             ),
-            *(f"{place} is gone, told as stored" for place in told if place not in stored),
-            *(f"{place}: {rows.get(place)}" for place in stored if not _is_done(rows.get(place), *stored[place])),
-            *(f"{place} is gone, has digests" for place, row in rows.items() if place not in stored and _claims(row)),
+            *(f"{key} is gone, told as stored" for key in published if key not in stored),
+            *(f"{key}: {rows.get(key)}" for key in stored if not _is_done(rows.get(key), *stored[key])),
+            *(f"{key} is gone, has digests" for key, row in rows.items() if key not in stored and _claims(row)),
         ]
-        lags = lags_of(self.world)
+        lags = lags_of(self.system)
         return found[:20] + ([f"lag {lags}"] if lags else [])
 
     def _rows(self, question: str) -> list[Any]:
-        return self.world.database.rows(question, self.world.prefix)
+        return self.system.database.rows(question, self.system.prefix)
 
-    def listed(self) -> dict[Place, tuple[str, int]]:
+    def listed(self) -> dict[ObjectKey, tuple[str, int]]:
         """Return etag and size of everything that the bucket holds under the prefix; folder markers are nothing."""
-        pages = self.world.s3.get_paginator("list_objects_v2")
+        pages = self.system.s3.get_paginator("list_objects_v2")
         return {
             (bucket, one["Key"]): (one["ETag"].strip('"'), one["Size"])
             for bucket in INPUTS
-            for page in pages.paginate(Bucket=bucket, Prefix=self.world.prefix)
+            for page in pages.paginate(Bucket=bucket, Prefix=self.system.prefix)
             for one in page.get("Contents", ())
             if not (one["Key"].endswith("/") and not one["Size"])
         }
 
     def _facts(self, topic: str) -> list[Fact]:
-        mine = tuple(f"{bucket}/{self.world.prefix}".encode() for bucket in INPUTS)
-        return [fact for fact in self.world.kafka.read(topic) if (fact.key or b"").startswith(mine)]
+        mine = tuple(f"{bucket}/{self.system.prefix}".encode() for bucket in INPUTS)
+        return [fact for fact in self.system.kafka.read(topic) if (fact.key or b"").startswith(mine)]
 
     def _lost(
-        self, stored: Mapping[Place, tuple[str, int]], changed: Iterable[Fact], hashed: Iterable[Fact]
+        self, stored: Mapping[ObjectKey, tuple[str, int]], changed: Iterable[Fact], hashed: Iterable[Fact]
     ) -> Iterator[str]:
         """What the bucket holds and the ledger or a topic does not say, or says wrongly."""
         rows = {(row["bucket"], row["key"]): row["digests"] for row in self._rows(_DIGESTS)}
-        told = {(_place(fact), fact.body.get("etag")) for fact in changed}
-        said = {(_place(fact), fact.body["etag"]): fact.body["digests"] for fact in hashed}
-        for place, (etag, _) in stored.items():
-            body = self.world.bodies[place].get(etag, self.world.bodies[place].get(ANY_ETAG))
-            algorithms = self.world.asked.get(place, DEFAULT_DIGESTS)
+        published = {(_object_key(fact), fact.body.get("etag")) for fact in changed}
+        hashes = {(_object_key(fact), fact.body["etag"]): fact.body["digests"] for fact in hashed}
+        for key, (etag, _) in stored.items():
+            body = self.system.bodies[key].get(etag, self.system.bodies[key].get(ANY_ETAG))
+            algorithms = self.system.requested_digests.get(key, DEFAULT_DIGESTS)
             right = digests_of(body, algorithms) if body is not None else None
-            if (place, etag) not in told:
-                yield f"{place} was never told"
-            if right is None or said.get((place, etag)) != right:
-                yield f"{place} was told with digests {said.get((place, etag))}, not {right}"
-            if right is None or any(value not in rows[place] for value in right.values()):
-                yield f"{place} has digests {rows[place]}, not {right}"
+            if (key, etag) not in published:
+                yield f"{key} was never told"
+            if right is None or hashes.get((key, etag)) != right:
+                yield f"{key} was told with digests {hashes.get((key, etag))}, not {right}"
+            if right is None or any(value not in rows[key] for value in right.values()):
+                yield f"{key} has digests {rows[key]}, not {right}"
 
     def _twice(self, facts: Iterable[Fact]) -> Iterator[str]:
         """Versions told under more ids than they were stored times; the same id may come again."""
-        told: dict[Any, dict[str, dict[str, Any]]] = defaultdict(dict)
+        published: dict[Any, dict[str, dict[str, Any]]] = defaultdict(dict)
         for fact in facts:
             if fact.body.get("etag"):
-                told[*_place(fact), fact.body["etag"]][fact.header("ce_id")] = fact.body
-        for version, different in told.items():
-            if len(different) > self.world.tries[version] + self.world.tries[*version[:2], ANY_ETAG]:
+                published[*_object_key(fact), fact.body["etag"]][fact.header("ce_id")] = fact.body
+        for version, different in published.items():
+            if len(different) > self.system.put_counts[version] + self.system.put_counts[*version[:2], ANY_ETAG]:
                 how = [(one.get("seen_by"), one.get("sequencer"), one["revision"]) for one in different.values()]
-                yield f"{version}, stored {self.world.tries[version]} times, is told under more ids: {how}"
+                yield f"{version}, stored {self.system.put_counts[version]} times, is told under more ids: {how}"
 
-    def _letters(self) -> list[Fact]:
-        return self.world.kafka.read(*(topic.name for topic in dead_letter_topics_of(CONSUMERS)))
+    def _dead_letters(self) -> list[Fact]:
+        return self.system.kafka.read(*(topic.name for topic in dead_letter_topics_of(CONSUMERS)))
 
-    def _wrong_letters(self, expected: Mapping[str, int]) -> Iterator[str]:
-        later = sorted(self._letters(), key=lambda fact: fact.header("dlq_at"))[self.letters_before :]
-        letters = [letter for letter in later if not self._is_of_before(letter)]
-        if (codes := Counter(letter.header("dlq_code") for letter in letters)) != Counter(expected):
-            yield f"dead letters {dict(codes)}, not {dict(expected)}: {[one.header('dlq_reason') for one in letters]}"
+    def _unexpected_dead_letters(self, expected: Mapping[str, int]) -> Iterator[str]:
+        later = sorted(self._dead_letters(), key=lambda fact: fact.header("dlq_at"))[self.dead_letters_before :]
+        dead_letters = [dead_letter for dead_letter in later if not self._is_of_before(dead_letter)]
+        if (codes := Counter(dead_letter.header("dlq_code") for dead_letter in dead_letters)) != Counter(expected):
+            reasons = [one.header("dlq_reason") for one in dead_letters]
+            yield f"dead letters {dict(codes)}, not {dict(expected)}: {reasons}"
 
-    def _is_of_before(self, letter: Fact) -> bool:
+    def _is_of_before(self, dead_letter: Fact) -> bool:
         """Tell whether a letter is about a record of an earlier test, which a service that starts now reads too."""
-        partition, offset = letter.header("dlq_partition"), letter.header("dlq_offset")
+        partition, offset = dead_letter.header("dlq_partition"), dead_letter.header("dlq_offset")
         if not (partition.isdigit() and offset.isdigit()):
             return False
-        return int(offset) < self.ends_before.get((letter.header("dlq_topic"), int(partition)), 0)
+        return int(offset) < self.ends_before.get((dead_letter.header("dlq_topic"), int(partition)), 0)
 
     def _open_uploads(self) -> Iterator[str]:
         """The listing of uploads shows those of one key at a time in MinIO, so its folder is looked at."""
-        folder = self.world.stack.state_dir / "minio" / "data" / ".minio.sys" / "multipart"
+        folder = self.system.stack.state_dir / "minio" / "data" / ".minio.sys" / "multipart"
         for upload in folder.glob("*/*"):
-            if (told := f"open upload {upload.name}") not in self.open_before:
-                yield told
+            if (published := f"open upload {upload.name}") not in self.open_before:
+                yield published
 
     def _leaks(self) -> Iterator[str]:
         """Secrets of the stack in any topic, log or table."""
-        secrets = secrets_of(self.world.stack.env)
+        secrets = secrets_of(self.system.stack.env)
         canaries = [secret.encode() for secret in secrets]
-        for fact in self.world.kafka.read(*self.world.kafka.names()):
-            said = b"\n".join((fact.key or b"", fact.value or b"", *fact.headers.values()))
-            if any(canary in said for canary in canaries):
+        for fact in self.system.kafka.read(*self.system.kafka.names()):
+            hashes = b"\n".join((fact.key or b"", fact.value or b"", *fact.headers.values()))
+            if any(canary in hashes for canary in canaries):
                 yield f"a secret on {fact.topic}/{fact.partition} at {fact.offset}"
-        for log in (self.world.stack.state_dir / "logs").iterdir():
+        for log in (self.system.stack.state_dir / "logs").iterdir():
             if any(canary in log.read_bytes() for canary in canaries):
                 yield f"a secret in {log.name}"
-        yield from (f"a secret in {table}" for table in self.world.database.holding(secrets))
+        yield from (f"a secret in {table}" for table in self.system.database.holding(secrets))
 
 
-def lags_of(world: World) -> dict[str, int]:
+def lags_of(system: SystemUnderTest) -> dict[str, int]:
     """Return what is still to be read, where that is anything: by those of every world, and by whoever else runs."""
-    running = {name.partition("-")[0] for name, one in world.stack.processes.items() if one.running}
-    groups = {service: topics for service, topics in GROUPS.items() if service in running | OF_EVERY_WORLD}
-    return {group: lag for group, lag in world.kafka.lag(groups).items() if lag}
+    running = {name.partition("-")[0] for name, one in system.stack.processes.items() if one.running}
+    groups = {service: topics for service, topics in GROUPS.items() if service in running | ALWAYS_RUNNING}
+    return {group: lag for group, lag in system.kafka.lag(groups).items() if lag}
 
 
 def secrets_of(env: Mapping[str, str]) -> list[str]:
@@ -190,7 +193,7 @@ def secrets_of(env: Mapping[str, str]) -> list[str]:
     return sorted({value for name, value in env.items() if any(word in name for word in _SECRET_WORDS)})
 
 
-def _place(fact: Fact) -> Place:
+def _object_key(fact: Fact) -> ObjectKey:
     return fact.body["bucket"], fact.body["key"]
 
 

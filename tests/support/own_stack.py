@@ -26,7 +26,7 @@ def state_folder() -> Iterator[Path]:
 def env_of(folder: Path, **settings: str) -> dict[str, str]:
     """Return variables with ports and secrets of its own, and `settings` (PENSTOCK_ left out)."""
     own = {f"PENSTOCK_{name.upper()}": value for name, value in settings.items()}
-    return dotenv.fresh(CHECKOUT, {**moved(folder), **own}, services.found())
+    return dotenv.fresh(CHECKOUT, {**moved(folder), **own}, services.secrets())
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.etl import Users
-from tests.support.world import World, opened
+from tests.support.system import SystemUnderTest, running_system
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +18,15 @@ def stopped_at_the_end(stack) -> Iterator[None]:
 
 
 @pytest.fixture
-def world(stack, stopped_at_the_end, request) -> Iterator[World]:  # noqa: ARG001 - it ends after this
-    """Give a world of its own to each test; its services run with the module's SETTINGS, where it has any."""
-    with opened(stack, getattr(request.module, "SETTINGS", {})) as world:
-        yield world
+def system(stack, stopped_at_the_end, request) -> Iterator[SystemUnderTest]:  # noqa: ARG001 - it ends after this
+    """Yield a system under test for one test; its services run with the module's SETTINGS, if any."""
+    with running_system(stack, getattr(request.module, "SETTINGS", {})) as system:
+        yield system
 
 
 @pytest.fixture
-def users(world, tmp_path) -> Iterator[Users]:
+def users(system, tmp_path) -> Iterator[Users]:
     """Yield a new dataset; a test starts the etl processes that load it."""
-    users = Users(world, tmp_path)
+    users = Users(system, tmp_path)
     yield users
     users.stop()

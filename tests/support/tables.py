@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.core.datasets import Datasets
 from shared.postgres import open_pool
+from tests.support.system import SystemUnderTest
 from tests.support.topics import run
-from tests.support.world import World
 
 _USERS = """
 [{name}]
@@ -32,17 +32,17 @@ birthts = {{ type = "milliseconds" }}
 class Table:
     """A table of users under a name that no other test has."""
 
-    world: World
+    system: SystemUnderTest
     text: str = _USERS
     name: str = field(default_factory=lambda: f"u{uuid.uuid4().hex[:10]}")
 
     def __post_init__(self) -> None:
-        self.text = self.text.format(name=self.name, prefix=self.world.prefix)
+        self.text = self.text.format(name=self.name, prefix=self.system.prefix)
         run(self._make())
         self.file = self.source("all.csv", "rows")
 
     async def _make(self) -> None:
-        dsn = SecretStr(self.world.stack.env["PENSTOCK_POSTGRES_DSN"])
+        dsn = SecretStr(self.system.stack.env["PENSTOCK_POSTGRES_DSN"])
         await ensure_schema(dsn)
         async with open_pool(dsn, service="test") as pool:
             await ensure_tables(pool, Datasets.parse(self.text))
@@ -57,14 +57,14 @@ class Table:
 
     def sql(self, question: str, *values: object) -> list[Any]:
         """Run a statement in which `{}` is the table."""
-        return self.world.database.rows(question.format(f'etl."{self.name}"'), *values)
+        return self.system.database.rows(question.format(f'etl."{self.name}"'), *values)
 
     def source(self, name: str, kind: str) -> int:
         """Tell of a file or an image; return its id."""
         found = self.sql(
             "insert into etl.sources (bucket, key, dataset, kind, etag, stored_at)"
             " values ('src-data', $1, $2, $3, 'e', now()) returning id",
-            self.world.prefix + name,
+            self.system.prefix + name,
             self.name,
             kind,
         )
@@ -92,18 +92,18 @@ class Table:
         """Remove users."""
         self.sql("delete from {} where user_id = any($1)", list(ids))
 
-    def picture(self, user_id: str, body: bytes | None = None) -> str:
+    def image(self, user_id: str, body: bytes | None = None) -> str:
         """Tell of an image of a user, and store it where a body is given; return its path."""
         if body is not None:
-            key = f"{self.world.prefix}{user_id}.png"
-            self.world.s3.put_object(Bucket="src-data", Key=key, Body=body, ContentType="image/png")
+            key = f"{self.system.prefix}{user_id}.png"
+            self.system.s3.put_object(Bucket="src-data", Key=key, Body=body, ContentType="image/png")
         number = self.source(f"{user_id}.png", "image")
         self.sql("insert into etl.images values ($1, $2, $3, 'image/png', 1, 1)", number, self.name, user_id)
-        return f"src-data/{self.world.prefix}{user_id}.png"
+        return f"src-data/{self.system.prefix}{user_id}.png"
 
     def reject(self, name: str, row: int, *, column: str = "", value: str = "", reason: str = "no") -> None:
         """Tell of a rejected row."""
-        number = self.sql("select id from etl.sources where key = $1", self.world.prefix + name)[0]["id"]
+        number = self.sql("select id from etl.sources where key = $1", self.system.prefix + name)[0]["id"]
         self.sql("insert into etl.rejects values ($1, $2, $3, $4, 'BAD', $5)", number, row, column, value, reason)
 
 

@@ -98,9 +98,9 @@ class Kafka:
     async def _ends(self, consumer: AIOKafkaConsumer, topics: Iterable[str]) -> dict[TopicPartition, int]:
         async with self._admin() as admin:
             found = await admin.describe_topics(list(topics))
-        places = [TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]]
-        assert places, topics
-        ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        tps = [TopicPartition(one["topic"], part["partition"]) for one in found for part in one["partitions"]]
+        assert tps, topics
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(tps)
         return ends
 
     async def _consumer(self, **options: Any) -> AIOKafkaConsumer:
@@ -115,12 +115,12 @@ class Kafka:
             ends = await self._ends(consumer, topics)
             consumer.assign(list(ends))
             begins = await consumer.beginning_offsets(list(ends))
-            left = {place for place, end in ends.items() if end > begins[place]}
+            left = {tp for tp, end in ends.items() if end > begins[tp]}
             found = []
             while left:
-                for place, records in (await consumer.getmany(timeout_ms=500)).items():
-                    found += [_fact(record) for record in records if record.offset < ends[place]]
-                left = {place for place in left if await consumer.position(place) < ends[place]}
+                for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                    found += [_fact(record) for record in records if record.offset < ends[tp]]
+                left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
             return found
         finally:
             await consumer.stop()
@@ -143,8 +143,8 @@ class Kafka:
                 begins = await consumer.beginning_offsets(list(ends))
                 async with self._admin() as admin:
                     done = await admin.list_consumer_group_offsets(group)
-                at = {place: done[place].offset if place in done else begins[place] for place in ends}
-                lags[group] = sum(end - at[place] for place, end in ends.items())
+                at = {tp: done[tp].offset if tp in done else begins[tp] for tp in ends}
+                lags[group] = sum(end - at[tp] for tp, end in ends.items())
             return lags
         finally:
             await consumer.stop()
@@ -152,7 +152,7 @@ class Kafka:
     async def _ends_of(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
         consumer = await self._consumer()
         try:
-            return {(place.topic, place.partition): end for place, end in (await self._ends(consumer, topics)).items()}
+            return {(tp.topic, tp.partition): end for tp, end in (await self._ends(consumer, topics)).items()}
         finally:
             await consumer.stop()
 
@@ -161,7 +161,7 @@ class Kafka:
         try:
             ends = await self._ends(consumer, topics)
             consumer.assign(list(ends))
-            await consumer.commit({place: OffsetAndMetadata(end, "") for place, end in ends.items()})
+            await consumer.commit({tp: OffsetAndMetadata(end, "") for tp, end in ends.items()})
         finally:
             await consumer.stop()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.world import World
+from tests.support.system import SystemUnderTest
 
 BOUNDARY = "a-boundary"
 
@@ -30,17 +30,17 @@ class Answer:
         return loads(self.body)
 
 
-def connect(world: World, timeout: float = 30) -> socket.socket:
+def connect(system: SystemUnderTest, timeout: float = 30) -> socket.socket:
     """Open a line to the ingress."""
-    address = httpx.URL(world.stack.env["PENSTOCK_HTTP_URL"])
+    address = httpx.URL(system.stack.env["PENSTOCK_HTTP_URL"])
     return socket.create_connection((address.host, address.port), timeout)
 
 
-def head(world: World, method: str, path: str, length: int | None, **headers: str) -> bytes:
+def head(system: SystemUnderTest, method: str, path: str, length: int | None, **headers: str) -> bytes:
     """Write the head of a request of the operator's."""
     named = {
         "Host": "127.0.0.1",
-        "Authorization": f"Bearer {world.stack.env['PENSTOCK_TOKEN']}",
+        "Authorization": f"Bearer {system.stack.env['PENSTOCK_TOKEN']}",
         **({} if length is None else {"Content-Length": str(length)}),
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
@@ -57,10 +57,10 @@ def read(line: socket.socket) -> Answer:
         got += piece
     first, body = got.split(b"\r\n\r\n", 1)
     status, headers = first.split(b"\r\n", 1)
-    told = BytesParser().parsebytes(headers + b"\r\n\r\n")
-    while len(body) < int(told["content-length"]):
+    fields = BytesParser().parsebytes(headers + b"\r\n\r\n")
+    while len(body) < int(fields["content-length"]):
         body += line.recv(65536)
-    return Answer(int(status.split()[1]), told, body)
+    return Answer(int(status.split()[1]), fields, body)
 
 
 def is_closed(line: socket.socket) -> bool:
@@ -87,8 +87,8 @@ def drip(line: socket.socket, pieces: Iterable[bytes], every: float) -> None:
 def part(name: str, filename: str | bytes | None, body: bytes) -> bytes:
     """Write one part of a form; a filename goes as it is."""
     raw = filename.encode() if isinstance(filename, str) else filename
-    told = b"" if raw is None else b'; filename="' + raw + b'"'
-    disposition = b'Content-Disposition: form-data; name="' + name.encode() + b'"' + told
+    fields = b"" if raw is None else b'; filename="' + raw + b'"'
+    disposition = b'Content-Disposition: form-data; name="' + name.encode() + b'"' + fields
     return b"--" + BOUNDARY.encode() + b"\r\n" + disposition + b"\r\n\r\n" + body + b"\r\n"
 
 

@@ -1,13 +1,16 @@
+from types import SimpleNamespace
+
 import pytest
 
 from services.cli import app
-from services.cli.app import COMMANDS, GOES_ON, GROUPS, run
+from services.cli.app import AFTER_INTERRUPT, COMMANDS, GROUPS, run
 from shared.errors import Outage
 
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch):
     monkeypatch.setattr(app, "quiet_libraries", lambda: None)
+    monkeypatch.setattr(app, "quiet_structlog", lambda: None)
 
 
 @pytest.fixture
@@ -16,7 +19,7 @@ def fails_with(monkeypatch):
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(app, "build_app", lambda _: fail)
+        monkeypatch.setattr(app, "build_app", lambda _: SimpleNamespace(parse_args=fail))
 
     return arrange
 
@@ -25,57 +28,74 @@ EACH = [[name] for name in COMMANDS] + [[word, name] for word, (_, _, names) in 
 
 
 @pytest.mark.parametrize("words", EACH)
-def test_every_command_explains_itself_with_examples_and_speaks_json(words, capsys):
+def test_every_help_has_examples_and_the_json_flag(words, capsys):
     assert run([*words, "--help"]) == 0
     text = capsys.readouterr().out
     assert f"penstock {' '.join(words)}" in text.split("For example:")[1]
     assert "--json" in text
 
 
-def test_the_overview_names_every_command_and_the_exit_codes(capsys):
+def test_overview_lists_every_command_and_the_exit_codes(capsys):
     assert run([]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in (*COMMANDS, *GROUPS, "--install-completion"))
     assert "3 pending" in " ".join(text.split())
 
 
-def test_every_command_says_what_goes_on_without_it():
-    assert set(GOES_ON) == {*COMMANDS, *GROUPS}
+def test_every_command_has_a_message_for_interrupts():
+    assert set(AFTER_INTERRUPT) == {*COMMANDS, *GROUPS}
 
 
 @pytest.mark.parametrize(
     "words", [["digst"], ["digest"], ["digest", "inbox/a"], ["watch", "--foo"], ["dlq", "replay"], ["put", "a"]]
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(words, capsys):
+def test_usage_error_is_one_line_with_exit_code_2(words, capsys):
     assert run(words) == 2
     error = capsys.readouterr().err
     assert error.startswith("penstock: ")
     assert error.count("\n") == 1
 
 
-def test_trouble_is_one_line_and_exit_code_1(fails_with, capsys):
+def test_outage_is_one_line_with_exit_code_1(fails_with, capsys):
     fails_with(Outage("Kafka at x does not answer: cannot connect; start\nthe \x1b[31mstack"))
     assert run(["status"]) == 1
     assert capsys.readouterr().err == "penstock: Kafka at x does not answer: cannot connect; start the \\x1b[31mstack\n"
 
 
-def test_an_interrupted_command_says_what_goes_on(fails_with, capsys):
+def test_interrupted_command_prints_what_continues(fails_with, capsys):
     fails_with(KeyboardInterrupt())
     assert run(["sweep"]) == 130
-    assert "the sweep goes on in ingest" in capsys.readouterr().err
+    assert "sweep continues in ingest" in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_is_one_line_too_unless_somebody_debugs(fails_with, capsys, monkeypatch):
+def test_unexpected_error_is_one_line_unless_log_level_is_debug(fails_with, capsys, monkeypatch):
     fails_with(KeyError("x"))
     assert run(["status"]) == 1
-    assert "a fault of its own: KeyError: 'x'" in capsys.readouterr().err
+    assert "internal error: KeyError: 'x'" in capsys.readouterr().err
     monkeypatch.setenv("PENSTOCK_LOG_LEVEL", "DEBUG")
     with pytest.raises(KeyError):
         run(["status"])
 
 
-def test_a_reader_that_went_away_is_no_trouble(fails_with, capsys, monkeypatch):
+def test_closed_pipe_is_no_error(fails_with, capsys, monkeypatch):
     monkeypatch.setattr(app.os, "dup2", lambda *_: None)
     fails_with(BrokenPipeError())
     assert run(["watch"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (("sweep", "--republish"), "republish", True),
+        (("sweep", "--retell"), "republish", True),
+        (("dlq", "show", "--id", "a.dlq/0/1"), "dead_letter_id", "a.dlq/0/1"),
+        (("dlq", "replay", "--letter", "a.dlq/0/1"), "dead_letter_id", "a.dlq/0/1"),
+        (("dlq", "discard", "a.dlq/0/1"), "dead_letter_id", "a.dlq/0/1"),
+        (("token", "create", "x", "--scope", "read", "--prefix", "inbox/"), "prefix", ("inbox/",)),
+        (("token", "create", "x", "--scope", "read", "--place", "inbox/"), "prefix", ("inbox/",)),
+    ],
+)
+def test_renamed_flags_have_their_former_names_as_aliases(words, name, value):
+    _, bound, _ = app.build_app(words).parse_args(list(words), exit_on_error=False, print_error=False)
+    assert bound.arguments[name] == value

@@ -1,6 +1,6 @@
 import pytest
 
-from services.cli.core.digests import judge, judge_told
+from services.cli.core.digests import state_from_timeline, state_of
 
 
 def row(status="succeeded", etag="now"):
@@ -10,43 +10,43 @@ def row(status="succeeded", etag="now"):
 @pytest.mark.parametrize(
     ("status", "code"), [("succeeded", 0), ("failed", 1), ("pending", 3), ("running", 3), ("superseded", 3)]
 )
-def test_a_row_about_the_stored_version_is_the_answer(status, code):
-    assert judge(row(status), known=None, stored="now").code == code
+def test_row_of_the_stored_version_gives_the_exit_code(status, code):
+    assert state_of(row(status), known_etag=None, stored_etag="now").exit_code == code
 
 
-def test_an_overwritten_object_is_pending_whatever_its_old_row_says():
-    verdict = judge(row(etag="before"), known="before", stored="now")
-    assert (verdict.status, verdict.code) == ("pending", 3)
+def test_overwritten_object_is_pending_despite_its_old_row():
+    state = state_of(row(etag="before"), known_etag="before", stored_etag="now")
+    assert (state.status, state.exit_code) == ("pending", 3)
 
 
-def test_an_object_without_a_row_is_pending():
-    assert judge(None, known=None, stored="now").code == 3
-    assert judge(None, known="now", stored=None).code == 3
+def test_object_without_a_row_is_pending():
+    assert state_of(None, known_etag=None, stored_etag="now").exit_code == 3
+    assert state_of(None, known_etag="now", stored_etag=None).exit_code == 3
 
 
-def test_an_object_that_nobody_has_seen_is_unknown():
-    assert judge(None, known=None, stored=None).code == 4
+def test_object_that_no_source_has_is_unknown():
+    assert state_of(None, known_etag=None, stored_etag=None).exit_code == 4
 
 
-def test_an_object_of_an_output_bucket_is_never_pending():
-    verdict = judge(None, known=None, stored="now", is_input=False)
-    assert verdict.code == 4
-    assert "PENSTOCK_INPUT_BUCKETS" in verdict.remark
+def test_object_of_an_output_bucket_is_never_pending():
+    state = state_of(None, known_etag=None, stored_etag="now", is_input=False)
+    assert state.exit_code == 4
+    assert "PENSTOCK_INPUT_BUCKETS" in state.remark
 
 
-def test_the_digests_outlive_the_object():
-    verdict = judge(row(), known=None, stored=None)
-    assert verdict.code == 0
-    assert "removed" in verdict.remark
+def test_digests_of_a_removed_object_stay_available():
+    state = state_of(row(), known_etag=None, stored_etag=None)
+    assert state.exit_code == 0
+    assert "removed" in state.remark
 
 
-def test_gone_is_unknown_unless_the_object_came_back():
-    assert judge(row("gone"), known=None, stored=None).code == 4
-    assert judge(row("gone"), known=None, stored="now").code == 3
+def test_gone_is_unknown_unless_the_object_exists_again():
+    assert state_of(row("gone"), known_etag=None, stored_etag=None).exit_code == 4
+    assert state_of(row("gone"), known_etag=None, stored_etag="now").exit_code == 3
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("timeline", "code"),
     [
         (None, 4),
         ({"object": None, "digests": []}, 4),
@@ -57,5 +57,5 @@ def test_gone_is_unknown_unless_the_object_came_back():
         ({"object": {"state": "removed", "etag": "now"}, "digests": [row()]}, 0),
     ],
 )
-def test_what_an_ingress_tells_is_weighed_like_what_the_witnesses_say(told, code):
-    assert judge_told(told).code == code
+def test_state_from_a_timeline_of_the_ingress(timeline, code):
+    assert state_from_timeline(timeline).exit_code == code

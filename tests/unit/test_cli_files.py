@@ -3,11 +3,11 @@ import os
 import pytest
 
 from services.cli.adapters import files
-from services.cli.core.usage import WrongUsage
+from services.cli.core.usage import UsageError
 from shared.errors import Rejected
 
 
-def test_folders_are_walked_and_only_regular_files_are_taken(tmp_path):
+def test_find_walks_folders_and_yields_only_regular_files(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "a").write_text("1")
     (tmp_path / "deep" / "b").write_text("22")
@@ -19,12 +19,12 @@ def test_folders_are_walked_and_only_regular_files_are_taken(tmp_path):
     assert found == {"a": 1, "deep/b": 2, "link": 1}
 
 
-def test_a_source_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(WrongUsage, match="is not there"):
+def test_missing_source_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
         list(files.find((str(tmp_path / "nowhere"),)))
 
 
-def test_a_file_that_became_shorter_is_refused(tmp_path):
+def test_file_that_became_shorter_is_rejected(tmp_path):
     (tmp_path / "a").write_text("123")
     assert files.read(tmp_path / "a", 1, 2) == b"23"
     with pytest.raises(Rejected, match="changed while it was read"):

@@ -8,7 +8,7 @@ NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("ago", "said"),
+    ("elapsed", "text"),
     [
         (timedelta(seconds=-5), "0 s"),
         (timedelta(seconds=59), "59 s"),
@@ -18,20 +18,20 @@ NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
         (timedelta(days=40), "40 d"),
     ],
 )
-def test_how_long_ago_something_was_is_said_in_one_unit(ago, said):
-    assert age(NOW - ago, NOW) == said
+def test_age_has_one_unit(elapsed, text):
+    assert age(NOW - elapsed, NOW) == text
 
 
-def test_what_never_was_has_no_age():
+def test_age_of_none_is_a_dash():
     assert age(None, NOW) == "-"
 
 
-def test_a_load_is_said_by_its_counts():
+def test_completed_load_is_described_by_its_counts():
     load = {"changed": 12345, "removed": 0, "rows": 1, "rejected": 2, "listed": 9}
     assert describe_load(load) == "changed 12,345   removed 0   rows 1   rejected 2"
 
 
-def test_a_load_that_runs_is_said_by_how_far_it_is():
+def test_running_load_is_described_by_its_progress():
     load = {"changed": 0, "removed": 0, "rows": 0, "rejected": 0, "progress": {"message": "9 objects listed"}}
     assert describe_load(load) == "9 objects listed"
     assert describe_load({**load, "progress": None}) == "changed 0   removed 0   rows 0   rejected 0"

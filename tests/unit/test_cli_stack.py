@@ -1,4 +1,4 @@
-"""What runs in containers, as `docker compose ps --all --format json` tells it."""
+"""Container states from `docker compose ps --all --format json`."""
 
 import pytest
 
@@ -17,9 +17,9 @@ def container(service, state, health="", code=0):
         (container("setup", "exited"), "done"),
     ],
 )
-def test_what_runs_and_what_has_done_its_work_is_well(found, state):
+def test_running_and_completed_containers_are_healthy(found, state):
     assert found["state"] == state
-    assert state in stack.WELL
+    assert state in stack.HEALTHY_STATES
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,5 @@ def test_what_runs_and_what_has_done_its_work_is_well(found, state):
         container("kafka", "restarting"),
     ],
 )
-def test_a_set_up_that_failed_and_a_service_that_ended_are_not(found):
-    assert found["state"] not in stack.WELL
+def test_failed_and_ended_containers_are_not_healthy(found):
+    assert found["state"] not in stack.HEALTHY_STATES

@@ -6,21 +6,22 @@ import pytest
 import yaml
 
 from deploy import compose
-from deploy.native import install, kafka_login, services
+from deploy.native import install, kafka_login
 from deploy.native.install import CHECKOUT
-from shared.provision.kafka_rights import USERS
-from shared.provision.policies import POLICIES
-from shared.provision.rights import READER, RIGHTS
+from services import catalogue
+from shared.provision.rights import READER
 
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
+MANIFESTS = catalogue.manifests()
+SECRET = ("PENSTOCK_S3_SECRET_KEY_", "PENSTOCK_POSTGRES_PASSWORD_")
 
 
-@pytest.mark.parametrize("name", services.found())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_every_service_is_there_with_its_own_user_and_nobody_elses_secrets(name):
     given = COMPOSE[name]["environment"]
     assert given["PENSTOCK_S3_ACCESS_KEY"] == f"penstock-{name}"
     assert given["PENSTOCK_S3_SECRET_KEY"].startswith(f"${{PENSTOCK_S3_SECRET_KEY_{name.upper()}:?")
-    entrusted = {f"PENSTOCK_{word}" for word in services.ENTRUSTED.get(name, ())}
+    entrusted = {f"PENSTOCK_{word}" for word in MANIFESTS[name].entrusted}
     secrets = {word for word in given if word.startswith("PENSTOCK_S3_SECRET_KEY_") or "READER" in word}
     assert secrets <= entrusted
     assert entrusted <= set(given)
@@ -32,9 +33,15 @@ def test_every_service_is_there_with_its_own_user_and_nobody_elses_secrets(name)
 
 def test_set_up_knows_the_secret_of_every_user_that_it_makes():
     given = COMPOSE["setup"]["environment"]
-    assert {f"PENSTOCK_S3_SECRET_KEY_{name.upper()}" for name in POLICIES} <= set(given)
-    assert {f"PENSTOCK_POSTGRES_PASSWORD_{name.upper()}" for name in RIGHTS} <= set(given)
     assert "PENSTOCK_READER_PASSWORD" in given
+    missing = [name for name in MANIFESTS.secrets if name.startswith(SECRET) and name not in given]
+    assert missing == [], "add to setup: " + ", ".join(f"{name}: ${{{name}:?run make up}}" for name in missing)
+
+
+def test_example_of_env_has_every_secret_of_a_service():
+    example = (CHECKOUT / ".env.example").read_text()
+    missing = [f"{name}=<random>" for name in MANIFESTS.secrets if f"\n{name}=" not in example]
+    assert missing == [], "add to .env.example:\n" + "\n".join(missing)
 
 
 def test_the_image_of_the_store_is_built_from_the_same_source_with_the_same_patches():
@@ -114,7 +121,7 @@ def test_a_file_for_a_container_has_no_owner_which_docker_would_look_up_on_the_h
     assert logins["mode"] == 0o444
 
 
-@pytest.mark.parametrize("name", services.found())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_a_service_has_its_own_kafka_user_and_nobody_elses_password(name):
     given = KAFKA_USERS["services"][name]["environment"]
     assert given["PENSTOCK_KAFKA_USER"] == f"penstock-{name}"
@@ -124,7 +131,7 @@ def test_a_service_has_its_own_kafka_user_and_nobody_elses_password(name):
 
 def test_set_up_knows_every_kafka_password_and_logs_in_as_kafka_s_file_allows():
     given = KAFKA_USERS["services"]["setup"]["environment"]
-    assert {f"PENSTOCK_KAFKA_PASSWORD_{name.upper()}" for name in USERS} <= set(given)
+    assert {f"PENSTOCK_KAFKA_PASSWORD_{name.upper()}" for name in MANIFESTS.kafka_users} <= set(given)
     assert given["PENSTOCK_KAFKA_MECHANISM"] == "PLAIN"
     lanes = KAFKA_USERS["services"]["minio"]["environment"]
     env = {

@@ -2,8 +2,8 @@
 
 import pytest
 
+from shared.cloud_events import headers_for
 from shared.events import ObjectChanged, SweepRequested
-from shared.middleware.envelope import headers_for
 
 TRACE = "0123456789abcdef" * 2
 

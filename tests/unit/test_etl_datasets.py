@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.catalogue import manifests
 from services.etl.core.datasets import Datasets, InvalidDatasets, format_of, is_compressed, item_of
 from shared.text import visible
 
@@ -81,7 +82,7 @@ def test_item_is_name_without_extension(key, item, format_, compressed):
 def test_unusable_dataset_file_raises_with_section_and_reason(before, after, reason):
     text = ONE.replace(before, after).replace("[people.", "[objects." if "[objects]" in after else "[people.")
     with pytest.raises(InvalidDatasets, match=r"^datasets") as caught:
-        Datasets.parse(text)
+        Datasets.parse(text, reserved={"objects"})
     assert reason in str(caught.value)
 
 
@@ -108,7 +109,7 @@ PLACES += [(place, name) for place in ("dataset", "key", "column") for name in N
 def test_invalid_name_refuses_section_with_reason_and_fix(place, name):
     said = {"dataset": "t", "key": "k", "column": "c", place: name}
     bad = SECTION.format(*(json.dumps(said[one], ensure_ascii=False) for one in ("dataset", "key", "column")))
-    datasets = Datasets.parse(bad + ONE)
+    datasets = Datasets.parse(bad + ONE, reserved={"objects"})
     assert list(datasets.by_name) == ["people"]
     (reason,) = datasets.refused.values()
     assert reason.startswith(f"datasets: [{visible(said['dataset'])}]")
@@ -134,7 +135,7 @@ def test_uppercase_name_is_refused_beside_lowercase():
     ],
 )
 def test_bad_section_does_not_affect_others(bad):
-    datasets = Datasets.parse(bad + ONE)
+    datasets = Datasets.parse(bad + ONE, reserved={"objects"})
     assert list(datasets.by_name) == ["people"]
     assert len(datasets.refused) == 1
 
@@ -147,4 +148,4 @@ def test_names_of_views_and_etl_tables_are_reserved():
     assert {"objects", "timeline", "work"} <= views
     for name in views | tables:
         with pytest.raises(InvalidDatasets, match="call the dataset something else"):
-            Datasets.parse(ONE.replace("people", name))
+            Datasets.parse(ONE.replace("people", name), reserved=manifests().views)

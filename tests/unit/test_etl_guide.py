@@ -25,7 +25,7 @@ def test_guide_example_parses_beside_shipped_datasets():
 
 
 def test_guide_lists_every_key_and_type():
-    assert told_in("| Key | Must | What it says |") == set(Dataset.model_fields) - {"name"}
+    assert told_in("| Key | Required | Meaning |") == set(Dataset.model_fields) - {"name"}
     types = Column.model_fields["type"].annotation.__args__
     assert told_in("| Type | Takes |") == set(types)
 

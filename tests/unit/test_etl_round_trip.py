@@ -16,8 +16,8 @@ from services.etl.core.cleaning import normalize_key
 from services.etl.core.exporting import value_types
 from services.etl.core.spreadsheet_escape import unescape
 from shared.parquet import csv_to_parquet
-from tests.support.drops import guarded
 from tests.support.etl_reading import LAB, understood, values
+from tests.support.uploads import guarded
 
 WRITTEN_BY = Path(__file__).parent / "golden" / "written_by"
 MOMENT = datetime(2024, 1, 2, 3, 4, 5, 123456, UTC)

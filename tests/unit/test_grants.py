@@ -1,15 +1,26 @@
 """Desired database rights, and the statements that grant or revoke the difference."""
 
+from services.catalogue import manifests
 from shared.postgres import OWNER
 from shared.provision import grants
 from shared.provision.grants import PUBLIC, Catalog, DatabaseObject, Right
-from shared.provision.rights import READER, RIGHTS, role_name
+from shared.provision.rights import READER, role_name
 
-ROLES = frozenset({OWNER, READER, *map(role_name, RIGHTS)})
+SERVICES = manifests().with_role
+ROLES = frozenset({OWNER, READER, *map(role_name, SERVICES)})
 
 
 def catalog(*objects: DatabaseObject, rights: frozenset[Right] = frozenset(), roles: frozenset[str] = ROLES) -> Catalog:
-    return Catalog("penstock", "penstock", "", is_superuser=True, roles=roles, objects=objects, rights=rights)
+    return Catalog(
+        "penstock",
+        "penstock",
+        "",
+        is_superuser=True,
+        roles=roles,
+        objects=objects,
+        rights=rights,
+        manifests=SERVICES,
+    )
 
 
 def table(schema: str, bare: str, owner: str = OWNER) -> DatabaseObject:
@@ -42,7 +53,7 @@ def test_work_items_are_granted_to_services_with_queues():
 def test_lock_functions_are_granted_to_services_and_large_objects_to_no_role():
     lock = DatabaseObject("ROUTINE", "pg_advisory_lock(bigint)", "pg_catalog", "pg_advisory_lock", "postgres")
     store = DatabaseObject("ROUTINE", "lo_create(oid)", "pg_catalog", "lo_create", "postgres")
-    assert who(lock, privilege="EXECUTE") == {OWNER, *map(role_name, RIGHTS)}
+    assert who(lock, privilege="EXECUTE") == {OWNER, *map(role_name, SERVICES)}
     assert who(store, privilege="EXECUTE") == set()
 
 

@@ -12,12 +12,12 @@ from services.ingress.core.fact_filter import FactFilter, is_visible_to, parse_t
 from services.ingress.core.fact_rendering import render_fact, render_heartbeat, render_sse_event, summarize
 from services.ingress.core.facts import DEAD_LETTERED, Fact, UndecodableRecord, decode_fact
 from services.ingress.core.sanitize import MAX_BODY_BYTES
+from services.ingress.handlers import TOPICS
+from shared.cloud_events import headers_for
 from shared.errors import Rejected
 from shared.events import DeadLetterSettled, ObjectChanged, ObjectHashed, SweepCompleted
 from shared.middleware.dead_letter import dead_letter_headers
-from shared.middleware.envelope import headers_for
 from shared.testing.bus import record
-from shared.topics import CONSUMERS
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LETTERS = "objects.changed.v1.hasher.dlq"
@@ -58,7 +58,7 @@ def test_dead_letter_fact_names_object_and_reason():
     assert (fact.type, fact.service, fact.error) == (DEAD_LETTERED, "hasher", "WRONG: no such column")
     assert (fact.bucket, fact.key, fact.correlation_id) == ("inbox", "a b/ü", "c" * 32)
     assert fact.event_id == f"0/{letter.offset}"
-    assert summarize(fact) == "put aside by hasher: WRONG: no such column"
+    assert summarize(fact) == "dead-lettered by hasher: WRONG: no such column"
 
 
 def test_dead_letter_with_unreadable_body_names_object_by_record_key():
@@ -70,7 +70,8 @@ def test_dead_letter_with_unreadable_body_names_object_by_record_key():
 def test_settled_fact_references_the_dead_letter():
     settled = DeadLetterSettled(dlq_topic=LETTERS, partition=0, offset=7, action="replayed", at=AT)
     fact = decode_fact(on_the_wire(settled, "cli"))
-    assert (fact.resolved_dead_letter, fact.bucket, summarize(fact)) == ((LETTERS, "0/7"), None, "dead letter replayed")
+    assert (fact.resolved_dead_letter, fact.bucket) == ((LETTERS, "0/7"), None)
+    assert summarize(fact) == f"replayed: dead letter of {LETTERS}"
     assert a_fact().resolved_dead_letter is None
 
 
@@ -120,7 +121,7 @@ values = st.none() | st.binary() | trees.map(lambda tree: json.dumps(tree).encod
 
 
 @given(
-    topic=st.sampled_from([topic.name for topic in CONSUMERS["ingress"]]),
+    topic=st.sampled_from([topic.name for topic in TOPICS]),
     value=values,
     key=st.none() | st.binary(max_size=50),
     headers=st.lists(st.tuples(names, st.none() | st.binary(max_size=300)), max_size=9),
@@ -152,7 +153,8 @@ def test_any_record_gives_a_storable_fact_or_a_reason(topic, value, key, headers
 
 
 def test_sse_event_is_readable_by_browsers():
-    fact = a_fact(seq=7, body={"change": "stored", "size": 3, "text": "a\nb\u2028"})
+    body = {"bucket": "inbox", "key": "mine/a", "change": "stored", "size": 3, "text": "a\nb\u2028"}
+    fact = a_fact(seq=7, body=body)
     head, event, data, *end = render_sse_event(fact).split("\n")
     assert (head, event, end) == ("id: 7", "event: objects.changed.v1", ["", ""])
     assert json.loads(data.removeprefix("data: "))["summary"] == "stored, 3 bytes"

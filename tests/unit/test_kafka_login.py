@@ -160,5 +160,5 @@ async def test_the_operator_s_password_is_not_sent_to_a_port_of_another_user(mon
     monkeypatch.setattr(ports, "is_ours", lambda _: False)
     monkeypatch.setattr(ready, "set_password", lambda *told: sent.append(told))
     with pytest.raises(NotReady, match="another user"):
-        await ready._introduce_operator(settings(kafka_user="penstock", kafka_password="x"), 9092)
+        await ready._set_operator_password(settings(kafka_user="penstock", kafka_password="x"), 9092)
     assert sent == []

@@ -1,11 +1,12 @@
 import pytest
 
+from services.catalogue import manifests
 from services.cli.settings import CliSettings
 from shared.provision.buckets import EVENTS, LANES, add_rules, missing_lanes
-from shared.provision.policies import POLICIES, policy
-from shared.provision.users import user_name
+from shared.provision.users import policy, user_name
 from shared.settings import Settings
 
+USERS = manifests().s3_users
 FOREIGN = {
     "Id": "theirs",
     "QueueArn": "arn:minio:sqs::THEIRS:webhook",
@@ -57,7 +58,7 @@ def actions(service: str, **switches: object) -> dict[str, set[str]]:
     """What a service may do, by resource."""
     allowed: dict[str, set[str]] = {}
     settings = CliSettings(input_buckets=("in",), output_buckets=("out",), etl_output_bucket="out", **switches)
-    for statement in policy(service, settings)["Statement"]:
+    for statement in policy(USERS[service], settings)["Statement"]:
         for resource in statement.get("Resource", ()) if statement["Effect"] == "Allow" else ():
             allowed.setdefault(resource, set()).update(statement["Action"])
     return allowed
@@ -110,7 +111,7 @@ def test_etl_policy_allows_tables_and_seeds_only_if_enabled(tmp_path):
 
 
 def test_missing_setting_disables_its_grant():
-    assert policy("hasher", Settings()) == policy("hasher", CliSettings(hasher_delete_after=False))
+    assert policy(USERS["hasher"], Settings()) == policy(USERS["hasher"], CliSettings(hasher_delete_after=False))
 
 
 def test_policy_of_parts_allows_only_writing_inputs():
@@ -118,4 +119,4 @@ def test_policy_of_parts_allows_only_writing_inputs():
 
 
 def test_user_names_have_a_length_that_minio_allows():
-    assert all(3 <= len(user_name(service)) <= 20 for service in POLICIES)
+    assert all(3 <= len(user_name(service)) <= 20 for service in USERS)

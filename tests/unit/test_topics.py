@@ -1,17 +1,7 @@
 """Dead letter topics and configurations follow from the list of topics."""
 
-from itertools import groupby
-
-from shared.topics import (
-    CONSUMERS,
-    MAX_DEAD_LETTER_BYTES,
-    MINIO_LIVE,
-    MINIO_SAFE,
-    OBJECTS_CHANGED,
-    TOPICS,
-    Topic,
-    all_topics,
-)
+from services.catalogue import manifests
+from shared.topics import MAX_DEAD_LETTER_BYTES, MINIO_LIVE, MINIO_SAFE, OBJECTS_CHANGED, Topic
 
 
 def test_lanes_that_are_merged_by_key_have_equal_partitions():
@@ -19,9 +9,9 @@ def test_lanes_that_are_merged_by_key_have_equal_partitions():
 
 
 def test_every_reader_of_a_topic_has_a_dead_letter_topic():
-    names = [topic.name for topic in all_topics()]
+    names = [topic.name for topic in manifests().all_topics]
     assert len(names) == len(set(names))
-    for service, read in CONSUMERS.items():
+    for service, read in manifests().consumers.items():
         assert {f"{topic.name}.{service}.dlq" for topic in read if not topic.is_dead_letter_topic} <= set(names)
 
 
@@ -40,10 +30,6 @@ def test_compacted_topic_also_deletes_old_records():
 
 
 def test_topic_names_are_valid_in_kafka():
-    for topic in all_topics():
+    for topic in manifests().all_topics:
         assert len(topic.name) <= 249
         assert all(sign.isalnum() or sign in "._-" for sign in topic.name)
-
-
-def test_topics_have_no_duplicates():
-    assert all(len(list(same)) == 1 for _, same in groupby(sorted(topic.name for topic in TOPICS)))

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from services.cli.core.address import Address, checked
+from services.cli.core.address import Address, require_valid_key
 from services.etl.core.checking import check, frame_of
 from services.etl.core.datasets import Dataset
 from services.etl.core.values import ParsedRows
@@ -21,7 +21,7 @@ def http(key):
 
 
 def console(key):
-    checked(Address("inbox", key))
+    require_valid_key(Address("inbox", key))
 
 
 def bucket(key):

@@ -1,1 +1,1 @@
-"""The outside systems, as the console talks to them."""
+"""Clients of the outside systems that the console uses."""

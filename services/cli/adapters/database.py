@@ -1,4 +1,4 @@
-"""Postgres, read through the views of schema `api`."""
+"""Read-only connections to Postgres, for the views of schema `api`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,20 +6,32 @@ from typing import Any
 
 import asyncpg
 
-from services.cli.adapters.trouble import within
+from services.cli.adapters import errors
+from services.cli.adapters.errors import within
 from services.cli.settings import CliSettings
-from shared.postgres import register_json_codec
+from shared.errors import Rejected, one_line
+from shared.jsonb import register_json_codec
 
 SECONDS = 5.0
+
+
+def _explain_missing_view(server: str, error: BaseException) -> Rejected:
+    reason = f"{server}: {one_line(error)}; services create their views at their first start: {errors.START_HINT}"
+    return Rejected("NOT_SET_UP", reason)
+
+
+errors.register_rejections(_explain_missing_view, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError)
+errors.register_outages("", asyncpg.CannotConnectNowError)
+errors.register_failures(asyncpg.InterfaceError, asyncpg.PostgresError)
 
 
 @asynccontextmanager
 async def open_database(
     settings: CliSettings, seconds: float = SECONDS, *, command_seconds: float = SECONDS, **login: Any
 ) -> AsyncIterator[Any]:
-    """Open one read-only connection, on which jsonb is Python values; a question may take `command_seconds`.
+    """Open one read-only connection; jsonb is Python values, and a query may take `command_seconds`.
 
-    `login` is the user and the password where these are not the operator's.
+    `login` has `user` and `password` if they are not those of the DSN.
 
     Raises:
         Outage: no answer within `seconds`.
@@ -42,13 +54,13 @@ async def open_database(
 
 
 def name_of(settings: CliSettings) -> str:
-    """Name the database as errors name it: where, never the password."""
+    """Return the name of the server in error texts, without the password."""
     host = settings.postgres_dsn.get_secret_value().rpartition("@")[2].partition("?")[0]
     return f"Postgres at {host}"
 
 
 async def ping(settings: CliSettings, seconds: float = SECONDS) -> None:
-    """Ask for a one.
+    """Run `SELECT 1`.
 
     Raises:
         Outage: no answer within `seconds`.

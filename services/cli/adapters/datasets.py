@@ -1,4 +1,4 @@
-"""The questions the console asks of etl's views."""
+"""Queries on etl's views."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -7,12 +7,12 @@ from typing import Any, Final
 import asyncpg
 
 from services.cli.adapters.database import name_of, open_database
-from services.cli.adapters.trouble import START, reaching
+from services.cli.adapters.errors import START_HINT, translate_errors
 from services.cli.settings import CliSettings
 from shared.errors import Rejected
 
 SECONDS: Final = 30.0
-"""Counting takes its time where there are millions."""
+"""Counting millions of rows takes seconds."""
 
 _DATASETS = """
 SELECT datasets.name, datasets.exported_rows AS rows, datasets.exported_at, datasets.is_behind, datasets.state,
@@ -35,70 +35,70 @@ _LOAD = """
 SELECT state, listed, changed, removed, rows, rejected, error, progress
 FROM api.loads WHERE load_id = $1 AND dataset = $2
 """
-_WHICH = "($1 = '' OR dataset = $1) AND ($2 = '' OR key = $2 OR bucket || '/' || key = $2)"
+_FILTER = "($1 = '' OR dataset = $1) AND ($2 = '' OR key = $2 OR bucket || '/' || key = $2)"
 _REJECTS = f"""
 SELECT dataset, bucket, key, row, "column", value, code, reason, rejected_at
-FROM api.rejects WHERE {_WHICH} ORDER BY rejected_at DESC, key, row, "column" LIMIT $3
-"""  # noqa: S608 - text of ours
+FROM api.rejects WHERE {_FILTER} ORDER BY rejected_at DESC, key, row, "column" LIMIT $3
+"""  # noqa: S608 - no user input in the text
 _REJECTED = f"""
 SELECT coalesce(sum(rejected), 0)::bigint AS rows, count(*) AS files
-FROM api.sources WHERE (rejected > 0 OR reason <> '' OR failure <> '') AND {_WHICH}
-"""  # noqa: S608 - text of ours
+FROM api.sources WHERE (rejected > 0 OR reason <> '' OR failure <> '') AND {_FILTER}
+"""  # noqa: S608 - no user input in the text
 
 
 async def known_datasets(settings: CliSettings) -> dict[str, str]:
-    """Return the datasets that etl has declared, each with why it is refused; empty: it is not."""
-    async with _asking(settings) as connection:
+    """Return the datasets that etl knows, each with the reason why etl refuses it; empty if it does not."""
+    async with _connection(settings) as connection:
         rows = await connection.fetch("SELECT name, error FROM api.datasets ORDER BY name")
     return {row["name"]: row["error"] for row in rows}
 
 
 async def datasets(settings: CliSettings) -> list[dict[str, Any]]:
-    """Return each dataset: how much there is of it, and whether its files show it."""
-    async with _asking(settings) as connection:
+    """Return each dataset with its counts, its state and whether its output files are up to date."""
+    async with _connection(settings) as connection:
         return [dict(row) for row in await connection.fetch(_DATASETS)]
 
 
 async def loads(settings: CliSettings, limit: int) -> list[dict[str, Any]]:
     """Return the last loads, newest first."""
-    async with _asking(settings) as connection:
+    async with _connection(settings) as connection:
         return [dict(row) for row in await connection.fetch(_LOADS, limit)]
 
 
 async def load_of(settings: CliSettings, load_id: str, dataset: str) -> dict[str, Any] | None:
-    """Return how far a load is; None when etl has not taken it yet."""
-    async with _asking(settings) as connection:
+    """Return the state and progress of a load; None before etl has accepted it."""
+    async with _connection(settings) as connection:
         row = await connection.fetchrow(_LOAD, load_id, dataset)
     return None if row is None else dict(row)
 
 
 async def rejects(
-    settings: CliSettings, which: Sequence[str], limit: int
+    settings: CliSettings, filters: Sequence[str], limit: int
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """Return how many rows and files are rejected, and the first of them with their reasons.
+    """Return the counts of rejected rows and files, and the newest `limit` rejects with their reasons.
 
-    `which` is the dataset and the file's key (with or without its bucket), each of them empty for all.
+    `filters` are the dataset and the file's key (with or without its bucket), each empty for all.
     """
-    async with _asking(settings) as connection:
-        total = await connection.fetchrow(_REJECTED, *which)
-        rows = await connection.fetch(_REJECTS, *which, limit)
+    async with _connection(settings) as connection:
+        total = await connection.fetchrow(_REJECTED, *filters)
+        rows = await connection.fetch(_REJECTS, *filters, limit)
     return dict(total), [dict(row) for row in rows]
 
 
 @asynccontextmanager
-async def _asking(settings: CliSettings) -> AsyncIterator[Any]:
-    """Open a connection; views that are not there mean that etl has never run.
+async def _connection(settings: CliSettings) -> AsyncIterator[Any]:
+    """Open a connection.
 
     Raises:
-        Rejected: NOT_SET_UP: they are not there.
+        Rejected: NOT_SET_UP if the views do not exist because etl has never run.
         Outage: no answer in time.
 
     """
-    what = name_of(settings)
+    server = name_of(settings)
     async with open_database(settings, command_seconds=SECONDS) as connection:
-        with reaching(what):
+        with translate_errors(server):
             try:
                 yield connection
             except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
-                text = f"etl has never run on {what}, so its tables are not there; {START}"
+                text = f"etl has never run on {server}, so its views do not exist: {START_HINT}"
                 raise Rejected("NOT_SET_UP", text) from error

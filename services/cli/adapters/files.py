@@ -1,4 +1,4 @@
-"""Local files: which there are, and their bytes; what cannot be read is refused by name."""
+"""Local files: finding and reading them; an unreadable file raises Rejected with its name."""
 
 import hashlib
 import os
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.cli.adapters.journal import Stamp
-from services.cli.core.address import name_in
-from services.cli.core.usage import WrongUsage
+from services.cli.core.address import relative_name
+from services.cli.core.usage import UsageError
 from shared.errors import Rejected
 from shared.text import visible
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A regular file and the name it gets below the target."""
+    """A regular file and its name below the target."""
 
     path: Path
     name: str
@@ -24,10 +24,10 @@ class LocalFile:
 
 
 def find(sources: tuple[str, ...]) -> Iterator[LocalFile]:
-    """Yield the regular files of `sources`, folders walked; links to folders, pipes and devices are left out.
+    """Yield the regular files of `sources` and of their folders; skip links to folders, pipes and devices.
 
     Raises:
-        WrongUsage: a source is not there.
+        UsageError: a source does not exist.
 
     """
     for source in sources:
@@ -35,25 +35,25 @@ def find(sources: tuple[str, ...]) -> Iterator[LocalFile]:
         if root.is_dir():
             yield from _walk(source, root)
         elif root.is_file():
-            yield LocalFile(root, name_in(source, root), root.stat().st_size)
+            yield LocalFile(root, relative_name(source, root), root.stat().st_size)
         else:
-            why = "is neither a file nor a folder" if root.exists() else "is not there"
-            raise WrongUsage(f"put: {visible(source)} {why}; check the name")
+            problem = "is neither a file nor a folder" if root.exists() else "does not exist"
+            raise UsageError(f"put: {visible(source)} {problem}: check the name")
 
 
 def _walk(source: str, root: Path) -> Iterator[LocalFile]:
-    for folder, inner, names in os.walk(root, onerror=_refuse):
+    for folder, inner, names in os.walk(root, onerror=_raise_unreadable):
         inner.sort()
         for path in (Path(folder, name) for name in sorted(names)):
             if stat.S_ISREG((found := path.stat()).st_mode if path.exists() else 0):
-                yield LocalFile(path, name_in(source, path), found.st_size)
+                yield LocalFile(path, relative_name(source, path), found.st_size)
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Take a file's stamp.
+    """Return the stamp of a file.
 
     Raises:
-        Rejected: it cannot be read.
+        Rejected: UNREADABLE.
 
     """
     try:
@@ -66,7 +66,7 @@ def read(path: Path, start: int, size: int) -> bytes:
     """Return `size` bytes from `start`.
 
     Raises:
-        Rejected: it cannot be read, or has become shorter.
+        Rejected: UNREADABLE, or FILE_CHANGED if the file became shorter.
 
     """
     try:
@@ -76,7 +76,7 @@ def read(path: Path, start: int, size: int) -> bytes:
     except OSError as error:
         raise _unreadable(path, error) from error
     if len(data) != size:
-        raise changed(path)
+        raise file_changed(path)
     return data
 
 
@@ -84,7 +84,7 @@ def digest(path: Path, algorithm: str) -> str:
     """Return the hex digest of a whole file.
 
     Raises:
-        Rejected: it cannot be read.
+        Rejected: UNREADABLE.
 
     """
     try:
@@ -94,12 +94,14 @@ def digest(path: Path, algorithm: str) -> str:
         raise _unreadable(path, error) from error
 
 
-def changed(path: Path) -> Rejected:
-    """Say that a file is still being written."""
-    return Rejected("FILE_CHANGED", f"{visible(str(path))} changed while it was read; put it again once it is still")
+def file_changed(path: Path) -> Rejected:
+    """Return the error of a file that is still being written."""
+    return Rejected(
+        "FILE_CHANGED", f"{visible(str(path))} changed while it was read: store it again once it is complete"
+    )
 
 
-def _refuse(error: OSError) -> None:
+def _raise_unreadable(error: OSError) -> None:
     raise _unreadable(Path(str(error.filename)), error)
 
 

@@ -1,4 +1,4 @@
-"""The ingress over HTTP, for whoever reaches nothing else: its answers as values, its refusals as one line."""
+"""HTTP client of the ingress, for hosts that reach only it."""
 
 import asyncio
 import ssl
@@ -11,10 +11,10 @@ from urllib.parse import quote
 import httpx
 
 from services.cli.adapters import files
+from services.cli.adapters.errors import START_HINT, translate_errors
 from services.cli.adapters.journal import Stamp
-from services.cli.adapters.objects import Stored
-from services.cli.adapters.trouble import START, reaching
-from services.cli.adapters.upload import Manners, check_unchanged
+from services.cli.adapters.objects import StoredObject
+from services.cli.adapters.upload import UploadOptions, check_unchanged
 from services.cli.core.address import Address
 from services.cli.core.sse import EventReader, ServerEvent
 from services.cli.settings import CliSettings
@@ -24,170 +24,173 @@ from shared.errors import Outage, PenstockError, Rejected
 TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0, write=60.0, read=60.0)
 CHUNK: Final = 1 << 20
 RETRY_SECONDS: Final = 1.0
-UNAUTHORIZED, TOO_MANY, SERVERS_OWN, REFUSED = 401, 429, 500, 400
+CLIENT_ERROR, UNAUTHORIZED, TOO_MANY_REQUESTS, SERVER_ERROR = 400, 401, 429, 500
 Progress = Callable[[int], object]
 
 
-class Ingress:
-    """A client of one ingress; every method raises Outage or Rejected in one line with cause and mend."""
+class IngressClient:
+    """Client of one ingress; every method raises Outage or Rejected, with cause and fix in one line."""
 
     def __init__(self, url: str, token: str, verify: ssl.SSLContext) -> None:
         self.url = url.rstrip("/")
         if not token.isascii() or not all(char.isprintable() for char in token):
-            raise Rejected("BAD_TOKEN", "PENSTOCK_TOKEN holds characters that no token has; copy it again")
+            raise Rejected("BAD_TOKEN", "PENSTOCK_TOKEN has characters that no token has: copy it again")
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        # a proxy of the environment would read the token of a request without TLS
+        # without TLS, a proxy of the environment would read the token
         by_proxy = self.url.lower().startswith("https:")
         self._client = httpx.AsyncClient(
             base_url=self.url, headers=headers, timeout=TIMEOUT, verify=verify, trust_env=by_proxy
         )
 
     @classmethod
-    def of(cls, settings: CliSettings, url: str = "") -> Self:
-        """Return a client of the ingress at `url`, or of the stack's own, with the operator's token."""
+    def from_settings(cls, settings: CliSettings, url: str = "") -> Self:
+        """Return a client with the operator's token for the ingress at `url`, by default at PENSTOCK_HTTP_URL."""
         return cls(url or settings.http_url, settings.token.get_secret_value(), tls.context(settings))
 
     async def __aenter__(self) -> Self:
-        """Open it for a block."""
+        """Return this client."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._client.aclose()
 
-    async def create_token(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a token; its text is under `token`."""
-        made: dict[str, Any] = await self._json("POST", "/tokens", json=wanted)
-        return made
+    async def create_token(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a token; its text is under `token`."""
+        created: dict[str, Any] = await self._json("POST", "/tokens", json=request)
+        return created
 
     async def tokens(self) -> list[dict[str, Any]]:
-        """Return the tokens that hold."""
+        """Return the valid tokens."""
         found: list[dict[str, Any]] = await self._json("GET", "/tokens")
         return found
 
-    async def revoke_token(self, number: str) -> None:
-        """Revoke the token of this id."""
-        await self._asked("DELETE", f"/tokens/{quote(number, safe='')}")
+    async def revoke_token(self, token_id: str) -> None:
+        """Revoke a token."""
+        await self._request("DELETE", f"/tokens/{quote(token_id, safe='')}")
 
     async def login_link(self) -> str:
-        """Return an address that logs one browser in, once."""
+        """Return a URL that logs in one browser, once."""
         return str((await self._json("POST", "/login/links"))["url"])
 
-    async def stats(self, which: str) -> dict[str, Any]:
-        """Return the statistics of `database` or `workers`."""
-        told: dict[str, Any] = await self._json("GET", f"/stats/{which}")
-        return told
-
     async def timeline(self, address: Address, *, limit: int = 100) -> dict[str, Any] | None:
-        """Return what is known of an object: its facts in order, and how it is now; None when that is nothing."""
+        """Return the facts of an object in order, its state and its digests; None for an unknown object."""
         try:
-            told: dict[str, Any] = await self._json("GET", f"/timeline/{_path(address)}", params={"limit": limit})
-        except Rejected as refusal:
-            if refusal.code == "NO_SUCH_OBJECT":
+            timeline: dict[str, Any] = await self._json("GET", f"/timeline/{_path(address)}", params={"limit": limit})
+        except Rejected as error:
+            if error.code == "NO_SUCH_OBJECT":
                 return None
             raise
-        return told
+        return timeline
 
     async def digest_rows(self, addresses: Sequence[Address]) -> dict[Address, dict[str, Any]]:
         """Return the hasher's newest rows of these objects."""
-        told = {one: await self.timeline(one, limit=1) for one in addresses}
-        return {one: known["digests"][-1] for one, known in told.items() if known and known["digests"]}
+        timelines = {one: await self.timeline(one, limit=1) for one in addresses}
+        return {one: found["digests"][-1] for one, found in timelines.items() if found and found["digests"]}
 
     async def upload(
-        self, address: Address, pieces: AsyncIterator[bytes], *, headers: Mapping[str, str], size: int
-    ) -> Stored:
-        """Store an object of `size` bytes as they come."""
+        self, address: Address, chunks: AsyncIterator[bytes], *, headers: Mapping[str, str], size: int
+    ) -> StoredObject:
+        """Stream an object of `size` bytes into its bucket."""
         sent = {**headers, "content-length": str(size)}
-        told = await self._json("PUT", f"/objects/{_path(address)}", headers=sent, content=pieces)
-        return Stored(told["etag"], told["size"])
+        stored = await self._json("PUT", f"/objects/{_path(address)}", headers=sent, content=chunks)
+        return StoredObject(stored["etag"], stored["size"])
 
     async def events(self, query: Mapping[str, Any], *, after: str = "") -> AsyncGenerator[ServerEvent]:
-        """Follow the facts after the event of this id, or from now on, over interruptions, for ever."""
+        """Yield the facts after the event id `after`, or from now on, without an end; reconnect after interruptions.
+
+        Raises:
+            Outage: the first connection fails.
+
+        """
         reader = EventReader(after)
-        is_there = False
+        connected = False
         while True:
             headers = {"accept": "text/event-stream"} | ({"last-event-id": reader.last_id} if reader.last_id else {})
             try:
-                async with self._sent("GET", "/events", params=query, headers=headers) as answer:
-                    is_there = True
+                async with self._stream("GET", "/events", params=query, headers=headers) as answer:
+                    connected = True
                     async for line in answer.aiter_lines():
                         if event := reader.read(line):
                             yield event
             except Outage:
-                if not is_there:
+                if not connected:
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _json(self, method: str, path: str, **options: Any) -> Any:
-        return (await self._asked(method, path, **options)).json()
+        return (await self._request(method, path, **options)).json()
 
-    async def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async with self._sent(method, path, **options) as answer:
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async with self._stream(method, path, **options) as answer:
             await answer.aread()
             return answer
 
     @asynccontextmanager
-    async def _sent(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
+    async def _stream(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
         try:
-            with reaching(f"the ingress at {self.url}"):
+            with translate_errors(f"the ingress at {self.url}"):
                 async with self._client.stream(method, path, **options) as answer:
-                    if answer.status_code >= REFUSED:
+                    if answer.status_code >= CLIENT_ERROR:
                         await answer.aread()
-                        raise self._refusal(answer)
+                        raise _to_error(self.url, answer)
                     yield answer
-        except httpx.InvalidURL as error:
-            raise Rejected("BAD_URL", f"{self.url} is no address: {error}; write http://host:port") from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise Rejected("BAD_URL", f"{self.url} is not a URL: {error}; write http://host:port") from None
         except httpx.TimeoutException as error:
-            raise Outage(f"the ingress at {self.url} does not answer: no answer in time; {START}") from error
+            raise Outage(f"the ingress at {self.url} does not answer: no answer in time; {START_HINT}") from error
         except httpx.HTTPError as error:
-            raise Outage(f"the ingress at {self.url} does not answer: {error or 'cut off'}; {START}") from error
+            raise Outage(
+                f"the ingress at {self.url} does not answer: {error or 'connection lost'}; {START_HINT}"
+            ) from error
 
-    def _refusal(self, answer: httpx.Response) -> PenstockError:
-        try:
-            told = dict(answer.json())
-        except ValueError:
-            told = {}
-        detail = told.get("detail") or f"HTTP {answer.status_code}, and it is no ingress that says so"
-        if answer.status_code == UNAUTHORIZED:
-            detail = f"{detail}; set PENSTOCK_TOKEN, or see .env"
-        text = f"the ingress at {self.url}: {detail}"
-        if answer.status_code == TOO_MANY or answer.status_code >= SERVERS_OWN:
-            return Outage(text)
-        return Rejected(str(told.get("code", "REFUSED")), text)
+
+def _to_error(url: str, answer: httpx.Response) -> PenstockError:
+    try:
+        problem = dict(answer.json())
+    except ValueError:
+        problem = {}
+    detail = problem.get("detail") or f"HTTP {answer.status_code}, not from an ingress"
+    if answer.status_code == UNAUTHORIZED:
+        detail = f"{detail}; set PENSTOCK_TOKEN, or see .env"
+    text = f"the ingress at {url}: {detail}"
+    if answer.status_code == TOO_MANY_REQUESTS or answer.status_code >= SERVER_ERROR:
+        return Outage(text)
+    return Rejected(str(problem.get("code", "REFUSED")), text)
 
 
 class HttpUploader:
-    """Stores files through an ingress; `on_bytes` hears of bytes as they are sent."""
+    """Stores files through an ingress; calls `on_bytes` with the number of bytes sent."""
 
-    def __init__(self, ingress: Ingress, manners: Manners, on_bytes: Progress) -> None:
+    def __init__(self, ingress: IngressClient, options: UploadOptions, on_bytes: Progress) -> None:
         self._ingress = ingress
-        self._manners = manners
+        self._options = options
         self._on_bytes = on_bytes
 
-    async def store(self, path: Path, address: Address) -> Stored:
-        """Store one file whole.
+    async def store(self, path: Path, address: Address) -> StoredObject:
+        """Store one file in one request.
 
         Raises:
-            Rejected: the file cannot be read or changes while it is read.
+            Rejected: UNREADABLE, FILE_CHANGED, or an error of the ingress.
 
         """
         stamp = files.stamp_of(path)
-        metadata = await self._manners.declared(path)
+        metadata = await self._options.user_metadata(path)
         headers = {
-            "content-type": self._manners.content_type(path),
+            "content-type": self._options.content_type(path),
             **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
         }
-        return await self._ingress.upload(address, self._pieces(path, stamp), headers=headers, size=stamp.size)
+        return await self._ingress.upload(address, self._chunks(path, stamp), headers=headers, size=stamp.size)
 
-    async def _pieces(self, path: Path, stamp: Stamp) -> AsyncIterator[bytes]:
+    async def _chunks(self, path: Path, stamp: Stamp) -> AsyncIterator[bytes]:
         for start in range(0, stamp.size, CHUNK):
-            piece = await asyncio.to_thread(files.read, path, start, min(CHUNK, stamp.size - start))
-            check_unchanged(path, stamp)  # before the last byte leaves, so that nothing is stored
-            yield piece
-            self._on_bytes(len(piece))
+            chunk = await asyncio.to_thread(files.read, path, start, min(CHUNK, stamp.size - start))
+            check_unchanged(path, stamp)  # before the last chunk, so that the ingress stores nothing
+            yield chunk
+            self._on_bytes(len(chunk))
 
 
 def _path(address: Address) -> str:
-    """Return a key as a path that nobody on its way shortens, though it has steps of dots alone."""
-    steps = (quote(step, safe="") if step.strip(".") else "%2E" * len(step) for step in address.key.split("/"))
-    return f"{quote(address.bucket, safe='')}/{'/'.join(steps)}"
+    """Return the URL path of an object; segments of dots are encoded, so that no client or proxy normalizes them."""
+    segments = (quote(one, safe="") if one.strip(".") else "%2E" * len(one) for one in address.key.split("/"))
+    return f"{quote(address.bucket, safe='')}/{'/'.join(segments)}"

@@ -1,4 +1,4 @@
-"""What is known of an upload that was interrupted: one small file per command line, made of JSON lines."""
+"""Journals of uploads, to resume interrupted ones: one file of JSON lines per command line."""
 
 import fcntl
 import hashlib
@@ -16,15 +16,15 @@ from shared.errors import Rejected
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A file's size in bytes and its time of change in nanoseconds: equal stamps, equal file."""
+    """Size in bytes and modification time in nanoseconds; a file with the same stamp is unchanged."""
 
     size: int
     mtime_ns: int
 
     @staticmethod
-    def of(found: os.stat_result) -> "Stamp":
-        """Take the stamp of a file."""
-        return Stamp(found.st_size, found.st_mtime_ns)
+    def of(status: os.stat_result) -> "Stamp":
+        """Return the stamp of a file's status."""
+        return Stamp(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,15 @@ class Entry:
 
 
 class Journal:
-    """Remembers each stored object and open upload of one command line; gone once everything is stored.
+    """Records the stored objects and open uploads of one command line; removed once all are stored.
 
     Raises:
-        Rejected: the same command line runs already.
+        Rejected: BUSY if the same command line is running.
 
     """
 
-    def __init__(self, folder: Path, words: Sequence[str]) -> None:
-        name = hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
+        name = hashlib.sha256("\0".join(command).encode("utf-8", "surrogateescape")).hexdigest()[:24]
         self._path = folder / f"{name}.jsonl"
         self._entries: dict[Address, Entry] = {}
 
@@ -58,10 +58,10 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise Rejected("BUSY", "put: the same upload runs already; wait for it, or stop it first") from None
+            raise Rejected("BUSY", "put: the same upload is running: wait for it or stop it") from None
         self._file.seek(0)
         lines = self._file.read().splitlines()
-        self._entries = {Address(one.bucket, one.key): one for line in lines if (one := _entry(line))}
+        self._entries = {Address(one.bucket, one.key): one for line in lines if (one := _parse(line))}
         self._file.write("\n")
         return self
 
@@ -76,29 +76,29 @@ class Journal:
         return not self._entries
 
     def find(self, address: Address) -> Entry | None:
-        """Return what is known of this object."""
+        """Return the entry of an object, if any."""
         return self._entries.get(address)
 
-    def note(self, entry: Entry) -> None:
-        """Remember an entry; it is in the file before this returns, so a killed process forgets nothing."""
+    def record(self, entry: Entry) -> None:
+        """Append an entry; it is in the file before this returns, so that it survives a killed process."""
         self._entries[Address(entry.bucket, entry.key)] = entry
         self._file.write(json.dumps(asdict(entry)) + "\n")
         self._file.flush()
 
-    def forget_all(self) -> None:
-        """Everything is stored: remove the file."""
+    def remove(self) -> None:
+        """Remove the file."""
         self._path.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
-    """Open a file that, if it is new, is its owner's alone: it names what is being uploaded."""
+    """Open a file; create it readable by its owner only, because it names the uploaded files."""
     return os.open(path, flags, 0o600)
 
 
-def _entry(line: str) -> Entry | None:
-    """Read a line; a process killed while writing leaves half a one."""
+def _parse(line: str) -> Entry | None:
+    """Parse a line; return None for the partial line of a process killed while writing it."""
     try:
-        known: dict[str, Any] = json.loads(line)
-        return Entry(**{**known, "stamp": Stamp(**known["stamp"])})
+        fields: dict[str, Any] = json.loads(line)
+        return Entry(**{**fields, "stamp": Stamp(**fields["stamp"])})
     except (ValueError, TypeError, KeyError):
         return None

@@ -1,4 +1,4 @@
-"""What runs: told by the native supervisor's file and checked against the machine, or by docker compose."""
+"""Processes of the stack: from the native supervisor's state file, checked against /proc, or from docker compose."""
 
 import asyncio
 import json
@@ -12,22 +12,22 @@ import psutil
 from services.cli.settings import CHECKOUT, CliSettings
 from shared.errors import Outage, one_line
 
-FILE = "stack.json"
+STATE_FILE = "stack.json"
 COMPOSE_SECONDS = 15.0
-WELL = frozenset({"running", "ready", "healthy", "done"})
-MADE_TO_END = frozenset({"setup"})
-"""Containers that do their work once; every other one that ended is missing."""
-NOTHING_RUNS = "nothing runs here: start the stack with `make up`"
+HEALTHY_STATES = frozenset({"running", "ready", "healthy", "done"})
+ONE_SHOT = frozenset({"setup"})
+"""Containers that exit after their work; every other exited container is a fault."""
+NOTHING_RUNS = "the stack is not running here: start the stack with `make up`"
 
 
 async def processes(settings: CliSettings) -> list[dict[str, Any]]:
-    """Return name, pid, state, restarts and what else is known of each server and service.
+    """Return name, pid, state, restarts and more of each server and service.
 
     Raises:
-        Outage: neither a native stack nor a compose project is up.
+        Outage: neither a native stack nor a compose project is running.
 
     """
-    file = settings.state_dir / FILE
+    file = settings.state_dir / STATE_FILE
     if await asyncio.to_thread(file.is_file):
         return await asyncio.to_thread(_native, file)
     if shutil.which("docker") and (found := await _compose()):
@@ -36,28 +36,33 @@ async def processes(settings: CliSettings) -> list[dict[str, Any]]:
 
 
 def health_ports(running: list[dict[str, Any]]) -> dict[str, int]:
-    """Return the port of each service's probes, as far as it is known."""
+    """Return the port of each service's probes, where known."""
     ports = {str(one["name"]): one.get("ports") or {} for one in running}
     return {
-        name: int(port) for name, known in ports.items() for what, port in known.items() if "HEALTH" in what.upper()
+        name: int(port)
+        for name, known in ports.items()
+        for purpose, port in known.items()
+        if "HEALTH" in purpose.upper()
     }
 
 
 def _native(file: Path) -> list[dict[str, Any]]:
     try:
-        noted = json.loads(file.read_text())["processes"]
+        recorded = json.loads(file.read_text())["processes"]
     except (OSError, ValueError, KeyError) as error:
-        raise Outage(f"{file} cannot be read: {one_line(error)}; `make up` writes it anew") from error
-    return [one | {"state": one["state"] if _is_alive(one) else _ended(one["state"])} for one in noted]
+        raise Outage(f"{file} cannot be read: {one_line(error)}; run `make up` to write it again") from error
+    return [
+        one | {"state": one["state"] if _is_alive(one) else _state_without_process(one["state"])} for one in recorded
+    ]
 
 
-def _ended(state: str) -> str:
-    """A process that the file believes in, but the machine does not have, is dead."""
+def _state_without_process(state: str) -> str:
+    """Return `dead` if the state file says that the process runs, although it does not exist."""
     return "dead" if state in {"running", "starting"} else state
 
 
 def _is_alive(one: Mapping[str, Any]) -> bool:
-    """Whether that very process runs: by now, its number may belong to another one."""
+    """Whether the recorded process runs; its pid may have been reused by another one."""
     pid = one.get("pid")
     if not isinstance(pid, int) or not psutil.pid_exists(pid):
         return False
@@ -65,7 +70,7 @@ def _is_alive(one: Mapping[str, Any]) -> bool:
 
 
 def _start_ticks(pid: int) -> int:
-    """Return when a process started, in ticks since boot (proc(5), stat field 22); no clock can move it."""
+    """Return when a process started, in ticks since boot (proc(5), stat field 22); clock changes do not affect it."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
@@ -73,22 +78,22 @@ def _start_ticks(pid: int) -> int:
 
 
 async def _compose() -> list[dict[str, Any]]:
-    """Return what docker compose runs of this checkout; nothing when it does not answer."""
+    """Return the compose containers of this checkout; empty if docker does not answer."""
     command = ("docker", "compose", "--project-directory", str(CHECKOUT), "ps", "--all", "--format", "json")
     pipe = asyncio.subprocess.PIPE
-    asked = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.DEVNULL)
     try:
         async with asyncio.timeout(COMPOSE_SECONDS):
-            output, _ = await asked.communicate()
+            output, _ = await process.communicate()
     except TimeoutError:
-        asked.kill()
+        process.kill()
         return []
     return [_container(json.loads(line)) for line in output.splitlines() if line.startswith(b"{")]
 
 
 def _container(found: Mapping[str, Any]) -> dict[str, Any]:
-    ended_well = found.get("State") == "exited" and found.get("ExitCode") == 0
-    done = ended_well and found.get("Service") in MADE_TO_END
+    succeeded = found.get("State") == "exited" and found.get("ExitCode") == 0
+    done = succeeded and found.get("Service") in ONE_SHOT
     return {
         "name": found.get("Service"),
         "pid": None,

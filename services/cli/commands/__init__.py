@@ -1,1 +1,1 @@
-"""One file per command; the docstring of each is its help."""
+"""One module per command; the docstring of its function is its help."""

@@ -1,21 +1,24 @@
-"""`penstock digest`: what is known of one object."""
+"""`penstock digest`: the digests of one object."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeAlias
 
-from services.cli.adapters.http import Ingress
-from services.cli.adapters.objects import look
+from services.cli.adapters.http import IngressClient
+from services.cli.adapters.objects import find_object
 from services.cli.adapters.views import digest_rows, known_etag
 from services.cli.core.address import Address, parse_object
-from services.cli.core.digests import PENDING, Verdict, judge, judge_told
+from services.cli.core.digests import PENDING, DigestState, state_from_timeline, state_of
+from services.cli.digest_output import digests_document, show_digests
 from services.cli.settings import CliSettings, load
-from services.cli.terminal import Json, emit, note
-from services.cli.verdicts import show_verdict, verdict_document
+from services.cli.terminal import Json, note, print_json
 from shared.errors import Outage
 
-PAUSE_SECONDS = 0.2
+POLL_SECONDS = 0.2
+
+FetchState: TypeAlias = Callable[[], Awaitable[DigestState]]
 
 
 async def digest(address: str, *, wait: float = 0, url: str = "", json: Json = False) -> int:
@@ -32,57 +35,57 @@ async def digest(address: str, *, wait: float = 0, url: str = "", json: Json = F
     Parameters
     ----------
     address:
-        The object, as s3://bucket/key.
+        The object: s3://bucket/key.
     wait:
-        Seconds to wait while it is pending.
+        Seconds to wait while the digests are pending.
     url:
-        Ask the ingress at this address, with PENSTOCK_TOKEN, instead of bucket and database.
+        Query the ingress at this URL, with PENSTOCK_TOKEN, instead of the bucket and the database.
 
     """
     settings = load()
-    wanted = parse_object(address)
-    async with _asking(settings, wanted, url) as ask:
-        verdict = await _settled(ask, wait)
+    target = parse_object(address)
+    async with _open_source(settings, target, url) as fetch:
+        state = await _wait_while_pending(fetch, wait)
     if json:
-        emit(verdict_document(wanted, verdict))
+        print_json(digests_document(target, state))
     else:
-        show_verdict(wanted, verdict)
-    return verdict.code
+        show_digests(target, state)
+    return state.exit_code
 
 
 @asynccontextmanager
-async def _asking(settings: CliSettings, address: Address, url: str) -> AsyncIterator[Callable[[], Awaitable[Verdict]]]:
-    """Give the question to ask, of the witnesses themselves or of an ingress."""
+async def _open_source(settings: CliSettings, address: Address, url: str) -> AsyncIterator[FetchState]:
+    """Yield the function that fetches the state, from the bucket and the database or from the ingress at `url`."""
     if not url:
-        yield partial(_judged, settings, address)
+        yield partial(_fetch, settings, address)
         return
-    async with Ingress.of(settings, url) as ingress:
-        yield partial(_judged_by, ingress, address, is_input=address.bucket in settings.input_buckets)
+    async with IngressClient.from_settings(settings, url) as ingress:
+        yield partial(_fetch_from_ingress, ingress, address, is_input=address.bucket in settings.input_buckets)
 
 
-async def _settled(ask: Callable[[], Awaitable[Verdict]], seconds: float) -> Verdict:
+async def _wait_while_pending(fetch: FetchState, seconds: float) -> DigestState:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
-        verdict = await ask()
-        if verdict.code != PENDING or loop.time() >= deadline:
-            return verdict
-        await asyncio.sleep(PAUSE_SECONDS)
+        state = await fetch()
+        if state.exit_code != PENDING or loop.time() >= deadline:
+            return state
+        await asyncio.sleep(POLL_SECONDS)
 
 
-async def _judged(settings: CliSettings, address: Address) -> Verdict:
-    """Ask all three witnesses; without the bucket, the other two must do."""
+async def _fetch(settings: CliSettings, address: Address) -> DigestState:
+    """Query bucket and hasher; while the object store is down, ingest's record instead of the bucket."""
     try:
-        found = await look(settings, address)
+        found = await find_object(settings, address)
         stored = found.etag if found else ""
     except Outage as outage:
-        note(f"{outage}; judged without it")
+        note(f"{outage}; continuing without it")
         stored = None
     known = await known_etag(settings, address) if stored is None else None
     row = (await digest_rows(settings, [address])).get(address)
     is_input = address.bucket in settings.input_buckets
-    return judge(row, known=known, stored=stored or None, is_input=is_input)
+    return state_of(row, known_etag=known, stored_etag=stored or None, is_input=is_input)
 
 
-async def _judged_by(ingress: Ingress, address: Address, *, is_input: bool) -> Verdict:
-    return judge_told(await ingress.timeline(address, limit=1), is_input=is_input)
+async def _fetch_from_ingress(ingress: IngressClient, address: Address, *, is_input: bool) -> DigestState:
+    return state_from_timeline(await ingress.timeline(address, limit=1), is_input=is_input)

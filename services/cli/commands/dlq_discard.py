@@ -1,17 +1,14 @@
-"""`penstock dlq discard`: dead letters that nobody needs."""
-
-from typing import Any
+"""`penstock dlq discard`: resolve dead letters without a replay."""
 
 from services.cli.adapters import kafka
-from services.cli.adapters.letters import settle
-from services.cli.commands.dlq_settle import Settled, in_order, named, report, waiting
-from services.cli.core.letters import Choice, Letter
+from services.cli.adapters.dead_letters import discard
+from services.cli.commands.dlq_resolve import DeadLetterId, Outcome, act_on_each, report, select, selection_of
 from services.cli.settings import load
 from services.cli.terminal import Json
 
 
-async def discard_letters(  # noqa: PLR0913 - flags of the command
-    letter: str = "",
+async def discard_dead_letters(  # noqa: PLR0913 - flags of the command
+    dead_letter_id: DeadLetterId = "",
     *,
     code: str = "",
     service: str = "",
@@ -21,9 +18,9 @@ async def discard_letters(  # noqa: PLR0913 - flags of the command
     rate: float = 1000,
     json: Json = False,
 ) -> int:
-    """Settle dead letters without sending them anywhere.
+    """Mark dead letters as resolved without replaying them.
 
-    They stay readable on their topic until its retention is over.
+    They can be read on their topic until its retention is over.
 
     For example:
         penstock dlq discard minio.live.ingest.dlq/0/3
@@ -32,33 +29,29 @@ async def discard_letters(  # noqa: PLR0913 - flags of the command
 
     Parameters
     ----------
-    letter:
-        One letter by its name, topic/partition/offset.
+    dead_letter_id:
+        One dead letter: topic/partition/offset.
     code:
-        All letters with this code.
+        All dead letters with this code.
     service:
-        All letters of this service.
+        All dead letters of this service.
     reason_contains:
-        All letters whose reason has this text.
+        All dead letters whose reason contains this text.
     all:
-        Every letter.
+        All dead letters.
     dry_run:
-        Say what would be discarded; settle nothing.
+        Print what would be discarded, and discard nothing.
     rate:
-        Letters a second at most (1000).
+        Maximum number of dead letters per second (1000).
 
     """
     settings = load()
-    choice = Choice(named(letter), code=code, service=service, reason=reason_contains, everything=all)
-    letters = await waiting(settings, choice, bodies=False)
-    settled = Settled("discarded", dry=dry_run)
-    if letters and not dry_run:
+    selection = selection_of(dead_letter_id, code=code, service=service, reason=reason_contains, everything=all)
+    dead_letters = await select(settings, selection, bodies=False)
+    outcome = Outcome("discarded", dry_run=dry_run)
+    if dead_letters and not dry_run:
         async with kafka.open_producer(settings) as producer:
-            await in_order(producer, letters, _discard, settled, rate)
+            await act_on_each(producer, dead_letters, discard, outcome, rate)
     else:
-        settled.done.extend(letters)
-    return report(settled, choice, json=json)
-
-
-async def _discard(producer: Any, letter: Letter) -> None:
-    await settle(producer, letter, "discarded")
+        outcome.done.extend(dead_letters)
+    return report(outcome, selection, json=json)

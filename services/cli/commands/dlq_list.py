@@ -1,22 +1,22 @@
-"""`penstock dlq list`: what waits, and why."""
+"""`penstock dlq list`: unresolved dead letters and their causes."""
 
 from typing import Any
 
 from rich.text import Text
 
 from services.cli.adapters import kafka
-from services.cli.adapters.letters import unsettled_letters
-from services.cli.commands.dlq_settle import gathered
-from services.cli.core.letters import Choice, Letter, by_cause
+from services.cli.adapters.dead_letters import unresolved_dead_letters
+from services.cli.commands.dlq_resolve import take_within_memory
+from services.cli.core.dead_letters import DeadLetter, Selection, group_by_cause
 from services.cli.core.text import plural
 from services.cli.settings import load
-from services.cli.terminal import Json, console, emit, say, table
+from services.cli.terminal import Json, console, print_json, say, table
 from shared.text import visible
 
 KEY_WIDTH = 60
 
 
-async def list_letters(
+async def list_dead_letters(
     *,
     code: str = "",
     service: str = "",
@@ -24,9 +24,9 @@ async def list_letters(
     each: bool = False,
     json: Json = False,
 ) -> int:
-    """List the dead letters that wait, grouped by cause.
+    """List unresolved dead letters, grouped by cause.
 
-    What was replayed or discarded is not shown.
+    Replayed and discarded dead letters are resolved and not shown.
 
     For example:
         penstock dlq list
@@ -36,32 +36,35 @@ async def list_letters(
     Parameters
     ----------
     code:
-        Only letters with this code.
+        Only dead letters with this code.
     service:
-        Only letters of this service.
+        Only dead letters of this service.
     reason_contains:
-        Only letters whose reason has this text.
+        Only dead letters whose reason contains this text.
     each:
-        One line per letter instead of one per cause.
+        Print one line per dead letter instead of one per cause.
 
     """
     settings = load()
-    choice = Choice(code=code, service=service, reason=reason_contains)
+    selection = Selection(code=code, service=service, reason=reason_contains)
     async with kafka.open_reader(settings) as reader:
-        letters = await gathered(unsettled_letters(settings, reader, choice, bodies=False))
-    causes = by_cause(letters)
+        dead_letters = await take_within_memory(unresolved_dead_letters(settings, reader, selection, bodies=False))
+    causes = group_by_cause(dead_letters)
     if json:
-        emit(
-            {"count": len(letters), "causes": causes}
-            | ({"letters": [one.document() for one in letters]} if each else {})
-        )
-    elif not letters:
+        print_json({"count": len(dead_letters), "causes": causes} | (_each(dead_letters) if each else {}))
+    elif not dead_letters:
         say("no dead letters", style="green")
     elif each:
-        _show_each(letters)
+        _show_each(dead_letters)
     else:
         _show_causes(causes)
     return 0
+
+
+def _each(dead_letters: list[DeadLetter]) -> dict[str, Any]:
+    """Return the JSON field of `--each`; `letters` is its former name."""
+    documents = [one.document() for one in dead_letters]
+    return {"dead_letters": documents, "letters": documents}
 
 
 def _show_causes(causes: list[dict[str, Any]]) -> None:
@@ -73,15 +76,12 @@ def _show_causes(causes: list[dict[str, Any]]) -> None:
         say(f"        {cause['reason']}")
         say(f"        newest {cause['newest'][:19]}Z  {cause['example']}", style="dim")
     total = sum(cause["count"] for cause in causes)
-    say(
-        f"{plural(total, 'letter')}; penstock dlq show, replay or discard take a letter's name or --code",
-        style="dim",
-    )
+    say(f"{plural(total, 'dead letter')}. Next: penstock dlq show ID, penstock dlq replay --code CODE", style="dim")
 
 
-def _show_each(letters: list[Letter]) -> None:
-    made = table("letter", "code", "tries", "key")
-    for letter in letters:
-        key = visible((letter.key or b"").decode("utf-8", "backslashreplace"), KEY_WIDTH)
-        made.add_row(visible(str(letter.place)), visible(letter.told("code")), str(letter.attempts), key)
-    console().print(made)
+def _show_each(dead_letters: list[DeadLetter]) -> None:
+    rows = table("id", "code", "attempts", "key")
+    for one in dead_letters:
+        key = visible((one.key or b"").decode("utf-8", "backslashreplace"), KEY_WIDTH)
+        rows.add_row(visible(str(one.position)), visible(one.header("code")), str(one.attempts), key)
+    console().print(rows)

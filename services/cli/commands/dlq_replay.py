@@ -1,15 +1,15 @@
-"""`penstock dlq replay`: dead letters back to where they came from."""
+"""`penstock dlq replay`: publish dead letters to their original topics again."""
 
 from services.cli.adapters import kafka
-from services.cli.adapters.letters import send_back
-from services.cli.commands.dlq_settle import Settled, in_order, named, report, waiting
-from services.cli.core.letters import Choice, split_by_attempts
+from services.cli.adapters.dead_letters import replay
+from services.cli.commands.dlq_resolve import DeadLetterId, Outcome, act_on_each, report, select, selection_of
+from services.cli.core.dead_letters import split_by_attempts
 from services.cli.settings import load
 from services.cli.terminal import Json
 
 
-async def replay_letters(  # noqa: PLR0913 - flags of the command
-    letter: str = "",
+async def replay_dead_letters(  # noqa: PLR0913 - flags of the command
+    dead_letter_id: DeadLetterId = "",
     *,
     code: str = "",
     service: str = "",
@@ -21,10 +21,11 @@ async def replay_letters(  # noqa: PLR0913 - flags of the command
     force: bool = False,
     json: Json = False,
 ) -> int:
-    """Send dead letters back, once, for the service that failed and no other.
+    """Publish dead letters to their original topics again, only for the service that failed.
 
-    A record that fails again comes back as a new dead letter that counts one
-    more attempt; after --max-attempts it stays, so a replay never loops.
+    A record that fails again becomes a new dead letter with one more
+    attempt; from --max-attempts on it is held back, so that replays never
+    loop.
 
     For example:
         penstock dlq replay objects.changed.v1.hasher.dlq/0/17
@@ -33,34 +34,33 @@ async def replay_letters(  # noqa: PLR0913 - flags of the command
 
     Parameters
     ----------
-    letter:
-        One letter by its name, topic/partition/offset.
+    dead_letter_id:
+        One dead letter: topic/partition/offset.
     code:
-        All letters with this code.
+        All dead letters with this code.
     service:
-        All letters of this service.
+        All dead letters of this service.
     reason_contains:
-        All letters whose reason has this text.
+        All dead letters whose reason contains this text.
     all:
-        Every letter.
+        All dead letters.
     dry_run:
-        Say what would be sent; send nothing.
+        Print what would be replayed, and replay nothing.
     rate:
-        Letters a second at most (100).
+        Maximum number of dead letters per second (100).
     max_attempts:
-        Letters that failed so often already are held back (3).
+        Hold back dead letters that failed this many times (3).
     force:
-        Send those too.
+        Replay those too.
 
     """
     settings = load()
-    choice = Choice(named(letter), code=code, service=service, reason=reason_contains, everything=all)
-    letters = await waiting(settings, choice)
-    send, held = split_by_attempts(letters, max_attempts, force=force)
-    settled = Settled("replayed", held=held, dry=dry_run)
-    if send and not dry_run:
+    selection = selection_of(dead_letter_id, code=code, service=service, reason=reason_contains, everything=all)
+    to_replay, held = split_by_attempts(await select(settings, selection), max_attempts, force=force)
+    outcome = Outcome("replayed", held=held, dry_run=dry_run)
+    if to_replay and not dry_run:
         async with kafka.open_producer(settings) as producer:
-            await in_order(producer, send, send_back, settled, rate)
+            await act_on_each(producer, to_replay, replay, outcome, rate)
     else:
-        settled.done.extend(send)
-    return report(settled, choice, json=json)
+        outcome.done.extend(to_replay)
+    return report(outcome, selection, json=json)

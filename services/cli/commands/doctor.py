@@ -1,4 +1,4 @@
-"""`penstock doctor`: is all well, and if not, what mends it."""
+"""`penstock doctor`: check the stack, and name the fix of each fault."""
 
 import asyncio
 from typing import Annotated
@@ -8,13 +8,13 @@ from rich.text import Text
 
 from services.cli.adapters import checks, probes
 from services.cli.adapters.checks import Check
-from services.cli.adapters.trouble import reaching
+from services.cli.adapters.errors import translate_errors
+from services.cli.adapters.set_up import set_up
 from services.cli.core.findings import Finding
 from services.cli.core.text import plural
 from services.cli.settings import CliSettings, load
-from services.cli.terminal import Json, console, emit, note, say, spinner
+from services.cli.terminal import Json, console, note, print_json, say, spinner
 from shared.errors import PenstockError
-from shared.provision import provision
 from shared.text import visible
 
 CHECKS: dict[str, Check] = {
@@ -41,10 +41,10 @@ async def doctor(
     probe: Annotated[bool, Parameter(negative="--no-probe")] = True,
     json: Json = False,
 ) -> int:
-    """Check the whole stack and send one object all the way through it.
+    """Check the whole stack, and send one probe object through it.
 
-    Versions, ports, topics, buckets, notification rules, users, clocks, disk and
-    processes; every fault is named with its mend. Exit code 1 when there is one.
+    Checks versions, ports, topics, buckets, notification rules, users, clocks, disk
+    and processes; names the fix of each fault. Exit code 1 if there is a fault.
 
     For example:
         penstock doctor
@@ -54,42 +54,37 @@ async def doctor(
     Parameters
     ----------
     fix:
-        Make what is missing first: topics, buckets, users, database roles, tables and notification rules.
+        First create what is missing: topics, buckets, users, database roles, tables and notification rules.
     probe:
-        Store a small object under .penstock/ of the first input bucket, wait for its digest and remove it.
+        Store a small object below .penstock/ in the first input bucket, wait for its digest and remove it.
 
     """
     settings = load()
-    changed = await _mend(settings, tell=not json) if fix else []
+    changed = await _fix(settings, show=not json) if fix else []
     with spinner("checking"):
-        found = await asyncio.gather(*(checks.run(name, check, settings) for name, check in CHECKS.items()))
-        # alone, since its time is told
-        found += [await checks.run("round trip", probes.round_trip, settings)] if probe else []
-    findings = [one for part in found for one in part]
-    well = all(one.ok for one in findings)
+        results = await asyncio.gather(*(checks.run(name, check, settings) for name, check in CHECKS.items()))
+        # not concurrently with the checks, because it measures time
+        results += [await checks.run("round trip", probes.round_trip, settings)] if probe else []
+    findings = [one for result in results for one in result]
+    ok = all(one.ok for one in findings)
     if json:
-        emit({"ok": well, "changed": changed, "findings": [one.document() for one in findings]})
+        print_json({"ok": ok, "changed": changed, "findings": [one.document() for one in findings]})
     else:
         _show(findings)
-    return 0 if well else 1
+    return 0 if ok else 1
 
 
-async def _mend(settings: CliSettings, *, tell: bool) -> list[str]:
-    """Make what is missing; when that fails, the checks tell what stands in the way."""
+async def _fix(settings: CliSettings, *, show: bool) -> list[str]:
+    """Create what is missing; return the changes. After a failure the checks still run and name its cause."""
     try:
-        with reaching("mending"):
-            changed = await provision(
-                settings,
-                settings.user_secrets,
-                *settings.database_passwords,
-                kafka_passwords=settings.kafka_passwords,
-            )
+        with translate_errors("fixing"):
+            changed = await set_up(settings)
     except PenstockError as error:
         note(f"penstock: doctor: {error}", style="red")
         return []
-    if tell:
+    if show:
         for line in changed:
-            say(f"mended: {line}", style="green")
+            say(f"fixed: {line}", style="green")
     return changed
 
 
@@ -101,6 +96,6 @@ def _show(findings: list[Finding]) -> None:
             Text.assemble((f"{mark} ", style), f"{one.name:<{width}}  ", (visible(one.detail), "dim" if one.ok else ""))
         )
         if not one.ok and one.fix:
-            say(f"  {'':<{width}}  mend: {one.fix}", style="yellow")
+            say(f"  {'':<{width}}  fix: {one.fix}", style="yellow")
     faults = sum(not one.ok for one in findings)
-    say(plural(faults, "fault") if faults else "all is well", style="bold red" if faults else "bold green")
+    say(plural(faults, "fault") if faults else "no faults", style="bold red" if faults else "bold green")

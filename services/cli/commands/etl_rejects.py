@@ -1,21 +1,21 @@
-"""`penstock etl rejects`: which rows and files are not in the tables, and why."""
+"""`penstock etl rejects`: rejected rows and files, and the reasons."""
 
 from typing import Any, Final
 
 from services.cli.adapters.datasets import rejects
 from services.cli.core.text import plural
-from services.cli.core.usage import WrongUsage
+from services.cli.core.usage import UsageError
 from services.cli.settings import load
-from services.cli.terminal import Json, console, emit, say, table
+from services.cli.terminal import Json, console, print_json, say, table
 from shared.text import visible
 
 VALUE_WIDTH: Final = 40
 
 
 async def rejects_etl(dataset: str = "", *, file: str = "", limit: int = 100, json: Json = False) -> int:
-    """Show rejected rows: which file, row, column and value, and why.
+    """Show rejected rows: file, row, column, value and reason.
 
-    Store the file again, corrected, and its rejects are gone.
+    To clear the rejects of a file, correct it and store it again.
 
     For example:
         penstock etl rejects
@@ -25,35 +25,35 @@ async def rejects_etl(dataset: str = "", *, file: str = "", limit: int = 100, js
     Parameters
     ----------
     dataset:
-        As the file of datasets names it; all of them unless named.
+        Name of the dataset; default: all datasets.
     file:
-        Only this file: its key, with or without its bucket.
+        Only this file: its key, with or without the bucket.
     limit:
-        Rows to show (100); the newest files first.
+        Maximum number of rows (100); the newest files come first.
 
     """
     if limit < 1:
-        raise WrongUsage("etl rejects: --limit has to be 1 or more")
+        raise UsageError(f"etl rejects: --limit ({limit}) must be 1 or more")
     total, found = await rejects(load(), (dataset, file.removeprefix("s3://")), limit)
     if json:
-        emit({**total, "rejects": found})
+        print_json({**total, "rejects": found})
     elif not found:
-        say("nothing is rejected", style="green")
+        say("no rejected rows", style="green")
     else:
         _show(total, found)
     return 0
 
 
 def _show(total: dict[str, int], found: list[dict[str, Any]]) -> None:
-    made = table("file", "row", "column", "value", "reason")
+    rows = table("file", "row", "column", "value", "reason")
     for one in found:
-        made.add_row(
+        rows.add_row(
             visible(f"{one['bucket']}/{one['key']}"),
             f"{one['row']:,}" if one["row"] else "all",
             visible(one["column"]),
             visible(one["value"], VALUE_WIDTH),
             visible(one["reason"]),
         )
-    console().print(made)
+    console().print(rows)
     rejected = f"{plural(total['rows'], 'row')} of {plural(total['files'], 'file')} rejected"
-    say(f"{rejected}, {len(found):,} shown; correct a file and store it again", style="dim")
+    say(f"{rejected}, {len(found):,} shown. Next: correct the files and store them again", style="dim")

@@ -1,4 +1,4 @@
-"""`penstock etl status`: what is in the tables, and what the last loads found."""
+"""`penstock etl status`: the datasets and their last loads."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from services.cli.adapters.datasets import datasets, loads
 from services.cli.core.loads import age, describe_load
 from services.cli.core.text import plural
 from services.cli.settings import load
-from services.cli.terminal import Json, console, emit, say, table
+from services.cli.terminal import Json, console, print_json, say, table
 from shared.text import visible
 
 STYLES: Final = {
@@ -20,16 +20,16 @@ STYLES: Final = {
     "failed": "bold red",
     "refused": "bold red",
 }
-WHY_WIDTH: Final = 100
+ERROR_WIDTH: Final = 100
 
 
 async def status_etl(*, limit: int = 5, json: Json = False) -> int:
-    """Show each dataset: its rows, its rejected rows, the age of its files, and the last loads.
+    """Show each dataset: rows, rejected rows, age of its output files, and the last loads.
 
-    Rows are those of the output files; `written` is how long ago these were, and
-    `behind` says that the table has changed since. `failed`: a load failed, or
-    objects could not be loaded, and `penstock etl rejects` says why. `refused`:
-    the section cannot be used, and etl leaves it out.
+    Rows are those of the output files; `written` is their age. `behind`: the table
+    has changed since. `failed`: a load failed, or objects could not be loaded; see
+    `penstock etl rejects`. `refused`: the section of the dataset is invalid, and
+    etl ignores it.
 
     For example:
         penstock etl status
@@ -39,26 +39,26 @@ async def status_etl(*, limit: int = 5, json: Json = False) -> int:
     Parameters
     ----------
     limit:
-        Loads to show, the newest first (5).
+        Maximum number of loads (5), the newest first.
 
     """
     settings = load()
-    known, last = await asyncio.gather(datasets(settings), loads(settings, limit))
+    found, last_loads = await asyncio.gather(datasets(settings), loads(settings, limit))
     if json:
-        emit({"datasets": known, "loads": last})
+        print_json({"datasets": found, "loads": last_loads})
         return 0
-    _show_datasets(known)
+    _show_datasets(found)
     say("")
     say("Last loads", style="bold")
-    _show_loads(last) if last else say("none", style="dim")
+    _show_loads(last_loads) if last_loads else say("none", style="dim")
     return 0
 
 
-def _show_datasets(known: list[dict[str, Any]]) -> None:
+def _show_datasets(found: list[dict[str, Any]]) -> None:
     now = datetime.now(UTC)
-    made = table("dataset", "rows", "files", "images", "rejected", "changed", "written", "")
-    for one in known:
-        made.add_row(
+    rows = table("dataset", "rows", "files", "images", "rejected", "changed", "written", "")
+    for one in found:
+        rows.add_row(
             visible(one["name"]),
             "-" if one["rows"] is None else f"{one['rows']:,}",
             f"{one['files']:,}",
@@ -68,8 +68,8 @@ def _show_datasets(known: list[dict[str, Any]]) -> None:
             age(one["exported_at"], now),
             Text(_state(one), style=STYLES.get(one["state"], "yellow")),
         )
-    console().print(made)
-    for one in known:
+    console().print(rows)
+    for one in found:
         if one["error"]:
             say(f"{visible(one['name'])}: {visible(one['error'])}", style="red")
 
@@ -78,13 +78,13 @@ def _state(one: dict[str, Any]) -> str:
     return f"{one['state']}: {plural(one['failed'], 'object')}" if one["failed"] else str(one["state"])
 
 
-def _show_loads(last: list[dict[str, Any]]) -> None:
+def _show_loads(last_loads: list[dict[str, Any]]) -> None:
     now = datetime.now(UTC)
-    made = table("asked for", "dataset", "why", "state", "took", "found")
-    for one in last:
+    rows = table("requested", "dataset", "why", "state", "took", "found")
+    for one in last_loads:
         took = "-" if one["started_at"] is None else f"{one['seconds']:.1f} s"
-        found = visible(str(one["error"]), WHY_WIDTH) if one["error"] else describe_load(one)
-        asked = f"{age(one['requested_at'], now)} ago"
+        result = visible(str(one["error"]), ERROR_WIDTH) if one["error"] else describe_load(one)
+        requested = f"{age(one['requested_at'], now)} ago"
         state = Text(one["state"], style=STYLES.get(one["state"], "yellow"))
-        made.add_row(asked, visible(one["dataset"]), visible(one["why"]), state, took, found)
-    console().print(made)
+        rows.add_row(requested, visible(one["dataset"]), visible(one["why"]), state, took, result)
+    console().print(rows)

@@ -1,14 +1,14 @@
-"""`penstock login`: a browser comes in without a token being typed."""
+"""`penstock login`: log in a browser without typing a token."""
 
-from services.cli.adapters.http import Ingress
+from services.cli.adapters.http import IngressClient
 from services.cli.settings import load
-from services.cli.terminal import Json, emit, note, say
+from services.cli.terminal import Json, note, print_json, say
 
 
 async def login(*, url: str = "", json: Json = False) -> int:
-    """Print a link that logs one browser in, once, within 15 minutes.
+    """Print a link that logs in one browser, once, within 15 minutes.
 
-    Whoever follows it first is logged in with the rights of PENSTOCK_TOKEN.
+    The first browser that opens it is logged in with the rights of PENSTOCK_TOKEN.
 
     For example:
         penstock login
@@ -17,14 +17,14 @@ async def login(*, url: str = "", json: Json = False) -> int:
     Parameters
     ----------
     url:
-        The ingress to ask (PENSTOCK_HTTP_URL).
+        URL of the ingress (PENSTOCK_HTTP_URL).
 
     """
-    async with Ingress.of(load(), url) as ingress:
+    async with IngressClient.from_settings(load(), url) as ingress:
         link = await ingress.login_link()
     if json:
-        emit({"url": link})
+        print_json({"url": link})
     else:
         say(link)
-        note("good for one browser, once, for 15 minutes")
+        note("valid for one browser, once, for 15 minutes")
     return 0

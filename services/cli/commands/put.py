@@ -1,4 +1,4 @@
-"""`penstock put`: files and folders into a bucket."""
+"""`penstock put`: store files and folders in a bucket."""
 
 import asyncio
 import mimetypes
@@ -9,41 +9,40 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from services.cli.adapters import s3
+from services.cli.adapters.errors import translate_errors
 from services.cli.adapters.files import LocalFile
-from services.cli.adapters.http import HttpUploader, Ingress
+from services.cli.adapters.http import HttpUploader, IngressClient
 from services.cli.adapters.journal import Journal
-from services.cli.adapters.objects import Stored
-from services.cli.adapters.plan import Plan, paths_of
-from services.cli.adapters.trouble import reaching
-from services.cli.adapters.upload import Manners, Uploader, together
-from services.cli.adapters.waiting import Ask, wait_for_digests
-from services.cli.core.address import Address, checked
-from services.cli.core.digests import Verdict
+from services.cli.adapters.objects import StoredObject
+from services.cli.adapters.plan import UploadPlan, split_paths
+from services.cli.adapters.upload import Uploader, UploadOptions, task_group
+from services.cli.adapters.waiting import FetchRows, wait_for_digests
+from services.cli.core.address import Address, require_valid_key
+from services.cli.core.digests import DigestState
 from services.cli.core.text import human_bytes, plural
-from services.cli.core.usage import WrongUsage
+from services.cli.core.usage import UsageError
+from services.cli.digest_output import combined_exit_code, digests_document, show_digests
 from services.cli.settings import CliSettings, load
-from services.cli.terminal import Json, emit, is_terminal, note, progress, say, spinner
-from services.cli.verdicts import show_verdict, verdict_document, worst
+from services.cli.terminal import Json, is_terminal, note, print_json, progress, say, spinner
 from shared.errors import Rejected
 from shared.text import visible
 
-HOPELESS = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET"})
-"""Refusals that no other file would escape."""
+FATAL_CODES = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET"})
+"""Rejections that every other file would get too."""
 
-LISTED = 20
-"""Up to so many objects are named one by one on a terminal."""
-
+MAX_LISTED = 20
+"""Maximum number of stored objects that are listed on a terminal."""
 
 Advance = Callable[[int], object]
-Uploading = Callable[[Advance], AbstractAsyncContextManager[Uploader | HttpUploader]]
-"""Opens what stores files; it tells the bar of every byte."""
+OpenUploader = Callable[[Advance], AbstractAsyncContextManager[Uploader | HttpUploader]]
+"""Opens an uploader that advances the progress bar by the number of bytes stored."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the files."""
+    """The stored objects and the files that failed with their reasons."""
 
-    stored: dict[Address, Stored] = field(default_factory=dict)
+    stored: dict[Address, StoredObject] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -53,7 +52,7 @@ class Outcome:
         return sum(one.size for one in self.stored.values())
 
     def summary(self) -> str:
-        """Say it in one line."""
+        """Return counts, bytes and rate in one line."""
         seconds = max(time.monotonic() - self.started, 1e-3)
         text = f"{plural(len(self.stored), 'object')}, {human_bytes(self.size)} in {seconds:.1f} s"
         rate = f" ({human_bytes(self.size / seconds)}/s)"
@@ -73,12 +72,11 @@ async def put(  # noqa: PLR0913 - flags of the command
     url: str = "",
     json: Json = False,
 ) -> int:
-    """Store files or folders below a prefix: in parallel, large files in parts.
+    """Store files or folders below a prefix, in parallel and large files in parts.
 
-    A folder keeps its name below the prefix, as with `cp -r`; with a slash
-    behind it (`photos/`) only what is in it is stored. Interrupted, the same
-    command goes on where it stopped. A file that cannot be stored is named,
-    and the others go on.
+    A folder keeps its name below the prefix, as with `cp -r`; with a trailing
+    slash (`photos/`) only its content is stored. After an interruption, the same
+    command resumes. A file that cannot be stored does not stop the others.
 
     For example:
         penstock put report.pdf s3://inbox/reports
@@ -92,103 +90,103 @@ async def put(  # noqa: PLR0913 - flags of the command
     paths:
         FILE... and, last, the target s3://bucket/prefix.
     wait:
-        Wait for the digests and show them; exit code 3 when some are still pending after --timeout.
+        Wait for the digests and show them; exit code 3 if some are still pending after --timeout.
     timeout:
         Seconds to wait for digests (300).
     checksum:
-        Digest the file here too and send it along (x-amz-meta-...), so that the hasher verifies what arrived.
+        Compute this digest locally and send it as x-amz-meta-..., so that the hasher verifies the stored bytes.
     digests:
-        Which digests to make, such as `sha512,blake3`, instead of the usual ones.
+        Digests to compute instead of the default ones, such as `sha512,blake3`.
     meta:
         User metadata, NAME=VALUE.
     content_type:
-        The content type; guessed from each name unless given.
+        Content type of all files; default: guessed from each name.
     as_key:
-        The target is the key itself, of a single file.
+        The target is the whole key of a single file.
     parallel:
-        Requests in flight (8).
+        Maximum requests in flight (8).
     url:
-        Go through the ingress at this address, with PENSTOCK_TOKEN, instead of to the object store.
+        Upload through the ingress at this URL, with PENSTOCK_TOKEN, instead of to the object store.
 
     """
     settings = load()
-    sources, target = paths_of(paths)
-    manners = Manners(
+    sources, target = split_paths(paths)
+    options = UploadOptions(
         metadata=_metadata(meta, digests),
         content_type=lambda path: content_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream",
         checksum=checksum or "",
         parallel=max(1, parallel),
     )
-    plan = Plan(sources, target, as_key=as_key)
+    plan = UploadPlan(sources, target, as_key=as_key)
     count, size = await asyncio.to_thread(plan.measure)
-    words = [*plan.words(), checksum or "", digests, *meta]
-    with Journal(settings.journal_dir, words) as journal:
-        uploading = _through(settings, url, manners) if url else _straight(settings, journal, manners)
-        outcome = await _store_all(uploading, plan, manners.parallel, (count, size))
+    command = [*plan.identity(), checksum or "", digests, *meta]
+    with Journal(settings.journal_dir, command) as journal:
+        open_uploader = _to_ingress(settings, url, options) if url else _to_bucket(settings, journal, options)
+        outcome = await _store_all(open_uploader, plan, options.parallel, (count, size))
         if not outcome.failed:
-            journal.forget_all()
-    async with _asking(settings, url) as ask:
-        verdicts = await _verdicts(settings, outcome, timeout, ask, json=json) if wait else {}
-    return _report(outcome, verdicts, wait=wait, json=json)
+            journal.remove()
+    async with _digest_source(settings, url) as fetch_rows:
+        states = await _wait_for_states(settings, outcome, timeout, fetch_rows, json=json) if wait else {}
+    return _report(outcome, states, wait=wait, json=json)
 
 
 def _metadata(meta: Sequence[str], digests: str) -> dict[str, str]:
     pairs = [one.partition("=") for one in meta]
-    if wrong := [name for name, mark, _ in pairs if not mark or not name]:
-        raise WrongUsage(f"put: --meta {wrong[0]} has no value; write --meta NAME=VALUE")
+    if invalid := [name for name, mark, _ in pairs if not mark or not name]:
+        raise UsageError(f"put: --meta {invalid[0]} has no value: write --meta NAME=VALUE")
     return {name.lower(): value for name, _, value in pairs} | ({"penstock-digests": digests} if digests else {})
 
 
-async def _store_all(uploading: Uploading, plan: Plan, parallel: int, total: tuple[int, int]) -> Outcome:
+async def _store_all(open_uploader: OpenUploader, plan: UploadPlan, parallel: int, total: tuple[int, int]) -> Outcome:
     outcome = Outcome()
-    async with _bar(total) as advance, uploading(advance) as uploader:
+    async with _progress_bar(total) as advance, open_uploader(advance) as uploader:
         pairs = plan.pairs()
-        async with together() as group:
+        async with task_group() as group:
             for _ in range(parallel):
                 group.create_task(_work(pairs, uploader, outcome))
     return outcome
 
 
-def _straight(settings: CliSettings, journal: Journal, manners: Manners) -> Uploading:
-    """Store in the bucket itself, large files in parts that survive an interruption."""
+def _to_bucket(settings: CliSettings, journal: Journal, options: UploadOptions) -> OpenUploader:
+    """Upload to the object store, large files in parts that an interrupted command resumes."""
 
     @asynccontextmanager
-    async def uploading(advance: Advance) -> AsyncIterator[Uploader]:
+    async def open_uploader(advance: Advance) -> AsyncIterator[Uploader]:
         if not journal.is_empty:
-            note("going on where an earlier run stopped")
-        async with s3.open_s3(settings, connections=manners.parallel + 2, attempts=5) as client:
-            yield Uploader(client, journal, manners, advance)
+            note("resuming an earlier run")
+        async with s3.open_s3(settings, connections=options.parallel + 2, attempts=5) as client:
+            yield Uploader(client, journal, options, advance)
 
-    return uploading
+    return open_uploader
 
 
-def _through(settings: CliSettings, url: str, manners: Manners) -> Uploading:
-    """Store through the ingress, each file in one request."""
+def _to_ingress(settings: CliSettings, url: str, options: UploadOptions) -> OpenUploader:
+    """Upload through the ingress, each file in one request."""
 
     @asynccontextmanager
-    async def uploading(advance: Advance) -> AsyncIterator[HttpUploader]:
-        async with Ingress.of(settings, url) as ingress:
-            yield HttpUploader(ingress, manners, advance)
+    async def open_uploader(advance: Advance) -> AsyncIterator[HttpUploader]:
+        async with IngressClient.from_settings(settings, url) as ingress:
+            yield HttpUploader(ingress, options, advance)
 
-    return uploading
+    return open_uploader
 
 
 async def _work(
     pairs: Iterator[tuple[LocalFile, Address]], uploader: Uploader | HttpUploader, outcome: Outcome
 ) -> None:
-    """Take files until there are none; a refused file is noted, an outage ends all."""
+    """Store files until none are left; record a rejected file, raise an outage."""
     for file, address in pairs:
         try:
-            with reaching(visible(str(address))):
-                outcome.stored[address] = await uploader.store(file.path, checked(address))
-        except Rejected as refusal:
-            if refusal.code in HOPELESS:
+            with translate_errors(visible(str(address))):
+                outcome.stored[address] = await uploader.store(file.path, require_valid_key(address))
+        except Rejected as error:
+            if error.code in FATAL_CODES:
                 raise
-            outcome.failed.append((str(file.path), str(refusal)))
+            outcome.failed.append((str(file.path), str(error)))
 
 
 @asynccontextmanager
-async def _bar(total: tuple[int, int]) -> AsyncIterator[Any]:
+async def _progress_bar(total: tuple[int, int]) -> AsyncIterator[Any]:
     count, size = total
     with progress() as bar:
         task = bar.add_task(plural(count, "file"), total=size)
@@ -196,38 +194,38 @@ async def _bar(total: tuple[int, int]) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _asking(settings: CliSettings, url: str) -> AsyncIterator[Ask | None]:
-    """Give whom to ask for digests: the database, or the ingress that stored the objects."""
+async def _digest_source(settings: CliSettings, url: str) -> AsyncIterator[FetchRows | None]:
+    """Yield the function that fetches digest rows from the ingress at `url`; None: from the database."""
     if not url:
         yield None
         return
-    async with Ingress.of(settings, url) as ingress:
+    async with IngressClient.from_settings(settings, url) as ingress:
         yield ingress.digest_rows
 
 
-async def _verdicts(
-    settings: CliSettings, outcome: Outcome, seconds: float, ask: Ask | None, *, json: bool
-) -> dict[Address, Verdict]:
+async def _wait_for_states(
+    settings: CliSettings, outcome: Outcome, seconds: float, fetch_rows: FetchRows | None, *, json: bool
+) -> dict[Address, DigestState]:
     if not json:
-        _list(outcome, briefly=True)
+        _show_stored(outcome, briefly=True)
     etags = {address: one.etag for address, one in outcome.stored.items()}
     with spinner(f"waiting for the digests of {plural(len(etags), 'object')}"):
-        return await wait_for_digests(settings, etags, seconds, ask=ask)
+        return await wait_for_digests(settings, etags, seconds, fetch_rows=fetch_rows)
 
 
-def _report(outcome: Outcome, verdicts: dict[Address, Verdict], *, wait: bool, json: bool) -> int:
+def _report(outcome: Outcome, states: dict[Address, DigestState], *, wait: bool, json: bool) -> int:
     if json:
-        emit(_document(outcome, verdicts))
+        print_json(_document(outcome, states))
     elif not wait:
-        _list(outcome, briefly=False)
-    for address, verdict in verdicts.items():
+        _show_stored(outcome, briefly=False)
+    for address, state in states.items():
         if not json:
-            show_verdict(address, verdict)
-    return 1 if outcome.failed else worst(verdicts.values())
+            show_digests(address, state)
+    return 1 if outcome.failed else combined_exit_code(states.values())
 
 
-def _list(outcome: Outcome, *, briefly: bool) -> None:
-    if not briefly and (len(outcome.stored) <= LISTED or not is_terminal()):
+def _show_stored(outcome: Outcome, *, briefly: bool) -> None:
+    if not briefly and (len(outcome.stored) <= MAX_LISTED or not is_terminal()):
         for address, one in outcome.stored.items():
             say(f"{address}  {human_bytes(one.size)}")
     for _, reason in outcome.failed:
@@ -235,7 +233,7 @@ def _list(outcome: Outcome, *, briefly: bool) -> None:
     note(outcome.summary())
 
 
-def _document(outcome: Outcome, verdicts: dict[Address, Any]) -> dict[str, Any]:
+def _document(outcome: Outcome, states: dict[Address, Any]) -> dict[str, Any]:
     objects = [
         {
             "bucket": address.bucket,
@@ -244,7 +242,7 @@ def _document(outcome: Outcome, verdicts: dict[Address, Any]) -> dict[str, Any]:
             "etag": one.etag,
             "size": one.size,
         }
-        | ({"digest": verdict_document(address, verdicts[address])} if address in verdicts else {})
+        | ({"digest": digests_document(address, states[address])} if address in states else {})
         for address, one in outcome.stored.items()
     ]
     failed = [{"file": path, "error": reason} for path, reason in outcome.failed]

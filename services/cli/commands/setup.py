@@ -1,17 +1,17 @@
-"""`penstock setup`: what must exist before anything works."""
+"""`penstock setup`: create what the services require."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from services.cli.adapters import database, kafka, s3
-from services.cli.adapters.trouble import reaching
+from services.cli.adapters.errors import translate_errors
+from services.cli.adapters.set_up import set_up
 from services.cli.settings import CliSettings, load
-from services.cli.terminal import Json, emit, note, say
+from services.cli.terminal import Json, note, print_json, say
 from shared.errors import Outage
-from shared.provision import provision
 
-PAUSE_SECONDS = 0.3
+RETRY_SECONDS = 0.3
 NOTICE_SECONDS = 2.0
 
 Ping = Callable[[CliSettings], Awaitable[None]]
@@ -19,9 +19,9 @@ SERVERS: tuple[Ping, ...] = (kafka.ping, s3.ping, database.ping)
 
 
 async def setup(*, timeout: float = 60, json: Json = False) -> int:  # noqa: ASYNC109 - a flag of the command
-    """Make topics, Kafka and S3 users, buckets, notification rules, database roles and tables.
+    """Create topics, Kafka and S3 users, buckets, notification rules, database roles and tables.
 
-    Waits for the servers first; what is right already is left alone.
+    Waits for the servers first, and changes only what differs.
 
     For example:
         penstock setup
@@ -35,15 +35,10 @@ async def setup(*, timeout: float = 60, json: Json = False) -> int:  # noqa: ASY
     """
     settings = load()
     await asyncio.gather(*(_wait_for(ping, settings, timeout) for ping in SERVERS))
-    with reaching("set-up"):
-        changed = await provision(
-            settings,
-            settings.user_secrets,
-            *settings.database_passwords,
-            kafka_passwords=settings.kafka_passwords,
-        )
+    with translate_errors("set-up"):
+        changed = await set_up(settings)
     if json:
-        emit({"changed": changed})
+        print_json({"changed": changed})
         return 0
     for line in changed:
         say(line)
@@ -53,9 +48,9 @@ async def setup(*, timeout: float = 60, json: Json = False) -> int:  # noqa: ASY
 
 
 async def _wait_for(ping: Ping, settings: CliSettings, seconds: float) -> None:
-    """Ask until the server answers; its last excuse is the error."""
+    """Ping until the server answers; after `seconds`, raise the last Outage."""
     started = time.monotonic()
-    told = False
+    noticed = False
     while True:
         try:
             return await ping(settings)
@@ -63,7 +58,7 @@ async def _wait_for(ping: Ping, settings: CliSettings, seconds: float) -> None:
             waited = time.monotonic() - started
             if waited >= seconds:
                 raise
-            if waited >= NOTICE_SECONDS and not told:
+            if waited >= NOTICE_SECONDS and not noticed:
                 note(f"waiting: {outage}")
-                told = True
-        await asyncio.sleep(PAUSE_SECONDS)
+                noticed = True
+        await asyncio.sleep(RETRY_SECONDS)

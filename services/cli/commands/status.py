@@ -1,4 +1,4 @@
-"""`penstock status`: what runs, what waits and what was lost."""
+"""`penstock status`: processes, consumer lag, queues, dead letters and lost notifications."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,19 +9,18 @@ from rich.text import Text
 from services.cli.adapters import lags, stack, views
 from services.cli.core.text import plural
 from services.cli.settings import load
-from services.cli.terminal import Json, console, emit, note, say, table
+from services.cli.terminal import Json, console, note, print_json, say, table
 from shared.errors import PenstockError, one_line
 from shared.text import visible
 
-STYLES = dict.fromkeys(stack.WELL, "green") | {"starting": "yellow", "waiting": "yellow"}
+STYLES = dict.fromkeys(stack.HEALTHY_STATES, "green") | {"starting": "yellow", "waiting": "yellow"}
 
 
 async def status(*, json: Json = False) -> int:
-    """Show what runs, what waits and what was lost.
+    """Show processes, consumer lag, queues, dead letters and lost notifications.
 
-    Processes, the lag of each consumer group, queues, dead letters, and lost
-    notifications as sweeps found them. A server that is down costs its own part
-    alone; then the exit code is 1, in JSON the part is null and `errors` says why.
+    Sweeps find lost notifications. If a server is down, only its parts are missing:
+    the exit code is 1, in JSON the part is null, and `errors` has the reason.
 
     For example:
         penstock status
@@ -30,7 +29,7 @@ async def status(*, json: Json = False) -> int:
     Parameters
     ----------
     json:
-        Print one JSON document instead of text for people.
+        Print one JSON document instead of text.
 
     """
     settings = load()
@@ -42,14 +41,14 @@ async def status(*, json: Json = False) -> int:
         "notification_loss": views.notification_loss(settings),
     }
     found = dict(zip(parts, await asyncio.gather(*parts.values(), return_exceptions=True), strict=True))
-    errors = {part: one_line(answer) for part, answer in found.items() if isinstance(answer, PenstockError)}
-    for answer in found.values():
-        if isinstance(answer, BaseException) and not isinstance(answer, PenstockError):
-            raise answer
-    known = {part: None if part in errors else answer for part, answer in found.items()}
+    errors = {part: one_line(result) for part, result in found.items() if isinstance(result, PenstockError)}
+    for result in found.values():
+        if isinstance(result, BaseException) and not isinstance(result, PenstockError):
+            raise result
+    known = {part: None if part in errors else result for part, result in found.items()}
     known["processes"] = known["processes"] or []
     if json:
-        emit(known | {"errors": errors})
+        print_json(known | {"errors": errors})
     else:
         _show(known, errors)
     return 1 if errors else 0
@@ -67,20 +66,20 @@ def _show(known: dict[str, Any], errors: dict[str, str]) -> None:
 
 
 def _show_processes(processes: list[dict[str, Any]]) -> None:
-    made = table("name", "state", "pid", "restarts")
+    rows = table("name", "state", "pid", "restarts")
     for one in processes:
         state = str(one.get("state"))
         pid, restarts = ("-" if one.get(name) is None else str(one[name]) for name in ("pid", "restarts"))
-        made.add_row(visible(str(one["name"])), Text(state, style=STYLES.get(state, "red")), pid, restarts)
-    console().print(made)
+        rows.add_row(visible(str(one["name"])), Text(state, style=STYLES.get(state, "red")), pid, restarts)
+    console().print(rows)
 
 
 def _show_lag(lag: dict[str, dict[str, int]]) -> None:
-    made = table("group", "topic", "records")
+    rows = table("group", "topic", "records")
     for group, topics in lag.items():
         for topic, count in topics.items():
-            made.add_row(group, topic, Text(f"{count:,}", style="yellow" if count else "green"))
-    console().print(made)
+            rows.add_row(group, topic, Text(f"{count:,}", style="yellow" if count else "green"))
+    console().print(rows)
 
 
 def _show_queues(queues: dict[str, dict[str, int]]) -> None:
@@ -90,11 +89,11 @@ def _show_queues(queues: dict[str, dict[str, int]]) -> None:
         say(f"{queue}  " + "   ".join(f"{state} {count:,}" for state, count in states.items()))
 
 
-def _show_dead_letters(waiting: dict[str, int]) -> None:
-    for topic, count in waiting.items():
+def _show_dead_letters(counts: dict[str, int]) -> None:
+    for topic, count in counts.items():
         if count:
             say(f"{count:,}  {topic}", style="red")
-    say("penstock dlq list tells why" if any(waiting.values()) else "none", style="dim")
+    say("Next: penstock dlq list" if any(counts.values()) else "none", style="dim")
 
 
 def _show_loss(loss: dict[str, Any]) -> None:
@@ -109,5 +108,5 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "lag": ("Lag", _show_lag),
     "queues": ("Queues", _show_queues),
     "dead_letters": ("Dead letters", _show_dead_letters),
-    "notification_loss": ("Notification loss, as sweeps found it", _show_loss),
+    "notification_loss": ("Lost notifications found by sweeps", _show_loss),
 }

@@ -1,65 +1,74 @@
-"""`penstock token create`: a token for somebody else."""
+"""`penstock token create`: a token for another person or program."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from services.cli.adapters.http import Ingress
-from services.cli.core.text import duration
-from services.cli.core.usage import WrongUsage
+from cyclopts import Parameter
+
+from services.cli.adapters.http import IngressClient
+from services.cli.core.text import parse_duration
+from services.cli.core.usage import UsageError
 from services.cli.settings import load
-from services.cli.terminal import Json, emit, note, say
+from services.cli.terminal import Json, note, print_json, say
 
 
 async def create_token(  # noqa: PLR0913 - flags of the command
     name: str,
     *,
     scope: tuple[Literal["read", "write", "run", "admin"], ...],
-    place: tuple[str, ...] = (),
+    prefix: Annotated[tuple[str, ...], Parameter(alias="--place")] = (),
     rate: float | None = None,
     expires: str = "",
     url: str = "",
     json: Json = False,
 ) -> int:
-    """Make a token and print it, this once.
+    """Create a token and print it, once.
 
     For example:
-        penstock token create lab --scope read --scope write --place inbox/lab/
+        penstock token create lab --scope read --scope write --prefix inbox/lab/
         penstock token create dashboard --scope read --expires 30d --rate 50
         penstock token create robot --scope run --json | jq -r .token
 
     Parameters
     ----------
     name:
-        Whose it is; what its bearer does is logged under this name.
+        Name of its owner in logs.
     scope:
-        What its bearer may do: read, write, run, or admin, who may do everything. Give it several times for several.
-    place:
-        The bucket/prefix that its bearer sees; everything unless given. Give it several times for several.
+        What its bearer may do: read, write, run or admin; admin may do everything. Repeat the flag for several scopes.
+    prefix:
+        The bucket/prefix that its bearer sees; default: everything. Repeat the flag for several prefixes.
     rate:
-        Requests a second that its bearer may send (PENSTOCK_RATE_LIMIT).
+        Maximum requests per second (PENSTOCK_RATE_LIMIT).
     expires:
-        For how long it holds: 90s, 10m, 2h, 30d; until it is revoked unless given.
+        How long it is valid: 90s, 10m, 2h, 30d; default: until it is revoked.
     url:
-        The ingress to ask (PENSTOCK_HTTP_URL).
+        URL of the ingress (PENSTOCK_HTTP_URL).
 
     """
-    wanted = {"name": name, "scopes": list(scope), "places": list(place), "rate": rate, "expires_in": _seconds(expires)}
-    async with Ingress.of(load(), url) as ingress:
-        made = await ingress.create_token(wanted)
+    request = {
+        "name": name,
+        "scopes": list(scope),
+        "places": list(prefix),
+        "rate": rate,
+        "expires_in": _seconds(expires),
+    }
+    async with IngressClient.from_settings(load(), url) as ingress:
+        token = await ingress.create_token(request)
     if json:
-        emit(made)
+        print_json(token)
     else:
-        say(made["token"])
-        note(_about(made))
+        say(token["token"])
+        note(_summary(token))
     return 0
 
 
 def _seconds(text: str) -> float | None:
     try:
-        return duration(text).total_seconds() if text else None
+        return parse_duration(text).total_seconds() if text else None
     except ValueError as error:
-        raise WrongUsage(f"token: {error}") from None
+        raise UsageError(f"token: {error}") from None
 
 
-def _about(made: dict[str, Any]) -> str:
-    until = f"until {made['expires_at'][:19]}Z" if made["expires_at"] else f"until penstock token revoke {made['name']}"
-    return f"{made['name']} may {', '.join(made['scopes'])} {until}; its text is not shown again"
+def _summary(token: dict[str, Any]) -> str:
+    name, expires_at = token["name"], token["expires_at"]
+    until = f"until {expires_at[:19]}Z" if expires_at else f"until penstock token revoke {name}"
+    return f"{name} may {', '.join(token['scopes'])} {until}; save the token now, it is not shown again"

@@ -1,15 +1,15 @@
-"""`penstock token list`: which tokens hold."""
+"""`penstock token list`: the valid tokens."""
 
 from typing import Any
 
-from services.cli.adapters.http import Ingress
+from services.cli.adapters.http import IngressClient
 from services.cli.settings import load
-from services.cli.terminal import Json, console, emit, say, table
+from services.cli.terminal import Json, console, print_json, say, table
 from shared.text import visible
 
 
 async def list_token(*, url: str = "", json: Json = False) -> int:
-    """List the tokens that hold; their texts are kept nowhere.
+    """List the valid tokens; their texts are not stored.
 
     For example:
         penstock token list
@@ -18,24 +18,24 @@ async def list_token(*, url: str = "", json: Json = False) -> int:
     Parameters
     ----------
     url:
-        The ingress to ask (PENSTOCK_HTTP_URL).
+        URL of the ingress (PENSTOCK_HTTP_URL).
 
     """
-    async with Ingress.of(load(), url) as ingress:
+    async with IngressClient.from_settings(load(), url) as ingress:
         found = await ingress.tokens()
     if json:
-        emit({"tokens": found})
+        print_json({"tokens": found})
     elif found:
         _show(found)
     else:
-        say("no tokens but the first one, PENSTOCK_TOKEN", style="green")
+        say("no tokens except PENSTOCK_TOKEN", style="green")
     return 0
 
 
 def _show(found: list[dict[str, Any]]) -> None:
-    made = table("id", "name", "scopes", "made by", "expires", "last used", "places")
+    rows = table("id", "name", "scopes", "created by", "expires", "last used", "prefixes")
     for one in found:
-        made.add_row(
+        rows.add_row(
             one["id"],
             visible(one["name"]),
             " ".join(one["scopes"]),
@@ -44,7 +44,7 @@ def _show(found: list[dict[str, Any]]) -> None:
             _moment(one["last_used_at"], "-"),
             visible(" ".join(one["places"]) or "all"),
         )
-    console().print(made)
+    console().print(rows)
 
 
 def _moment(text: str | None, otherwise: str) -> str:

@@ -1,4 +1,4 @@
-"""`penstock watch`: facts as they happen."""
+"""`penstock watch`: facts as they are published."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -10,22 +10,22 @@ from typing import Any
 
 from rich.text import Text
 
+from services import catalogue
 from services.cli.adapters import kafka
-from services.cli.adapters.http import Ingress
-from services.cli.adapters.letters import topics_of
-from services.cli.core.facts import Fact, Filter, decode, decode_told, describe
-from services.cli.core.text import duration as length_of
-from services.cli.core.usage import WrongUsage
+from services.cli.adapters.dead_letters import dead_letter_topics
+from services.cli.adapters.http import IngressClient
+from services.cli.core.facts import Fact, FactFilter, decode, decode_rendered, describe
+from services.cli.core.text import parse_duration
+from services.cli.core.usage import UsageError
 from services.cli.settings import CliSettings, load
-from services.cli.terminal import Json, console, emit, note
+from services.cli.terminal import Json, console, note, print_json
 from shared.errors import Rejected
-from shared.events import EVENTS
 from shared.lags import partition_counts
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From when to read, how many facts to show (0: no end), and for how many seconds (None: no end)."""
+    """Where to start reading, how many facts to show (0: no limit), and for how many seconds (None: no limit)."""
 
     since: datetime | None = None
     from_start: bool = False
@@ -49,7 +49,7 @@ async def watch(  # noqa: PLR0913 - flags of the command
 ) -> int:
     """Follow the facts on the bus, live, dead letters included.
 
-    It reads without a group, so nobody's offsets are moved.
+    Reads without a consumer group, so no offsets change.
 
     For example:
         penstock watch
@@ -63,7 +63,7 @@ async def watch(  # noqa: PLR0913 - flags of the command
     bucket:
         Only facts about objects of this bucket.
     prefix:
-        Only facts about objects whose key begins so.
+        Only facts about objects whose key has this prefix.
     key:
         Only facts about this object.
     type:
@@ -71,55 +71,63 @@ async def watch(  # noqa: PLR0913 - flags of the command
     topic:
         Read these topics instead of all facts and dead letters.
     since:
-        Begin this long ago: 90s, 10m, 2h, 1d.
+        Start this long ago: 90s, 10m, 2h, 1d.
     from_start:
-        Begin with the oldest fact that is kept.
+        Start with the oldest retained fact.
     count:
         Stop after this many facts.
     duration:
         Stop after this long.
     url:
-        Follow the ingress at this address, with PENSTOCK_TOKEN, instead of the topics; --json is as it tells facts.
+        Follow the ingress at this URL, with PENSTOCK_TOKEN, instead of the topics; --json prints its rendering.
 
     """
     if url and (since or topic):
-        raise WrongUsage("watch: --since and --topic ask Kafka itself; leave them out, or --url")
+        raise UsageError("watch: --since and --topic read from Kafka, --url does not: omit them or --url")
     window = _window(since, from_start=from_start, count=count, length=duration)
-    chosen = Filter(bucket=bucket, prefix=prefix, key=key, types=type)
+    fact_filter = FactFilter(bucket=bucket, prefix=prefix, key=key, types=type)
     with suppress(TimeoutError):
         async with asyncio.timeout(window.seconds):
             if url:
-                await _watch_ingress(load(), url, chosen, window, json=json)
+                await _watch_ingress(load(), url, fact_filter, window, json=json)
             else:
-                await _watch(load(), topic, chosen, window, json=json)
+                await _watch(load(), topic, fact_filter, window, json=json)
     return 0
 
 
-async def _watch(settings: CliSettings, topics: Sequence[str], chosen: Filter, window: Window, *, json: bool) -> None:
+async def _watch(
+    settings: CliSettings, topics: Sequence[str], fact_filter: FactFilter, window: Window, *, json: bool
+) -> None:
     shown = 0
     async with kafka.open_reader(settings) as reader:
         async for fact in _facts(settings, reader, topics, window):
-            if chosen.lets(fact):
-                emit(fact.document(), indent=None) if json else _show(fact)
+            if fact_filter.matches(fact):
+                print_json(fact.document(), indent=None) if json else _show(fact)
                 shown += 1
                 if shown == window.count:
                     return
 
 
-async def _watch_ingress(settings: CliSettings, url: str, chosen: Filter, window: Window, *, json: bool) -> None:
+async def _watch_ingress(
+    settings: CliSettings, url: str, fact_filter: FactFilter, window: Window, *, json: bool
+) -> None:
     shown = 0
-    query = {"bucket": chosen.bucket, "prefix": chosen.prefix, "type": [f"{one}*" for one in chosen.types]}
+    query = {
+        "bucket": fact_filter.bucket,
+        "prefix": fact_filter.prefix,
+        "type": [f"{one}*" for one in fact_filter.types],
+    }
     if not window.from_start:
-        note("watching; Ctrl-C ends it")
+        note("watching; press Ctrl-C to stop")
     async with (
-        Ingress.of(settings, url) as ingress,
+        IngressClient.from_settings(settings, url) as ingress,
         aclosing(ingress.events(query, after="0" if window.from_start else "")) as events,
     ):
         async for event in events:
-            told = loads(event.data)
-            if chosen.key and told["key"] != chosen.key:
+            rendered = loads(event.data)
+            if fact_filter.key and rendered["key"] != fact_filter.key:
                 continue
-            emit(told, indent=None) if json else _show(decode_told(told))
+            print_json(rendered, indent=None) if json else _show(decode_rendered(rendered))
             shown += 1
             if shown == window.count:
                 return
@@ -127,10 +135,10 @@ async def _watch_ingress(settings: CliSettings, url: str, chosen: Filter, window
 
 def _window(since: str, *, from_start: bool, count: int, length: str) -> Window:
     try:
-        begin = datetime.now(UTC) - length_of(since) if since else None
-        seconds = length_of(length).total_seconds() if length else None
+        begin = datetime.now(UTC) - parse_duration(since) if since else None
+        seconds = parse_duration(length).total_seconds() if length else None
     except ValueError as error:
-        raise WrongUsage(f"watch: {error}") from None
+        raise UsageError(f"watch: {error}") from None
     return Window(begin, from_start, count, seconds)
 
 
@@ -141,8 +149,8 @@ async def _facts(settings: CliSettings, reader: Any, topics: Sequence[str], wind
     elif window.since:
         await kafka.seek_to_time(reader, partitions, window.since)
     else:
-        await kafka.seek_to_now(reader, partitions)
-        note("watching; Ctrl-C ends it")
+        await kafka.seek_to_end(reader, partitions)
+        note("watching; press Ctrl-C to stop")
     async for record in kafka.follow(reader):
         yield decode(
             record.topic,
@@ -157,10 +165,10 @@ async def _facts(settings: CliSettings, reader: Any, topics: Sequence[str], wind
 
 async def _all_facts(settings: CliSettings) -> list[str]:
     async with kafka.open_admin(settings) as admin:
-        there = await partition_counts(admin, (kind.topic.name for kind in EVENTS))
-        if not there:
-            raise Rejected("NOT_SET_UP", "watch: there is no topic of facts; run `penstock setup`")
-        return [*there, *await topics_of(admin)]
+        existing = await partition_counts(admin, (kind.topic.name for kind in catalogue.manifests().events))
+        if not existing:
+            raise Rejected("NOT_SET_UP", "watch: no topic of facts exists: run `penstock setup`")
+        return [*existing, *await dead_letter_topics(admin)]
 
 
 def _show(fact: Fact) -> None:

@@ -1,1 +1,1 @@
-"""What the console decides, without any outside system."""
+"""Pure functions and values of the console, without I/O."""

@@ -1,9 +1,9 @@
-"""Names of objects: `s3://bucket/key`, and which key a local file gets."""
+"""Object addresses `s3://bucket/key`, and the key of a local file."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from services.cli.core.usage import WrongUsage
+from services.cli.core.usage import UsageError
 from shared.errors import Rejected
 from shared.field_rules import MAX_KEY_BYTES
 from shared.text import is_altered_by_minio, is_unsafe, visible
@@ -13,7 +13,7 @@ SCHEME = "s3://"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A bucket and a key or prefix in it; the key is opaque and never normalised."""
+    """A bucket and a key or prefix in it; the key is opaque and never normalized."""
 
     bucket: str
     key: str = ""
@@ -21,22 +21,22 @@ class Address:
     def __str__(self) -> str:
         return f"{SCHEME}{self.bucket}/{self.key}"
 
-    def below(self, name: str) -> "Address":
+    def join(self, name: str) -> "Address":
         """Return the address of `name` in this folder."""
         folder = self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
         return Address(self.bucket, folder + name)
 
 
 def parse(text: str) -> Address:
-    """Read `s3://bucket/key`; everything after the bucket's slash is the key, as it is.
+    """Read `s3://bucket/key`; everything after the bucket's slash is the key, unchanged.
 
     Raises:
-        WrongUsage: no scheme or no bucket.
+        UsageError: `text` has no scheme or no bucket.
 
     """
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not text.startswith(SCHEME) or not bucket:
-        raise WrongUsage(f"{visible(text, 80)!r} is no address; write s3://bucket/key")
+        raise UsageError(f"{visible(text, 80)!r} is not an object address: write s3://bucket/key")
     return Address(bucket, key)
 
 
@@ -44,38 +44,38 @@ def parse_object(text: str) -> Address:
     """Read the address of one object.
 
     Raises:
-        WrongUsage: it names no object.
+        UsageError: `text` is invalid or has no key.
 
     """
     address = parse(text)
     if not address.key:
-        raise WrongUsage(f"{address} is a bucket; add the object's key")
+        raise UsageError(f"{address} is a bucket: add the object's key")
     return address
 
 
-def checked(address: Address) -> Address:
-    """Return `address` if its key may be stored.
+def require_valid_key(address: Address) -> Address:
+    """Return `address`.
 
     Raises:
-        Rejected: it has controls or bidi marks, is not UTF-8, would be altered by MinIO, or is too long for S3.
+        Rejected: its key is unsafe to print, is not UTF-8, would be altered by MinIO, or is too long for S3.
 
     """
     key = address.key
     if is_unsafe(key):
-        raise Rejected("KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters; rename the file")
+        raise Rejected("KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters: rename the file")
     if is_altered_by_minio(key):
         raise Rejected(
             "KEY_UNSAFE",
-            f"{visible(str(address))} begins with a slash or has a step that ends in __XLDIR__, so MinIO would store "
-            "it under another key; rename it",
+            f"{visible(str(address))} begins with a slash or has a path segment that ends in __XLDIR__, so MinIO "
+            "would store it under another key: rename the file",
         )
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise Rejected("KEY_TOO_LONG", f"{visible(str(address), 80)} has a key over {MAX_KEY_BYTES} bytes; shorten it")
+        raise Rejected("KEY_TOO_LONG", f"{visible(str(address), 80)} has a key over {MAX_KEY_BYTES} bytes: shorten it")
     return address
 
 
-def name_in(source: str, file: Path) -> str:
-    """Return the name of `file` below the target, as `cp -r` gives it; `folder/` leaves out its own."""
+def relative_name(source: str, file: Path) -> str:
+    """Return the name of `file` below the target, as `cp -r` does; a source `folder/` omits the folder's own name."""
     root = Path(source)
     if file == root:
         return file.name

@@ -1,4 +1,4 @@
-"""Facts as they pass on the bus: decoded, filtered, and said in one line."""
+"""Facts on the bus: decoding, filters, and one-line summaries."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,21 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from services.cli.core.text import human_bytes, plural
+from shared.events import event_of
 from shared.text import visible
 
-DEAD: Final = ".dlq"
-COMPLETED: Final = {
-    "sweeps.completed.v1": ("swept", ("listed", "missed", "vanished")),
-    "etl.completed.v1": ("compared", ("listed", "changed", "removed", "rows", "rejected")),
-}
-"""Facts that end a long piece of work: their word, and the counts worth a look."""
+DLQ_SUFFIX: Final = ".dlq"
 _ATTRIBUTES: Final = ("ce_id", "ce_source", "ce_subject", "ce_time", "correlation_id", "traceparent")
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One record: its place, its envelope and its body; a body that is not JSON is `{"raw": text}`."""
+    """One record: position, envelope and body; a body that is not a JSON object is `{"raw": text}`."""
 
     topic: str
     partition: int
@@ -32,24 +27,24 @@ class Fact:
     data: Mapping[str, Any]
 
     @property
-    def is_dead(self) -> bool:
+    def is_dead_letter(self) -> bool:
         """Whether this is a dead letter."""
-        return self.topic.endswith(DEAD)
+        return self.topic.endswith(DLQ_SUFFIX)
 
     def document(self) -> dict[str, Any]:
-        """Return it for a program."""
+        """Return the JSON document."""
         attributes = {name.removeprefix("ce_"): self.headers[name] for name in _ATTRIBUTES if name in self.headers}
-        dead = {name: text for name, text in self.headers.items() if name.startswith("dlq_")}
-        place = {
+        reasons = {name: text for name, text in self.headers.items() if name.startswith("dlq_")}
+        position = {
             "topic": self.topic,
             "partition": self.partition,
             "offset": self.offset,
             "at": self.at.isoformat(),
         }
-        return place | {"key": self.key, "type": self.type} | attributes | dead | {"data": dict(self.data)}
+        return position | {"key": self.key, "type": self.type} | attributes | reasons | {"data": dict(self.data)}
 
 
-def decode(  # noqa: PLR0913 - a record has these
+def decode(  # noqa: PLR0913 - the fields of a record
     topic: str,
     partition: int,
     offset: int,
@@ -59,25 +54,25 @@ def decode(  # noqa: PLR0913 - a record has these
     value: bytes | None,
     headers: Iterable[tuple[str, bytes | None]],
 ) -> Fact:
-    """Read a record of any topic; nothing in it can make this fail."""
+    """Decode a record of any topic; no content raises."""
     texts = {name: (text or b"").decode("utf-8", "backslashreplace") for name, text in headers}
     kind = texts.get("ce_type", topic).removeprefix("penstock.")
     at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     name = (key or b"").decode("utf-8", "backslashreplace")
-    return Fact(topic, partition, offset, at, name, topic if topic.endswith(DEAD) else kind, texts, _body(value))
+    return Fact(topic, partition, offset, at, name, topic if topic.endswith(DLQ_SUFFIX) else kind, texts, _body(value))
 
 
-def decode_told(told: Mapping[str, Any]) -> Fact:
-    """Read a fact as the ingress tells it; its number in the timeline stands for the offset."""
-    code, _, reason = str(told.get("error") or "").partition(": ")
-    body, bucket = told.get("body"), told.get("bucket")
+def decode_rendered(rendered: Mapping[str, Any]) -> Fact:
+    """Decode a fact as the ingress renders it; its sequence number stands for the offset."""
+    code, _, reason = str(rendered.get("error") or "").partition(": ")
+    body, bucket = rendered.get("body"), rendered.get("bucket")
     return Fact(
-        topic=str(told.get("topic", "")),
+        topic=str(rendered.get("topic", "")),
         partition=0,
-        offset=int(told.get("seq", 0)),
-        at=datetime.fromisoformat(str(told["at"])),
-        key=f"{bucket}/{told.get('key')}" if bucket else "",
-        type=str(told.get("type", "")),
+        offset=int(rendered.get("seq", 0)),
+        at=datetime.fromisoformat(str(rendered["at"])),
+        key=f"{bucket}/{rendered.get('key')}" if bucket else "",
+        type=str(rendered.get("type", "")),
         headers={"dlq_code": code, "dlq_reason": reason} if reason else {},
         data=body if isinstance(body, dict) else {"raw": str(body)},
     )
@@ -92,16 +87,16 @@ def _body(value: bytes | None) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which facts to show; what is empty lets everything pass."""
+class FactFilter:
+    """The facts to show; an empty condition matches all."""
 
     bucket: str = ""
     prefix: str = ""
     key: str = ""
     types: tuple[str, ...] = ()
 
-    def lets(self, fact: Fact) -> bool:
-        """Whether to show `fact`; a type is given by how it begins (`objects`, `objects.hashed`)."""
+    def matches(self, fact: Fact) -> bool:
+        """Whether to show `fact`; a type is given by its beginning (`objects`, `objects.hashed`)."""
         bucket, key = (str(fact.data.get(name, "")) for name in ("bucket", "key"))
         return (
             (not self.bucket or bucket == self.bucket)
@@ -112,8 +107,8 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A fact for a person: a word, its colour, what it is about, and the rest."""
+class FactLine:
+    """A fact in one line: a word with its style, the subject and the details."""
 
     word: str
     style: str
@@ -121,58 +116,18 @@ class Line:
     detail: str
 
 
-def describe(fact: Fact) -> Line:
-    """Say a fact in one line."""
-    if fact.is_dead:
+_STYLES: Final = {"error": "bold red", "warning": "yellow"}
+_STYLES_OF_OUTCOMES: Final = {"stored": "green", "loaded": "green", "removed": "yellow", "hashed": "blue"}
+
+
+def describe(fact: Fact) -> FactLine:
+    """Summarize a fact in one line."""
+    if fact.is_dead_letter:
         reason = f"{fact.headers.get('dlq_code', '')}: {fact.headers.get('dlq_reason', '')}"
-        return Line("dead", "bold red", visible(fact.key or fact.topic), visible(reason, 200))
+        return FactLine("dead", "bold red", visible(fact.key or fact.topic), visible(reason, 200))
     subject = visible(fact.key)
-    match fact.type:
-        case "objects.changed.v1":
-            return _changed(fact.data, subject)
-        case "objects.hashed.v1":
-            return _hashed(fact.data, subject)
-        case "etl.loaded.v1":
-            return _loaded(fact.data, subject)
-        case done if done in COMPLETED:
-            return _completed(fact.data, subject, *COMPLETED[done])
-        case _:
-            return Line(fact.type.split(".")[-2] if "." in fact.type else "fact", "cyan", subject, "")
-
-
-def _completed(data: Mapping[str, Any], subject: str, word: str, names: Iterable[str]) -> Line:
-    if error := data.get("error"):
-        return Line("failed", "bold red", subject, visible(str(error), 200))
-    return Line(word, "cyan", subject, visible(", ".join(f"{name} {data.get(name)}" for name in names)))
-
-
-def _changed(data: Mapping[str, Any], subject: str) -> Line:
-    if data.get("change") == "removed":
-        return Line("removed", "yellow", subject, "")
-    seen = f"{_size(data)} by {data.get('seen_by')}" if data.get("seen_by") == "sweep" else _size(data)
-    return Line("stored", "green", subject, visible(seen))
-
-
-def _hashed(data: Mapping[str, Any], subject: str) -> Line:
-    digests = data.get("digests")
-    shown = "  ".join(f"{name} {str(text)[:12]}" for name, text in digests.items()) if isinstance(digests, dict) else ""
-    verification = data.get("verification")
-    style = "bold red" if verification == "mismatch" else "blue"
-    return Line("hashed", style, subject, visible("  ".join(part for part in (shown, verification) if part)))
-
-
-def _loaded(data: Mapping[str, Any], subject: str) -> Line:
-    """Say what became of a file or an image in its dataset's table."""
-    if error := data.get("error"):
-        return Line("failed", "bold red", subject, visible(str(error), 200))
-    rows, rejected, reason = (data.get(name) for name in ("rows", "rejected", "reason"))
-    parts = [f"{data.get('kind')} of {data.get('dataset')} {data.get('change')}"]
-    parts += [plural(rows, "row")] if isinstance(rows, int) and rows else []
-    parts += [f"{rejected} rejected"] if rejected else []
-    parts += [str(reason)] if reason else []
-    return Line("loaded", "yellow" if rejected or reason else "green", subject, visible(", ".join(parts)))
-
-
-def _size(data: Mapping[str, Any]) -> str:
-    size = data.get("size")
-    return human_bytes(size) if isinstance(size, int) else ""
+    if event := event_of(fact.type, fact.data):
+        style = _STYLES.get(event.severity) or _STYLES_OF_OUTCOMES.get(event.outcome, "cyan")
+        detail = event.summary().removeprefix(event.outcome).lstrip(":, ")
+        return FactLine(event.outcome, style, subject, visible(detail, 200))
+    return FactLine(visible(fact.type.split(".")[-2], 20) if "." in fact.type else "fact", "cyan", subject, "")

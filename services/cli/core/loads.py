@@ -1,4 +1,4 @@
-"""What etl has loaded, said for people."""
+"""Loads of etl, described for people."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,14 +8,14 @@ COUNTS: Final = ("changed", "removed", "rows", "rejected")
 
 
 def describe_load(load: Mapping[str, Any]) -> str:
-    """Return a load in one line: `changed 2   removed 0   rows 2   rejected 1`, and how far it is while it runs."""
+    """Return its progress while it runs, else its counts: `changed 2   removed 0   rows 2   rejected 1`."""
     if progress := load.get("progress"):
         return str(progress["message"])
     return "   ".join(f"{name} {load[name]:,}" for name in COUNTS)
 
 
 def age(moment: datetime | None, now: datetime) -> str:
-    """Return how long ago something was, `12 s`, `5 min`, `3 h` or `4 d`; `-`: never."""
+    """Return the time since `moment` in one unit: `12 s`, `5 min`, `3 h` or `4 d`; `-` for None."""
     if moment is None:
         return "-"
     seconds = max(0, int((now - moment).total_seconds()))

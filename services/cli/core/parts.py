@@ -1,4 +1,4 @@
-"""How a file is cut for a multipart upload.
+"""Parts of a multipart upload.
 
 S3 allows 10,000 parts of 5 MiB to 5 GiB (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 """
@@ -10,7 +10,7 @@ from typing import Final
 
 MIB: Final = 1 << 20
 PART: Final = 8 * MIB
-"""The usual part, and the size up to which a file goes in one request."""
+"""The least part size; files up to it are stored in one request."""
 MAX_PARTS: Final = 10_000
 MAX_OBJECT: Final = 5 << 40
 
@@ -25,23 +25,23 @@ class Part:
 
 
 def part_size(size: int) -> int:
-    """Return the part's size for a file: 8 MiB, or in whole MiB what it takes to stay within 10,000 parts."""
+    """Return the part size for a file of `size` bytes: 8 MiB, or more in whole MiB to stay within 10,000 parts."""
     needed = -(-size // MAX_PARTS)
     return max(PART, -(-needed // MIB) * MIB)
 
 
-def cut(size: int, each: int) -> Iterator[Part]:
-    """Yield the parts of a file of `size` bytes; a file without bytes has none."""
-    for number, start in enumerate(range(0, size, each), start=1):
-        yield Part(number, start, min(each, size - start))
+def split(size: int, part_bytes: int) -> Iterator[Part]:
+    """Yield the parts of a file of `size` bytes; an empty file has none."""
+    for number, start in enumerate(range(0, size, part_bytes), start=1):
+        yield Part(number, start, min(part_bytes, size - start))
 
 
-def in_flight(each: int, wanted: int, memory: int = 128 * MIB) -> int:
-    """Return how many parts may be held at once: `wanted`, or what `memory` bytes hold, at least one."""
-    return max(1, min(wanted, memory // each))
+def max_in_flight(part_bytes: int, parallel: int, memory: int = 128 * MIB) -> int:
+    """Return how many parts may be in memory at once: `parallel`, or fewer to fit `memory` bytes, at least one."""
+    return max(1, min(parallel, memory // part_bytes))
 
 
-def etag_of(parts: Sequence[str]) -> str:
-    """Return the ETag of a multipart object from its parts' MD5s in order."""
-    joined = b"".join(bytes.fromhex(part) for part in parts)
-    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
+def multipart_etag(part_md5s: Sequence[str]) -> str:
+    """Return the ETag of a multipart object from the MD5s of its parts in order."""
+    joined = b"".join(bytes.fromhex(part) for part in part_md5s)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(part_md5s)}"

@@ -1,11 +1,11 @@
-"""Server-sent events, read line by line (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Server-sent events, parsed line by line (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """One event of a stream; its id is where to go on after it."""
+    """One event of a stream."""
 
     id: str
     type: str
@@ -13,17 +13,17 @@ class ServerEvent:
 
 
 class EventReader:
-    """Gathers the lines of a stream into events; comments and unknown fields are passed over."""
+    """Parses the lines of a stream into events; ignores comments and unknown fields."""
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        """Where to go on after an interruption."""
+        """The `Last-Event-ID` to resume with after a disconnect."""
         self._id = last_id
         self._type = ""
         self._data: list[str] = []
 
     def read(self, line: str) -> ServerEvent | None:
-        """Take one line, without its end; return the event that it completes."""
+        """Parse one line, without its end; return the event that it completes."""
         if not line:
             return self._complete()
         field, _, value = line.partition(":")

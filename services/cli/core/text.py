@@ -1,4 +1,4 @@
-"""Words and figures for a terminal."""
+"""Sizes, durations and plurals in text."""
 
 import re
 from datetime import timedelta
@@ -16,16 +16,16 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def duration(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """Read `90s`, `10m`, `2h` or `1d`.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: `text` has another form.
 
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
     if found is None:
-        msg = f"{text!r} is no duration; write 90s, 10m, 2h or 1d"
+        msg = f"{text!r} is not a duration: write 90s, 10m, 2h or 1d"
         raise ValueError(msg)
     return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
 

@@ -1,7 +1,7 @@
-"""A command line that cannot be meant."""
+"""The error of an invalid command line."""
 
 from shared.errors import PenstockError
 
 
-class WrongUsage(PenstockError):  # noqa: N818 - what was done, not what went wrong
-    """The words of the command line do not fit together; nothing was done."""
+class UsageError(PenstockError):
+    """The arguments are invalid or contradict each other; nothing was done."""

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
@@ -50,11 +50,9 @@ FORMATS: Final[Mapping[str, str]] = {
 }
 """Row formats by file extension; `.gz` may follow any of them except Parquet."""
 
-_RESERVED_NAMES: Final = frozenset(
+_OWN_TABLES: Final = frozenset(
     {"datasets", "sources", "images", "rejects", "exports", "loads", "migrations", "refused"}
-    | {"objects", "digests", "digest_history", "sweeps", "timeline", "work"}
 )
-"""Names of etl's own tables, and of views of other services in schema `api`."""
 PUBLISHED_COLUMNS: Final = frozenset(
     {"img_path", "img_type", "img_width", "img_height", "img_sha256", "source", "loaded_at"}
 )
@@ -121,9 +119,8 @@ class Dataset(BaseModel):
 
     @model_validator(mode="after")
     def _validate_names(self) -> "Dataset":
-        if self.name in _RESERVED_NAMES:
-            msg = f"{self.name} is the name of a table or view of Penstock's own; call the dataset something else"
-            raise ValueError(msg)
+        if self.name in _OWN_TABLES:
+            raise ValueError(_reserved(self.name))
         self._reject_taken_names()
         if self.born and (self.born not in self.columns or self.columns[self.born].type != "milliseconds"):
             msg = f"born = {self.born!r} is not a column of type milliseconds"
@@ -196,8 +193,8 @@ class Datasets:
         self.refused = dict(refused or {})
 
     @classmethod
-    def parse(cls, text: str, where: str = "datasets") -> "Datasets":
-        """Parse the text of a dataset file; refuse single invalid sections.
+    def parse(cls, text: str, where: str = "datasets", reserved: Container[str] = ()) -> "Datasets":
+        """Parse the text of a dataset file; refuse single invalid sections, and those with a `reserved` name.
 
         Raises:
             InvalidDatasets: no section is valid; says section, reason and fix.
@@ -210,7 +207,7 @@ class Datasets:
         datasets = cls({})
         for name, section in sections.items():
             try:
-                datasets._add(_parse_section(name, section))
+                datasets._add(_parse_section(name, section, reserved))
             except InvalidDatasets as error:
                 datasets.refuse(name, f"{where}: {error}")
         if not sections:
@@ -241,9 +238,15 @@ class Datasets:
         return None
 
 
-def _parse_section(name: str, section: object) -> Dataset:
+def _reserved(name: str) -> str:
+    return f"{name} is the name of a table or view of Penstock's own; call the dataset something else"
+
+
+def _parse_section(name: str, section: object, reserved: Container[str]) -> Dataset:
     if not isinstance(section, dict):
         raise InvalidDatasets(f"{visible(name)} stands outside a section; begin one with [name]")
+    if name in reserved:
+        raise InvalidDatasets(f"[{name}] {_reserved(name)}")
     try:
         return Dataset.model_validate({**section, "name": name})
     except ValidationError as error:

@@ -11,7 +11,7 @@ from services.etl.core.datasets import Dataset
 from services.etl.core.decoding import restore_line_ends
 from services.etl.core.file_types import excel_delimiter, reject_markup
 from services.etl.core.layouts import Layout, Row, count_known_names, layout_of, too_many_rows
-from services.etl.core.quotes import QuoteMatcher, RowSpans
+from services.etl.core.quotes import RowSpans, quote_matcher
 from services.etl.core.rejects import RejectedFile
 from services.etl.core.spreadsheet_escape import may_hold_escapes, unescape
 from services.etl.core.text_reader import TextReader
@@ -52,7 +52,7 @@ class DelimitedReader(TextReader):
 
     def _set_delimiter(self, delimiter: str) -> None:
         self.delimiter = delimiter
-        self._quotes = QuoteMatcher(delimiter)
+        self._quotes = quote_matcher(delimiter)
         self._empty_line = f"{delimiter}{CELL_BLANKS}"
 
     def read(self, block: bytes, *, last: bool) -> tuple[ParsedRows, bytes]:
@@ -87,7 +87,9 @@ class DelimitedReader(TextReader):
 
     def _best_delimiter(self, header: str) -> str:
         """Return the delimiter that yields most of the dataset's column names in the header."""
-        candidates = dict.fromkeys((self.delimiter, *DELIMITERS))
+        candidates = dict.fromkeys((self.delimiter, *(one for one in DELIMITERS if one in header)))
+        if len(candidates) == 1:
+            return self.delimiter
         cells = {one: next(csv.reader([header], delimiter=one, skipinitialspace=True), []) for one in candidates}
         known = {one: count_known_names(cells[one], self._dataset) for one in candidates}
         if not any(known.values()) and len(cells[self.delimiter]) == 1:

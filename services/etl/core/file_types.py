@@ -57,6 +57,7 @@ _SIGNATURES: Final[tuple[tuple[bytes, FileType], ...]] = (
     (b"II*\0", _IMAGE),
     (b"MM\0*", _IMAGE),
 )
+_SIGNS: Final = tuple(sign for sign, _ in _SIGNATURES)
 _BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 # a column name may start like these, so they count only if the head has binary bytes
 _TEXT_SIGNATURES: Final[tuple[tuple[bytes, FileType], ...]] = (
@@ -99,7 +100,10 @@ def detect_type(head: bytes) -> FileType | None:
         return next((found for mark, found in _ZIPPED if mark in head), _ZIP)
     if _BINARY.search(head) and (found := _detect_binary(head)):
         return found
-    return next((found for sign, found in _SIGNATURES if head.startswith(sign)), None)
+    # one call for the usual case: no signature
+    if not head.startswith(_SIGNS):
+        return None
+    return next(found for sign, found in _SIGNATURES if head.startswith(sign))
 
 
 def _detect_binary(head: bytes) -> FileType | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from services.etl.core.cleaning import BLANKS
@@ -41,6 +42,12 @@ class QuoteMatcher:
     def closes(self, line: str) -> bool:
         """Return whether a line that starts within a quoted cell ends its row."""
         return '"' in line and self._tail.fullmatch(line) is not None
+
+
+@lru_cache(maxsize=16)
+def quote_matcher(delimiter: str) -> QuoteMatcher:
+    """Return the matcher of a delimiter; compiling its patterns costs more than reading a file of one row."""
+    return QuoteMatcher(delimiter)
 
 
 class RowSpans:

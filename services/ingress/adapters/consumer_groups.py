@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
+from services import catalogue
 from services.ingress.core.throughput import Throughput
 from services.ingress.settings import IngressSettings
 from shared import kafka
 from shared.errors import Outage
 from shared.lags import lag_of_groups
-from shared.topics import CONSUMERS
 
 KAFKA_SECONDS: Final = 4.0
 CACHE_SECONDS: Final = 1.0
@@ -28,6 +28,7 @@ class ConsumerGroups:
 
     def __init__(self, settings: IngressSettings) -> None:
         self._settings = settings
+        self._consumers = catalogue.manifests().consumers
         self._throughput = Throughput()
         self._last_seen: dict[str, datetime] = {}
         self._lock = asyncio.Lock()
@@ -51,8 +52,8 @@ class ConsumerGroups:
     async def _ask_broker(self) -> list[dict[str, Any]]:
         try:
             async with asyncio.timeout(KAFKA_SECONDS), self._clients() as (admin, reader):
-                lags, committed = await lag_of_groups(admin, reader)
-                groups = {group: await _described(admin, group) for group in CONSUMERS}
+                lags, committed = await lag_of_groups(admin, reader, self._consumers)
+                groups = {group: await _described(admin, group) for group in self._consumers}
         except TimeoutError:
             raise Outage(f"Kafka does not answer within {KAFKA_SECONDS:g} s: try again later") from None
         self._throughput.add_sample(time.monotonic(), committed)

@@ -1,10 +1,10 @@
 """Render facts: for timelines, event streams and webhooks."""
 
 import json
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from services.ingress.core.facts import DEAD_LETTERED, Fact
+from shared.events import event_of
 
 MAX_SUMMARY: Final = 200
 
@@ -28,10 +28,21 @@ def render_fact(fact: Fact) -> dict[str, Any]:
 
 
 def summarize(fact: Fact) -> str:
-    """Say in a few words what has happened."""
+    """Describe the fact in one line of at most `MAX_SUMMARY` characters."""
+    if fact.type == DEAD_LETTERED:
+        text = f"dead-lettered by {fact.service}" + (f": {fact.error}" if fact.error else "")
+    elif event := event_of(fact.type, fact.body):
+        text = event.summary()
+    else:
+        text = _summarize_unknown(fact)
+    return text[:MAX_SUMMARY]
+
+
+def _summarize_unknown(fact: Fact) -> str:
+    """Describe a fact of an unknown type, or with an invalid body, by its state."""
     body = fact.body if isinstance(fact.body, dict) else {}
-    summarizer = _SUMMARIES.get(fact.type, _other)
-    return (summarizer(fact, body) or fact.type)[:MAX_SUMMARY]
+    state = next((str(body[name]) for name in ("state", "status", "result") if body.get(name)), "")
+    return f"{fact.type}: {state}" if state else fact.type
 
 
 def render_sse_event(fact: Fact) -> str:
@@ -42,42 +53,3 @@ def render_sse_event(fact: Fact) -> str:
 def render_heartbeat(seq: int) -> str:
     """Return an SSE comment that shows the stream is alive and moves the client's last event id."""
     return f": alive\nid: {seq}\n\n"
-
-
-def _changed(_fact: Fact, body: Mapping[str, Any]) -> str:
-    size = body.get("size")
-    return f"stored, {size} bytes" if body.get("change") == "stored" else str(body.get("change") or "")
-
-
-def _hashed(_fact: Fact, body: Mapping[str, Any]) -> str:
-    digests = body.get("digests")
-    names = ", ".join(sorted(digests)) if isinstance(digests, dict) else ""
-    verified = {"verified": "; as declared", "mismatch": "; not as declared"}.get(str(body.get("verification")), "")
-    return f"hashed: {names}{verified}" if names else ""
-
-
-def _swept(_fact: Fact, body: Mapping[str, Any]) -> str:
-    return f"swept: {body.get('missed')} missed and {body.get('vanished')} vanished of {body.get('listed')}"
-
-
-def _dead_lettered(fact: Fact, _body: Mapping[str, Any]) -> str:
-    return f"put aside by {fact.service}: {fact.error}" if fact.error else f"put aside by {fact.service}"
-
-
-def _resolved(_fact: Fact, body: Mapping[str, Any]) -> str:
-    return f"dead letter {body.get('action')}"
-
-
-def _other(fact: Fact, body: Mapping[str, Any]) -> str:
-    """Summarize a fact of an unknown type by its state."""
-    state = next((str(body[name]) for name in ("state", "status", "result") if body.get(name)), "")
-    return f"{fact.type}: {state}" if state else fact.type
-
-
-_SUMMARIES: Final[Mapping[str, Callable[[Fact, Mapping[str, Any]], str]]] = {
-    "objects.changed.v1": _changed,
-    "objects.hashed.v1": _hashed,
-    "sweeps.completed.v1": _swept,
-    "dead-letters.settled.v1": _resolved,
-    DEAD_LETTERED: _dead_lettered,
-}

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import bodies
 import obstore
-from arena import Arena, in_flight
-from figures import middle
+from benchmark import Benchmark, in_flight
+from figures import median
 from scenario import Options, Result
 
 BLOCK = bytes(256 << 20)
@@ -16,9 +16,9 @@ BUCKET = "results"
 """No rule listens to it."""
 
 
-async def measure(arena: Arena, options: Options) -> Result:
+async def measure(bench: Benchmark, options: Options) -> Result:
     """Measure each limit as often as there are pairs."""
-    names, store = bodies.names("limits", options.objects), arena.bucket(BUCKET)
+    names, store = bodies.names("limits", options.objects), bench.bucket(BUCKET)
     await obstore.put_async(store, "limits/large", bodies.large("limits", LARGE))
 
     async def drain() -> None:
@@ -31,7 +31,7 @@ async def measure(arena: Arena, options: Options) -> Result:
     rates: dict[str, list[float]] = {name: [] for name in LIMITS}
     for _ in range(options.pairs):
         rates["md5"].append(_md5_rate())
-        rates["put"].append(len(names) / await arena.put_all(names, bucket=BUCKET))
+        rates["put"].append(len(names) / await bench.put_all(names, bucket=BUCKET))
         rates["get"].append(len(names) / await _timed(lambda: in_flight(names, get)))
         rates["head"].append(
             len(names) / await _timed(lambda: in_flight(names, lambda one: obstore.head_async(store, one)))
@@ -39,7 +39,7 @@ async def measure(arena: Arena, options: Options) -> Result:
         rates["read"].append(LARGE / 1e6 / await _timed(drain))
     return Result(
         limits={
-            name: {"what": what, "unit": unit, "rate": middle(rates[name])} for name, (what, unit) in LIMITS.items()
+            name: {"what": what, "unit": unit, "rate": median(rates[name])} for name, (what, unit) in LIMITS.items()
         },
         runs=rates,
     )

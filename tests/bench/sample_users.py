@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import obstore
-from arena import Arena, TooSlow, frozen, in_flight
+from benchmark import Benchmark, BenchmarkTimeout, in_flight, paused
 
 from deploy.native.process import Process
 from shared.events import EtlRequested
@@ -22,7 +22,7 @@ BUCKET = "src-data"
 DATASET = "users"
 HEADER = b"user_id,first_name,last_name,birthts\n"
 CHUNK_ROWS = 50_000
-PATIENCE_SECONDS = 900.0
+TIMEOUT_SECONDS = 900.0
 TICK_SECONDS = 0.02
 FINGERPRINT = (
     "select count(*), sum(hashtextextended(concat_ws('|', user_id, first_name, last_name, birthts), 0)) from {}"
@@ -47,7 +47,7 @@ def small_csv(number: int) -> bytes:
     return f"first_name, last_name, birthts\n{row(number)}\n".encode()
 
 
-def picture(number: int) -> bytes:
+def image(number: int) -> bytes:
     """Return a small PNG, each another."""
     width, height = 8 + number % 56, 8 + number // 56 % 56
     pixels = zlib.compress(b"".join(b"\0" + number.to_bytes(4, "big") * (width // 4 + 1) for _ in range(height)))
@@ -65,79 +65,79 @@ def pairs(count: int) -> list[tuple[str, bytes]]:
     return [
         (f"{20_000_000 + number}{ending}", make(number))
         for number in numbers
-        for ending, make in ((".csv", small_csv), (".png", picture))
+        for ending, make in ((".csv", small_csv), (".png", image))
     ]
 
 
-async def put_all(arena: Arena, objects: Sequence[tuple[str, bytes]]) -> None:
+async def put_all(bench: Benchmark, objects: Sequence[tuple[str, bytes]]) -> None:
     """Store objects, many in flight."""
-    store = arena.bucket(BUCKET)
+    store = bench.bucket(BUCKET)
     await in_flight(objects, lambda one: obstore.put_async(store, one[0], one[1], use_multipart=False))
 
 
 @contextmanager
-def etl(arena: Arena, count: int = 1, **env: str) -> Iterator[list[Process]]:
+def etl(bench: Benchmark, count: int = 1, **env: str) -> Iterator[list[Process]]:
     """Run processes of etl, which load nothing by the clock."""
-    with arena.running("etl", count, **{"PENSTOCK_ETL_INTERVAL": "0", "PENSTOCK_ETL_SEED": "false"} | env) as processes:
+    with bench.running("etl", count, **{"PENSTOCK_ETL_INTERVAL": "0", "PENSTOCK_ETL_SEED": "false"} | env) as processes:
         yield processes
 
 
-async def settled(arena: Arena) -> None:
+async def wait_until_idle(bench: Benchmark) -> None:
     """Wait until etl has read all its topics, has no work, and its files show its tables."""
-    await arena.caught_up("etl", OBJECTS_CHANGED, OBJECTS_HASHED, ETL_REQUESTED)
-    await until(arena, "select not exists (select from work.items where state in ('pending', 'running'))")
-    await until(arena, "select written = changed from etl.exports where dataset = $1", DATASET)
+    await bench.wait_for_no_lag("etl", OBJECTS_CHANGED, OBJECTS_HASHED, ETL_REQUESTED)
+    await until(bench, "select not exists (select from work.items where state in ('pending', 'running'))")
+    await until(bench, "select written = changed from etl.exports where dataset = $1", DATASET)
 
 
-async def forget(arena: Arena) -> None:
+async def truncate(bench: Benchmark) -> None:
     """Let nothing be known of any object or load."""
-    await arena.forget(f"etl.{DATASET}", "etl.rejects", "etl.images", "etl.sources", "etl.loads", "work.items")
+    await bench.truncate(f"etl.{DATASET}", "etl.rejects", "etl.images", "etl.sources", "etl.loads", "work.items")
 
 
-async def until(arena: Arena, question: str, *values: Any) -> float:
+async def until(bench: Benchmark, question: str, *values: Any) -> float:
     """Wait until the answer is true; return the moment."""
-    connection = await asyncpg.connect(arena.env["PENSTOCK_POSTGRES_DSN"])
+    connection = await asyncpg.connect(bench.env["PENSTOCK_POSTGRES_DSN"])
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not await connection.fetchval(question, *values):
             if time.monotonic() > deadline:
-                raise TooSlow(f"not after {PATIENCE_SECONDS:.0f} s: {question} {values}")
+                raise BenchmarkTimeout(f"not after {TIMEOUT_SECONDS:.0f} s: {question} {values}")
             await asyncio.sleep(TICK_SECONDS)
         return time.perf_counter()
     finally:
         await connection.close()
 
 
-async def fingerprint(arena: Arena, table: str) -> tuple[int, Any]:
+async def fingerprint(bench: Benchmark, table: str) -> tuple[int, Any]:
     """Return how many rows a table has, and a sum that tells every cell of it."""
-    connection = await asyncpg.connect(arena.env["PENSTOCK_POSTGRES_DSN"])
+    connection = await asyncpg.connect(bench.env["PENSTOCK_POSTGRES_DSN"])
     try:
-        return tuple(await connection.fetchrow(FINGERPRINT.format(table), timeout=PATIENCE_SECONDS))
+        return tuple(await connection.fetchrow(FINGERPRINT.format(table), timeout=TIMEOUT_SECONDS))
     finally:
         await connection.close()
 
 
-async def execute(arena: Arena, statement: str, *values: Any) -> None:
+async def execute(bench: Benchmark, statement: str, *values: Any) -> None:
     """Run a statement of the measuring side."""
-    connection = await asyncpg.connect(arena.env["PENSTOCK_POSTGRES_DSN"])
+    connection = await asyncpg.connect(bench.env["PENSTOCK_POSTGRES_DSN"])
     try:
-        await connection.execute(statement, *values, timeout=PATIENCE_SECONDS)
+        await connection.execute(statement, *values, timeout=TIMEOUT_SECONDS)
     finally:
         await connection.close()
 
 
-async def load(arena: Arena) -> dict[str, Any]:
+async def load(bench: Benchmark) -> dict[str, Any]:
     """Ask for a full load; return what it says of itself, and the seconds from the request to its fact."""
-    before = await arena.ends(ETL_COMPLETED)
-    wanted = EtlRequested(load_id=f"bench-{uuid.uuid4().hex}", dataset=DATASET)
+    before = await bench.ends(ETL_COMPLETED)
+    request = EtlRequested(load_id=f"bench-{uuid.uuid4().hex}", dataset=DATASET)
     started = time.perf_counter()
-    await arena.send(wanted)
-    (fact,) = await arena.records(before, 1)
+    await bench.send(request)
+    (fact,) = await bench.records(before, 1)
     return {**json.loads(fact.value), "seconds": time.perf_counter() - started}
 
 
-async def laid_out(arena: Arena, processes: Sequence[Process], facts: Sequence[Any]) -> float:
+async def publish_backlog(bench: Benchmark, processes: Sequence[Process], facts: Sequence[Any]) -> float:
     """Lay out a backlog before frozen processes; return the moment of their release."""
-    with frozen(processes):
-        await arena.copy(facts)
+    with paused(processes):
+        await bench.copy(facts)
         return time.perf_counter()

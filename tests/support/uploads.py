@@ -14,27 +14,27 @@ COLUMNS: Final = ("user_id", "first_name", "last_name", "birthts", "img_path")
 DAY_MS: Final = 86_400_000
 
 Row = tuple[str, str, int]
-Picture = tuple[str, int, int]
+Image = tuple[str, int, int]
 Expected = dict[str, tuple[str, str, int, str]]
 """By user: the names, the moment of birth, and where the image is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class Upload:
     """An object to store: its bytes, the rows they hold, the lines that are rejected (0: all of it), or the picture."""
 
     name: str
     body: bytes
     rows: Mapping[str, Row] = field(default_factory=dict)
     rejected: frozenset[int] = frozenset()
-    picture: Picture | None = None
+    image: Image | None = None
 
     @property
     def item(self) -> str:
         """The user by its name: all before the last dot."""
         return self.name.rpartition("/")[2].rpartition(".")[0]
 
-    def named(self, name: str) -> "Drop":
+    def named(self, name: str) -> "Upload":
         """Return the same bytes under another name."""
         return replace(self, name=name)
 
@@ -47,43 +47,43 @@ def person(user: str, chance: random.Random | None = None) -> Row:
     return f"{first}{chance.randrange(1000)}", last, chance.randrange(-23_000, 12_000) * DAY_MS
 
 
-def one_row(user: str, row: Row | None = None, *, ending: str = "csv") -> Drop:
+def one_row(user: str, row: Row | None = None, *, ending: str = "csv") -> Upload:
     """Return the contract's file of one user."""
     row = row or person(user)
-    return Drop(f"{user}.{ending}", f"{HEAD}{row[0]}, {row[1]}, {row[2]}\n".encode(), {user: row})
+    return Upload(f"{user}.{ending}", f"{HEAD}{row[0]}, {row[1]}, {row[2]}\n".encode(), {user: row})
 
 
-def many_rows(name: str, rows: Mapping[str, Row], bad: Iterable[str] = ()) -> Drop:
+def many_rows(name: str, rows: Mapping[str, Row], bad: Iterable[str] = ()) -> Upload:
     """Return a file of many users, after whose rows `bad` lines follow."""
     good = [f"{user},{first},{last},{birthts}" for user, (first, last, birthts) in rows.items()]
     lines = ["user_id,first_name,last_name,birthts", *good, *bad]
     rejected = frozenset(range(len(good) + 2, len(lines) + 1))
-    return Drop(f"{name}.csv", ("\n".join(lines) + "\n").encode(), dict(rows), rejected)
+    return Upload(f"{name}.csv", ("\n".join(lines) + "\n").encode(), dict(rows), rejected)
 
 
-def bad_row(user: str, cells: str = "Ada, Lovelace, yesterday") -> Drop:
+def bad_row(user: str, cells: str = "Ada, Lovelace, yesterday") -> Upload:
     """Return the contract's file with a row that is none."""
-    return Drop(f"{user}.csv", f"{HEAD}{cells}\n".encode(), rejected=frozenset({2}))
+    return Upload(f"{user}.csv", f"{HEAD}{cells}\n".encode(), rejected=frozenset({2}))
 
 
-def no_rows(name: str, body: bytes) -> Drop:
+def no_rows(name: str, body: bytes) -> Upload:
     """Return a file that is rejected as a whole."""
-    return Drop(name, body, rejected=frozenset({0}))
+    return Upload(name, body, rejected=frozenset({0}))
 
 
-def image(user: str, *, ending: str = "png", kind: str = "png", seed: int = 0) -> Drop:
+def image(user: str, *, ending: str = "png", kind: str = "png", seed: int = 0) -> Upload:
     """Return an image whose size tells it from others; its content is of `kind`, whatever the `ending`."""
     chance = random.Random(f"{user}{seed}")
     width, height = chance.randrange(1, 64), chance.randrange(1, 64)
-    return Drop(f"{user}.{ending}", _HEADS[kind](width, height), picture=(f"image/{kind}", width, height))
+    return Upload(f"{user}.{ending}", _HEADS[kind](width, height), image=(f"image/{kind}", width, height))
 
 
-def no_image(user: str, *, ending: str = "png") -> Drop:
+def no_image(user: str, *, ending: str = "png") -> Upload:
     """Return text that is called an image."""
-    return Drop(f"{user}.{ending}", b"this is no image\n", rejected=frozenset({0}))
+    return Upload(f"{user}.{ending}", b"this is no image\n", rejected=frozenset({0}))
 
 
-def pair(user: str) -> tuple[Drop, Drop]:
+def pair(user: str) -> tuple[Upload, Upload]:
     """Return a user as the contract drops them: a file and an image."""
     return one_row(user), image(user)
 
@@ -117,7 +117,7 @@ def _webp(width: int, height: int) -> bytes:
 
 _HEADS: Final[Mapping[str, Any]] = {"png": png, "gif": _gif, "jpeg": _jpeg, "webp": _webp}
 
-Stored = tuple[str, float, Drop]
+Stored = tuple[str, float, Upload]
 """A key, when it was stored, in whole seconds, and what."""
 
 
@@ -129,22 +129,22 @@ def expected(bucket: str, stored: Sequence[Stored]) -> Expected:
     in_order = sorted(stored, key=lambda one: (-one[1], one[0].encode()))
     rows: dict[str, Row] = {}
     images: dict[str, str] = {}
-    for key, _, drop in in_order:
-        for user, row in drop.rows.items():
+    for key, _, upload in in_order:
+        for user, row in upload.rows.items():
             rows.setdefault(user, row)
-        if drop.picture:
-            images.setdefault(drop.item, f"{bucket}/{key}")
+        if upload.image:
+            images.setdefault(upload.item, f"{bucket}/{key}")
     return {user: (*row, images.get(user, "")) for user, row in rows.items()}
 
 
-def pictures(stored: Iterable[Stored]) -> dict[str, Picture]:
+def images(stored: Iterable[Stored]) -> dict[str, Image]:
     """Return what is to be said of each image, by key."""
-    return {key: drop.picture for key, _, drop in stored if drop.picture}
+    return {key: upload.image for key, _, upload in stored if upload.image}
 
 
 def rejected(stored: Iterable[Stored]) -> dict[str, list[int]]:
     """Return the lines that are to be rejected, by key."""
-    return {key: sorted(drop.rejected) for key, _, drop in stored if drop.rejected}
+    return {key: sorted(upload.rejected) for key, _, upload in stored if upload.rejected}
 
 
 def guarded(cell: str) -> str:

@@ -1,4 +1,4 @@
-"""A running stack with a client in front of it that remembers what it stored."""
+"""The system under test: a running stack, and a client that remembers what it stored."""
 
 import contextlib
 import hashlib
@@ -24,11 +24,11 @@ from tests.support.s3 import s3_client
 from tests.support.topics import Kafka
 from tests.support.waiting import until
 
-Place = tuple[str, str]
+ObjectKey = tuple[str, str]
 DEFAULT_DIGESTS = ("md5", "sha256", "blake3")
 ANY_ETAG = ""
 """Of a body whose etag its client does not know: the ingress cuts it into parts as it comes."""
-SAYS_NO = (BotoCoreError, ClientError)
+STORE_ERRORS = (BotoCoreError, ClientError)
 _CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=300, connect_timeout=5, read_timeout=120)
 
 
@@ -46,19 +46,19 @@ def digests_of(body: bytes, algorithms: Iterable[str] = DEFAULT_DIGESTS) -> dict
 
 
 @dataclass
-class World:
+class SystemUnderTest:
     """One test's view of a stack: a prefix of its own, and everything it ever tried to store under it."""
 
     stack: Stack
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Of services, as `serve` gives them to every process."""
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}/")
-    bodies: dict[Place, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
-    """By place and etag, acknowledged or not."""
-    asked: dict[Place, tuple[str, ...]] = field(default_factory=dict)
-    """Which digests, by place, where not the default ones."""
-    tries: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """How often bucket, key and etag were sent: no version can be told more often than it was stored."""
+    bodies: dict[ObjectKey, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    """By object key and etag, acknowledged or not."""
+    requested_digests: dict[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
+    """Which digests, by object key, where not the default ones."""
+    put_counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """How often bucket, key and etag were sent: no version can be published more often than it was stored."""
 
     def __post_init__(self) -> None:
         env = self.stack.env
@@ -75,9 +75,9 @@ class World:
         body = body_of(key) if body is None else body
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self.bodies[bucket, key][etag] = body
-        self.tries[bucket, key, etag] += 1
-        if wanted := options.get("Metadata", {}).get("penstock-digests"):
-            self.asked[bucket, key] = tuple(wanted.split(","))
+        self.put_counts[bucket, key, etag] += 1
+        if request := options.get("Metadata", {}).get("penstock-digests"):
+            self.requested_digests[bucket, key] = tuple(request.split(","))
         return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **options)
 
     def put_all(self, names: Iterable[str], *, threads: int = 16) -> set[str]:
@@ -86,7 +86,7 @@ class World:
             return {name for name in pool.map(self._put_or_not, names) if name is not None}
 
     def _put_or_not(self, name: str) -> str | None:
-        with contextlib.suppress(*SAYS_NO):
+        with contextlib.suppress(*STORE_ERRORS):
             self.put(name)
             return name
         return None
@@ -102,7 +102,7 @@ class World:
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
 
-    def told(self, name: str, *, bucket: str = "inbox") -> Any:
+    def object_row(self, name: str, *, bucket: str = "inbox") -> Any:
         """Return the row of `api.objects`; None while there is none."""
         question = "SELECT * FROM api.objects WHERE bucket = $1 AND key = $2"
         rows = self.database.rows(question, bucket, self.prefix + name)
@@ -125,16 +125,16 @@ class World:
 
     def sweep(self, *, within: float = 60) -> Any:
         """Ask for a sweep of the prefix and return its row of `api.sweeps` once it is done."""
-        wanted = SweepRequested(sweep_id=f"test-{uuid.uuid4().hex}", prefix=self.prefix)
-        self.kafka.send(wanted.topic.name, wanted.model_dump_json().encode(), wanted.record_key.encode())
+        request = SweepRequested(sweep_id=f"test-{uuid.uuid4().hex}", prefix=self.prefix)
+        self.kafka.send(request.topic.name, request.model_dump_json().encode(), request.record_key.encode())
         question = "SELECT * FROM api.sweeps WHERE sweep_id = $1 AND finished_at IS NOT NULL"
-        return until(lambda: self.database.rows(question, wanted.sweep_id), within, "the sweep")[0]
+        return until(lambda: self.database.rows(question, request.sweep_id), within, "the sweep")[0]
 
     def serve(self, service: str, instance: int = 1, **settings: object) -> str:
         """Let a process of a service run with exactly these settings (PENSTOCK_ left out); return its name."""
         name = service if instance == 1 else f"{service}-{instance}"
-        wanted = {**self.settings.get(service, {}), **settings}
-        env = {f"PENSTOCK_{word.upper()}": str(value) for word, value in wanted.items()}
+        request = {**self.settings.get(service, {}), **settings}
+        env = {f"PENSTOCK_{word.upper()}": str(value) for word, value in request.items()}
         running = self.stack.processes.get(name)
         if running is not None and running.running:
             if running.program.env.get(_MARK) == _mark(env):
@@ -160,7 +160,7 @@ class World:
                 self.stack.start(name)
 
     @contextlib.contextmanager
-    def dropping(self, names: Iterable[str], *, threads: int = 16) -> Iterator[set[str]]:
+    def uploading(self, names: Iterable[str], *, threads: int = 16) -> Iterator[set[str]]:
         """Store objects beside the block; after it, the set given holds the names that were acknowledged."""
         acknowledged: set[str] = set()
         thread = Thread(target=lambda: acknowledged.update(self.put_all(names, threads=threads)))
@@ -172,29 +172,29 @@ class World:
 
 
 @contextlib.contextmanager
-def opened(stack: Stack, settings: Mapping[str, Mapping[str, object]]) -> Iterator[World]:
-    """Give a world in which all servers, ingest and hasher run, whatever an earlier test has left behind."""
+def running_system(stack: Stack, settings: Mapping[str, Mapping[str, object]]) -> Iterator[SystemUnderTest]:
+    """Yield a system in which all servers, ingest and hasher run, whatever an earlier test has left behind."""
     for server in NAMES:
         stack.start(server)
-    world = World(stack, settings)
-    world.serve("ingest")
-    world.serve("hasher")
+    system = SystemUnderTest(stack, settings)
+    system.serve("ingest")
+    system.serve("hasher")
     try:
-        yield world
+        yield system
     finally:
-        world.close()
+        system.close()
 
 
 @contextlib.contextmanager
-def rules_removed(world: World, bucket: str) -> Iterator[None]:
-    """Let nobody be told of what happens in `bucket`."""
-    rules = world.s3.get_bucket_notification_configuration(Bucket=bucket)
-    kept = {name: value for name, value in rules.items() if name != "ResponseMetadata"}
-    world.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+def rules_removed(system: SystemUnderTest, bucket: str) -> Iterator[None]:
+    """Remove the notification rules of `bucket` for the block, then restore them."""
+    rules = system.s3.get_bucket_notification_configuration(Bucket=bucket)
+    notifications = {name: value for name, value in rules.items() if name != "ResponseMetadata"}
+    system.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     try:
         yield
     finally:
-        world.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=kept)
+        system.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=notifications)
 
 
 _MARK = "PENSTOCK_TEST_SETTINGS"

@@ -1,4 +1,4 @@
-"""Where all is measured: one stack of real servers on free ports, its objects, and what can be read off its topics."""
+"""The benchmarked stack: real servers on free ports, its objects, and what its topics hold."""
 
 import asyncio
 import itertools
@@ -24,35 +24,36 @@ from deploy.native.install import CHECKOUT, Installer, Tools
 from deploy.native.postgres_home import delete_data
 from deploy.native.process import Process, Program
 from deploy.native.stack import Stack
+from services.catalogue import manifests
 from shared.errors import PenstockError
 from shared.events import Event
-from shared.topics import CONSUMERS, Topic
+from shared.topics import Topic
 
 PORTS = range(27_000, 28_000)
 IN_FLIGHT = 64
 TICK_SECONDS = 0.01
-PATIENCE_SECONDS = 180.0
+TIMEOUT_SECONDS = 180.0
 
 Positions = dict[TopicPartition, int]
 
 
-class TooSlow(PenstockError):  # noqa: N818 - what happened
-    """Something that should have come did not."""
+class BenchmarkTimeout(PenstockError):  # noqa: N818 - what happened
+    """An awaited state was not reached in time."""
 
 
 @asynccontextmanager
-async def open_arena() -> AsyncIterator["Arena"]:
+async def open_benchmark() -> AsyncIterator["Benchmark"]:
     """Start the servers, set them up, and remove everything afterwards."""
     state = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     tools = Installer(state, print).install()
-    stack = Stack.native(dotenv.fresh(CHECKOUT, _moved(state), services.found()), tools)
+    stack = Stack.native(dotenv.fresh(CHECKOUT, _moved(state), services.secrets()), tools)
     try:
         stack.start_servers()
         stack.setup()
         reader = AIOKafkaConsumer(bootstrap_servers=stack.env["PENSTOCK_KAFKA_BOOTSTRAP"], enable_auto_commit=False)
         await reader.start()
         try:
-            yield Arena(stack, tools, reader)
+            yield Benchmark(stack, tools, reader)
         finally:
             await reader.stop()
     finally:
@@ -79,7 +80,7 @@ def _moved(state: Path) -> dict[str, str]:
     return {"PENSTOCK_STATE_DIR": str(state), **{f"PENSTOCK_{name}": str(port) for name, port in free.items()}}
 
 
-class Arena:
+class Benchmark:
     """The stack, and the measuring side's own connections to it."""
 
     def __init__(self, stack: Stack, tools: Tools, reader: AIOKafkaConsumer) -> None:
@@ -115,12 +116,14 @@ class Arena:
         ends: Positions = await self._reader.end_offsets(parts)
         return ends
 
-    async def grown(self, start: Positions, by: int) -> float:
+    async def wait_for_records(self, start: Positions, by: int) -> float:
         """Wait until `by` records came since `start`; return the moment (of `time.perf_counter`)."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while (came := sum((await self._reader.end_offsets(list(start))).values()) - sum(start.values())) < by:
             if time.monotonic() > deadline:
-                raise TooSlow(f"{came} of {by} records after {PATIENCE_SECONDS:.0f} s on {next(iter(start)).topic}")
+                raise BenchmarkTimeout(
+                    f"{came} of {by} records after {TIMEOUT_SECONDS:.0f} s on {next(iter(start)).topic}"
+                )
             await asyncio.sleep(TICK_SECONDS)
         return time.perf_counter()
 
@@ -162,15 +165,15 @@ class Arena:
         finally:
             await producer.stop()
 
-    async def caught_up(self, group: str, *topics: Topic) -> float:
+    async def wait_for_no_lag(self, group: str, *topics: Topic) -> float:
         """Wait until a consumer group has committed all there is; return the moment."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.env["PENSTOCK_KAFKA_BOOTSTRAP"])
         await admin.start()
         try:
-            deadline = time.monotonic() + PATIENCE_SECONDS
+            deadline = time.monotonic() + TIMEOUT_SECONDS
             while await self._lag(admin, group, *topics) > 0:
                 if time.monotonic() > deadline:
-                    raise TooSlow(f"{group} has not read all of {topics} after {PATIENCE_SECONDS:.0f} s")
+                    raise BenchmarkTimeout(f"{group} has not read all of {topics} after {TIMEOUT_SECONDS:.0f} s")
                 await asyncio.sleep(2 * TICK_SECONDS)
             return time.perf_counter()
         finally:
@@ -188,7 +191,7 @@ class Arena:
         names = [self.stack.start_service(service, number + 1, env=env) for number in range(count)]
         started = [self.stack.processes[name] for name in names]
         try:
-            for process in started if service in CONSUMERS else ():
+            for process in started if service in manifests().consumers else ():
                 _wait_assigned(process)
             yield started
         finally:
@@ -211,7 +214,7 @@ class Arena:
     def servers(self, *names: str) -> list[Process]:
         return [self.stack.processes[name] for name in names]
 
-    async def forget(self, *tables: str) -> None:
+    async def truncate(self, *tables: str) -> None:
         """Empty tables, so that what was done counts as never done."""
         connection = await asyncpg.connect(self.env["PENSTOCK_POSTGRES_DSN"])
         try:
@@ -222,15 +225,15 @@ class Arena:
 
 def _wait_assigned(process: Process) -> None:
     (port,) = process.program.ports.values()
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/health"))["assigned"]:
         if time.monotonic() > deadline:
-            raise TooSlow(f"{process.name} got no partition")
+            raise BenchmarkTimeout(f"{process.name} got no partition")
         time.sleep(0.1)
 
 
 @contextmanager
-def frozen(processes: Sequence[Process]) -> Iterator[None]:
+def paused(processes: Sequence[Process]) -> Iterator[None]:
     """Hold `processes` still while their work is laid out, so that neither start-up nor laying out is measured."""
     for process in processes:
         process.pause()
