@@ -14,6 +14,7 @@ from services.hasher.core import decisions
 from services.hasher.core.decisions import DigestRow, LedgerEntry, VersionKey
 from services.hasher.settings import HasherSettings
 from shared.bus import Received, Router
+from shared.concurrency import map_concurrently
 from shared.errors import Kind, Rejected, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged, ObjectHashed
 from shared.work import WorkQueue
@@ -98,16 +99,12 @@ class Hashing:
         self, changes: Mapping[VersionKey, ObjectChanged], known: Mapping[VersionKey, LedgerEntry]
     ) -> list[Result]:
         """Digest small objects, at most `hasher_small_in_flight` at a time."""
-        results: list[Result] = []
-        remaining = iter(changes.items())
 
-        async def digest_remaining() -> None:
-            results.extend([await self._digest(key, change, known.get(key)) for key, change in remaining])
+        async def digest(item: tuple[VersionKey, ObjectChanged]) -> Result:
+            key, change = item
+            return await self._digest(key, change, known.get(key))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(len(changes), self.settings.hasher_small_in_flight)):
-                group.create_task(digest_remaining())
-        return results
+        return await map_concurrently(digest, changes.items(), limit=self.settings.hasher_small_in_flight)
 
     async def _digest(self, key: VersionKey, change: ObjectChanged, entry: LedgerEntry | None) -> Result:
         """Digest a small object; raise only when the whole store is unavailable, else fail or enqueue this object."""
@@ -170,13 +167,11 @@ class Hashing:
 
     async def apply_removals(self, removals: Batch, clock: int) -> None:
         """Hide the digests of objects that the bucket no longer holds; read `clock` before calling."""
-        semaphore = asyncio.Semaphore(self.settings.hasher_small_in_flight)
 
         async def confirm(received: Received[ObjectChanged]) -> ObjectChanged | None:
-            async with semaphore:
-                return received.event if await self._is_gone(received) else None
+            return received.event if await self._is_gone(received) else None
 
-        answers = await asyncio.gather(*map(confirm, removals))
+        answers = await map_concurrently(confirm, removals, limit=self.settings.hasher_small_in_flight)
         await self.ledger.mark_removed([one for one in answers if one is not None], clock=clock)
 
     async def _is_gone(self, received: Received[ObjectChanged]) -> bool:

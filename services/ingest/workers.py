@@ -19,6 +19,7 @@ from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received
 from shared.errors import Kind, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged, SweepCompleted
+from shared.loops import periodically
 from shared.middleware.records import Record
 from shared.outages import is_outage, retry_outages
 from shared.postgres import Pool
@@ -203,9 +204,7 @@ class PendingVerifications:
 
     async def run(self) -> None:
         """Verify due notifications until cancelled."""
-        while True:
-            await retry_outages(self._verify_due)
-            await asyncio.sleep(VERIFY_POLL_SECONDS)
+        await periodically(self._verify_due, VERIFY_POLL_SECONDS, event="verification.waiting")
 
     async def _verify_due(self) -> None:
         for record in await self.known_objects.due_pending():
@@ -234,10 +233,12 @@ class PendingVerifications:
 
 async def limit_readers(pool: Pool) -> None:
     """End overdue sessions of read-only tools until cancelled."""
-    while True:
-        if ended := await retry_outages(lambda: end_overdue(pool)):
+
+    async def end() -> None:
+        if ended := await end_overdue(pool):
             log.warning("readers.ended", sessions=ended)
-        await asyncio.sleep(READERS_POLL_SECONDS)
+
+    await periodically(end, READERS_POLL_SECONDS, event="readers.not_ended")
 
 
 async def apply_rules(settings: IngestSettings) -> None:

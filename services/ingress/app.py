@@ -1,6 +1,5 @@
 """The ingress, wired: a service like every other, and the HTTP application in front of it."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -45,6 +44,7 @@ from services.ingress.routes.security_headers import SecurityHeaders
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
 from shared.events import SweepRequested
+from shared.loops import periodically
 from shared.outages import retry_outages
 from shared.postgres import migrate, open_pool
 from shared.service import VERSION, Loop, Resources, Service
@@ -162,10 +162,12 @@ async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources
 
 async def _remove_abandoned(store: S3, on_unknown_outcome: Callable[[ObjectRef], Awaitable[None]]) -> None:
     """Periodically abort uploads that a killed ingress left behind, or that could not be aborted during an outage."""
-    while True:
-        if removed := await retry_outages(lambda: store.abort_abandoned(on_unknown_outcome)):
+
+    async def remove() -> None:
+        if removed := await store.abort_abandoned(on_unknown_outcome):
             log.info("uploads.removed", uploads=removed)
-        await asyncio.sleep(CLEANUP_SECONDS)
+
+    await periodically(remove, CLEANUP_SECONDS, event="uploads.not_removed")
 
 
 async def _request_sweep(settings: IngressSettings, bus: Bus, ref: ObjectRef) -> None:

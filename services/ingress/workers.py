@@ -23,6 +23,7 @@ from services.ingress.core.facts import Fact
 from services.ingress.core.webhooks import retry_delay
 from services.ingress.settings import IngressSettings
 from shared.errors import one_line
+from shared.loops import periodically
 from shared.outages import is_outage
 
 log = structlog.get_logger()
@@ -38,14 +39,11 @@ MAX_RUN_SECONDS: Final = 20.0
 
 async def delete_old_facts(facts: FactTable, retention: timedelta) -> None:
     """Delete facts older than `retention` in batches, until cancelled."""
-    while True:
-        deleted = 0
-        try:
-            deleted = await facts.delete_older_than(retention)
-        except Exception as error:
-            if not is_outage(error):
-                log.exception("facts.not_forgotten", reason=one_line(error))
-        await asyncio.sleep(PAUSE_SECONDS if deleted else DELETE_INTERVAL_SECONDS)
+
+    async def delete_batch() -> float | None:
+        return PAUSE_SECONDS if await facts.delete_older_than(retention) else None
+
+    await periodically(delete_batch, DELETE_INTERVAL_SECONDS, event="facts.not_forgotten", survives=Exception)
 
 
 @dataclass

@@ -2,174 +2,144 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from prometheus_client import Counter
 
-from shared.errors import PenstockError
 from shared.postgres import Connection, Pool
 from shared.wakeups import Wakeups
+from shared.work import statements
+from shared.work.item import Item, ItemState, LeaseLost, State
 
 CHANNEL: Final = "penstock_work"
 """The Postgres notification channel; the payload is the name of a queue with a claimable item."""
+CANCEL_CHANNEL: Final = "penstock_work_cancel"
+"""The same for a queue with a running item that was cancelled."""
+CANCEL_WAKE_SECONDS: Final = 1.0
+"""The shortest time between two wake-ups by CANCEL_CHANNEL, because each costs a heartbeat per running item."""
 
 RETENTION: Final = timedelta(days=30)
-"""Retention of finished items: longer than that of any record that could add one again."""
+"""Retention of succeeded and cancelled items: longer than that of any record that could add one again."""
+FAILED_RETENTION: Final = timedelta(days=90)
+"""Retention of failed items: long enough to be inspected and added again, and not for ever."""
 
 TAKEOVERS = Counter("penstock_work_takeovers_total", "Items claimed after another worker's lease expired.", ["queue"])
 FAILURES = Counter("penstock_work_failures_total", "Attempts that failed.", ["queue", "final"])
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A claimed item; `token` is its fencing token, `attempt` counts from 1."""
-
-    queue: str
-    key: str
-    payload: dict[str, Any]
-    attempt: int
-    token: int
-    correlation_id: str
-
-
-class LeaseLost(PenstockError):  # noqa: N818 - what happened, as everywhere here
-    """Another worker has claimed or finished the item, so writes of its former holder are refused."""
-
-    def __init__(self, item: Item) -> None:
-        super().__init__(f"lease {item.token} on {item.queue} {item.key} was lost: another worker has the item")
-        self.item = item
-
-
-_ADD = """
-with added as (
-    insert into work.items as old (queue, key, payload, correlation_id) values ($1, $2, $3, $4)
-    on conflict (queue, key) do update set
-        payload = excluded.payload, correlation_id = excluded.correlation_id, state = 'pending', attempt = 0,
-        worker = null, lease_until = null, heartbeat_at = null, progress = null, error = null,
-        not_before = now(), updated_at = now(), finished_at = null
-    where old.state in ('failed', 'cancelled')
-        or (old.state = 'succeeded' and old.payload <> excluded.payload)
-    returning queue
-)
-select pg_notify($5, queue) from added
-"""
-
-_CLAIM = """
-with due as (
-    select key, state = 'running' as taken_over from work.items
-    where queue = $1 and due_at <= now()
-    order by due_at limit $3 for update skip locked
-)
-update work.items item set
-    state = 'running', attempt = attempt + 1, token = nextval('work.tokens'), worker = $2,
-    lease_until = now() + $4 * interval '1 second', heartbeat_at = now(), error = null, updated_at = now()
-from due where item.queue = $1 and item.key = due.key
-returning item.queue, item.key, item.payload, item.attempt, item.token, item.correlation_id, due.taken_over
-"""
-
-_HEARTBEAT = """
-update work.items set
-    lease_until = now() + $4 * interval '1 second', heartbeat_at = now(), updated_at = now(),
-    progress = coalesce($5, progress)
-where queue = $1 and key = $2 and token = $3 and state in ('running', 'succeeded')
-"""
-
-_COMPLETE = """
-update work.items set
-    state = 'succeeded', error = null, worker = null, lease_until = null,
-    finished_at = coalesce(finished_at, now()), updated_at = now()
-where queue = $1 and key = $2 and token = $3 and (state = 'running' or ($4 and state = 'succeeded'))
-"""
-
-_FAIL = """
-update work.items set
-    state = case when $5::float8 is null then 'failed' else 'pending' end, error = $4,
-    not_before = now() + coalesce($5, 0) * interval '1 second',
-    finished_at = case when $5 is null then now() end, worker = null, lease_until = null, updated_at = now()
-where queue = $1 and key = $2 and token = $3 and state = 'running'
-"""
-
-_POSTPONE = """
-update work.items set
-    state = 'pending', attempt = attempt - 1, error = $4, not_before = now() + $5::float8 * interval '1 second',
-    worker = null, lease_until = null, updated_at = now()
-where queue = $1 and key = $2 and token = $3 and state = 'running'
-"""
-
-_RELEASE = """
-update work.items set
-    state = 'pending', attempt = attempt - 1, not_before = now(), worker = null, lease_until = null,
-    updated_at = now()
-where queue = $1 and state = 'running'
-"""
+def _noop() -> None:
+    """Do nothing."""
 
 
 class WorkQueue:
     """One queue of items; every method may raise an outage.
 
     A lease lasts `lease_seconds` from the last heartbeat. Methods on a claimed item raise LeaseLost once its token is
-    no longer the newest.
+    no longer the newest. With `per_group`, at most that many items of one group run at a time; all processes that
+    claim from the queue must use the same limit.
     """
 
-    def __init__(self, pool: Pool, queue: str, *, lease_seconds: float = 30.0) -> None:
+    def __init__(self, pool: Pool, queue: str, *, lease_seconds: float = 30.0, per_group: int | None = None) -> None:
         self.name = queue
         self.lease_seconds = lease_seconds
         self._pool = pool
+        self._per_group = per_group
 
-    async def add(
+    async def add(  # noqa: PLR0913 - all but two are keyword arguments
         self,
         key: str,
         payload: dict[str, Any],
         *,
+        group: str = "",
+        not_before: datetime | None = None,
         correlation_id: str = "",
         connection: Connection | None = None,
     ) -> bool:
         """Add an item unless it is pending or running; return whether this call opened it.
 
-        A finished item opens again, unless it succeeded with an equal payload. With `connection`, the item is added in
-        that connection's transaction.
+        A finished item opens again, unless it succeeded with an equal payload. It is not claimable before `not_before`
+        (aware; by the database's clock). With `connection`, the item is added in that connection's transaction.
         """
-        rows = await (connection or self._pool).fetch(_ADD, self.name, key, payload, correlation_id, CHANNEL)
+        executor = connection or self._pool
+        rows = await executor.fetch(statements.ADD, self.name, key, payload, correlation_id, CHANNEL, group, not_before)
         return bool(rows)
 
     async def claim(self, worker: str, limit: int = 1) -> list[Item]:
         """Lease to `worker` up to `limit` items that are due or whose lease has expired."""
-        rows = await self._pool.fetch(_CLAIM, self.name, worker, limit, self.lease_seconds)
+        values = (self.name, worker, limit, self.lease_seconds)
+        if self._per_group is None:
+            rows = await self._pool.fetch(statements.CLAIM, *values)
+        else:
+            async with self._pool.acquire() as connection, connection.transaction():
+                # a statement of its own: the claim's snapshot must include all claims before it
+                await connection.execute(statements.LOCK_GROUPS, self.name)
+                rows = await connection.fetch(statements.CLAIM_IN_GROUPS, *values, self._per_group)
         TAKEOVERS.labels(self.name).inc(sum(row["taken_over"] for row in rows))
         return [Item(**{name: row[name] for name in Item.__slots__}) for row in rows]
 
-    async def heartbeat(self, item: Item, progress: Mapping[str, Any] | None = None) -> None:
-        """Extend the lease by `lease_seconds` from now; without `progress`, the stored one remains."""
-        await self._write(self._pool, _HEARTBEAT, item, self.lease_seconds, progress and dict(progress))
+    async def heartbeat(self, item: Item, progress: Mapping[str, Any] | None = None) -> bool:
+        """Extend the lease by `lease_seconds` from now; return whether the item was cancelled meanwhile.
+
+        Without `progress`, the stored one remains.
+        """
+        values = (self.lease_seconds, progress and dict(progress))
+        return bool(await self._write(self._pool, statements.HEARTBEAT, item, *values))
 
     async def complete(self, item: Item, *, connection: Connection | None = None) -> None:
         """Mark `item` as succeeded; with `connection`, in the same transaction as its effect.
 
         Completing it again is allowed without `connection`; with one it raises LeaseLost, to prevent a second effect.
         """
-        await self._write(connection or self._pool, _COMPLETE, item, connection is None)
+        await self._write(connection or self._pool, statements.COMPLETE, item, connection is None)
+        await self._notify_group(item, connection)
 
     async def fail(self, item: Item, error: str, *, retry_in: float | None) -> None:
         """Return `item` to the queue for another attempt in `retry_in` seconds; None marks it as failed."""
-        await self._write(self._pool, _FAIL, item, error, retry_in)
+        await self._write(self._pool, statements.FAIL, item, error, retry_in)
+        await self._notify_group(item)
         FAILURES.labels(self.name, str(retry_in is None).lower()).inc()
 
     async def postpone(self, item: Item, error: str, *, seconds: float) -> None:
         """Return `item` to the queue, claimable after `seconds`, without counting this attempt."""
-        await self._write(self._pool, _POSTPONE, item, error, seconds)
+        await self._write(self._pool, statements.POSTPONE, item, error, seconds, None)
+        await self._notify_group(item)
+
+    async def reschedule(self, item: Item, *, seconds: float, progress: Mapping[str, Any] | None = None) -> None:
+        """Return `item` to the queue as `postpone` does, with `progress` for its next holder and no error."""
+        await self._write(self._pool, statements.POSTPONE, item, None, seconds, progress and dict(progress))
+        await self._notify_group(item)
 
     async def release(self, item: Item) -> None:
         """Return `item` to the queue, claimable at once, without counting this attempt."""
-        await self._write(self._pool, f"{_RELEASE} and key = $2 and token = $3", item)
+        await self._write(self._pool, statements.RELEASE, item)
         await self._notify()
 
     async def release_all(self, worker: str) -> int:
         """Release all items of `worker`, including those of a cancelled claim; return their number."""
-        status = await self._pool.execute(f"{_RELEASE} and worker = $2", self.name, worker)
+        status = await self._pool.execute(statements.RELEASE_ALL, self.name, worker)
         await self._notify()
-        return _rows(status)
+        return int(status.rpartition(" ")[2])  # of a command tag such as `UPDATE 3`
+
+    async def cancel(self, key: str, *, connection: Connection | None = None) -> State | None:
+        """Cancel an unfinished item; return its state afterwards, None for a finished or unknown one.
+
+        A pending item without progress is cancelled at once. Any other has begun something: its holder, or the worker
+        that claims it next, stops it and confirms, after which its state is `cancelled`.
+        """
+        executor = connection or self._pool
+        state: State | None = await executor.fetchval(statements.CANCEL, self.name, key, CHANNEL, CANCEL_CHANNEL)
+        return state
+
+    async def confirm_cancel(self, item: Item) -> None:
+        """Mark `item` as cancelled, once nothing of it runs any longer."""
+        await self._write(self._pool, statements.CONFIRM_CANCEL, item)
+        await self._notify_group(item)
+
+    async def state(self, key: str) -> ItemState | None:
+        """Return the stored state of an item; None if there is none."""
+        row = await self._pool.fetchrow(statements.STATE, self.name, key)
+        return ItemState(**row) if row else None
 
     async def counts(self, prefix: str = "") -> dict[str, int]:
         """Return the number of items by state, for keys that begin with `prefix`."""
@@ -199,47 +169,51 @@ class WorkQueue:
         )
 
     async def purge(self) -> None:
-        """Remove items that succeeded or were cancelled before `RETENTION`; failed ones stay for inspection."""
-        await self._pool.execute(
-            "delete from work.items"
-            " where queue = $1 and state in ('succeeded', 'cancelled') and finished_at < now() - $2::interval",
-            self.name,
-            RETENTION,
-        )
+        """Remove items that finished before `RETENTION`, or that failed before `FAILED_RETENTION`."""
+        await self._pool.execute(statements.PURGE, self.name, RETENTION, FAILED_RETENTION)
 
     async def seconds_until_due(self) -> float | None:
         """Return the seconds until an item is claimable, 0 or less if one is; None if no item is pending or running."""
-        seconds: float | None = await self._pool.fetchval(
-            "select extract(epoch from min(due_at) - now())::float8 from work.items"
-            " where queue = $1 and due_at is not null",
-            self.name,
-        )
+        if self._per_group is None:
+            query: str = statements.SECONDS_UNTIL_DUE
+            values: tuple[int, ...] = ()
+        else:
+            query, values = statements.SECONDS_UNTIL_DUE_IN_GROUPS, (self._per_group,)
+        seconds: float | None = await self._pool.fetchval(query, self.name, *values)
         return seconds
 
-    async def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` whenever an item becomes claimable; return when the connection is lost."""
-        lost, wakeups = asyncio.Event(), Wakeups(wake)
+    async def listen(self, wake: Callable[[], None], on_cancel: Callable[[], None] = _noop) -> None:
+        """Call `wake` whenever an item becomes claimable, and `on_cancel` when a running one is cancelled.
+
+        Return when the connection is lost.
+        """
+        lost = asyncio.Event()
+        channels = {CHANNEL: Wakeups(wake), CANCEL_CHANNEL: Wakeups(on_cancel, CANCEL_WAKE_SECONDS)}
         async with self._pool.acquire() as connection:
             connection.add_termination_listener(lambda _: lost.set())
             try:
-                await connection.add_listener(
-                    CHANNEL, lambda *args: wakeups.notify() if args[-1] == self.name else None
-                )
+                for channel, wakeups in channels.items():
+                    await connection.add_listener(channel, self._listener(wakeups))
                 wake()  # for items added before we listened
                 await lost.wait()
             finally:
                 if not lost.is_set():
                     connection.terminate()  # drops its listeners; the pool opens another connection
 
-    async def _notify(self) -> None:
-        await self._pool.execute("select pg_notify($1, $2)", CHANNEL, self.name)
+    def _listener(self, wakeups: Wakeups) -> Callable[..., None]:
+        return lambda *args: wakeups.notify() if args[-1] == self.name else None
 
-    async def _write(self, executor: Pool | Connection, statement: str, item: Item, *values: object) -> None:
-        status = await executor.execute(statement, item.queue, item.key, item.token, *values)
-        if not _rows(status):
+    async def _notify_group(self, item: Item, connection: Connection | None = None) -> None:
+        """Wake workers that wait for the group of `item`."""
+        if self._per_group is not None and item.group:
+            await self._notify(connection)
+
+    async def _notify(self, connection: Connection | None = None) -> None:
+        await (connection or self._pool).execute("select pg_notify($1, $2)", CHANNEL, self.name)
+
+    async def _write(self, executor: Pool | Connection, statement: str, item: Item, *values: object) -> object:
+        """Return the first column that `statement` returns. Raises LeaseLost if it changed no row."""
+        row = await executor.fetchrow(statement, item.queue, item.key, item.token, *values)
+        if row is None:
             raise LeaseLost(item)
-
-
-def _rows(status: str) -> int:
-    """Return the number of rows in a command tag such as `UPDATE 3`."""
-    return int(status.rpartition(" ")[2])
+        return row[0]

@@ -7,7 +7,10 @@ import sys
 import time
 import uuid
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +20,10 @@ from pydantic import SecretStr
 from shared.errors import Outage, Rejected
 from shared.postgres import migrate, open_pool
 from shared.testing.work import MemoryQueue
-from shared.work import MIGRATIONS, LeaseLost, RetryPolicy, Worker, WorkQueue
+from shared.work import MIGRATIONS, LeaseLost, RetryPolicy, Worker, WorkQueue, statements
+from shared.work.queue import RETENTION
 from shared.work.worker import LEASE_LOST, POLL_SECONDS
+from tests.support.work_queue import QueueConformance, pass_time
 
 pytestmark = pytest.mark.integration
 
@@ -67,18 +72,27 @@ def any_queue(request, name):
     return WorkQueue(request.getfixturevalue("pool"), name)
 
 
-async def pass_time(queue, seconds):
-    """Let all times of a queue lie `seconds` further back, whatever the machine's clock and load."""
-    if isinstance(queue, MemoryQueue):
-        before = queue.clock
-        queue.clock = lambda: before() + seconds
-        return
-    await queue._pool.execute(
-        "update work.items set lease_until = lease_until - $2 * interval '1 second',"
-        " not_before = not_before - $2 * interval '1 second' where queue = $1",
-        queue.name,
-        float(seconds),
-    )
+OLD_STATEMENTS = {
+    "claim": """
+        with due as (
+            select key, state = 'running' as taken_over from work.items
+            where queue = $1 and due_at <= now()
+            order by due_at limit $3 for update skip locked
+        )
+        update work.items item set
+            state = 'running', attempt = attempt + 1, token = nextval('work.tokens'), worker = $2,
+            lease_until = now() + $4 * interval '1 second', heartbeat_at = now(), error = null, updated_at = now()
+        from due where item.queue = $1 and item.key = due.key
+        returning item.queue, item.key, item.payload, item.attempt, item.token, item.correlation_id, due.taken_over
+    """,
+    "complete": """
+        update work.items set
+            state = 'succeeded', error = null, worker = null, lease_until = null,
+            finished_at = coalesce(finished_at, now()), updated_at = now()
+        where queue = $1 and key = $2 and token = $3 and state = 'running'
+    """,
+}
+"""Statements of version 0.1.0, which run beside newer ones during an upgrade."""
 
 
 async def until(condition, seconds=60.0):
@@ -112,98 +126,14 @@ async def working(queue, handle, *, retries=None, concurrency=4, grace=5.0, **mo
         await running
 
 
-# What every queue does, the one in memory too.
+class TestPostgresQueue(QueueConformance):
+    @pytest.fixture
+    def queue(self, pool, name):
+        return WorkQueue(pool, name)
 
-
-async def test_an_item_is_added_once_and_opened_again_only_by_other_work(any_queue):
-    assert await any_queue.add("k", {"n": 1}, correlation_id="c")
-    assert not await any_queue.add("k", {"n": 2}), "it waits"
-    (item,) = await any_queue.claim("w")
-    assert (item.payload, item.attempt, item.correlation_id) == ({"n": 1}, 1, "c")
-    assert not await any_queue.add("k", {"n": 2}), "it runs"
-    await any_queue.complete(item)
-    assert not await any_queue.add("k", {"n": 1}), "it has succeeded"
-    assert await any_queue.add("k", {"n": 2})
-    (again,) = await any_queue.claim("w")
-    assert (again.payload, again.attempt) == ({"n": 2}, 1)
-    await any_queue.fail(again, "odd", retry_in=None)
-    assert await any_queue.counts() == {"failed": 1}
-    assert await any_queue.add("k", {"n": 2}), "what failed may be asked for again"
-
-
-async def test_items_of_a_prefix_are_counted_and_forgotten_once_they_succeeded(any_queue):
-    for key in ("a/1", "a/2", "a%", "b/1"):
-        await any_queue.add(key, {})
-    for item in await any_queue.claim("one", 4):
-        if item.key != "a/2":
-            await any_queue.complete(item)
-    assert await any_queue.counts("a/") == {"succeeded": 1, "running": 1}
-    await any_queue.forget("a/")
-    assert await any_queue.counts() == {"succeeded": 2, "running": 1}
-    assert await any_queue.add("a/1", {}), "what was forgotten is new"
-
-
-async def test_progress_of_running_items_is_readable_by_prefix(any_queue):
-    for key in ("a/1", "a/2", "a/3", "b/1"):
-        await any_queue.add(key, {})
-    for item in await any_queue.claim("one", 4):
-        if item.key != "a/2":
-            await any_queue.heartbeat(item, {"of": item.key})
-        if item.key == "a/3":
-            await any_queue.complete(item)
-    assert await any_queue.reports("a/") == [{"of": "a/1"}]
-
-
-async def test_a_zombie_is_refused_whatever_it_writes(any_queue):
-    await any_queue.add("k", {})
-    (zombie,) = await any_queue.claim("first")
-    assert await any_queue.claim("second") == []
-    await pass_time(any_queue, any_queue.lease_seconds)
-    (item,) = await any_queue.claim("second")
-    assert (item.attempt, item.token > zombie.token) == (2, True)
-    for write in (
-        any_queue.heartbeat(zombie),
-        any_queue.complete(zombie),
-        any_queue.fail(zombie, "late", retry_in=None),
-        any_queue.release(zombie),
-    ):
-        with pytest.raises(LeaseLost):
-            await write
-    await any_queue.complete(item)
-    await any_queue.complete(item)
-    with pytest.raises(LeaseLost):
-        await any_queue.fail(item, "after the end", retry_in=None)
-
-
-async def test_heartbeats_hold_an_item(any_queue):
-    await any_queue.add("k", {})
-    (item,) = await any_queue.claim("first")
-    for _ in range(5):
-        await pass_time(any_queue, any_queue.lease_seconds / 3)
-        await any_queue.heartbeat(item, {"bytes": 1})
-        assert await any_queue.claim("second") == []
-
-
-async def test_a_released_item_is_free_at_once_and_its_attempt_does_not_count(any_queue):
-    await any_queue.add("k", {})
-    (item,) = await any_queue.claim("first")
-    await any_queue.release(item)
-    (item,) = await any_queue.claim("first")
-    assert item.attempt == 1
-    assert await any_queue.release_all("second") == 0
-    assert await any_queue.release_all("first") == 1
-    assert await any_queue.counts() == {"pending": 1}
-
-
-async def test_a_failed_attempt_waits_its_time(any_queue):
-    await any_queue.add("k", {})
-    (item,) = await any_queue.claim("w")
-    await any_queue.fail(item, "odd", retry_in=60)
-    assert await any_queue.claim("w") == []
-    assert 0 < await any_queue.seconds_until_due() <= 60
-    await pass_time(any_queue, 60)
-    (item,) = await any_queue.claim("w")
-    assert item.attempt == 2
+    @pytest.fixture
+    def pairs(self, pool, name):
+        return WorkQueue(pool, name, per_group=2)
 
 
 # What workers do.
@@ -341,26 +271,13 @@ async def _listening(queue):
 # What must hold whatever happens.
 
 
-async def test_old_succeeded_items_are_deleted_and_failed_ones_stay(pool, queue):
-    for key in ("old", "new", "failed", "waiting"):
-        await queue.add(key, {})
-    for item in await queue.claim("one", 4):
-        match item.key:
-            case "failed":
-                await queue.fail(item, "odd", retry_in=None)
-            case "old" | "new":
-                await queue.complete(item)
-            case _:
-                await queue.release(item)
-    await pool.execute(
-        "update work.items set finished_at = now() - interval '31 days'"
-        " where queue = $1 and key <> 'new' and finished_at is not null",
-        queue.name,
-    )
+async def test_worker_purges_at_its_start(queue):
+    await queue.add("old", {})
+    (item,) = await queue.claim("one")
+    await queue.complete(item)
+    await pass_time(queue, RETENTION.total_seconds() + 60)
     async with working(queue, _never, concurrency=1):
-        await until(counted(queue, succeeded=1, failed=1, running=1))
-    keys = await pool.fetch("select key from work.items where queue = $1 order by key", queue.name)
-    assert [row["key"] for row in keys] == ["failed", "new", "waiting"]
+        await until(counted(queue))
 
 
 async def _never(_lease):
@@ -479,8 +396,138 @@ async def _survived(condition):
         return False
 
 
+async def test_claim_counts_the_items_of_a_claim_that_is_not_committed_yet(pool, name):
+    """An item that is due before the other's makes both claims choose different rows, so that no row lock helps."""
+    queue = WorkQueue(pool, name, per_group=1)
+    await queue.add("first", {}, group="host")
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute(statements.LOCK_GROUPS, name)
+            assert await connection.fetch(statements.CLAIM_IN_GROUPS, name, "one", 1, 30.0, 1)
+            await queue.add("earlier", {}, group="host", not_before=datetime.now(UTC) - timedelta(hours=1))
+            claiming = asyncio.create_task(queue.claim("two"))
+            done, _ = await asyncio.wait([claiming], timeout=1)
+            assert not done
+        assert await claiming == []
+
+
+async def test_concurrent_claimers_never_exceed_the_limit_of_a_group(pool, name):
+    """Claimers take and end items of four groups, while earlier and earlier ones come; each looks what runs."""
+    queue = WorkQueue(pool, name, per_group=1)
+    most: dict[str, int] = {}
+    added = asyncio.Event()
+
+    async def add():
+        for number in range(240):
+            at = datetime.now(UTC) - timedelta(seconds=number)
+            await queue.add(f"k{number}", {}, group=f"host{number % 4}", not_before=at)
+        added.set()
+
+    async def work(worker):
+        while not added.is_set() or (await queue.counts()).get("pending"):
+            items = await queue.claim(worker, 3)
+            rows = await pool.fetch(_RUNNING_BY_GROUP, name)
+            most.update({row["group_key"]: max(most.get(row["group_key"], 0), row["items"]) for row in rows})
+            for item in items:
+                await queue.complete(item)
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(add(), *(work(f"w{number}") for number in range(8)))
+    assert most == {f"host{number}": 1 for number in range(4)}
+
+
+_RUNNING_BY_GROUP = """
+select group_key, count(*) as items from work.items where queue = $1 and state = 'running' group by 1
+"""
+
+
+async def test_group_that_gets_room_wakes_a_worker_that_waits_for_it(pool, name):
+    queue = WorkQueue(pool, name, per_group=1)
+    await queue.add("first", {}, group="host")
+    (held,) = await queue.claim("another")
+    await queue.add("second", {}, group="host")
+    done = asyncio.Event()
+
+    async def handle(_lease):
+        done.set()
+
+    async with working(queue, handle):
+        await until(lambda: _listening(queue))
+        started = time.monotonic()
+        await queue.complete(held)
+        await done.wait()
+    assert time.monotonic() - started < POLL_SECONDS
+
+
+async def test_cancel_reaches_a_running_handler_before_its_next_heartbeat(pool, name):
+    queue = WorkQueue(pool, name, lease_seconds=600)
+    cancelled, cleaned = asyncio.Event(), []
+
+    async def handle(lease):
+        lease.report({"pid": 7})
+        await lease.cancelled.wait()
+        cancelled.set()
+        lease.check()
+
+    async def on_cancel(lease):
+        cleaned.append(dict(lease.progress))
+
+    await queue.add("k", {})
+    async with working(queue, handle, on_cancel=on_cancel):
+        await until(lambda: _listening(queue))
+        await until(counted(queue, running=1))
+        assert await queue.cancel("k") == "running"
+        async with asyncio.timeout(60):
+            await cancelled.wait()
+        await until(counted(queue, cancelled=1))
+    assert cleaned == [{"pid": 7}]
+
+
+@pytest.fixture
+async def old_dsn(dsn, pool, name, tmp_path, monkeypatch):
+    """A database whose schema `work` is that of version 0.1.0."""
+    folder = tmp_path / name.replace("-", "_")
+    folder.mkdir()
+    first = resources.files(MIGRATIONS).joinpath("0001.items.sql").read_text("utf-8")
+    (folder / "0001.items.sql").write_text(first, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    await pool.execute(f'create database "{name}"')
+    old = SecretStr(urlsplit(dsn.get_secret_value())._replace(path=f"/{name}").geturl())
+    await migrate(old, "work", folder.name)
+    yield old
+    await pool.execute(f'drop database "{name}" with (force)')
+
+
+async def test_rows_and_workers_of_the_previous_version_go_on_through_the_migration(old_dsn):
+    dsn, old = old_dsn, OLD_STATEMENTS
+    async with open_pool(dsn, service="test") as pool:
+        for key, state in (("waits", "pending"), ("runs", "running"), ("done", "succeeded"), ("wrong", "failed")):
+            await pool.execute(
+                "insert into work.items (queue, key, payload, state, attempt, token, lease_until, progress)"
+                " values ('q', $1, '{}', $2, 1, 1, now() - interval '1 hour', $3)",
+                key,
+                state,
+                {"bytes": 7},
+            )
+        await migrate(dsn, "work", MIGRATIONS)
+        queue = WorkQueue(pool, "q", per_group=1)
+        assert await queue.counts() == {"pending": 1, "running": 1, "succeeded": 1, "failed": 1}
+        assert [row["key"] for row in await pool.fetch(old["claim"], "q", "old", 1, 30.0)] == ["runs"]
+        (item,) = await queue.claim("new", 5)
+        assert (item.key, item.progress, item.group) == ("waits", {"bytes": 7}, "")
+        await pool.execute(old["complete"], "q", "runs", await _token(pool, "runs"))
+        await queue.complete(item)
+        assert await queue.counts() == {"succeeded": 3, "failed": 1}
+        assert await pool.fetchval("select count(*) from api.work where group_key = ''") == 4
+
+
+async def _token(pool, key):
+    return await pool.fetchval("select token from work.items where key = $1", key)
+
+
+STEP_NAMES = ("claim", "heartbeat", "expire", "complete", "fail", "release", "reschedule", "cancel", "confirm")
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["claim", "heartbeat", "expire", "complete", "fail", "release"]), st.integers(0, 2)),
+    st.tuples(st.sampled_from(STEP_NAMES), st.integers(0, 2)),
     max_size=25,
 )
 
@@ -505,7 +552,7 @@ async def _interleave(pool, steps):
     """Let three workers take the steps; each goes on with what it held last, so all but one are zombies."""
     queue = WorkQueue(pool, f"test-{uuid.uuid4().hex[:12]}")
     await queue.add("k", {})
-    held, completions = {}, []
+    held, ends = {}, []
     for step, worker in steps:
         if step == "claim":
             held.update((worker, item) for item in await queue.claim(str(worker)))
@@ -513,17 +560,21 @@ async def _interleave(pool, steps):
             await pool.execute(
                 "update work.items set lease_until = now() where queue = $1 and state = 'running'", queue.name
             )
+        elif step == "cancel":
+            await queue.cancel("k")
         elif item := held.get(worker):
             try:
                 await _write(pool, queue, step, item)
             except LeaseLost:
                 continue
-            if step == "complete":
-                completions.append(item.token)
+            if step in {"complete", "confirm"}:
+                ends.append((step, item.token))
     newest = max((item.token for item in held.values()), default=None)
-    assert len(completions) <= 1
-    assert completions in ([], [newest]), "only the newest token completes"
-    assert await queue.counts() in ([{"succeeded": 1}] if completions else [{"pending": 1}, {"running": 1}])
+    assert len(ends) <= 1
+    assert [token for _, token in ends] in ([], [newest]), "only the newest token ends the item"
+    outcomes = {"complete": "succeeded", "confirm": "cancelled"}
+    (state,) = await queue.counts()
+    assert state in ({outcomes[ends[0][0]]} if ends else {"pending", "running", "cancelled"})
 
 
 async def _write(pool, queue, step, item):
@@ -534,5 +585,9 @@ async def _write(pool, queue, step, item):
         await queue.fail(item, "odd", retry_in=0)
     elif step == "heartbeat":
         await queue.heartbeat(item)
+    elif step == "reschedule":
+        await queue.reschedule(item, seconds=0)
+    elif step == "confirm":
+        await queue.confirm_cancel(item)
     else:
         await queue.release(item)

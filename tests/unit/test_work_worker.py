@@ -6,7 +6,7 @@ import pytest
 from shared.errors import Outage
 from shared.progress import Progress
 from shared.testing.work import MemoryQueue
-from shared.work import RetryPolicy, Worker
+from shared.work import RetryPolicy, WorkCancelled, Worker
 
 SOON = RetryPolicy(outage_wait_max=0.01, outage_seconds=0.05, wait_max=0.05)
 
@@ -84,3 +84,95 @@ async def test_item_is_retried_in_place_while_the_servers_are_down():
 @pytest.mark.parametrize(("times", "seconds"), [(0, 5), (1, 10), (3, 40), (1000, 300)])
 def test_wait_of_postponed_item_doubles_up_to_a_limit(times, seconds):
     assert RetryPolicy().outage_wait(times) == seconds
+
+
+async def test_cancelled_handler_ends_by_check_and_its_item_after_the_clean_up():
+    queue, ended = MemoryQueue("q"), []
+
+    async def handle(lease):
+        lease.report({"pid": 7})
+        await lease.cancelled.wait()
+        with pytest.raises(WorkCancelled):
+            lease.check()
+        ended.append("handler")
+        lease.check()
+
+    async def on_cancel(lease):
+        ended.append((queue.rows["one"].state, lease.progress))
+
+    await queue.add("one", {})
+    async with working(queue, handle, on_cancel=on_cancel):
+        await until(lambda: queue.rows["one"].state == "running")
+        await queue.cancel("one")
+        await until(lambda: queue.rows["one"].state == "cancelled")
+    assert ended == ["handler", ("running", {"pid": 7})]
+
+
+async def test_cancelled_item_of_a_dead_holder_is_cleaned_up_and_not_run():
+    queue, cleaned = MemoryQueue("q", lease_seconds=0), []
+
+    async def handle(_lease):
+        raise AssertionError
+
+    async def on_cancel(lease):
+        cleaned.append(lease.progress)
+
+    await queue.add("one", {})
+    (item,) = await queue.claim("dies")
+    await queue.heartbeat(item, {"pid": 7})
+    await queue.cancel("one")
+    queue.lease_seconds = 30
+    async with working(queue, handle, on_cancel=on_cancel):
+        await until(lambda: queue.rows["one"].state == "cancelled")
+    assert cleaned == [{"pid": 7}]
+
+
+async def test_cancelled_item_whose_handler_meets_outages_ends():
+    queue = MemoryQueue("q")
+
+    async def handle(_lease):
+        raise Outage("away")
+
+    async def away():
+        raise Outage("away")
+
+    await queue.add("one", {})
+    async with working(queue, handle, check=away):
+        await until(lambda: queue.rows["one"].state == "running")
+        await queue.cancel("one")
+        await until(lambda: queue.rows["one"].state == "cancelled")
+
+
+async def test_handler_that_reschedules_polls_without_a_lease_or_an_attempt():
+    queue, polls = MemoryQueue("q"), []
+
+    async def handle(lease):
+        polls.append((lease.item.attempt, lease.progress))
+        if len(polls) < 3:
+            lease.reschedule(0.01, {"polls": len(polls)})
+
+    await queue.add("one", {})
+    async with working(queue, handle):
+        await until(lambda: queue.rows["one"].state == "succeeded")
+    assert polls == [(1, None), (1, {"polls": 1}), (1, {"polls": 2})]
+
+
+@pytest.mark.parametrize("end", ["shutdown", "retry", "postponed"])
+async def test_progress_that_no_heartbeat_stored_reaches_the_next_holder(end):
+    queue = MemoryQueue("q")
+
+    async def handle(lease):
+        if lease.item.progress is None:
+            lease.report({"bytes": 7})
+            if end == "shutdown":
+                await asyncio.Event().wait()
+            raise ValueError("odd") if end == "retry" else Outage("away")
+
+    await queue.add("one", {})
+    async with working(queue, handle):
+        if end == "shutdown":
+            await until(lambda: queue.rows["one"].state == "running")
+            await asyncio.sleep(0)
+        else:
+            await until(lambda: queue.rows["one"].state == "succeeded")
+    assert queue.rows["one"].progress == {"bytes": 7}

@@ -16,6 +16,7 @@ from services.etl.core.rejects import RejectedFile
 from services.etl.core.small_files import is_small, read_small_file
 from services.etl.core.values import FetchedFile, FileToLoad, ImageInfo, KnownObject, ParsedRows
 from services.etl.settings import EtlSettings
+from shared.concurrency import map_concurrently
 from shared.errors import Kind, Rejected, kind_of, one_line
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectStore, ObjectSuperseded
 from shared.text import is_unsafe
@@ -50,18 +51,11 @@ class Bucket:
         self, files: Sequence[tuple[FileToLoad, KnownObject]]
     ) -> tuple[list[FetchedFile], list[FileToLoad]]:
         """Fetch small files and images concurrently; return what was fetched, and the files that are too large."""
-        results: list[FetchedFile | TooLarge] = []
-        waiting = iter(files)
 
-        async def fetch_waiting() -> None:
-            results.extend([await self._fetch(*one) for one in waiting])
+        async def fetch(file: tuple[FileToLoad, KnownObject]) -> FetchedFile | TooLarge:
+            return await self._fetch(*file)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(files), self._settings.etl_in_flight)):
-                    group.create_task(fetch_waiting())
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        results = await map_concurrently(fetch, files, limit=self._settings.etl_in_flight)
         fetched = [one for one in results if isinstance(one, FetchedFile)]
         return fetched, [one.file for one in results if isinstance(one, TooLarge)]
 

@@ -12,8 +12,8 @@ from services.etl.adapters.outputs import CurrentOutput, LocalFile, Outputs
 from services.etl.adapters.spreadsheet_csv import write_spreadsheet_csv
 from services.etl.core.datasets import Dataset, Datasets
 from services.etl.core.exporting import CONTENT_TYPES, Output, output_key, rejects_file, rejects_key, value_types
-from shared.errors import PenstockError, Rejected, one_line
-from shared.outages import retry_outages
+from shared.errors import PenstockError, Rejected
+from shared.loops import periodically
 from shared.parquet import csv_to_parquet
 from shared.storage import ObjectGone, ObjectSuperseded
 from shared.work import Lease
@@ -42,19 +42,11 @@ class Exporter:
 
     async def watch(self) -> None:
         """Enqueue due exports forever: datasets that have been quiet, or that have waited for the maximum time."""
-        while True:
-            pause = await retry_outages(self._enqueue_due)
-            await asyncio.sleep(pause)
+        await periodically(self._enqueue_due, DUE_SECONDS, event="export.not_enqueued")
 
     async def repair(self) -> None:
         """Rewrite output files that another program removed or changed; abort abandoned uploads. Runs forever."""
-        while True:
-            try:
-                await retry_outages(self.outputs.abort_abandoned)
-                await retry_outages(self._repair)
-            except Rejected as refusal:
-                log.warning("export.check_failed", reason=one_line(refusal))
-            await asyncio.sleep(REPAIR_SECONDS)
+        await periodically(self._repair, REPAIR_SECONDS, event="export.check_failed", survives=Rejected)
 
     async def write(self, lease: Lease) -> None:
         """Write the table or the rejects of the leased dataset."""
@@ -86,6 +78,7 @@ class Exporter:
             self.enqueued[due.key] = (due.changed, time.monotonic())
 
     async def _repair(self) -> None:
+        await self.outputs.abort_abandoned()
         for name, etags in (await self.exports.current_etags(tuple(self.datasets.by_name))).items():
             current = await self._current(self.datasets.by_name[name])
             if etags != {output: one.etag for output, one in current.items()}:

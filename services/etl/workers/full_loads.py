@@ -13,11 +13,11 @@ import structlog
 from services.etl.adapters.loads import Loads, completed_fact
 from services.etl.core import diff, progress
 from services.etl.core.datasets import Dataset
-from services.etl.core.prefetch import prefetch
 from services.etl.core.schedules import Interval
 from services.etl.core.values import FileToLoad
 from services.etl.handlers import Loader, to_payload
 from shared.bus import Bus
+from shared.concurrency import prefetch
 from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlRequested
 from shared.outages import retry_outages

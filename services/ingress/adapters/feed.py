@@ -16,7 +16,7 @@ from services.ingress.adapters.limiter import ConcurrencyLimiter
 from services.ingress.core.facts import Fact
 from shared import tls
 from shared.errors import Outage, one_line
-from shared.outages import retry_outages
+from shared.loops import periodically
 from shared.postgres import CONNECT_SECONDS
 from shared.wakeups import Wakeups
 
@@ -103,12 +103,7 @@ class Feed:
 
     async def listen(self, dsn: SecretStr) -> None:
         """Listen for new facts until cancelled; reconnect after every error."""
-        while True:
-            try:
-                await retry_outages(lambda: self._listen(dsn), event="facts.not_heard")
-            except Exception as error:
-                log.exception("facts.not_heard", reason=one_line(error))
-                await asyncio.sleep(IDLE_SECONDS)
+        await periodically(lambda: self._listen(dsn), IDLE_SECONDS, event="facts.not_heard", survives=Exception)
 
     async def _listen(self, dsn: SecretStr) -> None:
         try:

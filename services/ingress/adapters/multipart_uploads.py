@@ -3,7 +3,6 @@
 `parts/<mark>` in the staging bucket describes an upload while it is open, so that abandoned uploads can be removed.
 """
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,13 +10,14 @@ from typing import Final
 
 import structlog
 
-from services.ingress.adapters.staging import for_each
+from services.ingress.adapters.staging import MAX_CONCURRENT
 from services.ingress.core.multipart_tickets import Ticket, TicketSigner
 from services.ingress.core.problems import HttpProblem
 from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.settings import IngressSettings
-from shared.errors import PenstockError, one_line
-from shared.outages import retry_outages
+from shared.concurrency import map_concurrently
+from shared.errors import PenstockError
+from shared.loops import periodically
 from shared.storage import ObjectGone, ObjectRef
 from shared.storage.multipart import Part
 from shared.storage.signing import Signer, path_of
@@ -141,12 +141,7 @@ class MultipartUploads:
 
     async def remove_expired_forever(self) -> None:
         """Remove expired uploads periodically until cancelled."""
-        while True:
-            try:
-                await retry_outages(self.remove_expired)
-            except PenstockError as error:
-                log.warning("uploads.not_tidied", reason=one_line(error))
-            await asyncio.sleep(CLEANUP_SECONDS)
+        await periodically(self.remove_expired, CLEANUP_SECONDS, event="uploads.not_tidied", survives=PenstockError)
 
     async def remove_expired(self) -> None:
         """Remove uploads that were not completed in time."""
@@ -154,7 +149,7 @@ class MultipartUploads:
         async for page in self._store.list(self._settings.staging_bucket, prefix=NOTES_PREFIX):
             marks = [one.ref.key.removeprefix(NOTES_PREFIX) for one in page]
             there.update(marks)
-            await for_each(self._counts.unknown(marks), self._count_foreign)
+            await map_concurrently(self._count_foreign, self._counts.unknown(marks), limit=MAX_CONCURRENT)
             for one in page:
                 if one.last_modified <= before:
                     await self._expire(one.ref.key.removeprefix(NOTES_PREFIX))

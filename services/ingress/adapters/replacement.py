@@ -15,12 +15,14 @@ from typing import Final
 import structlog
 
 from services.ingress.adapters.bodies import Body
-from services.ingress.adapters.staging import Staging, for_each
+from services.ingress.adapters.staging import MAX_CONCURRENT, Staging
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.core.access import Principal
 from services.ingress.core.replacement import Manifest, ancestors, overlap
+from shared.concurrency import map_concurrently
 from shared.errors import Outage, PenstockError, Rejected, one_line
-from shared.outages import is_outage, retry_outages
+from shared.loops import periodically
+from shared.outages import is_outage
 from shared.storage import ObjectGone, ObjectRef, ObjectStore
 
 log = structlog.get_logger()
@@ -80,12 +82,7 @@ class Replacements:
 
     async def finish_forever(self) -> None:
         """Finish interrupted sets periodically until cancelled."""
-        while True:
-            try:
-                await retry_outages(self.finish_pending)
-            except Exception:
-                log.exception("sets.not_looked_at")
-            await asyncio.sleep(FINISH_INTERVAL_SECONDS)
+        await periodically(self.finish_pending, FINISH_INTERVAL_SECONDS, event="sets.not_looked_at", survives=Exception)
 
     async def _stage(self, body: Body, bucket: str, principal: Principal, set_id: str) -> Manifest:
         try:
@@ -146,7 +143,7 @@ class Replacements:
         async def copy(file: tuple[str, str]) -> None:
             await self._store.copy(self._staging.ref(file[0]), ObjectRef(manifest.bucket, file[1]))
 
-        await for_each(manifest.files_to_copy(there, committed_at).items(), copy)
+        await map_concurrently(copy, manifest.files_to_copy(there, committed_at).items(), limit=MAX_CONCURRENT)
 
     async def _delete_old(self, manifest: Manifest, committed_at: datetime) -> int:
         """Delete old keys; return a hash that identifies them, 0 if there was none."""

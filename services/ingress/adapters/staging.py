@@ -1,7 +1,7 @@
 """Where sets of files wait, whole, until they replace what is under a prefix."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -200,23 +200,6 @@ async def _limited_tasks() -> AsyncIterator[Spawn]:
             yield add
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-
-
-async def for_each(items: Iterable[T], job: Callable[[T], Awaitable[None]]) -> None:
-    """Do `job` with every item, a few at a time; the first error ends the others and is raised."""
-    todo = iter(items)
-
-    async def work() -> None:
-        for item in todo:
-            await job(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(work()) for _ in range(MAX_CONCURRENT)]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    for worker in workers:
-        worker.result()  # TaskGroup ignores a cancelled member, whose item is unfinished
 
 
 def _name_of(file: File) -> str:

@@ -4,7 +4,6 @@ While Postgres is away the last copy is used. Changes of this process take effec
 within `REFRESH_SECONDS` plus one query. A token known to have ended never becomes valid again.
 """
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -19,6 +18,7 @@ from services.ingress.core.access import EVERYBODY, ROOT, Principal, Scope
 from services.ingress.core.tokens import Token, TokenCache, generate_token, hash_secret, looks_like_token
 from services.ingress.settings import IngressSettings
 from shared.errors import Outage, Rejected
+from shared.loops import periodically
 from shared.outages import is_outage
 
 log = structlog.get_logger()
@@ -182,14 +182,12 @@ class Tokens:
 
     async def refresh_forever(self) -> None:
         """Refresh the copy until cancelled; keep the last copy during an outage."""
-        while True:
+
+        async def refresh() -> None:
             self._check_expired()
-            try:
-                await self.refresh()
-            except Exception as error:
-                if not is_outage(error):
-                    log.exception("tokens.not_refreshed")
-            await asyncio.sleep(REFRESH_SECONDS)
+            await self.refresh()
+
+        await periodically(refresh, REFRESH_SECONDS, event="tokens.not_refreshed", survives=Exception)
 
     async def refresh(self) -> None:
         """Load the valid tokens; periodically save when tokens were last used."""

@@ -10,14 +10,15 @@ from typing import Final
 import structlog
 
 from services.ingress.adapters.permit_pools import limiter
-from services.ingress.adapters.staging import for_each
+from services.ingress.adapters.staging import MAX_CONCURRENT
 from services.ingress.adapters.tus_parts import StoredParts, TusStaging
 from services.ingress.core.problems import HttpProblem
 from services.ingress.core.quotas import OpenUploadCounts
 from services.ingress.core.tus import MAX_CHECKED_BYTES, UPLOAD_ID_KEY, Checksum, Upload, is_upload_id
 from services.ingress.settings import IngressSettings
-from shared.errors import PenstockError, Rejected, one_line
-from shared.outages import retry_outages
+from shared.concurrency import map_concurrently
+from shared.errors import PenstockError, Rejected
+from shared.loops import periodically
 from shared.storage import ObjectGone, ObjectRef
 from shared.storage.store import S3
 
@@ -130,12 +131,8 @@ class TusUploads:
 
     async def remove_expired_forever(self) -> None:
         """Remove expired uploads periodically until cancelled."""
-        while True:
-            try:
-                await retry_outages(self.remove_expired)
-            except PenstockError as error:
-                log.warning("uploads.not_tidied", reason=one_line(error))
-            await asyncio.sleep(min(CLEANUP_SECONDS, self.ttl.total_seconds() / 10))
+        every = min(CLEANUP_SECONDS, self.ttl.total_seconds() / 10)
+        await periodically(self.remove_expired, every, event="uploads.not_tidied", survives=PenstockError)
 
     async def remove_expired(self) -> None:
         """Remove uploads that were not completed in time."""
@@ -143,7 +140,7 @@ class TusUploads:
         async for page in self._store.list(self._staging.bucket, prefix="tus/"):
             ids = {one.ref.key.split("/")[1] for one in page}
             there.update(ids)
-            await for_each(self._counts.unknown(ids), self._count_foreign)
+            await map_concurrently(self._count_foreign, self._counts.unknown(ids), limit=MAX_CONCURRENT)
             for upload_id in sorted({one.ref.key.split("/")[1] for one in page if one.last_modified <= before}):
                 if not any(busy == upload_id for busy, _ in self._active):
                     await self._expire(upload_id)

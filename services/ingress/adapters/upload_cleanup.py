@@ -7,8 +7,9 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.ingress.adapters.staging import for_each
+from services.ingress.adapters.staging import MAX_CONCURRENT
 from services.ingress.adapters.tokens import Tokens
+from shared.concurrency import map_concurrently
 from shared.errors import PenstockError, one_line
 from shared.outages import is_outage
 
@@ -78,7 +79,7 @@ class UploadCleanup:
             except PenstockError as error:
                 errors.append(error)
 
-        await for_each([one for one, owner in owners.items() if owner in ended], remove)
+        await map_concurrently(remove, [one for one, owner in owners.items() if owner in ended], limit=MAX_CONCURRENT)
 
     async def _owners_of(self, kind: OpenUploads) -> dict[str, str]:
         """Return the owner of each open upload; cached, because an upload never changes its owner."""
@@ -87,6 +88,6 @@ class UploadCleanup:
         async def look(upload_id: str) -> None:
             owners[upload_id] = known.get(upload_id) or await kind.owner_of(upload_id)
 
-        await for_each([one async for one in kind.open()], look)
+        await map_concurrently(look, [one async for one in kind.open()], limit=MAX_CONCURRENT)
         self._owners[kind] = owners
         return owners

@@ -1,11 +1,9 @@
-"""Reading ahead of a consumer."""
-
 import asyncio
 from contextlib import aclosing
 
 import pytest
 
-from services.etl.core.prefetch import prefetch
+from shared.concurrency import map_concurrently, prefetch
 
 
 async def numbers(count, asked, *, failing=False):
@@ -51,3 +49,44 @@ async def test_closing_consumer_closes_source():
             break
     assert len(asked) < 10
     assert asked[-1] == "closed"
+
+
+async def test_results_come_in_order_with_at_most_the_limit_of_calls_at_a_time():
+    running, most = 0, 0
+
+    async def double(number):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(10 - number):  # later items end first
+            await asyncio.sleep(0)
+        running -= 1
+        return 2 * number
+
+    assert await map_concurrently(double, range(10), limit=3) == [2 * number for number in range(10)]
+    assert most == 3
+    assert await map_concurrently(double, [], limit=3) == []
+
+
+async def test_first_error_cancels_other_calls_and_is_raised_alone():
+    ended = []
+
+    async def job(number):
+        try:
+            if number == 1:
+                raise ValueError("odd")
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    with pytest.raises(ValueError, match="odd"):
+        await map_concurrently(job, range(5), limit=2)
+    assert sorted(ended) == [0, 1]
+
+
+async def test_call_that_was_cancelled_alone_is_no_missing_result():
+    async def job(_number):
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await map_concurrently(job, [1], limit=2)
