@@ -21,7 +21,7 @@ Server = Literal["kafka", "postgres", "object store"]
 STORE: Final = "minio"
 """The Kafka user of the object store, which publishes notifications."""
 SHARED_VIEWS: Final = MappingProxyType(
-    {"work": "every item of leased work, with its progress; one that ended well is kept for 30 days"}
+    {"work": "every item of leased work, with its progress; finished ones stay for 30 days, failed ones for 90"}
 )
 """Views of schema `api` that no service owns."""
 
