@@ -21,9 +21,7 @@ Server = Literal["kafka", "postgres", "object store"]
 STORE: Final = "minio"
 """The Kafka user of the object store, which publishes notifications."""
 SHARED_VIEWS: Final = MappingProxyType(
-    {
-        "work": "every item of leased work, with its progress; succeeded and cancelled items are deleted after 30 days, failed ones after 90"
-    }
+    {"work": "every item of leased work, with its progress; finished ones stay for 30 days, failed ones for 90"}
 )
 """Views of schema `api` that no service owns."""
 
