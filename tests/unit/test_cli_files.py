@@ -24,8 +24,8 @@ def test_missing_source_is_a_usage_error(tmp_path):
         list(files.find((str(tmp_path / "nowhere"),)))
 
 
-def test_file_that_became_shorter_is_rejected(tmp_path):
+async def test_file_that_became_shorter_is_rejected(tmp_path):
     (tmp_path / "a").write_text("123")
-    assert files.read(tmp_path / "a", 1, 2) == b"23"
+    assert await files.read(tmp_path / "a", 1, 2) == b"23"
     with pytest.raises(Rejected, match="changed while it was read"):
-        files.read(tmp_path / "a", 2, 2)
+        await files.read(tmp_path / "a", 2, 2)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiofiles
+
 from services.cli.adapters.journal import Stamp
 from services.cli.core.address import relative_name
 from services.cli.core.usage import UsageError
@@ -62,7 +64,7 @@ def stamp_of(path: Path) -> Stamp:
         raise _unreadable(path, error) from error
 
 
-def read(path: Path, start: int, size: int) -> bytes:
+async def read(path: Path, start: int, size: int) -> bytes:
     """Return `size` bytes from `start`.
 
     Raises:
@@ -70,9 +72,9 @@ def read(path: Path, start: int, size: int) -> bytes:
 
     """
     try:
-        with path.open("rb") as file:
-            file.seek(start)
-            data = file.read(size)
+        async with aiofiles.open(path, "rb") as file:
+            await file.seek(start)
+            data = await file.read(size)
     except OSError as error:
         raise _unreadable(path, error) from error
     if len(data) != size:

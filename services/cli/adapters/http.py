@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 import httpx
+from httpx_sse import EventSource, ServerSentEvent
 
 from services.cli.adapters import files
 from services.cli.adapters.errors import START_HINT, translate_errors
@@ -16,7 +17,6 @@ from services.cli.adapters.journal import Stamp
 from services.cli.adapters.objects import StoredObject
 from services.cli.adapters.upload import UploadOptions, check_unchanged
 from services.cli.core.address import Address
-from services.cli.core.sse import EventReader, ServerEvent
 from services.cli.settings import CliSettings
 from shared import tls
 from shared.errors import Outage, PenstockError, Rejected
@@ -96,22 +96,22 @@ class IngressClient:
         stored = await self._json("PUT", f"/objects/{_path(address)}", headers=sent, content=chunks)
         return StoredObject(stored["etag"], stored["size"])
 
-    async def events(self, query: Mapping[str, Any], *, after: str = "") -> AsyncGenerator[ServerEvent]:
+    async def events(self, query: Mapping[str, Any], *, after: str = "") -> AsyncGenerator[ServerSentEvent]:
         """Yield the facts after the event id `after`, or from now on, without an end; reconnect after interruptions.
 
         Raises:
             Outage: the first connection fails.
 
         """
-        reader = EventReader(after)
-        connected = False
+        last_id, connected = after, False
         while True:
-            headers = {"accept": "text/event-stream"} | ({"last-event-id": reader.last_id} if reader.last_id else {})
+            headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
             try:
                 async with self._stream("GET", "/events", params=query, headers=headers) as answer:
                     connected = True
-                    async for line in answer.aiter_lines():
-                        if event := reader.read(line):
+                    async for event in EventSource(answer).aiter_sse():
+                        last_id = event.id or last_id
+                        if event.data:
                             yield event
             except Outage:
                 if not connected:
@@ -184,7 +184,7 @@ class HttpUploader:
 
     async def _chunks(self, path: Path, stamp: Stamp) -> AsyncIterator[bytes]:
         for start in range(0, stamp.size, CHUNK):
-            chunk = await asyncio.to_thread(files.read, path, start, min(CHUNK, stamp.size - start))
+            chunk = await files.read(path, start, min(CHUNK, stamp.size - start))
             check_unchanged(path, stamp)  # before the last chunk, so that the ingress stores nothing
             yield chunk
             self._on_bytes(len(chunk))

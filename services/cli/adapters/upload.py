@@ -89,7 +89,7 @@ class Uploader:
     async def _put(self, path: Path, address: Address, stamp: Stamp) -> str:
         async with self._requests:
             headers = await self._headers(path)
-            body = await asyncio.to_thread(files.read, path, 0, stamp.size)
+            body = await files.read(path, 0, stamp.size)
             check_unchanged(path, stamp)
             answer = await self._client.put_object(Bucket=address.bucket, Key=address.key, Body=body, **headers)
         self._on_bytes(stamp.size)
@@ -143,7 +143,7 @@ class Uploader:
         in_memory: asyncio.Semaphore,
     ) -> str:
         async with in_memory, self._requests:
-            data = await asyncio.to_thread(files.read, path, part.start, part.size)
+            data = await files.read(path, part.start, part.size)
             etag, size = uploaded.get(part.number, ("", 0))
             if size != part.size or etag != await asyncio.to_thread(_md5, data):
                 answer = await self._client.upload_part(**upload, PartNumber=part.number, Body=data)
