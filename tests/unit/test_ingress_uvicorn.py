@@ -1,4 +1,4 @@
-"""The parts of uvicorn's connection that the ingress extends are not public: this names the one that an update changed."""
+"""The ingress extends parts of uvicorn that are not public: this names those that an update has changed."""
 
 import ast
 import inspect
