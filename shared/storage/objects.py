@@ -9,6 +9,7 @@ from typing import Protocol
 from typing_extensions import Buffer
 
 from shared.errors import PenstockError
+from shared.text import visible
 
 PAGE_SIZE = 1000
 """Objects per page of a listing, S3's maximum."""
@@ -28,9 +29,8 @@ class ObjectRef:
     version_id: str | None = None
 
     def __str__(self) -> str:
-        """Return an S3 URL for people, with unprintable characters escaped."""
-        text = f"s3://{self.bucket}/{self.key}"
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        """Return an S3 URL for people, with invisible characters escaped."""
+        return visible(f"s3://{self.bucket}/{self.key}")
 
 
 @dataclass(frozen=True, slots=True)
