@@ -1,16 +1,18 @@
-"""Deliveries to names with several addresses: each is tried, none that is not allowed, all within the deadline."""
+"""Deliveries: each allowed address of a name is tried within the deadline, and every attempt is signed."""
 
 import asyncio
 import socket
+import time
 
 import pytest
 
 from services.ingress.adapters import deliveries
 from services.ingress.adapters.deliveries import Sender
+from services.ingress.core.webhook_signing import former_spelling
 from services.ingress.settings import IngressSettings
 from tests.support.receiver import receiving
 
-FACT = {"seq": 1, "event_id": "e", "type": "t", "at": "x"}
+FACT = {"seq": 1, "event_id": "e", "type": "t", "at": "x", "topic": "t"}
 SETTINGS = IngressSettings(secret_key="Owp7ToPzGVXCllnBvYiMnN9Wu85qdRuUAelxwnrIAAA=", webhook_allow_private=True)
 FAMILIES = {True: socket.AF_INET6, False: socket.AF_INET}
 
@@ -28,10 +30,10 @@ def names(monkeypatch):
     return stands_for
 
 
-async def send(receiver, times=1, settings=SETTINGS):
-    port, sender = receiver.url.rpartition(":")[2].partition("/")[0], Sender(settings)
+async def send(receiver, times=1, settings=SETTINGS, webhook_id="wh_1"):
+    sender, url = Sender(settings), f"http://hooks.example:{port_of(receiver)}/x"
     async with sender.client() as client:
-        outcomes = [await sender.send(client, "1", f"http://hooks.example:{port}/x", FACT) for _ in range(times)]
+        outcomes = [await sender.send(client, webhook_id, url, FACT) for _ in range(times)]
     return outcomes[-1]
 
 
@@ -98,3 +100,31 @@ async def test_busy_receiver_sets_retry_after(names):
         receiver.answers, receiver.retry_after = [429], "17"
         outcome = await send(receiver)
     assert (outcome.status, outcome.retry_after) == (429, 17)
+
+
+async def test_repeated_delivery_is_signed_anew_with_the_same_id(names, monkeypatch):
+    names("127.0.0.1")
+    later = time.time() + 60
+    with receiving() as receiver:
+        receiver.answers = [500]
+        await send(receiver)
+        monkeypatch.setattr(time, "time", lambda: later)
+        await send(receiver)
+    first, second = receiver.deliveries
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert int(first.headers["webhook-timestamp"]) < int(second.headers["webhook-timestamp"]) == int(later)
+    assert all(one.is_signed_with(Sender(SETTINGS).secret("wh_1")) for one in receiver.deliveries)
+    assert not any(one.is_signed_with(Sender(SETTINGS).secret("wh_2")) for one in receiver.deliveries)
+
+
+async def test_webhooks_of_both_versions_are_signed_in_both_ways(names):
+    names("127.0.0.1")
+    secret = Sender(SETTINGS).secret
+    with receiving() as receiver:
+        await send(receiver, webhook_id="wh_1")
+        await send(receiver, webhook_id="0123456789abcdef")
+    new, former = receiver.deliveries
+    assert new.is_signed_with(secret("wh_1"))
+    assert new.has_former_signature_of(secret("wh_1"))
+    assert former.is_signed_with(secret("0123456789abcdef"))
+    assert former.has_former_signature_of(former_spelling(secret("0123456789abcdef")))

@@ -287,7 +287,7 @@ async def test_delivery_connects_to_the_checked_address_with_the_given_host(ingr
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         outcome = await ingress.dependencies.sender.send(
-            client, "1", "https://hook.example:8443/x?y=1", {"event_id": "e", "type": "t"}
+            client, "1", "https://hook.example:8443/x?y=1", {"topic": "t", "event_id": "e", "type": "t"}
         )
     assert (outcome.status, outcome.error) == (302, "it answered 302")
     (request,) = sent
@@ -307,7 +307,7 @@ async def test_delivery_error_becomes_the_outcome(ingress, monkeypatch, failure)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
         outcome = await ingress.dependencies.sender.send(
-            client, "1", "http://hook.example/", {"event_id": "e", "type": "t"}
+            client, "1", "http://hook.example/", {"topic": "t", "event_id": "e", "type": "t"}
         )
     assert (outcome.status, bool(outcome.error), outcome.gone) == (None, True, False)
 

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from services.ingress.core.webhook_signing import derive_secret
 from tests.support.ingress import client, serve
 from tests.support.receiver import receiving
 from tests.support.waiting import until
@@ -58,7 +59,10 @@ def test_facts_are_delivered_in_order_signed_and_once(system, hook, receiver):
     seqs = [one.fact["seq"] for one in receiver.deliveries]
     assert seqs == sorted(set(seqs))
     assert all(one.is_signed_with(hook["secret"]) for one in receiver.deliveries)
-    assert not any(one.is_signed_with("whsec_other") for one in receiver.deliveries)
+    assert not any(one.is_signed_with(derive_secret(bytes(32), hook["id"])) for one in receiver.deliveries)
+    assert all(one.has_former_signature_of(hook["secret"]) for one in receiver.deliveries)
+    ids = [one.headers["webhook-id"] for one in receiver.deliveries]
+    assert len(set(ids)) == len(ids)
     first = receiver.deliveries[0]
     assert first.headers["penstock-event-id"] == first.fact["event_id"]
     assert first.headers["penstock-event-type"] == first.fact["type"] == "objects.changed.v1"
@@ -81,6 +85,8 @@ def test_a_failed_delivery_is_tried_again_before_the_next_one(system, hook, rece
     until(lambda: len(keys(system, receiver)) >= 2, 30, lambda: keys(system, receiver))
     tried = [one.fact["key"].removeprefix(system.prefix) for one in receiver.deliveries]
     assert tried == ["a", "a", "a", "b"]
+    first, *again, other = [one.headers["webhook-id"] for one in receiver.deliveries]
+    assert set(again) == {first} != {other}
 
 
 def test_undelivered_webhook_fact_is_set_aside_and_can_be_retried(system, through, hook, receiver):

@@ -17,7 +17,8 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from services.ingress.core.targets import PORTS, is_public, is_web_port
-from services.ingress.core.webhooks import delivery_body, delivery_headers, derive_secret, requested_delay
+from services.ingress.core.webhook_signing import delivery_body, delivery_headers, derive_secret, former_headers
+from services.ingress.core.webhooks import requested_delay
 from services.ingress.settings import IngressSettings
 from shared.errors import Rejected, one_line
 
@@ -102,7 +103,8 @@ class Sender:
         if reached is not None and reached in addresses:
             addresses = [reached, *(one for one in addresses if one != reached)]
         body = delivery_body(payload)
-        headers = delivery_headers(payload, body, self.secret(webhook_id), int(time.time()))
+        secret, now = self.secret(webhook_id), int(time.time())
+        headers = delivery_headers(payload, body, secret, now) | former_headers(webhook_id, body, secret, now)
         headers["host"] = url.netloc.decode("ascii")
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             # an unresponsive address must leave time for the others and for the answer

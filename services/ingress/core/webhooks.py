@@ -1,10 +1,5 @@
-"""Webhooks: subscriptions, signatures of deliveries, and retry delays."""
+"""Webhooks: subscriptions and retry delays."""
 
-import base64
-import hashlib
-import hmac
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,7 +16,6 @@ MIN_DELAY: Final = timedelta(seconds=1)
 """Lower bound for a requested delay."""
 MAX_DIGITS: Final = 9
 _BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how a secret begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +40,6 @@ class Webhook:
     def matches(self, fact: Fact) -> bool:
         """Return whether it receives `fact`: the filter matches and its maker may see the fact."""
         return self.fact_filter.matches(fact) and is_visible_to(Principal("", "", frozenset(), self.prefixes), fact)
-
-
-def derive_secret(key: bytes, webhook_id: str) -> str:
-    """Return the signing secret of a webhook; derived from the key, so it is stored nowhere."""
-    digest = hmac.digest(key, f"webhook:{webhook_id}".encode(), hashlib.sha256)
-    return SECRET_PREFIX + base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def delivery_body(payload: Mapping[str, Any]) -> bytes:
-    """Return the body of a delivery: the rendered fact as JSON."""
-    return json.dumps(payload, separators=(",", ":"), default=str).encode()
-
-
-def delivery_headers(payload: Mapping[str, Any], body: bytes, secret: str, now: int) -> dict[str, str]:
-    """Return the headers of a delivery; `now` is in seconds since 1970."""
-    return {
-        "content-type": "application/json",
-        "user-agent": "penstock",
-        "penstock-event-id": str(payload["event_id"]).encode("ascii", "backslashreplace").decode(),
-        "penstock-event-type": str(payload["type"]).encode("ascii", "backslashreplace").decode(),
-        "penstock-signature": signature(secret, now, body),
-    }
-
-
-def signature(secret: str, now: int, body: bytes) -> str:
-    """Return `t=<seconds>,v1=<hex>`: the time is signed too, so that an old delivery cannot be sent again."""
-    signed = hmac.digest(secret.encode(), f"{now}.".encode() + body, hashlib.sha256).hex()
-    return f"t={now},v1={signed}"
 
 
 def retry_delay(failures: int, first: float) -> timedelta:

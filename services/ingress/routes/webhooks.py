@@ -1,6 +1,5 @@
 """Webhooks: facts sent to an address of yours, signed, at least once, in order."""
 
-import secrets
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingress.core.fact_filter import MAX_TYPES, FactFilter, parse_types
 from services.ingress.core.fact_rendering import render_fact
+from services.ingress.core.webhook_signing import new_webhook_id
 from services.ingress.core.webhooks import Webhook, describe, synthetic_fact
 from services.ingress.routes.auth_dependencies import Admin, Deps
 from services.ingress.routes.json_route import JsonRoute
@@ -33,7 +33,7 @@ class NewWebhook(BaseModel):
 @router.post("", status_code=201)
 async def create_webhook(body: NewWebhook, principal: Admin, deps: Deps) -> dict[str, Any]:
     """Create a webhook for facts from now on; `secret`, which signs deliveries, is in this answer only."""
-    webhook_id = secrets.token_hex(8)
+    webhook_id = new_webhook_id()
     secret = deps.sender.secret(webhook_id)
     await deps.sender.check(body.url)
     hook = await deps.webhooks.add(
