@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services.hasher.core import decisions
 from services.hasher.core.decisions import DigestRow, DigestTask, LedgerEntry
-from services.hasher.handlers import Hashing
+from services.hasher.hashing import Hashing
 from shared.bus import Bus
 from shared.errors import Kind, Rejected, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged

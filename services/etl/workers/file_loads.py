@@ -15,7 +15,7 @@ from services.etl.core.datasets import format_of
 from services.etl.core.limits import RowCount
 from services.etl.core.rejects import RejectedFile
 from services.etl.core.values import CheckedRows, FetchedFile, FileToLoad, KnownObject, RejectedRow
-from services.etl.handlers import Loader, change_of, fact_of, failure_fact, from_payload
+from services.etl.loading import Loader, change_of, fact_of, failure_fact, from_payload
 from services.etl.workers.lane import Lane, LaneLock
 from shared.bus import Bus
 from shared.concurrency import prefetch

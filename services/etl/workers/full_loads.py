@@ -15,7 +15,7 @@ from services.etl.core import diff, progress
 from services.etl.core.datasets import Dataset
 from services.etl.core.schedules import Interval
 from services.etl.core.values import FileToLoad
-from services.etl.handlers import Loader, to_payload
+from services.etl.loading import Loader, to_payload
 from shared.bus import Bus
 from shared.concurrency import prefetch
 from shared.errors import PenstockError, Rejected, one_line
