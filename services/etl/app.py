@@ -64,7 +64,7 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
             retries=RetryPolicy(),
             grace=grace,
             check=store.check,
-            progress=handlers.router.progress,
+            progress=bus.progress,
         )
         queue_workers = (
             worker(files, file_loads.load, concurrency=3, on_failure=file_loads.on_failure),

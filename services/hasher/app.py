@@ -39,6 +39,6 @@ async def _open(settings: HasherSettings, bus: Bus) -> AsyncIterator[Resources]:
             grace=settings.shutdown_grace / 2,
             on_failure=large.on_failure,
             check=store.check,
-            progress=handlers.router.progress,
+            progress=bus.progress,
         )
         yield Resources({"hashing": hashing}, (worker.run,))

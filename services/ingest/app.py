@@ -41,7 +41,7 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
             retries=RetryPolicy(),
             grace=settings.shutdown_grace / 2,
             check=store.check,
-            progress=handlers.router.progress,
+            progress=bus.progress,
         )
         yield Resources(
             {"merger": merger, "sweeps": queue, "settings": settings},

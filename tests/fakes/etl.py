@@ -70,7 +70,7 @@ class Etl:
         self.loader = Loader(self.datasets, bucket, tables, loads, self.file_queue, self.settings)
         self.large = FileLoads(self.loader, LargeFiles(self.store, self.settings), self.wired.bus)
         self.full = FullLoads(self.loader, self.file_queue, self.wired.bus)
-        handlers.router.provided.update(loader=self.loader)
+        self.wired.attach(loader=self.loader)
 
     @property
     def dataset(self) -> Dataset:
@@ -95,8 +95,7 @@ class Etl:
         return ObjectChanged(change=change, bucket=BUCKET, key=self.key(name), **said)
 
     async def deliver(self, *events: Any) -> None:
-        """Hand over events of one topic as one batch; the instance wired last has the handlers' arguments."""
-        handlers.router.provided.update(loader=self.loader)
+        """Hand over events of one topic as one batch."""
         await self.wired.deliver(*map(record_of, events))
 
     async def hashed(self, change: ObjectChanged, **digests: str) -> None:

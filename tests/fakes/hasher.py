@@ -111,7 +111,7 @@ class Hasher:
         self.queue = MemoryQueue("digest")
         hashing = Hashing(self.ledger, ObjectDigester(self.store, self.settings), self.queue, self.settings)
         self.large = LargeObjectWorker(hashing, self.wired.bus)
-        handlers.router.provided.update(hashing=hashing)
+        self.wired.attach(hashing=hashing)
 
     @property
     def recorder(self):

@@ -95,7 +95,7 @@ class Ingest:
         self.merger = Merger(self.known_objects, bucket, self.wired.bus, self.queue, self.settings)
         self.sweeper = Sweeper(self.known_objects, bucket, self.wired.bus, self.queue, self.settings)
         self.verifications = PendingVerifications(self.known_objects, self.merger, self.wired.bus)
-        handlers.router.provided.update(merger=self.merger, sweeps=self.queue, settings=self.settings)
+        self.wired.attach(merger=self.merger, sweeps=self.queue, settings=self.settings)
 
     @property
     def recorder(self):
