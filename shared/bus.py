@@ -34,8 +34,8 @@ from shared.middleware.envelope import Envelope
 from shared.middleware.log_context import LogContext
 from shared.middleware.records import Record, records_of, stored_record
 from shared.middleware.retry import RecordRetries, Retry
-from shared.progress import Progress
 from shared.settings import Settings
+from shared.stages import StageProgress
 from shared.topics import Topic
 from shared.tracing import tracing
 
@@ -132,7 +132,7 @@ class Broker(KafkaBroker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.consumers: list[Consumer] = []
-        self.progress = Progress()
+        self.progress = StageProgress()
 
     def _build_consumer(self, defaults: Mapping[str, Any], **options: Any) -> Consumer:
         consumer = Consumer(**{**defaults, **options})
@@ -383,7 +383,7 @@ def _bind(handler: Handler, dependencies: Mapping[str, Any]) -> Handler:
 
 
 async def _deliver_tracked(
-    subscription: Subscription, deliver: Callable[..., Awaitable[None]], progress: Progress, records: Any
+    subscription: Subscription, deliver: Callable[..., Awaitable[None]], progress: StageProgress, records: Any
 ) -> None:
     """Deliver records and report the outcome to `progress`; a failed batch comes again and keeps its start time."""
     name = "+".join(topic.name for topic in subscription.topics)
