@@ -10,6 +10,7 @@ from faststream.specification import AsyncAPI
 
 from services import catalogue
 from services.generated import write_or_check
+from shared.bus import Broker
 from shared.service import VERSION
 
 DOCUMENT: Final = Path(__file__).parents[1] / "deploy" / "asyncapi.yaml"
@@ -19,11 +20,8 @@ _BATCH: Final = ":Message:Payload"
 
 def document() -> str:
     """Return the document as YAML: the same code gives the same text, whatever the environment says."""
-    services = [
-        catalogue.build(name, kafka_bootstrap=SERVER, kafka_user="", kafka_tls=False) for name in catalogue.names()
-    ]
     api = AsyncAPI(
-        *(service.broker for service in services),
+        *map(subscribed_broker, catalogue.names()),
         title="Penstock",
         version=VERSION,
         description="The facts and requests on the bus: CloudEvents 1.0 in Kafka's binary mode, JSON bodies.",
@@ -33,6 +31,13 @@ def document() -> str:
     _sort(found)
     text: str = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120)
     return text
+
+
+def subscribed_broker(name: str) -> Broker:
+    """Return the broker of a service with its handlers subscribed but bound to nothing, so they cannot be called."""
+    service = catalogue.build(name, kafka_bootstrap=SERVER, kafka_user="", kafka_tls=False)
+    service.router.attach(service.broker, **dict.fromkeys(service.router.arguments()))
+    return service.broker
 
 
 def _one_event_a_record(components: dict[str, Any]) -> None:

@@ -27,15 +27,15 @@ from prometheus_client import REGISTRY as METRICS
 from pydantic import ValidationError
 
 from shared import aiokafka_patches, kafka
-from shared.errors import Rejected, one_line, register_outage_check, register_outages
+from shared.errors import PenstockError, Rejected, one_line, register_outage_check, register_outages
 from shared.events import Event
 from shared.middleware.dead_letter import DeadLetter, DeadLetters
 from shared.middleware.envelope import Envelope
 from shared.middleware.log_context import LogContext
 from shared.middleware.records import Record, records_of, stored_record
 from shared.middleware.retry import RecordRetries, Retry
-from shared.progress import Progress
 from shared.settings import Settings
+from shared.stages import StageProgress
 from shared.topics import Topic
 from shared.tracing import tracing
 
@@ -127,11 +127,12 @@ class Consumer(AIOKafkaConsumer):
 
 
 class Broker(KafkaBroker):
-    """FastStream's broker with our consumer class; keeps the consumers that it created for health checks."""
+    """FastStream's broker with our consumer class; health checks read its consumers and the progress of its service."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.consumers: list[Consumer] = []
+        self.progress = StageProgress()
 
     def _build_consumer(self, defaults: Mapping[str, Any], **options: Any) -> Consumer:
         consumer = Consumer(**{**defaults, **options})
@@ -208,8 +209,9 @@ def _denials_logged() -> Iterator[None]:
 class Bus:
     """Publishes events of a service, and sends records that it cannot use to the dead letter topic."""
 
-    def __init__(self, broker: KafkaBroker, service: str) -> None:
+    def __init__(self, broker: Broker, service: str) -> None:
         self._broker = broker
+        self.progress = broker.progress
         self._dead_letters = DeadLetters(broker, service)
 
     async def publish(self, events: Iterable[Event]) -> None:
@@ -275,12 +277,10 @@ class Subscription:
 
 @dataclass(slots=True)
 class Router:
-    """The handlers of one service; `provided` holds their arguments after the first, by name, once it has started."""
+    """The handlers of one service, filled at import by decorators."""
 
     service: str
     subscriptions: list[Subscription] = field(default_factory=list)
-    provided: dict[str, Any] = field(default_factory=dict)
-    progress: Progress = field(default_factory=Progress)
 
     def consumes(
         self, *topics: Topic, decode: Decode[Any], payload: Any, max_records: int = 500, publishes: Any = ()
@@ -300,26 +300,23 @@ class Router:
             kind.topic, decode=decode_event(kind), payload=kind, max_records=max_records, publishes=publishes
         )
 
-    def attach(self, broker: Broker) -> None:
-        """Subscribe every handler to `broker`, in the consumer group named after the service."""
+    def arguments(self) -> set[str]:
+        """Return the names of all arguments that `attach` binds: those of the handlers after the first."""
+        return {name for one in self.subscriptions for name in _bound_names(one.handler)}
+
+    def attach(self, broker: Broker, **dependencies: Any) -> None:
+        """Subscribe every handler, its arguments bound by name, in the consumer group named after the service.
+
+        Raises:
+            PenstockError: `dependencies` lacks an argument of a handler; no handler is subscribed then.
+
+        """
         bus = Bus(broker, self.service)
-        for subscription in self.subscriptions:
-            self._attach(broker, subscription, partial(self._deliver, subscription, bus))
+        bound = [(one, _bind(one.handler, dependencies)) for one in self.subscriptions]
+        for subscription, handle in bound:
+            self._subscribe(broker, subscription, partial(self._deliver, subscription, handle, bus))
 
-    async def _deliver_tracked(
-        self, subscription: Subscription, deliver: Callable[..., Awaitable[None]], records: Any
-    ) -> None:
-        """Deliver records and report the outcome to `progress`; a failed batch comes again and keeps its start time."""
-        name = "+".join(topic.name for topic in subscription.topics)
-        self.progress.begin(name)
-        try:
-            await deliver(records)
-        except Exception as error:
-            self.progress.released(name, error)
-            raise
-        self.progress.done(name)
-
-    def _attach(self, broker: Broker, subscription: Subscription, deliver: Callable[..., Awaitable[None]]) -> None:
+    def _subscribe(self, broker: Broker, subscription: Subscription, deliver: Callable[..., Awaitable[None]]) -> None:
         names = [topic.name for topic in subscription.topics]
         subscriber = broker.subscriber(
             *names,
@@ -338,7 +335,7 @@ class Router:
             title=f"{self.service}:{'+'.join(names)}",
             description=inspect.getdoc(subscription.handler),
         )
-        subscriber(_endpoint(subscription, partial(self._deliver_tracked, subscription, deliver)))
+        subscriber(_endpoint(subscription, partial(_deliver_tracked, subscription, deliver, broker.progress)))
         for kind in subscription.publishes:
             broker.publisher(
                 kind.topic.name,
@@ -347,7 +344,7 @@ class Router:
                 description=inspect.getdoc(kind),
             )
 
-    async def _deliver(self, subscription: Subscription, bus: Bus, records: Sequence[Record]) -> None:
+    async def _deliver(self, subscription: Subscription, handle: Handler, bus: Bus, records: Sequence[Record]) -> None:
         """Decode, handle, publish, dead-letter rejected records; in this order a crash only repeats work."""
         decoded: list[Received[Any]] = []
         rejected: list[tuple[Record, BaseException]] = []
@@ -359,7 +356,7 @@ class Router:
             except Exception as error:  # noqa: BLE001 - a record that cannot be decoded is rejected, whatever the error
                 rejected.append((record, _as_rejection(error)))
         if decoded:
-            events = await subscription.handler(decoded, **self._arguments(subscription.handler))
+            events = await handle(decoded)
             await bus.publish(events or ())
         rejected.extend((one.record, one.rejection) for one in decoded if one.rejection is not None)
         for record, reason in rejected:
@@ -369,8 +366,34 @@ class Router:
         only = dict(record.headers).get("dlq_only")
         return only is None or only.decode(errors="replace") == self.service
 
-    def _arguments(self, handler: Handler) -> dict[str, Any]:
-        return {name: self.provided[name] for name in list(inspect.signature(handler).parameters)[1:]}
+
+def _bound_names(handler: Handler) -> list[str]:
+    return list(inspect.signature(handler).parameters)[1:]
+
+
+def _bind(handler: Handler, dependencies: Mapping[str, Any]) -> Handler:
+    """Return `handler` with every argument after the batch bound. Raises PenstockError for one that is missing."""
+    names = _bound_names(handler)
+    if missing := [name for name in names if name not in dependencies]:
+        raise PenstockError(
+            f"handler {handler.__module__}.{handler.__qualname__} lacks {', '.join(missing)}: "
+            "add it to the Resources of build_app"
+        )
+    return partial(handler, **{name: dependencies[name] for name in names})
+
+
+async def _deliver_tracked(
+    subscription: Subscription, deliver: Callable[..., Awaitable[None]], progress: StageProgress, records: Any
+) -> None:
+    """Deliver records and report the outcome to `progress`; a failed batch comes again and keeps its start time."""
+    name = "+".join(topic.name for topic in subscription.topics)
+    progress.begin(name)
+    try:
+        await deliver(records)
+    except Exception as error:
+        progress.released(name, error)
+        raise
+    progress.done(name)
 
 
 def _as_rejection(error: Exception) -> Rejected:

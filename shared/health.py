@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client import REGISTRY as METRICS
 
 from shared.bus import Consumer
-from shared.progress import Progress
+from shared.stages import StageProgress
 
 log = structlog.get_logger()
 
@@ -72,13 +72,13 @@ class Health:
         self,
         service: str,
         consumers: Sequence[Consumer],
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
         *,
         stalled_seconds: float = 60.0,
     ) -> None:
         self._service = service
         self._consumers = consumers
-        self._progress = progress or Progress()
+        self._progress = progress or StageProgress()
         self._stalled_seconds = stalled_seconds
         self.started = False
         self._lag = 0.0

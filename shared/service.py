@@ -73,11 +73,10 @@ class Service:
         self.name = router.service
         self.settings = settings
         self.broker: Broker = create_broker(settings, self.name)
-        router.attach(self.broker)
         self.health = Health(
-            self.name, self.broker.consumers, router.progress, stalled_seconds=settings.stalled_seconds
+            self.name, self.broker.consumers, self.broker.progress, stalled_seconds=settings.stalled_seconds
         )
-        self._router = router
+        self.router = router
         self._resources = resources
         self._http_service = http_service
         self._running: list[asyncio.Task[None]] = []
@@ -113,7 +112,7 @@ class Service:
             self._start_tasks(loops)
             try:
                 async with self._connected(bus) as opened:
-                    self._router.provided.update(opened.arguments)
+                    self.router.attach(self.broker, **opened.arguments)
                     self._loops = opened.loops
                     try:
                         yield

@@ -16,6 +16,7 @@ from services.etl.adapters.seeding import seed_users
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Datasets
 from services.etl.core.schedules import Interval
+from services.etl.loading import Loader
 from services.etl.settings import EtlSettings
 from shared.bus import Bus
 from shared.postgres import open_pool
@@ -42,7 +43,7 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
         files, loads, exports = (
             WorkQueue(pool, name, lease_seconds=lease) for name in ("etl.files", "etl.loads", "etl.exports")
         )
-        loader = handlers.Loader(
+        loader = Loader(
             datasets,
             Bucket(store, settings),
             Tables(pool, max_stored_rejects=settings.etl_rejects_kept),
@@ -63,7 +64,7 @@ async def _open(settings: EtlSettings, datasets: Datasets, bus: Bus) -> AsyncIte
             retries=RetryPolicy(),
             grace=grace,
             check=store.check,
-            progress=handlers.router.progress,
+            progress=bus.progress,
         )
         queue_workers = (
             worker(files, file_loads.load, concurrency=3, on_failure=file_loads.on_failure),

@@ -7,6 +7,7 @@ from functools import partial
 from services.hasher import handlers, workers
 from services.hasher.adapters.ledger import DigestLedger
 from services.hasher.adapters.objects import ObjectDigester
+from services.hasher.hashing import Hashing
 from services.hasher.settings import HasherSettings
 from shared.bus import Bus
 from shared.digests import normalize_names
@@ -28,7 +29,7 @@ async def _open(settings: HasherSettings, bus: Bus) -> AsyncIterator[Resources]:
     await migrate(settings.postgres_dsn, "hasher", "services.hasher.migrations")
     async with open_pool(settings.postgres_dsn, service="hasher") as pool, open_store(settings) as store:
         queue = WorkQueue(pool, "digest", lease_seconds=settings.hasher_lease_seconds)
-        hashing = handlers.Hashing(DigestLedger(pool), ObjectDigester(store, settings), queue, settings)
+        hashing = Hashing(DigestLedger(pool), ObjectDigester(store, settings), queue, settings)
         large = workers.LargeObjectWorker(hashing, bus)
         worker = Worker(
             queue,
@@ -38,6 +39,6 @@ async def _open(settings: HasherSettings, bus: Bus) -> AsyncIterator[Resources]:
             grace=settings.shutdown_grace / 2,
             on_failure=large.on_failure,
             check=store.check,
-            progress=handlers.router.progress,
+            progress=bus.progress,
         )
         yield Resources({"hashing": hashing}, (worker.run,))

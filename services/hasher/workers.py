@@ -1,17 +1,17 @@
 """Digest large objects as leased work with progress; another worker takes over when one dies."""
 
 import asyncio
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from services.hasher.core import decisions
 from services.hasher.core.decisions import DigestRow, DigestTask, LedgerEntry
-from services.hasher.handlers import Hashing
+from services.hasher.hashing import Hashing
 from shared.bus import Bus
 from shared.errors import Kind, Rejected, kind_of, one_line, require_input_bucket
 from shared.events import ObjectChanged
+from shared.progress import Throughput
 from shared.work import Item, Lease
 
 
@@ -52,7 +52,7 @@ class LargeObjectWorker:
     async def _stream(self, task: DigestTask, lease: Lease) -> DigestRow:
         await self.hashing.ledger.save([DigestRow(task.change, "running", is_current=task.is_current)])
         await asyncio.sleep(self.hashing.settings.hasher_delay)
-        return await self.hashing.objects.digest_large(task, Progress(lease, task.size).report)
+        return await self.hashing.objects.digest_large(task, ObjectProgress(lease, task.size).report)
 
     def _change(self, item: Item) -> ObjectChanged:
         """Return the change of an item. Raises Rejected for one that today's event rules refuse."""
@@ -71,19 +71,16 @@ class LargeObjectWorker:
         await self.bus.dead_letter_event(change, error)
 
 
-@dataclass(slots=True)
-class Progress:
+@dataclass(frozen=True, slots=True)
+class ObjectProgress:
     """Progress of one object: bytes, rate and remaining time."""
 
     lease: Lease
     size: int
-    started: float = 0.0
+    throughput: Throughput = field(default_factory=Throughput)
 
     def report(self, done: int) -> None:
         """Report the bytes read so far. Raises when another worker holds the lease, which stops the reader."""
         self.lease.check()
-        self.started = self.started or time.monotonic()
-        seconds = time.monotonic() - self.started
-        rate = done / seconds if seconds else 0.0
-        remaining = round((self.size - done) / rate, 1) if rate else None
-        self.lease.report({"bytes": done, "size": self.size, "bytes_per_second": round(rate), "eta_seconds": remaining})
+        rate, eta = self.throughput.per_second(done), self.throughput.eta_seconds(done, self.size)
+        self.lease.report({"bytes": done, "size": self.size, "bytes_per_second": rate, "eta_seconds": eta})

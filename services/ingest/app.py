@@ -7,6 +7,7 @@ from functools import partial
 from services.ingest import handlers, workers
 from services.ingest.adapters.bucket import Bucket
 from services.ingest.adapters.known_objects import KnownObjects
+from services.ingest.merging import Merger
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus
 from shared.postgres import migrate, open_pool
@@ -31,7 +32,7 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
             Bucket(store, in_flight=settings.lookups_in_flight, describe=describe),
         )
         queue = WorkQueue(pool, "sweep")
-        merger = handlers.Merger(known_objects, bucket, bus, queue, settings)
+        merger = Merger(known_objects, bucket, bus, queue, settings)
         sweeper = workers.Sweeper(known_objects, bucket, bus, queue, settings)
         worker = Worker(
             queue,
@@ -40,7 +41,7 @@ async def _open(settings: IngestSettings, bus: Bus) -> AsyncIterator[Resources]:
             retries=RetryPolicy(),
             grace=settings.shutdown_grace / 2,
             check=store.check,
-            progress=handlers.router.progress,
+            progress=bus.progress,
         )
         yield Resources(
             {"merger": merger, "sweeps": queue, "settings": settings},

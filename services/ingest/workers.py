@@ -14,7 +14,7 @@ from services.ingest.adapters.bucket import Bucket
 from services.ingest.adapters.known_objects import KnownObjects
 from services.ingest.adapters.readers import end_overdue
 from services.ingest.core import decisions, sweeps
-from services.ingest.handlers import Merger, decode_record, split_answers
+from services.ingest.merging import Merger, decode_record, split_answers
 from services.ingest.settings import IngestSettings
 from shared.bus import Bus, Received
 from shared.errors import Kind, kind_of, one_line, require_input_bucket

@@ -78,6 +78,10 @@ class Wired:
     router: Router
     recorder: Recorder
 
+    def attach(self, **dependencies: Any) -> None:
+        """Subscribe the handlers of the service, bound to `dependencies`."""
+        self.router.attach(self.broker, **dependencies)
+
     async def deliver(self, *records: Record) -> None:
         """Deliver `records` as one batch to the consumer of their topic."""
         subscribers: Iterable[Any] = self.broker.subscribers
@@ -86,10 +90,9 @@ class Wired:
 
 
 def wire(settings: Settings, router: Router) -> Wired:
-    """Wire a service to an in-memory broker; set its handlers' arguments in `router.provided`."""
+    """Return a service on an in-memory broker; `attach` subscribes its handlers."""
     broker, recorder = create_broker(settings, router.service), Recorder()
     broker.add_middleware(partial(_Recording, recorder=recorder))
-    router.attach(broker)
     return Wired(broker, Bus(broker, router.service), router, recorder)
 
 

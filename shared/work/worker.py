@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from shared.errors import Rejected, one_line
 from shared.loops import periodically
 from shared.outages import is_outage, retry_outages
-from shared.progress import Progress
+from shared.stages import StageProgress
 from shared.work.item import Item, LeaseLost, WorkCancelled
 from shared.work.lease import Lease
 from shared.work.queue import WorkQueue
@@ -83,7 +83,7 @@ class Worker:
         on_failure: OnFailure = _noop_on_failure,
         on_cancel: OnCancel = _noop_on_cancel,
         check: Callable[[], Awaitable[None]] = _noop_check,
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._queue = queue
@@ -94,7 +94,7 @@ class Worker:
         self._on_failure = on_failure
         self._on_cancel = on_cancel
         self._check = check
-        self._progress = progress or Progress()
+        self._progress = progress or StageProgress()
         self._postponed: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()

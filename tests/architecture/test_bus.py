@@ -5,7 +5,7 @@ import importlib
 import pytest
 from faststream import AckPolicy
 
-from services import catalogue
+from services import asyncapi, catalogue
 from shared.events import Event
 from shared.topics import DEAD_LETTER_SUFFIX, STORE_TOPICS
 
@@ -67,7 +67,7 @@ def test_handlers_publish_only_events_of_the_manifest(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_reader_is_at_least_once_from_the_first_record_on_in_the_group_of_its_name(name):
-    broker = catalogue.build(name).broker
+    broker = asyncapi.subscribed_broker(name)
     assert broker.subscribers
     for subscriber in broker.subscribers:
         assert subscriber.group_id == name

@@ -12,7 +12,8 @@ from shared.settings import Settings
 FOLDER = Path(catalogue.FOLDER)
 ROOMS = {"__init__", "__main__", "manifest", "app", "handlers", "core", "adapters", "settings"}
 HTTP_ROOMS = {"dependencies", "routes", "static", "templates"}
-MORE_ROOMS = {"workers", "migrations", "datasets"} | HTTP_ROOMS
+USE_CASES = {"hashing", "loading", "merging"}
+MORE_ROOMS = {"workers", "migrations", "datasets"} | HTTP_ROOMS | USE_CASES
 NAMES = catalogue.names()
 
 

@@ -230,10 +230,9 @@ async def test_database_outage_is_503(ingress, path):
 @pytest.fixture
 async def consuming():
     wired, facts = wire(settings(), handlers.router), MemoryFacts()
-    handlers.router.provided["facts"] = facts
+    wired.attach(facts=facts)
     async with connected(wired):
         yield wired, facts
-    handlers.router.provided.clear()
 
 
 async def test_fact_that_postgres_rejects_is_skipped_alone(consuming):

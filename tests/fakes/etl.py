@@ -13,6 +13,7 @@ from services.etl.adapters.loads import Loads
 from services.etl.adapters.schema import ensure_schema, ensure_tables
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Dataset, Datasets
+from services.etl.loading import Loader
 from services.etl.settings import EtlSettings
 from services.etl.workers import FileLoads, FullLoads
 from shared.errors import PenstockError
@@ -66,10 +67,10 @@ class Etl:
         tables = Tables(self.pool, max_stored_rejects=self.settings.etl_rejects_kept)
         loads = Loads(self.pool, self.load_queue)
         bucket = Bucket(self.store, self.settings)
-        self.loader = handlers.Loader(self.datasets, bucket, tables, loads, self.file_queue, self.settings)
+        self.loader = Loader(self.datasets, bucket, tables, loads, self.file_queue, self.settings)
         self.large = FileLoads(self.loader, LargeFiles(self.store, self.settings), self.wired.bus)
         self.full = FullLoads(self.loader, self.file_queue, self.wired.bus)
-        handlers.router.provided.update(loader=self.loader)
+        self.wired.attach(loader=self.loader)
 
     @property
     def dataset(self) -> Dataset:
@@ -94,8 +95,7 @@ class Etl:
         return ObjectChanged(change=change, bucket=BUCKET, key=self.key(name), **said)
 
     async def deliver(self, *events: Any) -> None:
-        """Hand over events of one topic as one batch; the instance wired last has the handlers' arguments."""
-        handlers.router.provided.update(loader=self.loader)
+        """Hand over events of one topic as one batch."""
         await self.wired.deliver(*map(record_of, events))
 
     async def hashed(self, change: ObjectChanged, **digests: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from services.hasher import handlers
 from services.hasher.adapters.objects import ObjectDigester
 from services.hasher.core.decisions import DigestRow, LedgerEntry, version_key_of
+from services.hasher.hashing import Hashing
 from services.hasher.settings import HasherSettings
 from services.hasher.workers import LargeObjectWorker
 from shared.events import ObjectChanged
@@ -108,9 +109,9 @@ class Hasher:
     def __post_init__(self):
         self.wired: Wired = wire(self.settings, handlers.router)
         self.queue = MemoryQueue("digest")
-        hashing = handlers.Hashing(self.ledger, ObjectDigester(self.store, self.settings), self.queue, self.settings)
+        hashing = Hashing(self.ledger, ObjectDigester(self.store, self.settings), self.queue, self.settings)
         self.large = LargeObjectWorker(hashing, self.wired.bus)
-        handlers.router.provided.update(hashing=hashing)
+        self.wired.attach(hashing=hashing)
 
     @property
     def recorder(self):

@@ -9,6 +9,7 @@ from urllib.parse import quote_plus
 from services.ingest import handlers
 from services.ingest.adapters.bucket import Bucket
 from services.ingest.core.decisions import object_key_of, sequencer_order
+from services.ingest.merging import Merger
 from services.ingest.settings import IngestSettings
 from services.ingest.workers import PendingVerifications, Sweeper
 from shared.events import SweepRequested
@@ -91,10 +92,10 @@ class Ingest:
         self.wired: Wired = wire(self.settings, handlers.router)
         bucket = Bucket(self.store, in_flight=8)
         self.queue = MemoryQueue("sweep")
-        self.merger = handlers.Merger(self.known_objects, bucket, self.wired.bus, self.queue, self.settings)
+        self.merger = Merger(self.known_objects, bucket, self.wired.bus, self.queue, self.settings)
         self.sweeper = Sweeper(self.known_objects, bucket, self.wired.bus, self.queue, self.settings)
         self.verifications = PendingVerifications(self.known_objects, self.merger, self.wired.bus)
-        handlers.router.provided.update(merger=self.merger, sweeps=self.queue, settings=self.settings)
+        self.wired.attach(merger=self.merger, sweeps=self.queue, settings=self.settings)
 
     @property
     def recorder(self):

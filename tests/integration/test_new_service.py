@@ -100,7 +100,7 @@ def test_new_service_is_documented_and_checked(console):
     lint = str(Path(sys.executable).with_name("lint-imports"))
     run(console.folder, lint, "--no-cache")
     text = handlers.read_text()
-    handlers.write_text(text + "\nfrom services.hasher.core import digesting\n")
+    handlers.write_text(text + "\nfrom services.hasher.core import decisions\n")
     try:
         with pytest.raises(AssertionError, match="services are independent of each other BROKEN"):
             run(console.folder, lint, "--no-cache")

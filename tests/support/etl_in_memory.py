@@ -15,6 +15,7 @@ from services.etl.adapters.large_files import LargeFiles
 from services.etl.adapters.loads import Loads
 from services.etl.adapters.tables import Tables
 from services.etl.core.datasets import Dataset, Datasets
+from services.etl.loading import Loader
 from services.etl.settings import EtlSettings
 from services.etl.workers import FileLoads, FullLoads
 from shared.bus import Received
@@ -104,7 +105,7 @@ class Etl:
         self.queue, self.work = queue, work
         self.tables = Crashing(self.pool, max_stored_rejects=settings.etl_rejects_kept)
         bucket, loads = Bucket(self.store, settings), Loads(self.pool, work)
-        self.loader = handlers.Loader(datasets, bucket, self.tables, loads, queue, settings)
+        self.loader = Loader(datasets, bucket, self.tables, loads, queue, settings)
         self.files = FileLoads(self.loader, LargeFiles(self.store, settings), self.bus)  # type: ignore[arg-type]
         self.loads = FullLoads(self.loader, queue, self.bus)  # type: ignore[arg-type]
 

@@ -2,12 +2,12 @@
 
 from datetime import date
 
+from services.etl.adapters.small_files import read_small_file
 from services.etl.core.checking import check, frame_of
 from services.etl.core.datasets import Column, Dataset
 from services.etl.core.frames import Batch, empty_frame
 from services.etl.core.parquet import read_batches
 from services.etl.core.rejects import RejectedFile
-from services.etl.core.small_files import read_small_file
 from services.etl.core.streaming import RowStream
 from services.etl.core.values import CheckedRows, RejectedRow
 

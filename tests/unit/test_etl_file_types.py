@@ -9,8 +9,8 @@ from functools import partial
 import polars as pl
 import pytest
 
+from services.etl.adapters.small_files import is_small, read_small_file
 from services.etl.core.datasets import Datasets
-from services.etl.core.small_files import is_small, read_small_file
 from services.etl.core.streaming import RowStream
 
 compressed = partial(gzip.compress, mtime=0)

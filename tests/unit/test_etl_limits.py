@@ -8,12 +8,12 @@ from io import BytesIO
 import polars as pl
 import pytest
 
+from services.etl.adapters.parquet_process import parquet_batches
+from services.etl.adapters.small_files import read_small_file
 from services.etl.core import limits
 from services.etl.core.datasets import Datasets
 from services.etl.core.limits import RowCount
-from services.etl.core.parquet_process import parquet_batches
 from services.etl.core.rejects import RejectedFile
-from services.etl.core.small_files import read_small_file
 from services.etl.core.streaming import RowStream
 from services.etl.workers.lane import Lane
 

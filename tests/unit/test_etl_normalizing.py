@@ -8,9 +8,9 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
+from services.etl.adapters.small_files import read_small_file
 from services.etl.core.cleaning import TOO_LARGE, normalize_key, parse_whole
 from services.etl.core.datasets import item_of
-from services.etl.core.small_files import read_small_file
 from tests.support.etl_reading import LAB, understood, values
 
 BLANKS = ["\ufeff", "\xa0", "\t", "\u200b", "\u2060", "\u3000", "\u2009", " ", "\ufeff \u200b\xa0"]

@@ -15,7 +15,7 @@ def test_listing_reports_counts_without_share():
 
 
 def test_reading_reports_share_rate_and_remaining_time():
-    assert progress.reading(9_000, 8_000, share=0.25, seconds=10.0) == {
+    assert progress.reading(9_000, 8_000, share=0.25, rate=200, eta_seconds=30.0) == {
         "listed": 9_000,
         "differing": 8_000,
         "done": 0.25,
@@ -26,12 +26,12 @@ def test_reading_reports_share_rate_and_remaining_time():
 
 
 def test_remaining_time_is_unknown_before_first_object():
-    report = progress.reading(2, 2, share=0.0, seconds=0.0)
+    report = progress.reading(2, 2, share=0.0, rate=0, eta_seconds=None)
     assert (report["eta_seconds"], report["message"]) == (None, "0% of 2 objects read, 0 a second")
 
 
 def test_taken_over_load_reports_only_share():
-    assert progress.reading(0, 0, share=0.5, seconds=1.0)["message"] == "50% read, 1 s left"
+    assert progress.reading(0, 0, share=0.5, rate=0, eta_seconds=1.0)["message"] == "50% read, 1 s left"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import struct
 import zlib
 from datetime import UTC, date, datetime
 
+from services.etl.adapters.seeds import draw_avatar, generate_users
 from services.etl.core.images import probe_image
-from services.etl.core.seeds import draw_avatar, generate_users
 
 SEEDS = list(generate_users())
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.etl.adapters.small_files import read_small_file
 from services.etl.core.datasets import Column, Dataset, Datasets
-from services.etl.core.small_files import read_small_file
 
 SEED = """
 [users]

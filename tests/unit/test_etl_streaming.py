@@ -15,15 +15,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services.etl.adapters.parquet_process import ReaderLost, parquet_batches
+from services.etl.adapters.small_files import is_small, read_small_file
 from services.etl.core import decoding
 from services.etl.core.checking import check
 from services.etl.core.cleaning import BLANKS
 from services.etl.core.datasets import Column, Dataset
 from services.etl.core.parquet import read_batches
-from services.etl.core.parquet_process import ReaderLost
 from services.etl.core.rejects import RejectedFile
-from services.etl.core.small_files import is_small, read_small_file
-from services.etl.core.streaming import RowStream, parquet_batches
+from services.etl.core.streaming import RowStream
 from services.etl.core.values import LINE
 
 GOLDEN = Path(__file__).parent / "golden"

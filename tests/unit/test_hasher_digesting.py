@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.hasher.core import digesting
+from services.hasher.adapters import digesting
+from services.hasher.adapters.digesting import QUEUE_CHUNKS, digest_bytes, digest_small, digest_stream
 from services.hasher.core.algorithms import ALGORITHMS
-from services.hasher.core.digesting import QUEUE_CHUNKS, digest_bytes, digest_small, digest_stream
 
 chunkings = st.lists(st.binary(max_size=200), max_size=12)
 algorithm_lists = st.lists(st.sampled_from(sorted(ALGORITHMS)), min_size=1, max_size=4, unique=True)

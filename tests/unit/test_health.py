@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from shared.health import STALL_SECONDS, Health, RenderedMetrics
-from shared.progress import Progress
+from shared.stages import StageProgress
 
 
 class Reader:
@@ -91,7 +91,7 @@ class Clock:
 
 async def test_stalled_service_is_live_but_not_ready():
     clock = Clock()
-    progress = Progress(clock)
+    progress = StageProgress(clock)
     stalled = Health("svc", [Reader(1.0)], progress, stalled_seconds=60)
     stalled.started = True
     progress.begin("objects.changed.v1")
@@ -111,7 +111,7 @@ async def test_stalled_service_is_live_but_not_ready():
 
 def test_stall_names_the_stage_that_has_waited_longest():
     clock = Clock()
-    progress = Progress(clock)
+    progress = StageProgress(clock)
     progress.begin("first")
     clock.seconds = 5
     progress.begin("second")
@@ -120,7 +120,7 @@ def test_stall_names_the_stage_that_has_waited_longest():
 
 def test_released_records_do_not_stall_after_takeover():
     clock = Clock()
-    progress = Progress(clock)
+    progress = StageProgress(clock)
     progress.begin("topic")
     progress.released("topic", ConnectionResetError())
     clock.seconds = 31

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from shared.errors import Outage
-from shared.progress import Progress
+from shared.stages import StageProgress
 from shared.testing.work import MemoryQueue
 from shared.work import RetryPolicy, WorkCancelled, Worker
 
@@ -60,7 +60,7 @@ async def test_item_with_outages_of_its_own_is_postponed_and_the_next_one_comple
 
 
 async def test_item_is_retried_in_place_while_the_servers_are_down():
-    queue, progress, away = MemoryQueue("q"), Progress(), True
+    queue, progress, away = MemoryQueue("q"), StageProgress(), True
     tries = []
 
     async def handle(_lease):

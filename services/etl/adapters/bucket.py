@@ -7,13 +7,13 @@ from typing import Final
 
 import structlog
 
+from services.etl.adapters.small_files import is_small, read_small_file
 from services.etl.core.datasets import Dataset, is_compressed
 from services.etl.core.decoding import is_gzip
 from services.etl.core.diff import truncate_to_second
 from services.etl.core.file_types import detect_non_image
 from services.etl.core.images import HEAD_BYTES, IMAGE_TYPES, ImageProbe
 from services.etl.core.rejects import RejectedFile
-from services.etl.core.small_files import is_small, read_small_file
 from services.etl.core.values import FetchedFile, FileToLoad, ImageInfo, KnownObject, ParsedRows
 from services.etl.settings import EtlSettings
 from shared.concurrency import map_concurrently

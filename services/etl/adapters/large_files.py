@@ -9,10 +9,11 @@ from typing import Final
 from typing_extensions import Buffer
 
 from services.etl.adapters.bucket import ref_of
+from services.etl.adapters.parquet_process import parquet_batches
 from services.etl.core.datasets import format_of, is_compressed
 from services.etl.core.decoding import is_gzip
 from services.etl.core.frames import Batch
-from services.etl.core.streaming import RowStream, parquet_batches
+from services.etl.core.streaming import RowStream
 from services.etl.core.values import FileToLoad
 from services.etl.settings import EtlSettings
 from shared.storage import ObjectInfo, ObjectStore

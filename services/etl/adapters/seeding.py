@@ -4,8 +4,8 @@ import asyncio
 
 import structlog
 
+from services.etl.adapters.seeds import COLUMNS, SeedUser, generate_users
 from services.etl.core.datasets import Dataset, Datasets
-from services.etl.core.seeds import COLUMNS, SeedUser, generate_users
 from shared.errors import Rejected, one_line
 from shared.outages import retry_outages
 from shared.postgres import Pool

@@ -10,16 +10,14 @@ def listing(listed: int, differing: int) -> dict[str, Any]:
     return {"listed": listed, "differing": differing, "message": message}
 
 
-def reading(listed: int, differing: int, *, share: float, seconds: float) -> dict[str, Any]:
-    """Report share done, rate and remaining seconds.
+def reading(listed: int, differing: int, *, share: float, rate: int, eta_seconds: float | None) -> dict[str, Any]:
+    """Report the share done, the objects read per second, and the remaining seconds if known.
 
     `listed` and `differing` are 0 while a load that was taken over waits for its first chunks.
     """
-    rate = round(differing * share / seconds) if seconds else 0
-    seconds_left = round(seconds * (1 - share) / share, 1) if share else None
     parts = [f"{share:.0%} of {_objects(differing)} read, {rate:,} a second" if differing else f"{share:.0%} read"]
-    parts += [] if seconds_left is None else [f"{seconds_left:,.0f} s left"]
-    figures = {"done": round(share, 4), "objects_per_second": rate, "eta_seconds": seconds_left}
+    parts += [] if eta_seconds is None else [f"{eta_seconds:,.0f} s left"]
+    figures = {"done": round(share, 4), "objects_per_second": rate, "eta_seconds": eta_seconds}
     return {**listing(listed, differing), **figures, "message": ", ".join(parts)}
 
 

@@ -13,14 +13,11 @@ from services.etl.core.decoding import Decoder, LineBuffer
 from services.etl.core.delimited import CELL_BLANKS, DelimitedReader, is_text_field
 from services.etl.core.frames import Batch, empty_frame, text_frame
 from services.etl.core.layouts import Layout
-from services.etl.core.parquet_process import parquet_batches
 from services.etl.core.readers import reader_for
 from services.etl.core.rejects import RejectedFile
 from services.etl.core.spreadsheet_escape import may_hold_escapes, unescape_column
 from services.etl.core.text_reader import has_long_line
 from services.etl.core.values import LINE
-
-__all__ = ["Batch", "RowStream", "parquet_batches"]
 
 BLOCK_BYTES: Final = 1 << 20
 """Bytes of text per batch."""

@@ -1,7 +1,6 @@
 """Load chunks of full loads, and files too large for a handler."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,13 +14,14 @@ from services.etl.core.datasets import format_of
 from services.etl.core.limits import RowCount
 from services.etl.core.rejects import RejectedFile
 from services.etl.core.values import CheckedRows, FetchedFile, FileToLoad, KnownObject, RejectedRow
-from services.etl.handlers import Loader, change_of, fact_of, failure_fact, from_payload
+from services.etl.loading import Loader, change_of, fact_of, failure_fact, from_payload
 from services.etl.workers.lane import Lane, LaneLock
 from shared.bus import Bus
 from shared.concurrency import prefetch
 from shared.errors import Outage
 from shared.events import EtlLoaded
 from shared.outages import is_outage
+from shared.progress import Throughput
 from shared.storage import ObjectGone, ObjectInfo, ObjectSuperseded
 from shared.work import Item, Lease
 
@@ -148,7 +148,7 @@ class FileProgress:
 
     lease: Lease
     size: int
-    started: float = field(default_factory=time.monotonic)
+    throughput: Throughput = field(default_factory=Throughput)
     bytes: int = 0
     rows: int = 0
     rejected: int = 0
@@ -165,15 +165,13 @@ class FileProgress:
         self._report()
 
     def _report(self) -> None:
-        seconds = time.monotonic() - self.started
-        rate = self.bytes / seconds if seconds else 0.0
         self.lease.report(
             {
                 "bytes": self.bytes,
                 "size": self.size,
                 "rows": self.rows,
                 "rejected": self.rejected,
-                "rows_per_second": round(self.rows / seconds) if seconds else 0,
-                "eta_seconds": round((self.size - self.bytes) / rate, 1) if rate else None,
+                "rows_per_second": self.throughput.per_second(self.rows),
+                "eta_seconds": self.throughput.eta_seconds(self.bytes, self.size),
             }
         )

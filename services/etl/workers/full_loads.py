@@ -15,12 +15,13 @@ from services.etl.core import diff, progress
 from services.etl.core.datasets import Dataset
 from services.etl.core.schedules import Interval
 from services.etl.core.values import FileToLoad
-from services.etl.handlers import Loader, to_payload
+from services.etl.loading import Loader, to_payload
 from shared.bus import Bus
 from shared.concurrency import prefetch
 from shared.errors import PenstockError, Rejected, one_line
 from shared.events import EtlRequested
 from shared.outages import retry_outages
+from shared.progress import Throughput
 from shared.storage import ObjectInfo
 from shared.work import Item, Lease, WorkQueue
 
@@ -144,7 +145,7 @@ class LoadProgress:
     """Progress of one full load: objects listed, objects that differ, share done."""
 
     lease: Lease
-    started: float = field(default_factory=time.monotonic)
+    throughput: Throughput = field(default_factory=Throughput)
     listed: int = 0
     differing: int = 0
 
@@ -156,8 +157,9 @@ class LoadProgress:
 
     def report_done(self, chunks: float, of: int) -> None:
         """Report how many chunks are done, including fractions."""
-        seconds = time.monotonic() - self.started
-        self.lease.report(progress.reading(self.listed, self.differing, share=chunks / of, seconds=seconds))
+        share = chunks / of
+        rate, eta = self.throughput.per_second(self.differing * share), self.throughput.eta_seconds(chunks, of)
+        self.lease.report(progress.reading(self.listed, self.differing, share=share, rate=rate, eta_seconds=eta))
 
 
 @dataclass(frozen=True, slots=True)

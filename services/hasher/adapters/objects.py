@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import structlog
 
-from services.hasher.core import decisions, digesting
+from services.hasher.adapters import digesting
+from services.hasher.core import decisions
 from services.hasher.core.decisions import DigestRow, DigestTask, LedgerEntry
 from services.hasher.settings import HasherSettings
 from shared.errors import Rejected

@@ -9,6 +9,8 @@ from services.ingest.core.notifications import is_folder_marker
 from shared.events import ObjectChanged
 from shared.text import is_unsafe
 
+MAX_PENDING_SWEEPS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:

@@ -3,9 +3,9 @@
 import zlib
 from typing import Final
 
+from services.etl.adapters.parquet_process import parquet_rows
 from services.etl.core.datasets import Dataset, format_of, is_compressed
 from services.etl.core.decoding import Decoder, LineBuffer, is_gzip
-from services.etl.core.parquet_process import parquet_rows
 from services.etl.core.readers import reader_for
 from services.etl.core.rejects import RejectedFile
 from services.etl.core.values import ParsedRows
