@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from pydantic import AfterValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from shared.text import is_unsafe
+from shared.text import is_unsafe, quoted, why_unsafe
 
 T = TypeVar("T")
 DECODING: Final = {"decoding": True}
@@ -35,7 +35,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _SEQUENCER: Final = re.compile(r"[0-9A-Fa-f]{1,64}")
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
-_MAX_SHOWN: Final = 80
 
 
 def on_decode(rule: Callable[[T], T]) -> Any:
@@ -55,16 +54,16 @@ def is_bucket(name: str) -> bool:
 def bucket(name: str) -> str:
     """Return a valid bucket name."""
     if not is_bucket(name):
-        raise _error("BAD_BUCKET", f"{_shown(name)} is not a bucket name: use letters, digits, '.', '-' and '_'")
+        raise _error("BAD_BUCKET", f"{quoted(name)} is not a bucket name: use letters, digits, '.', '-' and '_'")
     return name
 
 
 def key(name: str) -> str:
     """Return a key of 1 to 1,024 bytes without control or bidirectional characters."""
-    if is_unsafe(name):
-        raise _error("KEY_UNSAFE", f"key {_shown(name)} holds control or bidirectional characters: rename the object")
+    if reason := why_unsafe(name):
+        raise _error("KEY_UNSAFE", reason)
     if not name or len(name.encode()) > MAX_KEY_BYTES:
-        raise _error("BAD_KEY", f"key {_shown(name)} has {len(name.encode())} bytes: use 1 to {MAX_KEY_BYTES}")
+        raise _error("BAD_KEY", f"key {quoted(name)} has {len(name.encode())} bytes: use 1 to {MAX_KEY_BYTES}")
     return name
 
 
@@ -76,7 +75,7 @@ def token(text: str) -> str:
 def etag(text: str) -> str:
     """Return an etag without quotes; requests send it in a header."""
     if '"' in text:
-        raise ValueError(f"etag {_shown(text)} holds a quote: leave it out")
+        raise ValueError(f"etag {quoted(text)} holds a quote: leave it out")
     return _visible(text, MAX_ETAG)
 
 
@@ -88,14 +87,14 @@ def correlation(text: str) -> str:
 def sequencer(text: str) -> str:
     """Return a sequencer: up to 64 hex digits."""
     if _SEQUENCER.fullmatch(text) is None:
-        raise ValueError(f"sequencer {_shown(text)} is not 1 to 64 hex digits")
+        raise ValueError(f"sequencer {quoted(text)} is not 1 to 64 hex digits")
     return text
 
 
 def name(text: str) -> str:
     """Return the name of a sweep, load, dataset or algorithm: one line of text."""
     if not text or len(text) > MAX_NAME or is_unsafe(text):
-        raise ValueError(f"{_shown(text)} is not 1 to {MAX_NAME} characters without control characters")
+        raise ValueError(f"{quoted(text)} is not 1 to {MAX_NAME} characters without control characters")
     return text
 
 
@@ -107,7 +106,7 @@ def prefix(text: str) -> str:
 def text(value: str) -> str:
     """Return a header's value without NUL and lone surrogates, which Postgres cannot store."""
     if len(value) > MAX_TEXT or _NO_TEXT.search(value):
-        raise ValueError(f"{_shown(value)} is not up to {MAX_TEXT} characters without NUL")
+        raise ValueError(f"{quoted(value)} is not up to {MAX_TEXT} characters without NUL")
     return value
 
 
@@ -136,12 +135,8 @@ def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _visible(word: str, limit: int) -> str:
     if len(word) > limit or _VISIBLE.fullmatch(word) is None:
-        raise ValueError(f"{_shown(word)} is not 1 to {limit} visible ASCII characters")
+        raise ValueError(f"{quoted(word)} is not 1 to {limit} visible ASCII characters")
     return word
-
-
-def _shown(value: str) -> str:
-    return ascii(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}...")
 
 
 def _error(code: str, reason: str) -> PydanticCustomError:

@@ -48,8 +48,7 @@ from shared.loops import periodically
 from shared.outages import retry_outages
 from shared.postgres import migrate, open_pool
 from shared.service import VERSION, Loop, Resources, Service
-from shared.storage.objects import ObjectRef
-from shared.storage.store import S3, open_store
+from shared.storage import ObjectRef, ObjectStore, open_store
 
 log = structlog.get_logger()
 
@@ -160,7 +159,7 @@ async def _open(settings: IngressSettings, _bus: Bus) -> AsyncIterator[Resources
         yield Resources({"facts": FactTable(pool)})
 
 
-async def _remove_abandoned(store: S3, on_unknown_outcome: Callable[[ObjectRef], Awaitable[None]]) -> None:
+async def _remove_abandoned(store: ObjectStore, on_unknown_outcome: Callable[[ObjectRef], Awaitable[None]]) -> None:
     """Periodically abort uploads that a killed ingress left behind, or that could not be aborted during an outage."""
 
     async def remove() -> None:

@@ -24,7 +24,7 @@ from services.ingress.core.sessions import Sessions
 from services.ingress.settings import IngressSettings
 from shared.bus import Bus
 from shared.postgres import Pool
-from shared.storage.store import S3
+from shared.storage import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Dependencies:
     """Store, database, bus, and the adapters built on them."""
 
     settings: IngressSettings
-    store: S3
+    store: ObjectStore
     pool: Pool
     bus: Bus
     uploads: Uploads

@@ -1,4 +1,4 @@
-"""S3 objects behind one protocol: bounded memory, ranges, If-Match, unaltered keys.
+"""S3 objects behind one port: bounded memory, ranges, If-Match, unaltered keys.
 
 `open_store(settings)` opens an `ObjectStore`. For the choice of clients see docs/adr/0001.
 """
@@ -10,10 +10,10 @@ from shared.storage.objects import (
     ObjectGone,
     ObjectInfo,
     ObjectRef,
-    ObjectStore,
     ObjectSuperseded,
-    ObjectWriter,
+    Part,
 )
+from shared.storage.port import ObjectStore, ObjectWriter
 from shared.storage.store import open_store
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ObjectStore",
     "ObjectSuperseded",
     "ObjectWriter",
+    "Part",
     "is_ambiguous",
     "open_store",
     "refuse_alias",

@@ -3,17 +3,15 @@
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from html import escape, unescape
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from shared.errors import Outage
 from shared.storage.journal import AbandonedUpload
-from shared.storage.objects import ObjectGone, ObjectInfo, ObjectRef
-
-if TYPE_CHECKING:
-    from shared.storage.store import S3
+from shared.storage.objects import ObjectGone, ObjectInfo, ObjectRef, Part
+from shared.storage.responses import describe_stored
+from shared.storage.transport import Transport
 
 MIN_PART_BYTES: Final = 5 << 20
 """S3's minimum size of all parts but the last."""
@@ -26,34 +24,18 @@ FULL_CRC64: Final[Mapping[str, str]] = {
 """Headers that make the store keep a checksum over the whole object."""
 _UPLOAD_ID: Final = re.compile(rb"<UploadId>([^<]+)</UploadId>")
 _ETAG: Final = re.compile(rb"<ETag>([^<]+)</ETag>")
-_ERROR: Final = re.compile(rb"<Error>.*?<Code>(\w+)</Code>", re.DOTALL)
 _XML: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A stored part: number from 1, etag as sent by the store, bytes, and CRC64/NVME in base64 if uploaded with one."""
-
-    number: int
-    etag: str
-    size: int
-    checksum: str = ""
-
-    def to_xml(self) -> str:
-        """Return the element for the CompleteMultipartUpload request."""
-        checksum = f"<ChecksumCRC64NVME>{self.checksum}</ChecksumCRC64NVME>" if self.checksum else ""
-        return f"<Part><PartNumber>{self.number}</PartNumber><ETag>{escape(self.etag)}</ETag>{checksum}</Part>"
 
 
 class MultipartUploads:
     """Multipart upload requests to one store; errors are those of `ObjectStore`."""
 
-    def __init__(self, store: "S3") -> None:
-        self._store = store
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     async def begin(self, ref: ObjectRef, headers: Mapping[str, str]) -> str:
         """Begin an upload of an object with `headers`; return the upload id."""
-        _, answer = await self._store.request("write", "POST", ref, query={"uploads": ""}, headers=headers)
+        _, answer = await self._transport.request("write", "POST", ref, query={"uploads": ""}, headers=headers)
         found = _UPLOAD_ID.search(answer)
         if found is None:
             raise Outage(f"the object store returned no upload id for {ref}")
@@ -72,7 +54,7 @@ class MultipartUploads:
         """Send one part of `size` bytes; `checksum` is its CRC64/NVME in base64."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         headers = {"content-length": str(size), **({CRC64: checksum} if checksum else {})}
-        answer, _ = await self._store.request("write", "PUT", ref, query=query, headers=headers, body=body)
+        answer, _ = await self._transport.request("write", "PUT", ref, query=query, headers=headers, body=body)
         return Part(number, answer["ETag"], size, checksum)
 
     async def parts(self, ref: ObjectRef, upload_id: str) -> list[Part]:
@@ -80,7 +62,7 @@ class MultipartUploads:
         found: list[Part] = []
         while True:
             query = {"uploadId": upload_id, "part-number-marker": str(found[-1].number if found else 0)}
-            _, answer = await self._store.request("list parts of", "GET", ref, query=query)
+            _, answer = await self._transport.request("list parts of", "GET", ref, query=query)
             root = ET.fromstring(answer)  # noqa: S314 - our own object store wrote it
             found += [
                 Part(
@@ -104,20 +86,20 @@ class MultipartUploads:
         begun_with: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """Complete an upload; `begun_with` are the headers of `begin`, used only for the returned ObjectInfo."""
-        elements = "".join(one.to_xml() for one in parts)
+        elements = "".join(_to_xml(one) for one in parts)
         body = f"<CompleteMultipartUpload>{elements}</CompleteMultipartUpload>".encode()
         query = {"uploadId": upload_id}
-        answer, xml = await self._store.request("write", "POST", ref, query=query, headers=headers, body=body)
+        answer, xml = await self._transport.request("write", "POST", ref, query=query, headers=headers, body=body)
         found = _ETAG.search(xml)
         if found is None:
             raise Outage(f"the object store returned no etag for {ref}; the object may exist")
         size = sum(one.size for one in parts)
-        return self._store.describe_stored(ref, answer, unescape(found[1].decode()), size, begun_with or {})
+        return describe_stored(ref, answer, unescape(found[1].decode()), size, begun_with or {})
 
     async def abort(self, ref: ObjectRef, upload_id: str) -> None:
         """Abort an upload and remove its parts; a missing upload is not an error."""
         try:
-            await self._store.request("abort the upload of", "DELETE", ref, query={"uploadId": upload_id})
+            await self._transport.request("abort the upload of", "DELETE", ref, query={"uploadId": upload_id})
         except ObjectGone:
             return
 
@@ -130,7 +112,7 @@ class MultipartUploads:
 
     async def _begun_since(self, ref: ObjectRef, at: datetime) -> list[str]:
         query = {"uploads": "", "prefix": ref.key}
-        _, answer = await self._store.request("list uploads of", "GET", ObjectRef(ref.bucket, ""), query=query)
+        _, answer = await self._transport.request("list uploads of", "GET", ObjectRef(ref.bucket, ""), query=query)
         root = ET.fromstring(answer)  # noqa: S314 - our own object store wrote it
         return [
             _text(one, "UploadId")
@@ -139,17 +121,10 @@ class MultipartUploads:
         ]
 
 
-def error_in(answer: bytes) -> str:
-    """Return the code of an error in an answer with status 200, as to a completion; empty on success.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
-    """
-    found = _ERROR.search(answer) if len(answer) < _MAX_ERROR_BYTES else None
-    return found[1].decode() if found else ""
-
-
-_MAX_ERROR_BYTES: Final = 4096
-"""Longer answers are listings, whose keys may look like an error."""
+def _to_xml(part: Part) -> str:
+    """Return the element for the CompleteMultipartUpload request."""
+    checksum = f"<ChecksumCRC64NVME>{part.checksum}</ChecksumCRC64NVME>" if part.checksum else ""
+    return f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>{checksum}</Part>"
 
 
 def _text(entry: ET.Element, name: str) -> str:

@@ -5,7 +5,8 @@ MinIO reads `/a` as `a` and `a__XLDIR__` as `a/`, so a request returns another o
 
 from contextlib import aclosing
 
-from shared.storage.objects import ObjectGone, ObjectRef, ObjectStore
+from shared.storage.objects import ObjectGone, ObjectRef
+from shared.storage.port import ObjectStore
 
 
 def is_ambiguous(key: str) -> bool:

@@ -2,14 +2,15 @@
 
 Up to one part, it is a single PUT, otherwise a multipart upload: a full part is sent while the next one fills, and its
 bytes are freed as they leave. So a writer holds about one part, however fast its source. The object appears if the
-block ends without an error. Otherwise the parts are removed; `S3.abort_abandoned` removes those of a killed process.
+block ends without an error. Otherwise the parts are removed; `ObjectStore.abort_abandoned` removes those of a killed
+process.
 """
 
 import asyncio
 import base64
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from awscrt import checksums
@@ -17,11 +18,9 @@ from typing_extensions import Buffer
 
 from shared.errors import PenstockError, Rejected, one_line
 from shared.storage.journal import UploadJournal
-from shared.storage.multipart import CRC64, FULL_CRC64, MAX_PARTS, MIN_PART_BYTES, Part
-from shared.storage.objects import ObjectInfo, ObjectRef
-
-if TYPE_CHECKING:
-    from shared.storage.store import S3
+from shared.storage.multipart import CRC64, FULL_CRC64, MAX_PARTS, MIN_PART_BYTES
+from shared.storage.objects import ObjectInfo, ObjectRef, Part
+from shared.storage.port import ObjectStore
 
 log = structlog.get_logger()
 
@@ -35,7 +34,7 @@ class Writer:
 
     def __init__(  # noqa: PLR0913 - the properties of an object
         self,
-        store: "S3",
+        store: ObjectStore,
         ref: ObjectRef,
         *,
         headers: Mapping[str, str],

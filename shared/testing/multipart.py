@@ -1,23 +1,21 @@
 """Multipart uploads of the in-memory store, with the results and errors of the real one."""
 
 import hashlib
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING
 
 from shared.errors import Rejected
-from shared.storage import ObjectGone, ObjectInfo, ObjectRef
-from shared.storage.multipart import MIN_PART_BYTES, Part
-
-if TYPE_CHECKING:
-    from shared.testing.objects import MemoryStore
+from shared.storage import ObjectGone, ObjectInfo, ObjectRef, Part
+from shared.storage.multipart import MIN_PART_BYTES
+from shared.storage.port import ObjectStore
 
 
 class MemoryUploads:
     """The multipart uploads of one store."""
 
-    def __init__(self, store: "MemoryStore") -> None:
+    def __init__(self, store: ObjectStore, require_bucket: Callable[[ObjectRef], None]) -> None:
         self._store = store
+        self._require_bucket = require_bucket
         self._numbers = count(1)
         self._open: dict[tuple[str, str, str], tuple[Mapping[str, str], dict[int, tuple[Part, bytes]]]] = {}
 
@@ -28,7 +26,7 @@ class MemoryUploads:
 
     async def begin(self, ref: ObjectRef, headers: Mapping[str, str]) -> str:
         """Begin an upload."""
-        self._store.require(ref)
+        self._require_bucket(ref)
         upload_id = f"upload-{next(self._numbers)}"
         self._open[ref.bucket, ref.key, upload_id] = dict(headers), {}
         return upload_id
@@ -74,11 +72,11 @@ class MemoryUploads:
 
     async def abort(self, ref: ObjectRef, upload_id: str) -> None:
         """Remove an upload; a missing one is not an error."""
-        self._store.require(ref)
+        self._require_bucket(ref)
         self._open.pop((ref.bucket, ref.key, upload_id), None)
 
     def _find(self, ref: ObjectRef, upload_id: str) -> tuple[Mapping[str, str], dict[int, tuple[Part, bytes]]]:
-        self._store.require(ref)
+        self._require_bucket(ref)
         found = self._open.get((ref.bucket, ref.key, upload_id))
         if found is None:
             raise ObjectGone(f"the upload of {ref} is gone")

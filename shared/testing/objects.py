@@ -1,7 +1,7 @@
 """An in-memory object store for tests without a server, with the results and errors of the real one."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,11 +11,11 @@ from awscrt.checksums import crc64nvme
 from typing_extensions import Buffer
 
 from shared.errors import Outage, Rejected
-from shared.object_headers import STORED_HEADERS
+from shared.object_headers import STORED_HEADERS, precondition_headers
 from shared.storage import ObjectGone, ObjectInfo, ObjectRef, ObjectSuperseded
 from shared.storage.multipart import CRC64
 from shared.storage.objects import CHUNK_BYTES, DEFAULT_MAX_BYTES, PAGE_SIZE
-from shared.storage.store import precondition_headers
+from shared.storage.port import MultipartPort
 from shared.testing.multipart import MemoryUploads
 
 
@@ -40,7 +40,7 @@ class MemoryStore:
         """Keys whose operations raise Outage while the store serves all others."""
         self.reads = 0
         """The number of bodies read."""
-        self.uploads = MemoryUploads(self)
+        self.uploads: MultipartPort = MemoryUploads(self, self._require_bucket)
         self._versioned = versioned
         self._numbers = count(1)
         self._buckets: dict[str, _Keys] = {name: {} for name in buckets}
@@ -191,7 +191,11 @@ class MemoryStore:
             await self.uploads.abort(ref, upload_id)
             raise
 
-    def require(self, ref: ObjectRef) -> None:
+    async def abort_abandoned(self, in_doubt: Callable[[ObjectRef], Awaitable[object]]) -> int:  # noqa: ARG002
+        """Return 0: this store aborts a failed upload at once, and no upload outlives its process."""
+        return 0
+
+    def _require_bucket(self, ref: ObjectRef) -> None:
         """Raise Outage if `is_away`, or Rejected if the bucket of `ref` does not exist."""
         self._bucket(ref.bucket)
 

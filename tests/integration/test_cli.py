@@ -106,7 +106,7 @@ def test_put_names_a_rejected_file_and_stores_the_others(console, s3):
     where = prefix()
     out, err = console.run("put", "box/", f"s3://inbox/{where}", code=1)
     assert out == f"s3://inbox/{where}/good  1 B\n"
-    assert r"bad\x1b[2J has control or bidi characters" in err
+    assert r"bad\x1b[2J' holds U+001B control character: rename it" in err
     assert [one["Key"] for one in s3.list_objects_v2(Bucket="inbox", Prefix=where)["Contents"]] == [f"{where}/good"]
 
 

@@ -151,7 +151,7 @@ def test_poison_stops_nothing_and_a_dead_letter_is_a_fact_about_its_object(syste
     )
     system.kafka.send(settled.topic.name, settled.model_dump_json().encode(), settled.record_key.encode())
     summaries = lambda: [fact["summary"] for fact in facts(system, api, "poison")]  # noqa: E731
-    until(lambda: "dead letter discarded" in summaries(), 30, summaries)
+    until(lambda: f"discarded: dead letter of {dead_letter['topic']}" in summaries(), 30, summaries)
     groups = {"ingress": [*topics, "objects.changed.v1.hasher.dlq"]}
     until(lambda: system.kafka.lag(groups) == {"ingress": 0}, 60, lambda: system.kafka.lag(groups))
     assert [topic for topic in system.kafka.names() if topic.endswith(".dlq.ingress.dlq")] == []

@@ -13,6 +13,7 @@ from services.ingress.core.names import MAX_KEY_BYTES, safe_key
 from services.ingress.core.throughput import WINDOW_SECONDS, Throughput
 from services.ingress.core.upload_status import Upload
 from shared.errors import Rejected
+from shared.text import visible
 
 ID = "0123456789abcdef" * 2
 DEFAULTS = ("md5", "sha256", "blake3")
@@ -99,7 +100,7 @@ def test_any_filename_gives_a_safe_key_of_this_upload_or_a_clear_refusal(filenam
         refusal = refused
     if refusal is not None:
         assert refusal.code in {"NAME_EMPTY", "KEY_UNSAFE", "KEY_TOO_LONG"}
-        assert str(refusal).isprintable()
+        assert str(refusal) == visible(str(refusal))
     else:
         assert safe_key(key) == key
         assert len(key.encode()) <= MAX_KEY_BYTES

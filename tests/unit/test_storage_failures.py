@@ -9,7 +9,7 @@ from shared.settings import Settings
 from shared.storage import ObjectGone, ObjectRef, ObjectSuperseded
 from shared.storage.credentials import CredentialCheck
 from shared.storage.failures import Failure, require_credentials
-from shared.storage.store import _whole_checksums
+from shared.storage.responses import whole_checksums
 
 SETTINGS = Settings(
     s3_endpoint="http://store:9000", s3_access_key="penstock-hasher", s3_secret_key=SecretStr("canary-secret")
@@ -124,7 +124,7 @@ def test_whole_object_checksums_are_returned_in_hex():
         "x-amz-checksum-sha256": "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
         "x-amz-checksum-type": "FULL_OBJECT",
     }
-    assert _whole_checksums(answer) == {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    assert whole_checksums(answer) == {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_whole_object_checksums_are_returned_in_hex():
     [{"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc32": "AAAAAA=="}, {"x-amz-checksum-sha1": "eHg=-2"}],
 )
 def test_composite_checksums_are_skipped(answer):
-    assert _whole_checksums(answer) == {}
+    assert whole_checksums(answer) == {}

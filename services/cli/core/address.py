@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from services.cli.core.usage import UsageError
 from shared.errors import Rejected
 from shared.field_rules import MAX_KEY_BYTES
-from shared.text import is_altered_by_minio, is_unsafe, visible
+from shared.text import require_safe_key, require_unaltered_key, visible
 
 SCHEME = "s3://"
 
@@ -60,15 +60,7 @@ def require_valid_key(address: Address) -> Address:
         Rejected: its key is unsafe to print, is not UTF-8, would be altered by MinIO, or is too long for S3.
 
     """
-    key = address.key
-    if is_unsafe(key):
-        raise Rejected("KEY_UNSAFE", f"{visible(str(address))} has control or bidi characters: rename the file")
-    if is_altered_by_minio(key):
-        raise Rejected(
-            "KEY_UNSAFE",
-            f"{visible(str(address))} begins with a slash or has a path segment that ends in __XLDIR__, so MinIO "
-            "would store it under another key: rename the file",
-        )
+    key = require_unaltered_key(require_safe_key(address.key))
     if len(key.encode()) > MAX_KEY_BYTES:
         raise Rejected("KEY_TOO_LONG", f"{visible(str(address), 80)} has a key over {MAX_KEY_BYTES} bytes: shorten it")
     return address

@@ -10,8 +10,7 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
-from shared.storage import ABSENT, ObjectGone, ObjectRef
-from shared.storage.store import S3
+from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectStore
 
 log = structlog.get_logger()
 
@@ -43,7 +42,7 @@ class Outputs:
     Writes raise ObjectSuperseded or ObjectGone if the file changed after `head`.
     """
 
-    def __init__(self, store: S3, bucket: str) -> None:
+    def __init__(self, store: ObjectStore, bucket: str) -> None:
         self._store = store
         self._bucket = bucket
 

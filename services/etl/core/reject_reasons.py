@@ -7,6 +7,7 @@ from typing import Final
 from services.etl.core.cleaning import COPY_NULL, is_number, parse_whole
 from services.etl.core.datasets import Column
 from services.etl.core.rejects import printable
+from shared.text import unsafe_character
 
 TRUE: Final = ("true", "t", "yes", "y", "1")
 FALSE: Final = ("false", "f", "no", "n", "0")
@@ -93,7 +94,7 @@ def _has_time_of_day(text: str) -> str:
 def _wrong_key(text: str) -> tuple[str, str]:
     if len(text.encode()) > MAX_KEY_BYTES:
         return "KEY_TOO_LONG", f"has more than {MAX_KEY_BYTES} bytes; shorten it"
-    return "KEY_UNSAFE", "holds control or bidirectional characters; take them out"
+    return "KEY_UNSAFE", f"holds {unsafe_character(text)}; take it out"
 
 
 def _wrong_number(column: Column, text: str, today: date) -> tuple[str, str]:

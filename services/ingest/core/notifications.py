@@ -12,7 +12,7 @@ from shared import field_rules
 from shared.encoded_words import decode_words
 from shared.errors import Rejected, require_input_bucket
 from shared.events import ObjectChanged, stable_id
-from shared.text import is_unsafe
+from shared.text import require_safe_key
 
 Lane = Literal["live", "safe"]
 State = Literal["stored", "removed"]
@@ -140,10 +140,7 @@ def user_metadata(raw: Mapping[str, str]) -> dict[str, str]:
 def reject_unsafe(notification: ObjectChanged, inputs: Collection[str]) -> None:
     """Raise `Rejected` for foreign buckets, deceptive keys, and fields that S3 would not write."""
     require_input_bucket(notification.bucket, inputs)
-    if is_unsafe(notification.key):
-        raise Rejected(
-            "KEY_UNSAFE", f"key {notification.key!a} holds control or bidirectional characters: rename the object"
-        )
+    require_safe_key(notification.key)
     try:
         _check_fields(notification)
     except ValueError as error:

@@ -18,10 +18,8 @@ from services.ingress.settings import IngressSettings
 from shared.concurrency import map_concurrently
 from shared.errors import PenstockError
 from shared.loops import periodically
-from shared.storage import ObjectGone, ObjectRef
-from shared.storage.multipart import Part
+from shared.storage import ObjectGone, ObjectRef, ObjectStore, Part
 from shared.storage.signing import Signer, path_of
-from shared.storage.store import S3
 
 log = structlog.get_logger()
 
@@ -36,7 +34,7 @@ CLEANUP_SECONDS: Final = 3600.0
 class MultipartUploads:
     """The multipart uploads of all ingress processes; the state is in the store and in the tickets."""
 
-    def __init__(self, store: S3, settings: IngressSettings, *, ttl: timedelta = UPLOAD_TTL) -> None:
+    def __init__(self, store: ObjectStore, settings: IngressSettings, *, ttl: timedelta = UPLOAD_TTL) -> None:
         self._store = store
         self._settings = settings
         self._ttl = ttl

@@ -7,23 +7,21 @@ are serialized; processes that share a staging bucket are not.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
 from services.ingress.adapters.bodies import Body
-from services.ingress.adapters.staging import MAX_CONCURRENT, Staging
+from services.ingress.adapters.staging import Staging
 from services.ingress.adapters.uploads import Uploads
 from services.ingress.core.access import Principal
-from services.ingress.core.replacement import Manifest, ancestors, overlap
-from shared.concurrency import map_concurrently
+from services.ingress.core.replacement import Manifest
 from shared.errors import Outage, PenstockError, Rejected, one_line
 from shared.loops import periodically
 from shared.outages import is_outage
-from shared.storage import ObjectGone, ObjectRef, ObjectStore
+from shared.storage import ObjectGone, ObjectStore
+from shared.storage.prefixes import PrefixLocks, refuse_hidden_prefix, replace
 
 log = structlog.get_logger()
 
@@ -89,7 +87,7 @@ class Replacements:
             prefix, names = await self._staging.receive(body, set_id)
             _require_seen(principal, bucket, prefix)
             manifest = Manifest.of(set_id, bucket, prefix, names, at=datetime.now(UTC), by=principal.name)
-            await self._require_visible(manifest)
+            await refuse_hidden_prefix(self._store, bucket, prefix)
         except BaseException:
             await asyncio.shield(self._abandon(set_id))
             raise
@@ -126,33 +124,8 @@ class Replacements:
 
     async def _apply(self, manifest: Manifest) -> None:
         """Do what a manifest promises; done twice is done once."""
-        committed_at = await self._staging.committed_at(manifest)
-        await self._copy_missing(manifest, committed_at)
-        # an object may have hidden others from the listing: repeat until nothing old is left
-        old = 0
-        while old != (old := await self._delete_old(manifest, committed_at)):
-            pass
+        await replace(self._store, await self._staging.replacement(manifest))
         await self._staging.remove(manifest.set_id)
-
-    async def _copy_missing(self, manifest: Manifest, committed_at: datetime) -> None:
-        keys = frozenset(manifest.files.values())
-        there: dict[str, datetime] = {}
-        async for page in self._staging.pages(manifest.bucket, manifest.prefix):
-            there.update((key, at) for key, at in page.items() if key in keys)
-
-        async def copy(file: tuple[str, str]) -> None:
-            await self._store.copy(self._staging.ref(file[0]), ObjectRef(manifest.bucket, file[1]))
-
-        await map_concurrently(copy, manifest.files_to_copy(there, committed_at).items(), limit=MAX_CONCURRENT)
-
-    async def _delete_old(self, manifest: Manifest, committed_at: datetime) -> int:
-        """Delete old keys; return a hash that identifies them, 0 if there was none."""
-        found = 0
-        async for page in self._staging.pages(manifest.bucket, manifest.prefix):
-            if old := manifest.keys_to_delete(page, committed_at):
-                await self._store.delete_all(manifest.bucket, old)
-                found = hash((found, *old))
-        return found
 
     async def _finish(self, set_id: str) -> None:
         try:
@@ -168,14 +141,6 @@ class Replacements:
         else:
             log.info("set.finished", set=set_id, bucket=manifest.bucket, prefix=manifest.prefix)
 
-    async def _require_visible(self, manifest: Manifest) -> None:
-        for key in ancestors(manifest.prefix):
-            try:
-                await self._store.head(ObjectRef(manifest.bucket, key))
-            except ObjectGone:
-                continue
-            raise Rejected("PREFIX_HIDDEN", f"the object {key!r} hides what is in {manifest.prefix!r}: remove it first")
-
     async def _abandon(self, set_id: str) -> None:
         """Remove a failed set; what cannot be removed now is removed after `ABANDONED_AFTER`."""
         try:
@@ -188,26 +153,3 @@ class Replacements:
 def _require_seen(principal: Principal, bucket: str, prefix: str) -> None:
     if not principal.sees(bucket, prefix):
         raise Rejected("NO_SUCH_BUCKET", f"there is no {prefix!r} in {bucket} that you may replace: check both")
-
-
-class PrefixLocks:
-    """Serialize the replacement of overlapping prefixes."""
-
-    def __init__(self) -> None:
-        self._taken: dict[tuple[str, str], asyncio.Event] = {}
-
-    @asynccontextmanager
-    async def of(self, bucket: str, prefix: str) -> AsyncIterator[None]:
-        """Be the only one there."""
-        while busy := self._busy(bucket, prefix):
-            await busy.wait()
-        self._taken[bucket, prefix] = done = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._taken[bucket, prefix]
-            done.set()
-
-    def _busy(self, bucket: str, prefix: str) -> asyncio.Event | None:
-        taken = self._taken.items()
-        return next((done for (b, p), done in taken if b == bucket and overlap(p, prefix)), None)

@@ -15,6 +15,7 @@ from services.ingress.core.replacement import SETS_PREFIX, Manifest, folder_pref
 from services.ingress.core.write_headers import ObjectHeaders
 from shared.errors import Rejected
 from shared.storage import ObjectGone, ObjectRef, ObjectStore
+from shared.storage.prefixes import Replacement, snapshot
 
 FILES_FIELD: Final = "files"
 PREFIX_FIELD: Final = "keys_prefix"
@@ -73,16 +74,21 @@ class Staging:
         _, body = await self._store.read(self.ref(manifest_key(set_id)))
         return Manifest.model_validate_json(body)
 
-    async def committed_at(self, manifest: Manifest) -> datetime:
+    async def replacement(self, manifest: Manifest) -> Replacement:
+        """Return what a committed manifest replaces."""
+        sources = {key: self.ref(staged) for staged, key in manifest.files.items()}
+        return Replacement(manifest.bucket, manifest.prefix, sources, await self._committed_at(manifest))
+
+    async def _committed_at(self, manifest: Manifest) -> datetime:
         """Return when a manifest was written, by the store's clock, in finer units than HTTP dates."""
-        async for page in self.pages(self._bucket, manifest.key):
+        async for page in snapshot(self._store, self._bucket, manifest.key):
             return page[manifest.key]
         raise ObjectGone(f"{self.ref(manifest.key)} is gone")
 
     async def staged_sets(self) -> dict[str, "StagedSet"]:
         """Return the state of each staged set."""
         sets: dict[str, StagedSet] = {}
-        async for page in self.pages(self._bucket, SETS_PREFIX):
+        async for page in snapshot(self._store, self._bucket, SETS_PREFIX):
             for key, at in page.items():
                 known = sets.get(set_id := set_of(key), StagedSet(at))
                 committed_at = at if key == manifest_key(set_id) else known.committed_at
@@ -92,14 +98,8 @@ class Staging:
     async def remove(self, set_id: str) -> None:
         """Remove a set, manifest first: without the manifest the rest has no effect."""
         await self._store.delete(self.ref(manifest_key(set_id)))
-        async for page in self.pages(self._bucket, f"{SETS_PREFIX}{set_id}/"):
+        async for page in snapshot(self._store, self._bucket, f"{SETS_PREFIX}{set_id}/"):
             await self._store.delete_all(self._bucket, list(page))
-
-    async def pages(self, bucket: str, prefix: str) -> AsyncIterator[dict[str, datetime]]:
-        """Yield keys under a prefix with their modification times, up to a thousand per page."""
-        async for page in self._store.list(bucket, prefix=prefix):
-            if page:
-                yield {info.ref.key: info.last_modified for info in page}
 
     def ref(self, key: str) -> ObjectRef:
         """Return the object of this staged key."""

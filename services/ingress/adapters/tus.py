@@ -19,8 +19,7 @@ from services.ingress.settings import IngressSettings
 from shared.concurrency import map_concurrently
 from shared.errors import PenstockError, Rejected
 from shared.loops import periodically
-from shared.storage import ObjectGone, ObjectRef
-from shared.storage.store import S3
+from shared.storage import ObjectGone, ObjectRef, ObjectStore
 
 log = structlog.get_logger()
 
@@ -58,7 +57,7 @@ class TusUploads:
     processes, the older request fails because the newer one has changed the stored tail.
     """
 
-    def __init__(self, store: S3, settings: IngressSettings) -> None:
+    def __init__(self, store: ObjectStore, settings: IngressSettings) -> None:
         self.ttl = timedelta(days=settings.tus_expire_days)
         self._store = store
         self._staging = TusStaging(store, settings.staging_bucket)

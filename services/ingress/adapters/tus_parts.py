@@ -15,9 +15,9 @@ from awscrt import checksums
 
 from services.ingress.core.problems import HttpProblem
 from services.ingress.core.tus import Upload
-from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectSuperseded
-from shared.storage.multipart import MAX_PARTS, MIN_PART_BYTES, Part
-from shared.storage.store import S3, precondition_headers
+from shared.object_headers import precondition_headers
+from shared.storage import ABSENT, ObjectGone, ObjectRef, ObjectStore, ObjectSuperseded, Part
+from shared.storage.multipart import MAX_PARTS, MIN_PART_BYTES
 
 AFTER_PARTS_KEY: Final = "after-parts"
 
@@ -25,7 +25,7 @@ AFTER_PARTS_KEY: Final = "after-parts"
 class TusStaging:
     """Descriptions and tails of unfinished uploads: `tus/<id>/info.json` and `tus/<id>/tail`."""
 
-    def __init__(self, store: S3, bucket: str) -> None:
+    def __init__(self, store: ObjectStore, bucket: str) -> None:
         self.store = store
         self.bucket = bucket
 

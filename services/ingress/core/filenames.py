@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from services.ingress.core.encoding import decode_utf8
-from services.ingress.core.names import printable_name
 from shared.errors import Rejected
+from shared.text import quoted
 
 CHARSETS: Final = re.compile(
     r"utf-?8|us-ascii|iso-8859-(?:[1-9]|1[0-6])|(?:windows-|cp)(?:125[0-8]|1361|874|932|936|949|950)|koi8-[ru]"
@@ -145,7 +145,7 @@ def _word_bytes(kind: str, encoded: str, shown: str) -> bytes:
 
 def _decode_charset(raw: bytes, charset: str, shown: str) -> str:
     if not CHARSETS.fullmatch(charset):
-        raise _unreadable(shown, f"its encoding {printable_name(charset)!r} is not known")
+        raise _unreadable(shown, f"its encoding {quoted(charset)} is not known")
     try:
         return raw.decode(charset)
     except UnicodeDecodeError:
@@ -170,6 +170,4 @@ def _drop_windows_path(name: str) -> str:
 
 
 def _unreadable(came: str, why: str) -> Rejected:
-    return Rejected(
-        "BAD_FILENAME", f"the file name '{printable_name(came)}' cannot be read, for {why}: send it in UTF-8"
-    )
+    return Rejected("BAD_FILENAME", f"the file name {quoted(came)} cannot be read, for {why}: send it in UTF-8")

@@ -4,7 +4,7 @@ from typing import Final
 
 from shared.errors import Rejected
 from shared.field_rules import MAX_KEY_BYTES
-from shared.text import is_altered_by_minio, unsafe_character
+from shared.text import is_altered_by_minio, quoted, require_safe_key, require_unaltered_key
 
 RESERVED_METADATA: Final = frozenset({"penstock-owner", "penstock-upload", "tus-upload"})
 """Metadata that only the ingress may set: the upload's owner and id."""
@@ -15,18 +15,16 @@ def safe_key(text: str) -> str:
 
     A key is a relative path: no `.` or `..`, no empty step, no leading slash, no control characters.
     """
-    shown = printable_name(text)
     if not text or text.endswith("/"):
-        raise Rejected("NAME_EMPTY", f"the name {shown!r} is empty: give the file a name")
+        raise Rejected("NAME_EMPTY", f"the name {quoted(text)} is empty: give the file a name")
     if len(text.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-        raise Rejected("KEY_TOO_LONG", f"the name {shown}... has more than {MAX_KEY_BYTES} bytes: shorten it")
-    if odd := unsafe_character(text):
-        raise Rejected("KEY_UNSAFE", f"the name {shown} holds the control character {odd}: rename it")
+        raise Rejected("KEY_TOO_LONG", f"the name {quoted(text)} has more than {MAX_KEY_BYTES} bytes: shorten it")
+    require_safe_key(text)
     if any(step in {"", ".", ".."} for step in text.replace("\\", "/").split("/")):
-        raise Rejected("KEY_UNSAFE", f"file name '{shown}' escapes its folder: use a relative path without . and ..")
-    if is_altered_by_minio(text):
-        raise Rejected("KEY_UNSAFE", f"the name {shown} has a step that ends in __XLDIR__, MinIO's own mark: rename it")
-    return text
+        raise Rejected(
+            "KEY_UNSAFE", f"file name {quoted(text)} escapes its folder: use a relative path without . and .."
+        )
+    return require_unaltered_key(text)
 
 
 def safe_path(filename: str) -> str:
@@ -35,11 +33,6 @@ def safe_path(filename: str) -> str:
     Raises Rejected as `safe_key` does.
     """
     return safe_key(filename.replace("\\", "/"))
-
-
-def printable_name(text: str) -> str:
-    """Return the beginning of a name for an error text, with unprintable characters escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:80])
 
 
 def existing_key(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Sets of files that replace everything under a prefix: their keys and the steps of a replacement.
+"""Sets of files that replace everything under a prefix: their manifest and their keys.
 
 A set is staged under `sets/<id>/` of the staging bucket. Writing its manifest commits it: without a manifest nothing
 changes, with one every step is carried out, repeated after each interruption.
@@ -43,18 +43,6 @@ class Manifest(BaseModel):
         _require_distinct(list(files.values()))
         return cls(set_id=set_id, bucket=bucket, prefix=prefix, files=files, at=at, by=by)
 
-    def files_to_copy(self, there: Mapping[str, datetime], committed_at: datetime) -> dict[str, str]:
-        """Return the files that are still to be copied; `there` holds the present keys and their times.
-
-        A key newer than the manifest is already copied, or newer than the set: it stays.
-        """
-        return {staged: key for staged, key in self.files.items() if key not in there or there[key] <= committed_at}
-
-    def keys_to_delete(self, there: Mapping[str, datetime], committed_at: datetime) -> list[str]:
-        """Return the old keys to delete; keys newer than the manifest stay."""
-        new_keys = set(self.files.values())
-        return [key for key, at in there.items() if key not in new_keys and at <= committed_at]
-
 
 def folder_prefix(prefix: str) -> str:
     """Return a prefix as the directory it names, `p/` for `p`, `p/` and `/p/`; raises Rejected (PREFIX_EMPTY)."""
@@ -81,11 +69,6 @@ def set_of(key: str) -> str:
     return key.removeprefix(SETS_PREFIX).partition("/")[0]
 
 
-def overlap(one: str, other: str) -> bool:
-    """Return whether two prefixes overlap."""
-    return one.startswith(other) or other.startswith(one)
-
-
 def _require_distinct(keys: Iterable[str]) -> None:
     seen: set[str] = set()
     for key in keys:
@@ -97,9 +80,3 @@ def _require_distinct(keys: Iterable[str]) -> None:
         folder = next((one for n in range(1, len(steps)) if (one := "/".join(steps[:n])) in seen), None)
         if folder is not None:
             raise Rejected("SAME_NAME", f"{folder!r} is a file and the folder of {key!r}: rename one")
-
-
-def ancestors(prefix: str) -> list[str]:
-    """Return the keys that, as objects, would hide what is under a prefix from listings: `a` and `a/b` of `a/b/`."""
-    steps = prefix.removesuffix("/").split("/")
-    return ["/".join(steps[:n]) for n in range(1, len(steps) + 1)]
