@@ -1,6 +1,6 @@
 """Replace all objects under a prefix by copies of others, in steps that may be repeated after any interruption.
 
-The steps are not atomic: whoever needs that records the replacement first, and applies it until it succeeds.
+The steps are not atomic: a caller that needs that records the replacement first, and applies it until it succeeds.
 """
 
 import asyncio
