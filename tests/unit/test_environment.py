@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 
 def test_the_first_use_makes_a_private_file_without_placeholders(folder):
-    dotenv.ensure(folder, {"PENSTOCK_S3_PORT": "9100", "HOME": "/x"}, ["ingest", "loader"])
+    dotenv.ensure(folder, {"PENSTOCK_S3_PORT": "9100", "HOME": "/x"}, ["PENSTOCK_S3_SECRET_KEY_LOADER"])
     made = read_file(folder)
     assert (folder / ".env").stat().st_mode & 0o777 == 0o600
     assert dotenv.RANDOM not in made.values()
@@ -71,7 +71,7 @@ def test_later_uses_keep_it_and_add_what_the_example_has_gained(folder):
 
 def test_a_file_of_another_program_is_filled_up_and_loses_nothing(folder):
     (folder / ".env").write_text("# theirs\nDATABASE_URL=postgres://x\n")
-    dotenv.ensure(folder, {}, ["etl"])
+    dotenv.ensure(folder, {}, ["PENSTOCK_POSTGRES_PASSWORD_ETL"])
     assert (folder / ".env").read_text().startswith("# theirs\nDATABASE_URL=postgres://x\n")
     made = read_file(folder)
     assert {"PENSTOCK_TOKEN", "PENSTOCK_POSTGRES_PASSWORD_ETL"} <= set(made)
@@ -79,12 +79,12 @@ def test_a_file_of_another_program_is_filled_up_and_loses_nothing(folder):
 
 
 def test_a_secret_that_was_emptied_stays_empty(folder):
-    dotenv.ensure(folder, {}, ["etl"])
+    dotenv.ensure(folder, {}, ["PENSTOCK_POSTGRES_PASSWORD_ETL"])
     text = (folder / ".env").read_text()
     name = "PENSTOCK_POSTGRES_PASSWORD_ETL"
     emptied = re.sub(rf"^{name}=.*$", f"{name}=", text, flags=re.MULTILINE)
     (folder / ".env").write_text(emptied)
-    env = dotenv.ensure(folder, {}, ["etl"])
+    env = dotenv.ensure(folder, {}, ["PENSTOCK_POSTGRES_PASSWORD_ETL"])
     assert (folder / ".env").read_text() == emptied
     assert services.service_env(env, "etl", 1)["PENSTOCK_POSTGRES_DSN"] == env["PENSTOCK_POSTGRES_DSN"]
 
