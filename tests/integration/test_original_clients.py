@@ -42,14 +42,15 @@ class TestDigestApi:
         assert made["celery_id"] is not None
         began, seen = time.monotonic(), []
         for spelling in ("/get_hash/gethash/", "/gethash/"):
-            while (body := httpx.get(f"{host}{spelling}", params={"file_id": made["id"]}).json())[
+            while (reply := httpx.get(f"{host}{spelling}", params={"file_id": made["id"]}).json())[
                 "status"
             ] == "PENDING":
-                assert body["hash"] is None
-                seen.append(body["status"])
+                assert reply["hash"] is None
+                seen.append(reply["status"])
                 assert time.monotonic() - began < TIMEOUT_SECONDS
                 time.sleep(0.1)  # as its test does
-            assert (body["status"], body["hash"]) == ("SUCCESS", hashlib.md5(body, usedforsecurity=False).hexdigest())
+            digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
+            assert (reply["status"], reply["hash"]) == ("SUCCESS", digest)
         assert seen
 
     def test_malformed_ids_are_invalid(self, host):
