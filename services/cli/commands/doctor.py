@@ -1,6 +1,5 @@
 """`penstock doctor`: check the stack, and name the fix of each fault."""
 
-import asyncio
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,6 +13,7 @@ from services.cli.core.findings import Finding
 from services.cli.core.text import plural
 from services.cli.settings import CliSettings, load
 from services.cli.terminal import Json, console, note, print_json, say, spinner
+from shared.concurrency import map_concurrently
 from shared.errors import PenstockError
 from shared.text import visible
 
@@ -33,7 +33,8 @@ CHECKS: dict[str, Check] = {
     "disk": checks.disk,
     "processes": probes.health,
 }
-OBJECT_STORE_CHECKS = ("object store", "buckets", "notification rules", "S3 users", "clocks")
+MAX_CONCURRENT = 3
+"""Checks at a time: on a busy machine, the CPU time of those beside it uses up the time limit of each."""
 
 
 async def doctor(
@@ -63,7 +64,7 @@ async def doctor(
     settings = load()
     changed = await _fix(settings, show=not json) if fix else []
     with spinner("checking"):
-        results = await _run_checks(settings)
+        results = await map_concurrently(lambda one: checks.run(*one, settings), CHECKS.items(), limit=MAX_CONCURRENT)
         # not concurrently with the checks, because it measures time
         results += [await checks.run("round trip", probes.round_trip, settings)] if probe else []
     findings = [one for result in results for one in result]
@@ -73,20 +74,6 @@ async def doctor(
     else:
         _show(findings)
     return 0 if ok else 1
-
-
-async def _run_checks(settings: CliSettings) -> list[list[Finding]]:
-    """Run the checks and return their findings in the order of CHECKS.
-
-    Those of the object store run after the others: its library blocks the loop, on a busy machine for longer than the
-    others wait for their servers.
-    """
-    others = tuple(name for name in CHECKS if name not in OBJECT_STORE_CHECKS)
-    found: dict[str, list[Finding]] = {}
-    for names in (others, OBJECT_STORE_CHECKS):
-        results = await asyncio.gather(*(checks.run(name, CHECKS[name], settings) for name in names))
-        found.update(zip(names, results, strict=True))
-    return [found[name] for name in CHECKS]
 
 
 async def _fix(settings: CliSettings, *, show: bool) -> list[str]:
