@@ -35,6 +35,7 @@ class DeadLetterSettled(Event):
         """`replayed` or `discarded`."""
         return self.action
 
-    def summary(self) -> str:
-        """Name the action, and the topic of the dead letter."""
-        return f"{self.action}: dead letter of {self.dlq_topic}"
+    @property
+    def detail(self) -> str:
+        """The topic of the dead letter."""
+        return f"dead letter of {self.dlq_topic}"

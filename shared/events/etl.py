@@ -53,12 +53,13 @@ class EtlCompleted(EtlRequested):
         """An error if the load failed."""
         return "info" if self.state == "succeeded" else "error"
 
-    def summary(self) -> str:
-        """Count objects and rows, or give the reason of the failure."""
+    @property
+    def detail(self) -> str:
+        """The number of objects and rows, or the reason of the failure."""
         if self.state == "failed":
-            return f"failed: {self.error}"
+            return self.error
         objects = f"{self.changed} changed and {self.removed} removed of {self.listed}"
-        return f"compared: {objects}, {_rows(self.rows, self.rejected)}"
+        return f"{objects}, {_rows(self.rows, self.rejected)}"
 
 
 class EtlLoaded(ObjectEvent):
@@ -100,14 +101,13 @@ class EtlLoaded(ObjectEvent):
         """An error if the object could not be loaded, a warning if rows or the whole file were rejected."""
         return "error" if self.error else "warning" if self.rejected or self.reason else "info"
 
-    def summary(self) -> str:
-        """Count the rows of the object and its rejected rows, with the first reason."""
+    @property
+    def detail(self) -> str:
+        """The rows of the object and its rejected rows, with the first reason."""
         if self.error:
-            return f"failed: {self.error}"
+            return self.error
         rows = f", {_rows(self.rows, self.rejected)}" if self.kind == "rows" and self.change == "stored" else ""
-        return f"loaded: {self.kind} of {self.dataset} {self.change}{rows}" + (
-            f": {self.reason}" if self.reason else ""
-        )
+        return f"{self.kind} of {self.dataset} {self.change}{rows}" + (f": {self.reason}" if self.reason else "")
 
 
 def _rows(rows: int, rejected: int) -> str:

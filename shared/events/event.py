@@ -96,9 +96,14 @@ class Event(BaseModel):
         """How much attention the event needs."""
         return "info"
 
+    @property
+    def detail(self) -> str:
+        """The rest of `summary()`; empty if the outcome says it all."""
+        return ""
+
     def summary(self) -> str:
         """Describe the event in one line that begins with `outcome`; the object or id that it is about is not in it."""
-        return self.outcome
+        return f"{self.outcome}: {self.detail}" if self.detail else self.outcome
 
 
 def event_of(topic: str, body: object) -> Event | None:

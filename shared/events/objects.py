@@ -67,10 +67,15 @@ class ObjectChanged(ObjectEvent):
         """`stored` or `removed`."""
         return self.change
 
+    @property
+    def detail(self) -> str:
+        """The size, and the sweep if no notification brought the change."""
+        size = f"{self.size:,} bytes" if self.change == "stored" and self.size is not None else ""
+        return ", ".join(filter(None, (size, "found by a sweep" if self.seen_by == "sweep" else "")))
+
     def summary(self) -> str:
-        """Name the change, the size, and the sweep if no notification brought it."""
-        size = f", {self.size:,} bytes" if self.change == "stored" and self.size is not None else ""
-        return self.change + size + (", found by a sweep" if self.seen_by == "sweep" else "")
+        """Name the change and its details, as in `stored, 5 bytes`."""
+        return ", ".join(filter(None, (self.outcome, self.detail)))
 
 
 class ObjectHashed(ObjectEvent):
@@ -114,7 +119,8 @@ class ObjectHashed(ObjectEvent):
         """An error if a declared digest differs."""
         return "error" if self.verification == "mismatch" else "info"
 
-    def summary(self) -> str:
-        """Name the algorithms, and whether the digests are as the uploader declared."""
+    @property
+    def detail(self) -> str:
+        """The algorithms, and whether the digests are as the uploader declared."""
         verified = {"verified": "; as declared", "mismatch": "; not as declared", None: ""}[self.verification]
-        return f"hashed: {', '.join(sorted(self.digests))}{verified}"
+        return f"{', '.join(sorted(self.digests))}{verified}"

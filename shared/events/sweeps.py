@@ -60,6 +60,7 @@ class SweepCompleted(SweepEvent):
         """`swept`."""
         return "swept"
 
-    def summary(self) -> str:
-        """Count the objects whose notifications were lost or are late."""
-        return f"swept: {self.missed} missed and {self.vanished} vanished of {self.listed}"
+    @property
+    def detail(self) -> str:
+        """The number of objects whose notifications were lost or are late."""
+        return f"{self.missed} missed and {self.vanished} vanished of {self.listed}"

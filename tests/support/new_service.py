@@ -32,9 +32,10 @@ class ObjectCounted(ObjectEvent):
         """`counted`."""
         return "counted"
 
-    def summary(self) -> str:
-        """Say that the object was counted."""
-        return "counted by census"
+    @property
+    def detail(self) -> str:
+        """The service that counted."""
+        return "by census"
 ''',
     "manifest.py": '''"""What census consumes, publishes, stores and needs."""
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -13,16 +13,14 @@ from services.cli.core.dead_letters import DeadLetter, RecordPosition, Selection
 from services.cli.settings import CliSettings
 from shared.events import DeadLetterSettled
 from shared.lags import partition_counts
-from shared.topics import DEAD_LETTERS_SETTLED
-
-SUFFIX: Final = ".dlq"
+from shared.topics import DEAD_LETTER_SUFFIX, DEAD_LETTERS_SETTLED
 
 Action = Literal["replayed", "discarded"]
 
 
 async def dead_letter_topics(admin: Any) -> list[str]:
     """Return all dead letter topics of the broker, including those of services that this version does not know."""
-    return sorted(name for name in await admin.list_topics() if name.endswith(SUFFIX))
+    return sorted(name for name in await admin.list_topics() if name.endswith(DEAD_LETTER_SUFFIX))
 
 
 async def resolved_positions(settings: CliSettings, reader: Any) -> set[RecordPosition]:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from shared.events import event_of
 from shared.text import visible
+from shared.topics import DEAD_LETTER_SUFFIX
 
-DLQ_SUFFIX: Final = ".dlq"
 _ATTRIBUTES: Final = ("ce_id", "ce_source", "ce_subject", "ce_time", "correlation_id", "traceparent")
 
 
@@ -29,7 +29,7 @@ class Fact:
     @property
     def is_dead_letter(self) -> bool:
         """Whether this is a dead letter."""
-        return self.topic.endswith(DLQ_SUFFIX)
+        return self.topic.endswith(DEAD_LETTER_SUFFIX)
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -59,7 +59,9 @@ def decode(  # noqa: PLR0913 - the fields of a record
     kind = texts.get("ce_type", topic).removeprefix("penstock.")
     at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     name = (key or b"").decode("utf-8", "backslashreplace")
-    return Fact(topic, partition, offset, at, name, topic if topic.endswith(DLQ_SUFFIX) else kind, texts, _body(value))
+    return Fact(
+        topic, partition, offset, at, name, topic if topic.endswith(DEAD_LETTER_SUFFIX) else kind, texts, _body(value)
+    )
 
 
 def decode_rendered(rendered: Mapping[str, Any]) -> Fact:
@@ -128,6 +130,5 @@ def describe(fact: Fact) -> FactLine:
     subject = visible(fact.key)
     if event := event_of(fact.type, fact.data):
         style = _STYLES.get(event.severity) or _STYLES_OF_OUTCOMES.get(event.outcome, "cyan")
-        detail = event.summary().removeprefix(event.outcome).lstrip(":, ")
-        return FactLine(event.outcome, style, subject, visible(detail, 200))
+        return FactLine(event.outcome, style, subject, visible(event.detail, 200))
     return FactLine(visible(fact.type.split(".")[-2], 20) if "." in fact.type else "fact", "cyan", subject, "")
