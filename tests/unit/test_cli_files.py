@@ -29,3 +29,11 @@ async def test_file_that_became_shorter_is_rejected(tmp_path):
     assert await files.read(tmp_path / "a", 1, 2) == b"23"
     with pytest.raises(Rejected, match="changed while it was read"):
         await files.read(tmp_path / "a", 2, 2)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 5, 9])
+async def test_chunks_are_the_file_in_order(tmp_path, size):
+    (tmp_path / "a").write_bytes(b"123456789"[:size])
+    chunks = [chunk async for chunk in files.chunks(tmp_path / "a", 0, size, chunk_bytes=4)]
+    assert b"".join(chunks) == b"123456789"[:size] == await files.read(tmp_path / "a", 0, size)
+    assert all(len(chunk) == 4 for chunk in chunks[:-1])

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,15 +72,27 @@ async def read(path: Path, start: int, size: int) -> bytes:
         Rejected: UNREADABLE, or FILE_CHANGED if the file became shorter.
 
     """
+    async with aclosing(chunks(path, start, size, chunk_bytes=max(size, 1))) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+async def chunks(path: Path, start: int, size: int, *, chunk_bytes: int) -> AsyncGenerator[bytes]:
+    """Yield `size` bytes from `start`, `chunk_bytes` at a time.
+
+    Raises:
+        Rejected: UNREADABLE, or FILE_CHANGED if the file became shorter.
+
+    """
     try:
         async with aiofiles.open(path, "rb") as file:
             await file.seek(start)
-            data = await file.read(size)
+            for left in range(size, 0, -chunk_bytes):
+                expected = min(chunk_bytes, left)
+                if len(chunk := await file.read(expected)) != expected:
+                    raise file_changed(path)
+                yield chunk
     except OSError as error:
         raise _unreadable(path, error) from error
-    if len(data) != size:
-        raise file_changed(path)
-    return data
 
 
 def digest(path: Path, algorithm: str) -> str:

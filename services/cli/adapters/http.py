@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -183,11 +183,11 @@ class HttpUploader:
         return await self._ingress.upload(address, self._chunks(path, stamp), headers=headers, size=stamp.size)
 
     async def _chunks(self, path: Path, stamp: Stamp) -> AsyncIterator[bytes]:
-        for start in range(0, stamp.size, CHUNK):
-            chunk = await files.read(path, start, min(CHUNK, stamp.size - start))
-            check_unchanged(path, stamp)  # before the last chunk, so that the ingress stores nothing
-            yield chunk
-            self._on_bytes(len(chunk))
+        async with aclosing(files.chunks(path, 0, stamp.size, chunk_bytes=CHUNK)) as chunks:
+            async for chunk in chunks:
+                check_unchanged(path, stamp)  # before the last chunk, so that the ingress stores nothing
+                yield chunk
+                self._on_bytes(len(chunk))
 
 
 def _path(address: Address) -> str:
