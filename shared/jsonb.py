@@ -1,12 +1,10 @@
 """PostgreSQL's jsonb as Python values."""
 
 import json
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs only
-    import asyncpg
-
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+if TYPE_CHECKING:  # at run time the console works without pools and migrations
+    from shared.postgres import Connection
 
 
 async def register_json_codec(connection: "Connection") -> None:

@@ -22,7 +22,7 @@ CANCEL_WAKE_SECONDS: Final = 1.0
 RETENTION: Final = timedelta(days=30)
 """Retention of succeeded and cancelled items: longer than that of any record that could add one again."""
 FAILED_RETENTION: Final = timedelta(days=90)
-"""Retention of failed items: long enough to be inspected and added again, and not for ever."""
+"""Retention of failed items: long enough to be inspected and added again; the table stays bounded."""
 
 TAKEOVERS = Counter("penstock_work_takeovers_total", "Items claimed after another worker's lease expired.", ["queue"])
 FAILURES = Counter("penstock_work_failures_total", "Attempts that failed.", ["queue", "final"])
